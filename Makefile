@@ -1,0 +1,110 @@
+# kairos toolkit: see README.md, or run "make help".
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+TOOLS    := $(patsubst %/main.go,%,$(wildcard kairos-*/main.go))
+MODULES  := $(patsubst %/go.mod,%,$(wildcard */go.mod))
+BUILD    ?= build
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# Where "make install" puts things.
+DESTDIR     ?=
+PREFIX      ?= /usr
+BINDIR      ?= $(PREFIX)/bin
+MANDIR      ?= $(PREFIX)/share/man
+LIBDIR      ?= $(PREFIX)/lib/kairos
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+PRESETDIR   ?= $(PREFIX)/lib/systemd/system-preset
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+DRACUTDIR   ?= $(PREFIX)/lib/dracut/modules.d
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR  ?= $(PREFIX)/share/zsh/vendor-completions
+FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+
+# The programs are static and the same on every machine. The tags choose the
+# parts of the dependencies that need no C, and leave out urfave/cli's
+# documentation generator.
+GO_TAGS    := containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_docs
+GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/cmdline.Version=$(VERSION)
+GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
+export PATH := $(PATH):/usr/local/go/bin
+GO         ?= go
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build build-alone unit lint e2e test demo bench fuzz install clean
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, DRACUTDIR."
+	@echo "  make demo KEEP=1 leaves the machine running and says how to log in."
+
+setup: ## install what the project needs on a fresh Debian machine
+	@tests/setup
+
+build: ## build the static programs into build/bin
+	@mkdir -p $(BUILD)/bin
+	@for tool in $(TOOLS); do \
+		(cd $$tool && $(GO_BUILD) -ldflags '$(GO_LDFLAGS)' -o $(CURDIR)/$(BUILD)/bin/$$tool .); \
+	done
+	@ls -l $(BUILD)/bin | awk 'NR > 1 {printf "  %-22s %5.1f MB\n", $$NF, $$5 / 1e6}'
+
+build-alone: ## build each module without the workspace
+	@for module in $(MODULES); do \
+		echo "  $$module"; (cd $$module && GOWORK=off $(GO_BUILD) ./...); \
+	done
+
+unit: ## run the unit and command tests of all modules, race detector on
+	@for module in $(filter-out tests,$(MODULES)); do \
+		(cd $$module && $(GO) test -race -tags "$(GO_TAGS)" ./...); \
+	done
+
+lint: ## gofmt, go vet, man pages and units
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted by gofmt:"; echo "$$bad"; exit 1; }
+	@for module in $(MODULES); do (cd $$module && $(GO) vet -tags "$(GO_TAGS)" ./...); done
+	@mandoc -T lint -W warning man/*.[1-8]
+	@tests/lint-units
+
+e2e: build ## run the end-to-end tests in virtual machines
+	cd tests && KAIROS_E2E=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 80m -v ./...
+
+test: setup ## run all tests: this is what CI runs
+	@$(MAKE) --no-print-directory build build-alone lint unit e2e
+
+demo: setup ## show a node's life in a virtual machine: install, upgrade, fail, fall back
+	@$(MAKE) --no-print-directory build
+	cd tests && KEEP=$(KEEP) $(GO) run -tags "$(GO_TAGS)" ./cmd/demo
+
+bench: setup ## run the benchmarks
+	@$(MAKE) --no-print-directory build
+	@for module in $(filter-out tests,$(MODULES)); do \
+		(cd $$module && $(GO) test -tags "$(GO_TAGS)" -run '^$$' -bench . -benchmem ./...); \
+	done
+	cd tests && KAIROS_BENCH=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestBench' ./...
+
+install: ## install programs, units, presets, dracut module, man pages, completions
+	install -d $(DESTDIR)$(BINDIR)
+	install -m 0755 $(addprefix $(BUILD)/bin/,$(TOOLS)) $(DESTDIR)$(BINDIR)
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR) $(DESTDIR)$(TMPFILESDIR)
+	cp -dR --no-preserve=ownership units/system/. $(DESTDIR)$(UNITDIR)
+	install -m 0644 $(wildcard units/preset/*.preset) $(DESTDIR)$(PRESETDIR)
+	$(if $(wildcard units/tmpfiles.d/*.conf),install -m 0644 $(wildcard units/tmpfiles.d/*.conf) $(DESTDIR)$(TMPFILESDIR))
+	install -d $(DESTDIR)$(DRACUTDIR)
+	cp -dR --no-preserve=ownership units/dracut/. $(DESTDIR)$(DRACUTDIR)
+	install -d $(DESTDIR)$(LIBDIR)/repart.d
+	install -m 0644 $(wildcard units/repart.d/*.conf) $(DESTDIR)$(LIBDIR)/repart.d
+	install -d $(DESTDIR)$(LIBDIR)/checks/required.d $(DESTDIR)$(LIBDIR)/checks/wanted.d
+	for section in $(sort $(patsubst .%,%,$(suffix $(wildcard man/*.[1-8])))); do \
+		install -d $(DESTDIR)$(MANDIR)/man$$section; \
+		install -m 0644 man/*.$$section $(DESTDIR)$(MANDIR)/man$$section; \
+	done
+	install -d $(DESTDIR)$(BASHCOMPDIR) $(DESTDIR)$(ZSHCOMPDIR) $(DESTDIR)$(FISHCOMPDIR)
+	for tool in $(TOOLS); do \
+		sed "s/@TOOL@/$$tool/g" units/completion/bash > $(DESTDIR)$(BASHCOMPDIR)/$$tool; \
+		sed "s/@TOOL@/$$tool/g" units/completion/zsh > $(DESTDIR)$(ZSHCOMPDIR)/_$$tool; \
+		sed "s/@TOOL@/$$tool/g" units/completion/fish > $(DESTDIR)$(FISHCOMPDIR)/$$tool.fish; \
+	done
+
+clean: ## remove what was built; the cache of base images stays
+	rm -rf $(BUILD)

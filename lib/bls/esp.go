@@ -1,0 +1,99 @@
+package bls
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+)
+
+// EntriesDir is where entries live on the ESP.
+const EntriesDir = "loader/entries"
+
+// maxEntries bounds how many entries are read.
+const maxEntries = 4096
+
+// ESP is a mounted EFI system partition.
+type ESP struct{ Root *os.Root }
+
+// Entries returns all Type #1 entries in the order of the boot menu. Files
+// that are no entries are passed over, as boot loaders do.
+func (esp ESP) Entries() ([]Entry, error) {
+	dir, err := esp.Root.Open(EntriesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list boot entries: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(maxEntries)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("list boot entries: %w", err)
+	}
+	var entries []Entry
+	for _, file := range names {
+		name, err := ParseName(file)
+		if err != nil || atomicfile.IsTemp(file) {
+			continue
+		}
+		entry, err := esp.read(file, name)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, entry)
+	}
+	Sort(entries)
+	return entries, nil
+}
+
+func (esp ESP) read(file string, name Name) (Entry, error) {
+	f, err := esp.Root.Open(path.Join(EntriesDir, file))
+	if err != nil {
+		return Entry{}, fmt.Errorf("read boot entry: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxEntry+1))
+	if err != nil {
+		return Entry{}, fmt.Errorf("read boot entry %s: %w", file, err)
+	}
+	return Parse(name, data)
+}
+
+// Publish makes an entry visible to the boot loader by one rename, and durable.
+// Everything it names must be durable before.
+func (esp ESP) Publish(e Entry) error {
+	if _, err := ParseName(e.Name.String()); err != nil {
+		return err
+	}
+	if err := esp.Root.MkdirAll(EntriesDir, 0o755); err != nil {
+		return fmt.Errorf("publish boot entry: %w", err)
+	}
+	if err := atomicfile.Write(esp.Root, path.Join(EntriesDir, e.Name.String()), e.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("publish boot entry %s: %w", e.Name, err)
+	}
+	return nil
+}
+
+// Remove removes an entry, whatever its counters say now, and makes that
+// durable. An entry that doesn't exist is no error.
+func (esp ESP) Remove(base string) error {
+	entries, err := esp.Entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.EqualFold(e.Name.Base, base) {
+			continue
+		}
+		if err := esp.Root.Remove(path.Join(EntriesDir, e.Name.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove boot entry: %w", err)
+		}
+	}
+	return atomicfile.SyncDir(esp.Root, EntriesDir)
+}

@@ -1,0 +1,97 @@
+package cmdline
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// IsTerminal reports whether a file is a terminal.
+func IsTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// UnderSystemd reports whether stderr goes to the journal.
+func UnderSystemd() bool { return os.Getenv("JOURNAL_STREAM") != "" }
+
+// NewLogger returns a logger that writes plain lines: "name: message key=value".
+// Under systemd each line carries its priority in sd-daemon(3) form instead of
+// the name.
+func NewLogger(w io.Writer, name string, quiet bool) *slog.Logger {
+	level := slog.LevelInfo
+	if quiet {
+		level = slog.LevelError
+	}
+	prefix := name + ": "
+	if UnderSystemd() {
+		prefix = ""
+	}
+	return slog.New(&lineHandler{mu: new(sync.Mutex), w: w, prefix: prefix, level: level})
+}
+
+type lineHandler struct {
+	mu     *sync.Mutex
+	w      io.Writer
+	prefix string
+	level  slog.Level
+	attrs  string
+}
+
+func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+
+func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	var line strings.Builder
+	if h.prefix == "" {
+		fmt.Fprintf(&line, "<%d>", priority(r.Level))
+	}
+	line.WriteString(h.prefix)
+	if h.prefix != "" && r.Level >= slog.LevelWarn && r.Level < slog.LevelError {
+		line.WriteString("warning: ")
+	}
+	line.WriteString(r.Message)
+	line.WriteString(h.attrs)
+	r.Attrs(func(a slog.Attr) bool { line.WriteString(attr(a)); return true })
+	line.WriteByte('\n')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := io.WriteString(h.w, line.String())
+	return err
+}
+
+func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	next := *h
+	for _, a := range attrs {
+		next.attrs += attr(a)
+	}
+	return &next
+}
+
+func (h *lineHandler) WithGroup(string) slog.Handler { return h }
+
+func attr(a slog.Attr) string {
+	v := a.Value.Resolve().String()
+	if strings.ContainsAny(v, " \t\n\"") || v == "" {
+		v = fmt.Sprintf("%q", v)
+	}
+	return " " + a.Key + "=" + v
+}
+
+// priority maps a level to the syslog priority that the journal understands.
+func priority(l slog.Level) int {
+	switch {
+	case l >= slog.LevelError:
+		return 3
+	case l >= slog.LevelWarn:
+		return 4
+	case l >= slog.LevelInfo:
+		return 6
+	}
+	return 7
+}

@@ -1,0 +1,91 @@
+package deployment
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// QuarantineDir is where a store keeps the digests that failed.
+const QuarantineDir = "quarantine"
+
+// Quarantine says that an image failed on this node:
+// quarantine/<hex of the manifest digest>.json in a store.
+type Quarantine struct {
+	ManifestDigest string    `json:"manifest_digest"` // sha256:<hex>
+	ImageDigest    string    `json:"image_digest,omitempty"`
+	Deployment     string    `json:"deployment,omitempty"` // the id that failed
+	Reference      string    `json:"reference,omitempty"`
+	Reason         string    `json:"reason"`
+	Time           time.Time `json:"time"`
+}
+
+// QuarantinePath returns where the quarantine of a manifest digest lives.
+func QuarantinePath(manifestDigest string) (string, error) {
+	hex, err := ParseDigest(manifestDigest)
+	if err != nil {
+		return "", err
+	}
+	return path.Join(QuarantineDir, hex+".json"), nil
+}
+
+// Quarantined returns the quarantine of a manifest digest, nil when there is
+// none. A damaged file counts as a quarantine: what failed once is not tried
+// again because of a bad sector.
+func Quarantined(store *os.Root, manifestDigest string) (*Quarantine, error) {
+	name, err := QuarantinePath(manifestDigest)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readBounded(store, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read quarantine: %w", err)
+	}
+	q := Quarantine{}
+	if err := json.Unmarshal(data, &q); err != nil {
+		q = Quarantine{Reason: "unknown: the record is damaged"}
+	}
+	q.ManifestDigest = manifestDigest
+	return &q, nil
+}
+
+// QuarantineList returns all quarantines of a store, oldest first.
+func QuarantineList(store *os.Root) ([]Quarantine, error) {
+	dir, err := store.Open(QuarantineDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list quarantine: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list quarantine: %w", err)
+	}
+	var list []Quarantine
+	for _, name := range names {
+		hex, ok := strings.CutSuffix(name, ".json")
+		if _, err := ParseDigest("sha256:" + hex); !ok || err != nil {
+			continue
+		}
+		q, err := Quarantined(store, "sha256:"+hex)
+		if err != nil {
+			return nil, err
+		}
+		if q != nil {
+			list = append(list, *q)
+		}
+	}
+	slices.SortFunc(list, func(a, b Quarantine) int { return a.Time.Compare(b.Time) })
+	return list, nil
+}

@@ -1,0 +1,205 @@
+// Package deployment holds what the tools tell each other about deployments:
+// the record that says what was deployed, the note of what is running, and the
+// quarantine of what failed.
+package deployment
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Format is the version of the record format written.
+const Format = 1
+
+// maxRecord bounds a record file, in bytes.
+const maxRecord = 4 << 20
+
+// Record says what a deployment is: deployments/<id>.json in a store.
+type Record struct {
+	Format         int       `json:"format"`
+	ID             string    `json:"id"`                        // <serial>-<first 12 hex of the image digest>
+	Serial         uint64    `json:"serial"`                    // only grows
+	ImageDigest    string    `json:"image_digest"`              // sha256:<hex>: fs-verity digest of the composefs image
+	Verity         bool      `json:"verity"`                    // whether the store has fs-verity
+	ManifestDigest string    `json:"manifest_digest,omitempty"` // sha256:<hex> of the image manifest, "" for a plain directory
+	Reference      string    `json:"reference"`                 // the source as it was asked for
+	Version        string    `json:"version,omitempty"`         // org.opencontainers.image.version, else VERSION_ID
+	OS             string    `json:"os,omitempty"`              // PRETTY_NAME of os-release
+	Kernel         string    `json:"kernel,omitempty"`          // kernel release
+	Architecture   string    `json:"architecture"`              // GOARCH
+	Created        time.Time `json:"created"`                   // when it was staged
+	Origin         string    `json:"origin"`                    // "stage", "rollback" or "install"
+	Boot           []File    `json:"boot"`                      // boot files on the ESP
+	Options        string    `json:"options"`                   // kernel command line
+	Layers         []string  `json:"layers,omitempty"`          // DiffIDs, lowest first
+	Objects        int       `json:"objects"`                   // distinct objects of the image
+	Bytes          int64     `json:"bytes"`                     // sum of their sizes
+	Pinned         bool      `json:"pinned,omitempty"`          // kept until it is unpinned
+}
+
+// File is a boot file of a deployment.
+type File struct {
+	Kind   string `json:"kind"`   // "linux", "initrd" or "uki"
+	Path   string `json:"path"`   // on the ESP, without leading slash
+	Digest string `json:"digest"` // hex fs-verity digest: the name of its object
+	Size   int64  `json:"size"`   // bytes
+}
+
+// EntryBase returns the base name of the deployment's boot entry.
+func (r Record) EntryBase() string { return "kairos-" + r.ID }
+
+// Dir is where records live in a store.
+const Dir = "deployments"
+
+// Path returns where a record lives in a store.
+func Path(id string) string { return path.Join(Dir, id+".json") }
+
+// NewID returns the id of a deployment.
+func NewID(serial uint64, imageDigest string) string {
+	hex := strings.TrimPrefix(imageDigest, "sha256:")
+	return fmt.Sprintf("%d-%s", serial, hex[:min(12, len(hex))])
+}
+
+var idForm = regexp.MustCompile(`^[1-9][0-9]{0,18}-[0-9a-f]{12}$`)
+
+// ParseID checks the form of an id and returns its serial.
+func ParseID(id string) (serial uint64, err error) {
+	if !idForm.MatchString(id) {
+		return 0, fmt.Errorf("deployment id %q: not of the form SERIAL-HEX", id)
+	}
+	number, _, _ := strings.Cut(id, "-")
+	return strconv.ParseUint(number, 10, 64)
+}
+
+// IDOfEntry returns the id of the deployment that a boot entry's base name
+// belongs to; ok is false for other entries (the recovery's, foreign ones).
+func IDOfEntry(base string) (id string, ok bool) {
+	id, ok = strings.CutPrefix(base, "kairos-")
+	if !ok {
+		return "", false
+	}
+	_, err := ParseID(id)
+	return id, err == nil
+}
+
+// Parse reads a record and checks that it holds together: it comes from a disk
+// that may be damaged.
+func Parse(data []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, err
+	}
+	if r.Format != Format {
+		return r, fmt.Errorf("record format %d, this program knows %d", r.Format, Format)
+	}
+	if _, err := ParseDigest(r.ImageDigest); err != nil {
+		return r, fmt.Errorf("image digest: %w", err)
+	}
+	if r.ManifestDigest != "" {
+		if _, err := ParseDigest(r.ManifestDigest); err != nil {
+			return r, fmt.Errorf("manifest digest: %w", err)
+		}
+	}
+	if r.ID != NewID(r.Serial, r.ImageDigest) || r.Serial == 0 {
+		return r, fmt.Errorf("id %q does not belong to serial %d and image %s", r.ID, r.Serial, r.ImageDigest)
+	}
+	for _, f := range r.Boot {
+		if _, err := ParseDigest("sha256:" + f.Digest); err != nil {
+			return r, fmt.Errorf("boot file %s: %w", f.Path, err)
+		}
+		if !fs.ValidPath(f.Path) {
+			return r, fmt.Errorf("boot file %q: not a path on the ESP", f.Path)
+		}
+	}
+	return r, nil
+}
+
+// ParseDigest checks the form sha256:<64 lower-case hex> and returns the hex.
+func ParseDigest(s string) (string, error) {
+	h, ok := strings.CutPrefix(s, "sha256:")
+	if _, err := hex.DecodeString(h); !ok || err != nil || len(h) != 64 || h != strings.ToLower(h) {
+		return "", fmt.Errorf("digest %q: not of the form sha256:HEX", s)
+	}
+	return h, nil
+}
+
+// ReadAll returns all records of a store, oldest first. Records that cannot
+// be read are returned as an error beside the others.
+func ReadAll(store *os.Root) ([]Record, error) {
+	dir, err := store.Open(Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list deployments: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list deployments: %w", err)
+	}
+	var records []Record
+	var failed error
+	for _, name := range names {
+		id, ok := strings.CutSuffix(name, ".json")
+		if _, err := ParseID(id); !ok || err != nil {
+			continue
+		}
+		r, err := Read(store, id)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		records = append(records, r)
+	}
+	slices.SortFunc(records, func(a, b Record) int {
+		switch {
+		case a.Serial < b.Serial:
+			return -1
+		case a.Serial > b.Serial:
+			return 1
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return records, failed
+}
+
+// Read returns the record of one deployment.
+func Read(store *os.Root, id string) (Record, error) {
+	data, err := readBounded(store, Path(id))
+	if err != nil {
+		return Record{}, fmt.Errorf("read deployment %s: %w", id, err)
+	}
+	r, err := Parse(data)
+	if err == nil && r.ID != id {
+		err = fmt.Errorf("file holds the record of %s", r.ID)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("read deployment %s: %w", id, err)
+	}
+	return r, nil
+}
+
+func readBounded(root *os.Root, name string) ([]byte, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err == nil && len(data) > maxRecord {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxRecord)
+	}
+	return data, err
+}

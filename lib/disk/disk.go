@@ -1,0 +1,212 @@
+// Package disk finds this machine's partitions by their labels, on this disk
+// before all others.
+//
+// "This disk" is the one that the firmware booted from, told by
+// LoaderDevicePartUUID: a second disk with the same labels never confuses a
+// node. Partition labels come from the kernel's own reading of the GPT
+// (PARTNAME in sysfs); nothing is probed.
+package disk
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/efivars"
+)
+
+// Labels of the partitions, as Kairos names them: GPT partition label and file
+// system label alike.
+const (
+	LabelESP        = "COS_GRUB"
+	LabelOEM        = "COS_OEM"
+	LabelRecovery   = "COS_RECOVERY"
+	LabelState      = "COS_STATE"
+	LabelPersistent = "COS_PERSISTENT"
+	LabelLive       = "COS_LIVE"
+)
+
+// ErrNotFound is returned when no partition carries the label.
+var ErrNotFound = errors.New("no such partition")
+
+// Partition is one partition of a disk.
+type Partition struct {
+	Name   string // the kernel's name: vda1
+	Path   string // the device node: /dev/vda1
+	Disk   string // the kernel's name of its disk: vda
+	Label  string // GPT partition label
+	UUID   string // GPT partition UUID, lower case; "" where unknown
+	Number int    // partition number from 1
+	Size   int64  // bytes
+}
+
+// System is where a machine's block devices and loader variables are read.
+type System struct {
+	Sys  string // a sysfs
+	Dev  string // a devtmpfs, with udev's links
+	Vars efivars.Vars
+}
+
+// Local returns this machine.
+func Local() System { return System{Sys: "/sys", Dev: "/dev", Vars: efivars.System()} }
+
+// Partitions returns all partitions, sorted by disk and number.
+func (s System) Partitions() ([]Partition, error) {
+	class := filepath.Join(s.Sys, "class/block")
+	devices, err := os.ReadDir(class)
+	if err != nil {
+		return nil, fmt.Errorf("list block devices: %w", err)
+	}
+	uuids := s.uuids()
+	var partitions []Partition
+	for _, d := range devices {
+		p, ok := s.partition(class, d.Name())
+		if !ok {
+			continue
+		}
+		if p.UUID == "" {
+			p.UUID = uuids[p.Name]
+		}
+		partitions = append(partitions, p)
+	}
+	slices.SortFunc(partitions, func(a, b Partition) int {
+		if c := strings.Compare(a.Disk, b.Disk); c != 0 {
+			return c
+		}
+		return a.Number - b.Number
+	})
+	return partitions, nil
+}
+
+// partition reads one device of sysfs; ok is false when it is no partition or
+// has gone meanwhile.
+func (s System) partition(class, name string) (p Partition, ok bool) {
+	real, err := filepath.EvalSymlinks(filepath.Join(class, name))
+	if err != nil {
+		return p, false
+	}
+	props := properties(filepath.Join(real, "uevent"))
+	if props["DEVTYPE"] != "partition" {
+		return p, false
+	}
+	p = Partition{
+		Name:  name,
+		Path:  filepath.Join(s.Dev, name),
+		Disk:  filepath.Base(filepath.Dir(real)),
+		Label: props["PARTNAME"],
+		UUID:  strings.ToLower(props["PARTUUID"]),
+	}
+	p.Number, _ = strconv.Atoi(props["PARTN"])
+	if size, err := os.ReadFile(filepath.Join(real, "size")); err == nil {
+		sectors, _ := strconv.ParseInt(strings.TrimSpace(string(size)), 10, 64)
+		p.Size = sectors * 512
+	}
+	return p, true
+}
+
+// properties reads KEY=VALUE lines.
+func properties(file string) map[string]string {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	props := map[string]string{}
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if key, value, ok := strings.Cut(lines.Text(), "="); ok {
+			props[key] = value
+		}
+	}
+	return props
+}
+
+// uuids reads udev's by-partuuid links, for kernels whose sysfs has no
+// PARTUUID: kernel name to UUID.
+func (s System) uuids() map[string]string {
+	dir := filepath.Join(s.Dev, "disk/by-partuuid")
+	links, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	uuids := map[string]string{}
+	for _, l := range links {
+		if target, err := os.Readlink(filepath.Join(dir, l.Name())); err == nil {
+			uuids[filepath.Base(target)] = strings.ToLower(l.Name())
+		}
+	}
+	return uuids
+}
+
+// BootPartition returns the partition that the boot loader was started from.
+// ErrNotFound: there is such a partition, but not among those the kernel sees
+// now. efivars.ErrNotSet: the loader did not say.
+func (s System) BootPartition() (Partition, error) {
+	uuid, err := s.Vars.DevicePartUUID()
+	if err != nil {
+		return Partition{}, err
+	}
+	all, err := s.Partitions()
+	if err != nil {
+		return Partition{}, err
+	}
+	for _, p := range all {
+		if p.UUID == uuid {
+			return p, nil
+		}
+	}
+	return Partition{}, fmt.Errorf("partition %s, which the boot loader came from: %w", uuid, ErrNotFound)
+}
+
+// Find returns the partition with a label: the one on this disk, or, when this
+// disk is unknown or carries none, the only one that any disk has. Several on
+// other disks are an error, since a guess could be the wrong machine's data.
+func (s System) Find(label string) (Partition, error) {
+	boot, err := s.BootPartition()
+	switch {
+	case err == nil:
+		if p, err := s.FindOn(boot.Disk, label); err == nil {
+			return p, nil
+		}
+	case !errors.Is(err, efivars.ErrNotSet):
+		return Partition{}, fmt.Errorf("find %s: %w", label, err)
+	}
+	all, err := s.Partitions()
+	if err != nil {
+		return Partition{}, err
+	}
+	var found []Partition
+	for _, p := range all {
+		if p.Label == label {
+			found = append(found, p)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Partition{}, fmt.Errorf("find %s on any disk: %w", label, ErrNotFound)
+	case 1:
+		return found[0], nil
+	}
+	return Partition{}, fmt.Errorf("find %s: on %s and on %s, and the boot loader does not say which disk is this one's",
+		label, found[0].Path, found[1].Path)
+}
+
+// FindOn returns the partition with a label on one disk, given by the kernel's
+// name.
+func (s System) FindOn(disk, label string) (Partition, error) {
+	all, err := s.Partitions()
+	if err != nil {
+		return Partition{}, err
+	}
+	for _, p := range all {
+		if p.Disk == disk && p.Label == label {
+			return p, nil
+		}
+	}
+	return Partition{}, fmt.Errorf("find %s on %s: %w", label, disk, errors.Join(ErrNotFound, fs.ErrNotExist))
+}

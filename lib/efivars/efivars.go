@@ -1,0 +1,114 @@
+// Package efivars reads what the boot loader tells the operating system: the
+// EFI variables of the Boot Loader Interface
+// (https://systemd.io/BOOT_LOADER_INTERFACE/).
+//
+// It reads efivarfs itself, four bytes of attributes and then the value: the
+// EFI libraries at hand parse certificates as well and would add a megabyte to
+// a program of the initrd.
+package efivars
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf16"
+)
+
+// loaderGUID is the vendor GUID of the Boot Loader Interface.
+const loaderGUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+// maxSize bounds a variable: the firmware is not trusted.
+const maxSize = 64 << 10
+
+// ErrNotSet is returned for a variable that does not exist, also on machines
+// without EFI.
+var ErrNotSet = errors.New("EFI variable not set")
+
+// Vars reads variables from a mounted efivarfs.
+type Vars struct{ dir string }
+
+// System returns the variables of this machine.
+func System() Vars { return At("/sys/firmware/efi/efivars") }
+
+// At returns the variables of an efivarfs mounted at dir.
+func At(dir string) Vars { return Vars{dir} }
+
+// DevicePartUUID returns the GPT partition UUID, in lower case, that the boot
+// loader was started from.
+func (v Vars) DevicePartUUID() (string, error) {
+	s, err := v.text("LoaderDevicePartUUID")
+	return strings.ToLower(s), err
+}
+
+// EntrySelected returns the id of the entry that this boot was started from.
+// It is stale after kexec and soft-reboot.
+func (v Vars) EntrySelected() (string, error) { return v.text("LoaderEntrySelected") }
+
+// BootCountPath returns the path on the ESP of the counted entry that was
+// booted, with its counters as they were after counting down. ErrNotSet means
+// that this boot was not counted.
+func (v Vars) BootCountPath() (string, error) {
+	s, err := v.text("LoaderBootCountPath")
+	return strings.ReplaceAll(s, `\`, "/"), err
+}
+
+// Entries returns the ids of all entries in the order of the menu.
+func (v Vars) Entries() ([]string, error) {
+	raw, err := v.read("LoaderEntries")
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for id := range strings.SplitSeq(decode(raw), "\x00") {
+		if id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (v Vars) text(name string) (string, error) {
+	raw, err := v.read(name)
+	if err != nil {
+		return "", err
+	}
+	s, _, _ := strings.Cut(decode(raw), "\x00")
+	if s == "" {
+		return "", fmt.Errorf("%s: %w", name, ErrNotSet)
+	}
+	return s, nil
+}
+
+// read returns the value of a variable without its attributes.
+func (v Vars) read(name string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(v.dir, name+"-"+loaderGUID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", name, ErrNotSet)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read EFI variable %s: %w", name, err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxSize))
+	if err != nil {
+		return nil, fmt.Errorf("read EFI variable %s: %w", name, err)
+	}
+	if len(raw) < 4 {
+		return nil, fmt.Errorf("read EFI variable %s: %d bytes, want at least 4", name, len(raw))
+	}
+	return raw[4:], nil
+}
+
+// decode turns UTF-16LE into a string. An odd last byte is dropped.
+func decode(raw []byte) string {
+	units := make([]uint16, len(raw)/2)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(raw[2*i:])
+	}
+	return string(utf16.Decode(units))
+}
