@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kairos-io/toolkit/lib/spell"
 	"github.com/urfave/cli/v2"
 )
 
@@ -36,8 +37,10 @@ func New(name, usage string) *cli.App {
 		Version:              Version,
 		EnableBashCompletion: true,
 		HideHelpCommand:      true,
-		Writer:               os.Stdout,
-		ErrWriter:            os.Stderr,
+		// Values of repeatable options may have commas: console=ttyS0,115200.
+		DisableSliceFlagSeparator: true,
+		Writer:                    os.Stdout,
+		ErrWriter:                 os.Stderr,
 	}
 }
 
@@ -82,7 +85,7 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = WithCode(fmt.Errorf("interrupted: %w", err), ExitInterrupted)
 	}
-	report(app.ErrWriter, app.Name, err, slices.Contains(args, "--json"))
+	PrintError(app.ErrWriter, app.Name, err, slices.Contains(args, "--json"))
 	return Code(err)
 }
 
@@ -168,7 +171,7 @@ func unknownCommand(c *cli.Context) error {
 	}
 	err := Usagef("unknown command %q", name)
 	for _, cmd := range commands {
-		if strings.HasPrefix(cmd.Name, name) || distance(cmd.Name, name) <= 2 {
+		if strings.HasPrefix(cmd.Name, name) || spell.Distance(cmd.Name, name) <= 2 {
 			return Hint(err, "did you mean %q?", cmd.Name)
 		}
 	}
@@ -224,25 +227,4 @@ func Confirm(c *cli.Context, question string) error {
 		return WithCode(errors.New("not confirmed, nothing was done"), ExitFailed)
 	}
 	return nil
-}
-
-// distance is the Levenshtein distance of two short words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diagonal
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

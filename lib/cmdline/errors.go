@@ -91,8 +91,8 @@ type ExitError struct {
 	Hint        string `json:"hint,omitempty"`
 }
 
-// report prints an error for people, or for programs under --json.
-func report(w io.Writer, name string, err error, asJSON bool) {
+// PrintError prints an error for people, or for programs under --json.
+func PrintError(w io.Writer, name string, err error, asJSON bool) {
 	if asJSON {
 		_ = json.NewEncoder(w).Encode(ExitError{"exit_error", Code(err), err.Error(), HintOf(err)})
 		return

@@ -3,6 +3,7 @@ package cmdline
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,6 +12,12 @@ import (
 // status: STATUS= of sd_notify(3). Without a service manager it does nothing.
 func Status(format string, args ...any) {
 	_ = notify("STATUS=" + fmt.Sprintf(format, args...))
+}
+
+// ExtendTimeout asks the service manager for that much more time before it
+// gives up on the program: EXTEND_TIMEOUT_USEC= of sd_notify(3).
+func ExtendTimeout(d time.Duration) {
+	_ = notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }
 
 // notify sends one datagram to NOTIFY_SOCKET. It speaks the protocol of

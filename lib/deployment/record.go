@@ -42,6 +42,7 @@ type Record struct {
 	Origin         string    `json:"origin"`                    // "stage", "rollback" or "install"
 	Boot           []File    `json:"boot"`                      // boot files on the ESP
 	Options        string    `json:"options"`                   // kernel command line
+	NodeOptions    []string  `json:"node_options,omitempty"`    // those of its arguments that belong to the node, not to the image
 	Layers         []string  `json:"layers,omitempty"`          // DiffIDs, lowest first
 	Objects        int       `json:"objects"`                   // distinct objects of the image
 	Bytes          int64     `json:"bytes"`                     // sum of their sizes

@@ -72,6 +72,24 @@ func (v Vars) Entries() ([]string, error) {
 	return ids, nil
 }
 
+// Features of the boot loader, bits of LoaderFeatures.
+const (
+	FeatureBootCounting = 1 << 4  // counts tries in the names of entries
+	FeatureType1UKI     = 1 << 16 // knows the key "uki" of entries (systemd 258)
+)
+
+// Features returns what the boot loader can do.
+func (v Vars) Features() (uint64, error) {
+	raw, err := v.read("LoaderFeatures")
+	if err != nil {
+		return 0, err
+	}
+	if len(raw) != 8 {
+		return 0, fmt.Errorf("LoaderFeatures: %d bytes, want 8", len(raw))
+	}
+	return binary.LittleEndian.Uint64(raw), nil
+}
+
 func (v Vars) text(name string) (string, error) {
 	raw, err := v.read(name)
 	if err != nil {
