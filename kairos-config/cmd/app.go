@@ -1,0 +1,75 @@
+// Package cmd is the command line of kairos-config: one file per command.
+package cmd
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+// App returns the application.
+func App() *cli.App {
+	app := cmdline.New("kairos-config", "collect, show and apply the node's cloud-config")
+	app.Commands = []*cli.Command{
+		showCommand(), getCommand(), validateCommand(), runStageCommand(), statusCommand(),
+	}
+	return app
+}
+
+func rootFlag() cli.Flag {
+	return &cli.StringFlag{Name: "root", Value: "/", Usage: "read and apply beneath `DIR`"}
+}
+
+func configFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "config", Usage: "read `FILE` too, behind the files of the node; can be repeated"}
+}
+
+// logger writes to the application's stderr.
+func logger(c *cli.Context) *slog.Logger {
+	return cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+}
+
+// collect reads the configs beneath a root and those that the caller names.
+// A named one that can't be used is an error; the node's are best effort.
+func collect(c *cli.Context, root *rootfs.Root) (*source.Collection, error) {
+	named := c.StringSlice("config")
+	collection := source.Collect(root, named...)
+	for _, name := range named {
+		if !slices.ContainsFunc(collection.Documents, func(d source.Document) bool { return d.Source == name }) {
+			warn(c, collection.Problems)
+			return nil, fmt.Errorf("config %s can't be used", name)
+		}
+	}
+	return collection, nil
+}
+
+// merged collects and merges the configs; problems go to stderr. complete is
+// false when one of them could not be read.
+func merged(c *cli.Context) (config *tree.Node, complete bool, err error) {
+	root, err := rootfs.Open(c.String("root"))
+	if err != nil {
+		return nil, false, err
+	}
+	defer root.Close()
+	collection, err := collect(c, root)
+	if err != nil {
+		return nil, false, err
+	}
+	config, problems := collection.Merged()
+	warn(c, append(collection.Problems, problems...))
+	return config, !collection.Problems.Failed(), nil
+}
+
+func warn(c *cli.Context, problems diag.List) {
+	log := logger(c)
+	for _, p := range problems {
+		log.Log(c.Context, p.Level(), p.Text())
+	}
+}

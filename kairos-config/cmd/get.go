@@ -1,0 +1,63 @@
+package cmd
+
+import (
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func getCommand() *cli.Command {
+	return &cli.Command{
+		Name: "get", Usage: "print the value of a key of the merged config", ArgsUsage: "KEY",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "default", Usage: "print `VALUE` when the key has none"},
+			&cli.BoolFlag{Name: "check", Usage: "print nothing; end with 0 when the value is there and neither false, 0 nor empty, with 1 otherwise"},
+			cmdline.JSONFlag(), configFlag(), rootFlag(), cmdline.QuietFlag(),
+		},
+		Action: get,
+	}
+}
+
+func get(c *cli.Context) error {
+	args, err := cmdline.Arguments(c, "KEY")
+	if err != nil {
+		return err
+	}
+	path, err := tree.ParsePath(args[0])
+	if err != nil {
+		return cmdline.WithCode(err, cmdline.ExitUsage)
+	}
+	config, complete, err := merged(c)
+	if err != nil {
+		return err
+	}
+	value := config.Find(path)
+	if c.Bool("check") {
+		if !value.Truth() {
+			return cmdline.Silent(cmdline.ExitFailed)
+		}
+		return nil
+	}
+	if value == nil || value.Kind == tree.Null {
+		switch {
+		case c.IsSet("default"):
+		case !complete:
+			return fmt.Errorf("no config that could be read has a value for %s", args[0])
+		default:
+			return cmdline.WithCode(fmt.Errorf("no config has a value for %s", args[0]), cmdline.ExitNothing)
+		}
+		value = tree.Scalar(c.String("default"), diag.Pos{})
+	}
+	switch {
+	case c.Bool("json"):
+		return cmdline.PrintJSON(c, value)
+	case value.Scalar():
+		_, err = fmt.Fprintln(c.App.Writer, value.Text)
+	default:
+		err = tree.WriteYAML(c.App.Writer, value, false)
+	}
+	return err
+}

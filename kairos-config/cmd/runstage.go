@@ -1,0 +1,95 @@
+package cmd
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/spell"
+	"github.com/urfave/cli/v2"
+)
+
+func runStageCommand() *cli.Command {
+	return &cli.Command{
+		Name: "run-stage", Usage: "apply the steps that the configs have for a stage", ArgsUsage: "STAGE",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "strict", Usage: "fail when any step fails, as if every config said strict: true"},
+			&cli.DurationFlag{Name: "command-timeout", Value: 10 * time.Minute, Usage: "stop a command after `TIME`; 0 sets no limit"},
+			cmdline.JSONFlag(), configFlag(), rootFlag(), cmdline.QuietFlag(),
+		},
+		Action: runStage,
+	}
+}
+
+func runStage(c *cli.Context) error {
+	args, err := cmdline.Arguments(c, "STAGE")
+	if err != nil {
+		return err
+	}
+	name := args[0]
+	if !validStage(name) {
+		return cmdline.Usagef("%q can't be the name of a stage", name)
+	}
+	root, err := rootfs.Open(c.String("root"))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	system := &stage.System{Root: root, Strict: c.Bool("strict"), Timeout: c.Duration("command-timeout"), Log: logger(c)}
+	system.Booted = root.Path() == "/"
+	system.Node = system.Booted
+	if !system.Booted && rootfs.InInitrd() {
+		system.Node = true
+		detach, err := root.Attach()
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := detach(); err != nil {
+				system.Log.Warn(err.Error())
+			}
+		}()
+	}
+	collection, err := collect(c, root)
+	if err != nil {
+		return err
+	}
+	plan := stage.NewPlan(collection, name)
+	if !plan.Has() && !schema.KnownStage(name) {
+		return unknownStage(name)
+	}
+	record := system.Run(c.Context, plan)
+	if c.Bool("json") {
+		if err := cmdline.PrintJSON(c, record); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Context.Err() != nil:
+		return c.Context.Err()
+	case record.HardFailed:
+		err := fmt.Errorf("stage %s failed in a strict config", name)
+		return cmdline.Hint(err, "kairos-config status says which step and why")
+	case record.Outcome == stage.Failed:
+		system.Log.Warn(fmt.Sprintf("stage %s: there were failures, which strict: true would not forgive", name))
+	}
+	return nil
+}
+
+// validStage keeps the name usable as that of a record.
+func validStage(name string) bool {
+	return name != "" && len(name) < 100 && name[0] != '.' &&
+		strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+}
+
+func unknownStage(name string) error {
+	err := cmdline.Usagef("unknown stage %q, and no config has steps for it", name)
+	if meant := spell.Closest(name, schema.StageNames); meant != "" {
+		return cmdline.Hint(err, "did you mean %q?", meant)
+	}
+	return cmdline.Hint(err, "the stages of a boot are rootfs, initramfs, fs, boot and network")
+}

@@ -1,0 +1,143 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+)
+
+const (
+	skeleton        = "/etc/skel"
+	maxSkeletonFile = 1 << 20
+)
+
+// EnsureHome makes a user's home directory, mode 0700, with the files of
+// /etc/skel, and returns its path when it did. A directory that is there and
+// belongs to root is handed over; one that belongs to somebody else is an
+// error and stays as it is.
+func EnsureHome(root *rootfs.Root, a Account) (changed string, err error) {
+	st, err := root.Stat(a.Home)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return "", fmt.Errorf("home of %s: %w", a.Name, err)
+	case int(st.Uid) == a.UID:
+		return "", nil
+	case st.Uid != 0:
+		return "", fmt.Errorf("home of %s: %s belongs to uid %d, not %d: left as it is", a.Name, a.Home, st.Uid, a.UID)
+	case a.Home == "/":
+		return "", nil
+	default:
+		_, err := root.Mkdir(a.Home, rootfs.Attr{Mode: rootfs.Keep, UID: a.UID, GID: a.GID})
+		return a.Home, err
+	}
+	// Root's until it is complete: nobody can put links into it meanwhile.
+	if _, err := root.Mkdir(a.Home, rootfs.Attr{Mode: 0o700, UID: rootfs.Keep, GID: rootfs.Keep}); err != nil {
+		return "", err
+	}
+	if err := copySkeleton(root, skeleton, a.Home, a); err != nil {
+		return a.Home, fmt.Errorf("home of %s: %w", a.Name, err)
+	}
+	_, err = root.Mkdir(a.Home, rootfs.Attr{Mode: 0o700, UID: a.UID, GID: a.GID})
+	return a.Home, err
+}
+
+func copySkeleton(root *rootfs.Root, from, to string, a Account) error {
+	entries, err := root.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		source, target := path.Join(from, e.Name()), path.Join(to, e.Name())
+		switch {
+		case e.Type() == fs.ModeSymlink:
+			err = root.CopyLink(source, target, a.UID, a.GID)
+		case e.IsDir():
+			err = copySkeletonDir(root, source, target, a)
+		case e.Type().IsRegular():
+			err = copySkeletonFile(root, source, target, a)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copySkeletonDir(root *rootfs.Root, source, target string, a Account) error {
+	st, err := root.Stat(source)
+	if err != nil {
+		return err
+	}
+	if _, err := root.Mkdir(target, rootfs.Attr{Mode: int(st.Mode & 0o777), UID: a.UID, GID: a.GID}); err != nil {
+		return err
+	}
+	return copySkeleton(root, source, target, a)
+}
+
+func copySkeletonFile(root *rootfs.Root, source, target string, a Account) error {
+	st, err := root.Stat(source)
+	if err != nil {
+		return err
+	}
+	data, err := root.ReadFile(source, maxSkeletonFile)
+	if err != nil {
+		return err
+	}
+	_, err = root.WriteFile(target, data, rootfs.Attr{Mode: int(st.Mode & 0o777), UID: a.UID, GID: a.GID})
+	return err
+}
+
+// AuthorizeKeys adds the keys to a user's authorized_keys that are not there
+// and returns the path when that changed it. The home directory counts as the
+// root of all paths in it: links that its owner made lead nowhere else.
+func AuthorizeKeys(root *rootfs.Root, a Account, keys []string) (changed string, err error) {
+	home, err := root.Sub(a.Home)
+	if err != nil {
+		return "", fmt.Errorf("home of %s: %w", a.Name, err)
+	}
+	defer home.Close()
+	const dir, file = "/.ssh", "/.ssh/authorized_keys"
+	if _, err := home.Mkdir(dir, rootfs.Attr{Mode: 0o700, UID: a.UID, GID: a.GID}); err != nil {
+		return "", err
+	}
+	old, err := home.ReadFile(file, 1<<20)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("keys of %s: %w", a.Name, err)
+	}
+	wrote, err := home.WriteFile(file, addKeys(string(old), keys), rootfs.Attr{Mode: 0o600, UID: a.UID, GID: a.GID})
+	if err != nil {
+		return "", fmt.Errorf("keys of %s: %w", a.Name, err)
+	}
+	if !wrote {
+		return "", nil
+	}
+	return a.Home + file, nil
+}
+
+// addKeys appends the lines that a file has not yet.
+func addKeys(file string, keys []string) []byte {
+	known := map[string]bool{}
+	for line := range strings.Lines(file) {
+		known[strings.TrimSpace(line)] = true
+	}
+	if file != "" && !strings.HasSuffix(file, "\n") {
+		file += "\n"
+	}
+	for _, key := range keys {
+		for line := range strings.Lines(key) {
+			if line = strings.TrimSpace(line); line != "" && !known[line] {
+				known[line] = true
+				file += line + "\n"
+			}
+		}
+	}
+	return []byte(file)
+}

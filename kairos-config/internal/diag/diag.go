@@ -1,0 +1,95 @@
+// Package diag holds what is wrong with a config, and where: problems with
+// file, line and column, and with a suggestion where there is one.
+package diag
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+)
+
+// Pos is a place in a source. Line and Column start at 1; they are 0 where the
+// source has none, as on the kernel command line.
+type Pos struct {
+	Source string // path of the file as the node knows it, or another name
+	Line   int
+	Column int
+}
+
+// String returns "source:line:column", without what is unknown.
+func (p Pos) String() string {
+	switch {
+	case p.Line == 0:
+		return p.Source
+	case p.Column == 0:
+		return p.Source + ":" + strconv.Itoa(p.Line)
+	}
+	return p.Source + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column)
+}
+
+// FileLine returns "source:line", the form for people who want to find a
+// value and not a character.
+func (p Pos) FileLine() string { return Pos{Source: p.Source, Line: p.Line}.String() }
+
+// Severity says whether a problem spoils what it was found in.
+type Severity string
+
+const (
+	Error   Severity = "error"   // the value can't be used
+	Warning Severity = "warning" // the value is used, or left out with notice
+)
+
+// Problem is one thing wrong with a config.
+type Problem struct {
+	Pos      Pos
+	Severity Severity
+	Message  string
+	Hint     string // what to do about it, "" when unknown
+}
+
+// Error returns the problem on one line: "file:line:column: error: message
+// (hint)".
+func (p Problem) Error() string { return p.line(string(p.Severity) + ": ") }
+
+// Text is Error without the severity, for logs that have one of their own.
+func (p Problem) Text() string { return p.line("") }
+
+func (p Problem) line(severity string) string {
+	s := p.Pos.String() + ": " + severity + p.Message
+	if p.Hint != "" {
+		s += " (" + p.Hint + ")"
+	}
+	return s
+}
+
+// Level is the level at which the problem is logged.
+func (p Problem) Level() slog.Level {
+	if p.Severity == Error {
+		return slog.LevelError
+	}
+	return slog.LevelWarn
+}
+
+// List gathers problems in the order in which they were found.
+type List []Problem
+
+// Errorf adds an error.
+func (l *List) Errorf(pos Pos, format string, args ...any) {
+	*l = append(*l, Problem{Pos: pos, Severity: Error, Message: fmt.Sprintf(format, args...)})
+}
+
+// Warnf adds a warning.
+func (l *List) Warnf(pos Pos, format string, args ...any) {
+	*l = append(*l, Problem{Pos: pos, Severity: Warning, Message: fmt.Sprintf(format, args...)})
+}
+
+// Hint gives the problem that was added last a hint.
+func (l *List) Hint(format string, args ...any) {
+	(*l)[len(*l)-1].Hint = fmt.Sprintf(format, args...)
+}
+
+// Failed reports whether there is an error among the problems.
+func (l List) Failed() bool {
+	return slices.ContainsFunc(l, func(p Problem) bool { return p.Severity == Error })
+}

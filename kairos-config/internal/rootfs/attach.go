@@ -1,0 +1,63 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// apiFilesystems are what programs expect beneath any root, and /run, which
+// the machine keeps when it switches to the root.
+var apiFilesystems = []string{"/dev", "/proc", "/run", "/sys"}
+
+// InInitrd reports whether the program runs in an initrd: os-release(5).
+func InInitrd() bool {
+	_, err := os.Stat("/etc/initrd-release")
+	return err == nil
+}
+
+// Attach makes /dev, /proc, /run and /sys of the running system visible
+// beneath the root, as they will be there after the switch of roots, until
+// detach is called. The copies are mounts of their own that receive what is
+// mounted later but pass nothing back: detaching them leaves the machine's
+// mounts alone. Needs CAP_SYS_ADMIN.
+func (r *Root) Attach() (detach func() error, err error) {
+	var attached []string
+	detach = func() error {
+		var errs []error
+		for _, target := range attached {
+			if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+				errs = append(errs, fmt.Errorf("detach %s: %w", target, err))
+			}
+		}
+		attached = nil
+		return errors.Join(errs...)
+	}
+	for _, dir := range apiFilesystems {
+		if err := r.attach(dir); err != nil {
+			return nil, errors.Join(fmt.Errorf("attach %s beneath %s: %w", dir, r.path, err), detach())
+		}
+		attached = append(attached, r.path+dir)
+	}
+	return detach, nil
+}
+
+func (r *Root) attach(dir string) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	slave := unix.MountAttr{Propagation: unix.MS_SLAVE}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &slave); err != nil {
+		return err
+	}
+	target, err := openIn(r.dir, dir[1:], unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return errors.Unwrap(err)
+	}
+	defer target.Close()
+	return unix.MoveMount(tree, "", int(target.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}

@@ -1,0 +1,171 @@
+// Package rootfs reads and writes files beneath a root directory the way a
+// process sees them that has this directory as its root: absolute symbolic
+// links and ".." stay inside, whoever made them. The kernel resolves each path
+// (openat2(2), RESOLVE_IN_ROOT), so nothing can change between a check and its
+// use.
+//
+// os.Root would refuse links like /var/run -> /run, which every distribution
+// ships.
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root is a directory that paths are resolved beneath.
+type Root struct {
+	dir  *os.File
+	path string
+}
+
+// Open returns the root at a directory of the running system.
+func Open(dir string) (*Root, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open root", Path: dir, Err: err}
+	}
+	return &Root{dir: os.NewFile(uintptr(fd), dir), path: path.Clean(dir)}, nil
+}
+
+// Close releases the root.
+func (r *Root) Close() error { return r.dir.Close() }
+
+// Path is the directory of the running system that the root is.
+func (r *Root) Path() string { return r.path }
+
+// openIn opens a name beneath a directory that counts as the root for it.
+func openIn(dir *os.File, name string, flags int, mode uint32, resolve uint64) (*os.File, error) {
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Mode: uint64(mode), Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err := unix.Openat2(int(dir.Fd()), name, &how)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case err != unix.EINTR && err != unix.EAGAIN: // EAGAIN: a rename raced with the resolution
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
+func (r *Root) open(name string, flags int, mode uint32) (*os.File, error) {
+	return openIn(r.dir, name, flags, mode, unix.RESOLVE_IN_ROOT)
+}
+
+// Stat describes what a path leads to, symbolic links followed.
+func (r *Root) Stat(name string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	f, err := r.open(name, unix.O_PATH, 0)
+	if err != nil {
+		return st, err
+	}
+	defer f.Close()
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return st, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return st, nil
+}
+
+// Exists reports whether a path leads to anything.
+func (r *Root) Exists(name string) bool {
+	_, err := r.Stat(name)
+	return err == nil
+}
+
+// ErrTooLarge is returned for files above the limit of their reader.
+var ErrTooLarge = errors.New("file too large")
+
+// ReadFile returns the content of a regular file of at most limit bytes.
+func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang the boot
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, limit)
+}
+
+func readAll(f *os.File, limit int64) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: f.Name(), Err: errors.New("not a regular file")}
+	}
+	// The size of files in /proc is 0: what counts is what is read.
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("read %s: %w (at most %d bytes)", f.Name(), ErrTooLarge, limit)
+	}
+	return data, nil
+}
+
+// Files returns the paths of all files beneath a directory that match, in
+// lexicographic order of the walk: a directory's content stands where its name
+// does. Links to directories are not followed, other links are returned. A
+// directory that isn't there has no files.
+func (r *Root) Files(dir string, match func(name string) bool) ([]string, error) {
+	entries, err := r.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		switch {
+		case e.IsDir():
+			below, err := r.Files(name, match)
+			if err != nil {
+				return files, err
+			}
+			files = append(files, below...)
+		case match(e.Name()):
+			files = append(files, name)
+		}
+	}
+	return files, nil
+}
+
+// ReadDir lists a directory in lexicographic order.
+func (r *Root) ReadDir(dir string) ([]fs.DirEntry, error) {
+	f, err := r.open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, nil
+}
+
+// Sub returns a directory beneath the root as a root of its own.
+func (r *Root) Sub(dir string) (*Root, error) {
+	f, err := r.open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Root{dir: f, path: path.Join(r.path, dir)}, nil
+}
+
+// OpenLock opens a file that programs lock, made with mode 0600.
+func (r *Root) OpenLock(name string) (*os.File, error) {
+	return r.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+}

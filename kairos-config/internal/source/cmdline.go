@@ -1,0 +1,102 @@
+package source
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// CommandLine is the source name of what the kernel command line says.
+const CommandLine = "kernel command line"
+
+// dottedBlocks are the blocks that a dotted key without kairos.config= may
+// set. Others belong to the kernel, systemd or dracut, which use dots too.
+var dottedBlocks = []string{
+	"install", "upgrade", "reset", "stages", "options", "k3s", "k3s-agent",
+	"k0s", "k0s-worker", "kubevip", "p2p", "kcrypt", "providers", "phonehome",
+}
+
+// laterOptions are what Kairos understands there and this program doesn't yet.
+var laterOptions = []string{"config_url", "kairos.config_url", "cos.setup"}
+
+// addCommandLine reads the kernel command line:
+//
+//	kairos.config=KEY=VALUE   sets a dotted key
+//	BLOCK.KEY=VALUE           the same for the blocks that Kairos has
+//
+// Later words win. Values are taken as YAML would take them without quotes.
+func (c *Collection) addCommandLine(line string) {
+	root := &tree.Node{Kind: tree.Map, Pos: diag.Pos{Source: CommandLine}}
+	for _, word := range words(line) {
+		name, _, _ := strings.Cut(word, "=")
+		pos := diag.Pos{Source: CommandLine}
+		if slices.Contains(laterOptions, name) {
+			c.Problems.Warnf(pos, "%s= is not supported yet", name)
+			continue
+		}
+		key, ok := assignment(word)
+		if !ok {
+			continue
+		}
+		if err := set(root, key, pos); err != nil {
+			c.Problems.Errorf(pos, "%s: %v", name, err)
+		}
+	}
+	if len(root.Fields) > 0 {
+		c.Documents = append(c.Documents, Document{Source: CommandLine, Header: true, Root: root})
+	}
+}
+
+// assignment returns the KEY=VALUE or KEY that a word of the command line is
+// for us.
+func assignment(word string) (string, bool) {
+	if ours, ok := strings.CutPrefix(word, "kairos.config="); ok {
+		return ours, ours != ""
+	}
+	key, _, _ := strings.Cut(word, "=")
+	block, _, dotted := strings.Cut(key, ".")
+	return word, dotted && slices.Contains(dottedBlocks, block)
+}
+
+// set puts KEY=VALUE into the tree; KEY alone is true.
+func set(root *tree.Node, word string, pos diag.Pos) error {
+	key, value, given := strings.Cut(word, "=")
+	if !given {
+		value = "true"
+	}
+	path, err := tree.ParsePath(key)
+	if err != nil {
+		return err
+	}
+	return root.Set(path, tree.Scalar(strings.Trim(value, `"`), pos))
+}
+
+// words splits the command line like the kernel: at spaces outside of double
+// quotes, which it removes when they surround a value or the whole word.
+func words(line string) []string {
+	var list []string
+	var word strings.Builder
+	quoted, any := false, false
+	flush := func() {
+		if any {
+			list = append(list, word.String())
+		}
+		word.Reset()
+		any = false
+	}
+	for _, r := range line {
+		switch {
+		case r == '"':
+			quoted, any = !quoted, true
+		case !quoted && strings.ContainsRune(" \t\n\r", r):
+			flush()
+		default:
+			word.WriteRune(r)
+			any = true
+		}
+	}
+	flush()
+	return list
+}

@@ -1,0 +1,169 @@
+// Package source finds the node's configs and reads them: the files in their
+// directories and the kernel command line, in the order in which they count.
+package source
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// Directories that hold configs; what stands in a later one wins. They are
+// searched with the directories beneath them, files in lexicographic order.
+var Directories = []string{
+	"/run/initramfs/live",     // the live medium
+	"/system/oem",             // the image: its distributor
+	"/etc/kairos",             // the image: its owner
+	"/usr/local/cloud-config", // COS_PERSISTENT
+	"/oem",                    // COS_OEM
+}
+
+// MaxSize is how large a config file may be, in bytes, as in Kairos.
+const MaxSize = 1 << 20
+
+// Headers of a config: a line of its own among the first ten.
+var Headers = []string{"#cloud-config", "#kairos-config", "#node-config"}
+
+// Document is one config: a file, or what the kernel command line says.
+type Document struct {
+	Source string
+	Header bool // the file says that it is a config
+	Root   *tree.Node
+}
+
+// Collection is all configs of a node.
+type Collection struct {
+	Documents []Document
+	Skipped   int       // files that are not used
+	Problems  diag.List // of reading and parsing
+}
+
+// Collect reads all configs beneath a root: its directories, then files that
+// the caller adds by their path in the running system, then the kernel command
+// line. What can't be read becomes a problem; the rest is still returned.
+func Collect(root *rootfs.Root, files ...string) *Collection {
+	c := &Collection{}
+	for _, dir := range Directories {
+		names, err := root.Files(dir, isConfig)
+		if err != nil {
+			c.Problems.Errorf(diag.Pos{Source: dir}, "can't list configs: %v", err)
+		}
+		for _, name := range names {
+			c.read(root, name, name)
+		}
+	}
+	for _, name := range files {
+		c.AddFile(name)
+	}
+	if line, err := root.ReadFile("/proc/cmdline", MaxSize); err == nil {
+		c.addCommandLine(string(line))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		c.Problems.Errorf(diag.Pos{Source: CommandLine}, "%v", err)
+	}
+	return c
+}
+
+// AddFile reads one file of the running system as a config.
+func (c *Collection) AddFile(name string) {
+	pos := diag.Pos{Source: name}
+	absolute, err := filepath.Abs(name)
+	if err != nil {
+		c.Problems.Errorf(pos, "%v", err)
+		return
+	}
+	system, err := rootfs.Open("/")
+	if err != nil {
+		c.Problems.Errorf(pos, "%v", err)
+		return
+	}
+	defer system.Close()
+	c.read(system, absolute, name)
+}
+
+func isConfig(name string) bool {
+	ext := path.Ext(name)
+	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".")
+}
+
+func (c *Collection) read(root *rootfs.Root, name, source string) {
+	pos := diag.Pos{Source: source}
+	data, err := root.ReadFile(name, MaxSize)
+	switch {
+	case errors.Is(err, rootfs.ErrTooLarge):
+		c.Skipped++
+		c.Problems.Warnf(pos, "skipped: larger than 1 MB")
+		return
+	case err != nil:
+		c.Skipped++
+		c.Problems.Errorf(pos, "can't be read: %v", unwrapPath(err))
+		return
+	}
+	c.Add(source, data)
+}
+
+// Add parses a config and adds it.
+func (c *Collection) Add(source string, data []byte) {
+	node, problems := tree.Parse(source, data)
+	doc := Document{Source: source, Header: hasHeader(data), Root: node}
+	if !doc.Header && node.Field("stages") == nil {
+		c.Skipped++
+		c.Problems.Warnf(diag.Pos{Source: source, Line: 1}, "skipped: the first lines have no header")
+		c.Problems.Hint("write #cloud-config into the first line")
+		return
+	}
+	c.Problems = append(c.Problems, problems...)
+	if node == nil {
+		c.Skipped++
+		return
+	}
+	c.Documents = append(c.Documents, doc)
+}
+
+// hasHeader looks for a header among the first ten lines, where cloud-init
+// allows other comments before it.
+func hasHeader(data []byte) bool {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	for range 10 {
+		line, rest, more := bytes.Cut(data, []byte("\n"))
+		text := string(bytes.TrimRight(line, " \t\r"))
+		for _, h := range Headers {
+			if text == h {
+				return true
+			}
+		}
+		if !more {
+			return false
+		}
+		data = rest
+	}
+	return false
+}
+
+// Merged lays the configs on top of each other. Files without a header take
+// no part: they only have stages, as in Kairos.
+func (c *Collection) Merged() (*tree.Node, diag.List) {
+	merged := &tree.Node{Kind: tree.Map}
+	var problems diag.List
+	for _, doc := range c.Documents {
+		if doc.Header {
+			merged = tree.Merge(merged, doc.Root, &problems)
+		}
+	}
+	return merged, problems
+}
+
+// unwrapPath takes the path out of an error that is printed behind it.
+func unwrapPath(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}

@@ -1,0 +1,108 @@
+package stage
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+)
+
+// maxContent bounds a file's content after decompression, in bytes.
+const maxContent = 64 << 20
+
+func (r *run) directories(context.Context) {
+	for _, d := range r.step.Spec.Directories {
+		attr, err := r.attr(d.Permissions, d.Owner, d.Group, "")
+		if err != nil {
+			r.fail(fmt.Errorf("directory %s: %w", d.Path, err))
+			continue
+		}
+		made, err := r.Root.Mkdir(d.Path, attr)
+		r.fail(err)
+		if made {
+			r.changed(d.Path)
+		}
+	}
+}
+
+func (r *run) files(context.Context) {
+	for _, f := range r.step.Spec.Files {
+		wrote, err := r.file(f)
+		if err != nil {
+			r.fail(fmt.Errorf("file %s: %w", f.Path, err))
+		}
+		if wrote {
+			r.changed(f.Path)
+		}
+	}
+}
+
+func (r *run) file(f schema.File) (changed bool, err error) {
+	content, err := decodeContent(f.Content, f.Encoding)
+	if err != nil {
+		return false, err
+	}
+	attr, err := r.attr(f.Permissions, f.Owner, f.Group, f.OwnerString)
+	if err != nil {
+		return false, err
+	}
+	return r.write(f.Path, content, attr)
+}
+
+// write writes a file and makes the directories above it.
+func (r *run) write(name string, content []byte, attr rootfs.Attr) (changed bool, err error) {
+	if _, err := r.Root.Mkdir(path.Dir(name), rootfs.KeepAll); err != nil {
+		return false, err
+	}
+	return r.Root.WriteFile(name, content, attr)
+}
+
+// attr returns what a file or directory is given. What a step leaves open is
+// kept, or is 0644 (0755) and root's for what is new; Kairos gives such files
+// mode 0.
+func (r *run) attr(mode schema.Mode, owner, group schema.Owner, ownerString string) (rootfs.Attr, error) {
+	attr := rootfs.KeepAll
+	if mode.Set {
+		attr.Mode = mode.Bits
+	}
+	var err error
+	attr.UID, attr.GID, err = r.owners(owner, group, ownerString)
+	return attr, err
+}
+
+// decodeContent undoes a file's encoding: base64 (b64), gzip (gz), or gzip
+// within base64.
+func decodeContent(content, encoding string) ([]byte, error) {
+	data := []byte(content)
+	compressed := strings.HasPrefix(encoding, "gz")
+	if strings.HasSuffix(encoding, "b64") || strings.HasSuffix(encoding, "base64") {
+		raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(content), ""))
+		if err != nil {
+			return nil, fmt.Errorf("decode content: %w", err)
+		}
+		data = raw
+	}
+	if !compressed {
+		return data, nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("decompress content: %w", err)
+	}
+	data, err = io.ReadAll(io.LimitReader(z, maxContent+1))
+	if err != nil {
+		return nil, fmt.Errorf("decompress content: %w", err)
+	}
+	if len(data) > maxContent {
+		return nil, errors.New("decompress content: more than 64 MiB")
+	}
+	return data, nil
+}

@@ -1,0 +1,150 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"golang.org/x/sys/unix"
+)
+
+// System is what steps act on.
+type System struct {
+	Root *rootfs.Root
+	// Node: the root is this machine's, running already or about to: the host
+	// name of the kernel is set too.
+	Node bool
+	// Booted: the root is what the service manager runs from: units are
+	// enabled through it and can be started.
+	Booted bool
+	// Strict treats every config as strict.
+	Strict  bool
+	Timeout time.Duration // of each command
+	Log     *slog.Logger
+}
+
+// Run applies a plan and records it beneath the root, before and after each
+// step, so that what hangs or is killed can be seen. A failing step does not
+// stop the others, except those behind it in a strict config.
+func (s *System) Run(ctx context.Context, plan *Plan) *Record {
+	started := time.Now()
+	record := &Record{Stage: plan.Stage, Outcome: Running, Started: started.UTC().Truncate(time.Millisecond),
+		Steps: []StepRecord{}, Problems: ProblemRecords(plan.Problems)}
+	s.report(plan.Problems)
+	failed := plan.Problems.Failed()
+	record.HardFailed = failed && s.Strict
+	broken := map[string]bool{} // strict configs with a failed step
+	for i, step := range plan.Steps {
+		if ctx.Err() != nil {
+			failed = true
+			break
+		}
+		if broken[step.Source] {
+			record.Steps = append(record.Steps, notRun(step))
+			continue
+		}
+		record.Steps = append(record.Steps, newStepRecord(step))
+		s.save(record)
+		cmdline.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Name)
+		result := s.runStep(ctx, step)
+		record.Steps[i] = result
+		record.DurationMS = time.Since(started).Milliseconds()
+		if result.Outcome == Failed {
+			failed = true
+			if step.Strict || s.Strict {
+				record.HardFailed, broken[step.Source] = true, true
+			}
+		}
+	}
+	record.Outcome = Done
+	if failed {
+		record.Outcome = Failed
+	}
+	s.save(record)
+	return record
+}
+
+func (s *System) save(record *Record) {
+	if err := record.Save(s.Root); err != nil {
+		s.Log.Error(err.Error())
+	}
+}
+
+func notRun(step Step) StepRecord {
+	r := newStepRecord(step)
+	r.Outcome, r.Reason = Skipped, "an earlier step of this strict config failed"
+	return r
+}
+
+func newStepRecord(step Step) StepRecord {
+	return StepRecord{Stage: step.Part, Name: step.Name, File: step.Source, Line: step.Spec.Pos.Line, Outcome: Running,
+		Changed: []string{}, Errors: []string{}, Problems: ProblemRecords(step.Problems)}
+}
+
+// report writes problems to the log.
+func (s *System) report(problems diag.List) {
+	for _, p := range problems {
+		s.Log.Log(context.Background(), p.Level(), p.Text())
+	}
+}
+
+// run is a step on its way.
+type run struct {
+	*System
+	step   Step
+	record StepRecord
+	failed bool
+}
+
+// runStep applies one step: what a step holds is applied in Kairos' fixed
+// order, whatever order it is written in. A step with values that can't be
+// right is not applied at all.
+func (s *System) runStep(ctx context.Context, step Step) StepRecord {
+	started := time.Now()
+	r := &run{System: s, step: step, record: newStepRecord(step)}
+	s.report(step.Problems)
+	if step.Problems.Failed() {
+		r.fail(errors.New("not run: values of the wrong kind"))
+	} else if r.wanted(ctx) {
+		for _, apply := range []func(context.Context){
+			r.directories, r.files, r.commands, r.hostname, r.accounts, r.keys, r.units, r.environment,
+		} {
+			apply(ctx)
+		}
+	}
+	r.record.DurationMS = time.Since(started).Milliseconds()
+	switch {
+	case r.failed:
+		r.record.Outcome = Failed
+	case r.record.Outcome == Running:
+		r.record.Outcome = Done
+	}
+	s.Log.Debug(step.Name + ": " + string(r.record.Outcome))
+	return r.record
+}
+
+// fail notes an error of the step. Errors name what failed, never a secret:
+// they are kept where everybody can read them.
+func (r *run) fail(err error) {
+	if err == nil {
+		return
+	}
+	r.failed = true
+	text := err.Error()
+	if errors.Is(err, unix.EROFS) && (r.step.Part == "rootfs" || strings.HasPrefix(r.step.Part, "rootfs.")) {
+		text += " (the root is not writable before the stage initramfs, only /run is)"
+	}
+	r.record.Errors = append(r.record.Errors, text)
+	r.Log.Error(fmt.Sprintf("%s: %s: %s", r.step.Spec.Pos.FileLine(), r.step.Name, text))
+}
+
+// changed notes what the step changed.
+func (r *run) changed(what ...string) {
+	r.record.Changed = append(r.record.Changed, what...)
+}

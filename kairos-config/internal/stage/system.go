@@ -1,0 +1,223 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/account"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"golang.org/x/sys/unix"
+)
+
+const maxSmall = 1 << 20
+
+// hostname sets the kernel's name, /etc/hostname, and the name's line in
+// /etc/hosts, so that it resolves without any network.
+func (r *run) hostname(context.Context) {
+	name := r.step.Spec.Hostname
+	if name == "" {
+		return
+	}
+	if now, err := os.Hostname(); r.Node && (err != nil || now != name) {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			r.fail(fmt.Errorf("set host name: %w", err))
+		} else {
+			r.changed("hostname")
+		}
+	}
+	r.edit("/etc/hostname", func(string) string { return name + "\n" })
+	r.edit("/etc/hosts", func(old string) string { return hostsWith(old, name) })
+}
+
+// edit replaces a file's content by what a function makes of it.
+func (r *run) edit(path string, change func(old string) string) {
+	old, err := r.Root.ReadFile(path, maxSmall)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.fail(err)
+		return
+	}
+	wrote, err := r.write(path, []byte(change(string(old))), rootfs.KeepAll)
+	r.fail(err)
+	if wrote {
+		r.changed(path)
+	}
+}
+
+// hostsWith gives hosts(5) the line of the node's own name. 127.0.1.1 keeps it
+// apart from localhost, as Debian does.
+func hostsWith(hosts, name string) string {
+	const address = "127.0.1.1"
+	if hosts == "" {
+		hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+	}
+	names := name
+	if short, _, dotted := strings.Cut(name, "."); dotted {
+		names += " " + short
+	}
+	own := address + " " + names + "\n"
+	var out strings.Builder
+	found := false
+	for line := range strings.Lines(hosts) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == address {
+			if !found {
+				out.WriteString(own)
+			}
+			found = true
+			continue
+		}
+		out.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+	}
+	if !found {
+		out.WriteString(own)
+	}
+	return out.String()
+}
+
+// accounts makes groups, then users in the order of their names, so that they
+// get the same numbers whatever order they are written in, then their homes.
+func (r *run) accounts(context.Context) {
+	spec := r.step.Spec
+	if len(spec.Users)+len(spec.Groups) == 0 {
+		return
+	}
+	db, err := account.Open(r.Root)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	defer db.Close()
+	for _, g := range spec.Groups {
+		r.fail(db.EnsureGroup(g))
+	}
+	users := slices.SortedStableFunc(slices.Values(spec.Users), func(a, b schema.User) int { return strings.Compare(a.Name, b.Name) })
+	var made []schema.User
+	for _, u := range users {
+		if err := db.EnsureUser(u); err != nil {
+			r.fail(err)
+			continue
+		}
+		made = append(made, u)
+	}
+	files, err := db.Save()
+	r.changed(files...)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	for _, u := range made {
+		r.home(db, u)
+	}
+}
+
+// home makes a user's home directory. System users get one only where the
+// config names it.
+func (r *run) home(db *account.Database, u schema.User) {
+	a, ok := db.Lookup(u.Name)
+	if !ok || u.NoCreateHome || (u.System && u.Homedir == "") {
+		return
+	}
+	made, err := account.EnsureHome(r.Root, a)
+	r.fail(err)
+	if made != "" {
+		r.changed(made)
+	}
+}
+
+// keys adds the ssh keys of users and of authorized_keys.
+func (r *run) keys(context.Context) {
+	wanted := slices.Clone(r.step.Spec.AuthorizedKeys)
+	for _, u := range r.step.Spec.Users {
+		if len(u.SSHAuthorizedKeys) > 0 {
+			wanted = append(wanted, schema.Entry[[]string]{Key: u.Name, Pos: u.Pos, Value: u.SSHAuthorizedKeys})
+		}
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	db, err := account.Read(r.Root)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	for _, e := range wanted {
+		a, ok := db.Lookup(e.Key)
+		if !ok {
+			r.fail(fmt.Errorf("keys of %s: there is no such user", e.Key))
+			continue
+		}
+		changed, err := account.AuthorizeKeys(r.Root, a, r.localKeys(e))
+		r.fail(err)
+		if changed != "" {
+			r.changed(changed)
+		}
+	}
+}
+
+// localKeys leaves out the keys that have to be fetched.
+func (r *run) localKeys(e schema.Entry[[]string]) []string {
+	var keys []string
+	for _, key := range e.Value {
+		if reference(key) {
+			r.fail(fmt.Errorf("keys of %s: %s: fetching keys is not supported yet", e.Key, key))
+			continue
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+func reference(key string) bool {
+	for _, scheme := range []string{"github:", "gitlab:", "http://", "https://"} {
+		if strings.HasPrefix(key, scheme) {
+			return true
+		}
+	}
+	return false
+}
+
+// environment sets variables in a file of environment.d(5) form.
+func (r *run) environment(context.Context) {
+	spec := r.step.Spec
+	if len(spec.Environment) == 0 {
+		return
+	}
+	file := spec.EnvironmentFile
+	if file == "" {
+		file = "/etc/environment"
+	}
+	r.edit(file, func(old string) string { return setVariables(old, spec.Environment) })
+}
+
+func setVariables(file string, variables schema.Entries[string]) string {
+	lines := strings.Split(strings.TrimSuffix(file, "\n"), "\n")
+	if file == "" {
+		lines = nil
+	}
+	for _, v := range variables {
+		text := v.Key + "=" + quoteVariable(v.Value)
+		at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, v.Key+"=") })
+		if at < 0 {
+			lines = append(lines, text)
+			continue
+		}
+		lines[at] = text
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// quoteVariable quotes a value so that shells, PAM and systemd read the same.
+func quoteVariable(value string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,@%+=", r)
+	}
+	if strings.IndexFunc(value, func(r rune) bool { return !plain(r) }) < 0 {
+		return value
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(value) + `"`
+}
