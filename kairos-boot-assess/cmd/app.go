@@ -1,0 +1,35 @@
+// Package cmd is the command line of kairos-boot-assess: one file per command.
+package cmd
+
+import (
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// App returns the program for a machine.
+func App(node *assess.Node) *cli.App {
+	app := cmdline.New("kairos-boot-assess", "decide whether this boot is good, and remember")
+	app.Commands = []*cli.Command{
+		statusCommand(node),
+		historyCommand(node),
+		checkCommand(node),
+		recordCommand(node),
+		failCommand(node),
+	}
+	return app
+}
+
+// notBooted gives the error of a system that is no deployment a status of its
+// own: there is nothing to assess.
+func notBooted(err error) error {
+	if errors.Is(err, deployment.ErrNotBooted) {
+		return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitNothing),
+			"%s is written by kairos-root when a deployment boots", deployment.BootedPath)
+	}
+	return err
+}

@@ -1,0 +1,41 @@
+package cmd
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+func statusCommand(node *assess.Node) *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show the verdict of this boot, its checks, and what the machine fell back from",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "check", Usage: "print nothing; exit status 0 when this boot is good, 1 when it is not"},
+			cmdline.JSONFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			status, err := node.Status()
+			switch {
+			case err != nil && status.Boot.BootID == "":
+				return notBooted(err)
+			case err != nil: // part of it could not be read
+				node.Log.Warn(err.Error())
+			}
+			switch {
+			case c.Bool("check") && status.Boot.Outcome != history.Good:
+				return cmdline.Silent(cmdline.ExitFailed)
+			case c.Bool("check"):
+				return nil
+			case c.Bool("json"):
+				return cmdline.PrintJSON(c, status)
+			}
+			return printStatus(c.App.Writer, status)
+		},
+	}
+}

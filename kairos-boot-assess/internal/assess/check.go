@@ -1,0 +1,163 @@
+package assess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/config"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Check runs all health checks and gives this boot its verdict. Recovery and
+// live systems get none. A bad verdict is no error: see Boot.Outcome.
+func (n *Node) Check(ctx context.Context) (history.Boot, error) {
+	boot, err := n.Start(ctx)
+	if errors.Is(err, deployment.ErrNotBooted) {
+		return boot, err
+	}
+	if err != nil { // the verdict does not depend on it
+		n.Log.Error(err.Error())
+	}
+	if boot.Outcome == history.Unjudged {
+		return boot, nil
+	}
+	before := boot.Outcome
+	verdict, err := n.examine(ctx, boot, func(check string) {
+		cmdline.Status("Running check %s", check)
+		if _, err := n.update(func(b *history.Boot) { b.Running = check }); err != nil {
+			n.Log.Warn(err.Error())
+		}
+	})
+	if err != nil {
+		return boot, err
+	}
+	boot, err = n.update(func(b *history.Boot) {
+		if b.Running = ""; b.Outcome == history.Bad && before == history.Pending {
+			// Meanwhile it was found to take too long: that stays.
+			verdict.Outcome, verdict.Reason = b.Outcome, b.Reason
+		}
+		b.Verdict, b.Assessed, b.UptimeMS = verdict, n.Now().UTC(), n.Uptime().Milliseconds()
+	})
+	err = errors.Join(err, n.record(history.Event{Kind: history.KindVerdict, Verdict: &verdict}))
+	if err != nil {
+		n.Log.Error(err.Error())
+	}
+	cmdline.Status("This boot is %s", boot.Outcome)
+	n.tell(verdictEntry(boot))
+	return boot, nil
+}
+
+// Rehearse runs all health checks and returns this boot with the verdict that
+// they come to. Nothing is recorded.
+func (n *Node) Rehearse(ctx context.Context) (history.Boot, error) {
+	status, err := n.Status()
+	if errors.Is(err, deployment.ErrNotBooted) {
+		return history.Boot{}, err
+	}
+	boot := status.Boot
+	boot.Verdict, err = n.examine(ctx, boot, func(string) {})
+	boot.Assessed, boot.UptimeMS, boot.Running = n.Now().UTC(), n.Uptime().Milliseconds(), ""
+	return boot, err
+}
+
+// examine runs all health checks and returns what they come to. begins is told
+// which one begins.
+func (n *Node) examine(ctx context.Context, boot history.Boot, begins func(check string)) (history.Verdict, error) {
+	list, err := n.checks(boot)
+	if err != nil {
+		return history.Verdict{}, fmt.Errorf("find health checks: %w", err)
+	}
+	begin := time.Now()
+	verdict := history.Verdict{Outcome: history.Good}
+	for _, c := range list {
+		begins(c.Name)
+		result, err := checks.Run(ctx, c, func(line string) { n.Log.Info(c.Name + ": " + line) })
+		if err != nil {
+			return verdict, fmt.Errorf("check %s: %w", c.Name, err)
+		}
+		if !result.OK() {
+			n.Log.Warn(result.String())
+		}
+		verdict.Checks = append(verdict.Checks, result)
+	}
+	verdict.DurationMS = time.Since(begin).Milliseconds()
+	if verdict.Reason = failure(verdict.Checks); verdict.Reason != "" {
+		verdict.Outcome = history.Bad
+	}
+	return verdict, nil
+}
+
+// checks returns the checks in their order: the built-in one, then the
+// installed ones.
+func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
+	settings, err := config.Load(n.Root)
+	if err != nil { // of what is wrong, the defaults hold
+		n.Log.Error(err.Error())
+	}
+	var list []checks.Check
+	if settings.FailedUnits != config.Off {
+		list = append(list, checks.Check{
+			Name: checks.FailedUnitsName, Source: checks.BuiltIn,
+			Required: settings.FailedUnits == config.Required,
+			Timeout:  settings.TimeoutOf(checks.FailedUnitsName),
+			Do:       checks.FailedUnits(n.dialChecks, settings.Ignore),
+		})
+	}
+	found, err := checks.Find(n.Root, settings.TimeoutOf, environment(boot))
+	return append(list, found...), err
+}
+
+func (n *Node) dialChecks(ctx context.Context) (checks.ServiceManager, func(), error) {
+	conn, err := n.Dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, func() { conn.Close() }, nil
+}
+
+// environment is the environment of checks, all of it.
+func environment(b history.Boot) []string {
+	counted := "0"
+	if b.Trial.Counted {
+		counted = "1"
+	}
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root", "LANG=C.UTF-8",
+		"KAIROS_MODE=" + string(b.Mode),
+		"KAIROS_DEPLOYMENT=" + b.Deployment,
+		"KAIROS_VERSION=" + b.Version,
+		"KAIROS_REFERENCE=" + b.Reference,
+		"KAIROS_IMAGE_DIGEST=" + b.ImageDigest,
+		"KAIROS_COUNTED=" + counted,
+		"KAIROS_TRIES_LEFT=" + strconv.Itoa(b.Trial.TriesLeft),
+	}
+}
+
+// verdictEntry tells a verdict to the journal.
+func verdictEntry(b history.Boot) journal.Entry {
+	e := journal.Entry{
+		Message:   fmt.Sprintf("This boot of %s is good", history.Named(b.Deployment, b.Version)),
+		MessageID: journal.BootGood,
+		Priority:  6,
+		Fields: map[string]string{
+			"KAIROS_DEPLOYMENT": b.Deployment,
+			"KAIROS_VERSION":    b.Version,
+			"KAIROS_VERDICT":    string(b.Outcome),
+			"KAIROS_TRIES_LEFT": strconv.Itoa(b.Trial.TriesLeft),
+		},
+	}
+	if b.Outcome == history.Bad {
+		e.Message = fmt.Sprintf("This boot of %s is bad: %s", history.Named(b.Deployment, b.Version), b.Reason)
+		e.MessageID, e.Priority = journal.BootBad, 3
+		e.Fields["KAIROS_REASON"] = b.Reason
+	}
+	return e
+}

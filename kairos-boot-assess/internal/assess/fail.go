@@ -1,0 +1,166 @@
+package assess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Observe is the kernel argument with which a bad boot is recorded, but never
+// rebooted: for people who look for the fault.
+const Observe = "kairos.assess=observe"
+
+// askPID1 bounds how long systemd may take to answer: it may be what is broken.
+const askPID1 = 20 * time.Second
+
+// Failure says what Fail did.
+type Failure struct {
+	Boot     history.Boot
+	Rebooted bool
+	Stays    string // why the machine is not rebooted
+}
+
+// Fail records why this boot will not be good, and reboots the machine when
+// the boot is on trial. A boot that is not, because its deployment proved good
+// before, is recorded and left running: rebooting would only repeat it.
+//
+// The error is that of the reboot; nothing else keeps it from being tried.
+func (n *Node) Fail(ctx context.Context) (Failure, error) {
+	booted, err := n.Booted()
+	if err != nil {
+		return Failure{}, err
+	}
+	boot := n.known(booted)
+	if boot.Outcome == history.Unjudged {
+		return Failure{Boot: boot, Stays: fmt.Sprintf("%s systems are not judged", boot.Mode)}, nil
+	}
+	if wish := n.emergencyWished(); wish != "" {
+		return Failure{Boot: boot, Stays: wish + " on the kernel command line asked for this"}, nil
+	}
+	blessed := boot.Outcome == history.Good
+	asking, cancel := context.WithTimeout(ctx, askPID1)
+	defer cancel()
+	systemd, err := n.Dial(asking)
+	if err != nil {
+		n.Log.Error(err.Error())
+	} else {
+		defer systemd.Close()
+	}
+	boot = n.condemnBoot(n.why(asking, systemd, boot))
+	f := Failure{Boot: boot, Stays: n.stays(boot, blessed)}
+	if f.Stays != "" {
+		return f, nil
+	}
+	if systemd == nil {
+		return f, fmt.Errorf("reboot: %w", err)
+	}
+	n.Log.Error(f.announce())
+	if err := systemd.Reboot(asking); err != nil {
+		return f, err
+	}
+	f.Rebooted = true
+	return f, nil
+}
+
+// unknownEntry stands for what would boot next where the ESP was not read:
+// something, it is assumed.
+const unknownEntry = "unknown"
+
+// known returns what is known of this boot, without touching the ESP, which
+// may be what hangs, where nothing was recorded yet.
+func (n *Node) known(booted deployment.Booted) history.Boot {
+	if boot, ok := n.state(); ok {
+		return boot
+	}
+	boot := history.Boot{BootID: n.bootID(), Started: n.Now().UTC()}
+	trial := n.counted(booted)
+	boot.Start = startOf(booted, trial)
+	boot.Trial.Alternative = unknownEntry
+	boot.Outcome = history.Pending
+	if !judged(booted.Mode) {
+		boot.Outcome = history.Unjudged
+		return boot
+	}
+	if _, err := n.update(func(b *history.Boot) { *b = boot }); err != nil {
+		n.Log.Error(err.Error())
+	}
+	if err := n.record(history.Event{Kind: history.KindStart, Start: &boot.Start}); err != nil {
+		n.Log.Error(err.Error())
+	}
+	return boot
+}
+
+// condemnBoot records a bad verdict.
+func (n *Node) condemnBoot(reason string) history.Boot {
+	told := false
+	boot, err := n.update(func(b *history.Boot) {
+		told = b.Outcome == history.Bad && b.Reason == reason
+		b.Outcome, b.Reason = history.Bad, reason
+		if !told {
+			b.Assessed, b.UptimeMS = n.Now().UTC(), n.Uptime().Milliseconds()
+		}
+	})
+	if !told {
+		verdict := boot.Verdict
+		err = errors.Join(err, n.record(history.Event{Kind: history.KindVerdict, Verdict: &verdict}))
+		n.tell(verdictEntry(boot))
+	}
+	if err != nil {
+		n.Log.Error(err.Error())
+	}
+	return boot
+}
+
+// stays returns why a bad boot is not rebooted, or "".
+func (n *Node) stays(boot history.Boot, blessed bool) string {
+	switch t := boot.Trial; {
+	case !t.Counted:
+		return "this boot is not on trial: " + t.Uncounted
+	case blessed:
+		return "this boot was good before, and is not on trial any more"
+	case t.TriesLeft == 0 && t.Alternative == "":
+		return "no tries are left, and there is nothing else to boot"
+	case slices.Contains(n.kernelArguments(), Observe):
+		return Observe + " on the kernel command line asked for this"
+	}
+	return ""
+}
+
+// emergencyWished returns the word of the kernel command line by which a
+// person asked for emergency mode, or "".
+func (n *Node) emergencyWished() string {
+	for _, word := range n.kernelArguments() {
+		if word == "emergency" || word == "-b" || word == "systemd.unit=emergency.target" {
+			return word
+		}
+	}
+	return ""
+}
+
+// announce says what happens now.
+func (f Failure) announce() string {
+	b := f.Boot
+	if b.Outcome != history.Bad {
+		return fmt.Sprintf("Nothing recorded, not rebooting: %s", f.Stays)
+	}
+	s := fmt.Sprintf("This boot of %s failed: %s.", history.Named(b.Deployment, b.Version), b.Reason)
+	if f.Stays != "" {
+		return s + " Not rebooting: " + f.Stays
+	}
+	switch t := b.Trial; {
+	case t.TriesLeft > 0:
+		return fmt.Sprintf("%s Rebooting, %s left", s, plural(t.TriesLeft, "try", "tries"))
+	case t.Alternative == unknownEntry:
+		return s + " Rebooting, no tries are left"
+	default:
+		return fmt.Sprintf("%s Rebooting into %s, no tries are left", s, t.Alternative)
+	}
+}
+
+// String says what happened, for people.
+func (f Failure) String() string { return f.announce() }

@@ -1,0 +1,125 @@
+package assess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// settle finds the deployments that used up their tries and were not settled
+// before: each is put into quarantine, told and remembered. It is done once
+// per deployment; what failed is tried again at the next call.
+func (n *Node) settle(ctx context.Context, booted deployment.Booted) error {
+	entries, err := n.entries()
+	if err != nil {
+		return err
+	}
+	log, _ := n.history()
+	events, err := log.Read()
+	if err != nil {
+		n.Log.Warn(err.Error())
+	}
+	store, err := os.OpenRoot(n.path(deployment.StoreMount))
+	if err != nil {
+		return fmt.Errorf("look for failed deployments: %w", err)
+	}
+	defer store.Close()
+	var failed error
+	for _, e := range entries {
+		id, ours := deployment.IDOfEntry(e.Name.Base)
+		if !ours || e.Name.State() != bls.Bad || id == booted.ID || settled(events, id) {
+			continue
+		}
+		failed = errors.Join(failed, n.condemn(ctx, store, booted, id, e.Name.Done, events))
+	}
+	return failed
+}
+
+// settled reports whether a deployment's end is in the history.
+func settled(events []history.Event, id string) bool {
+	for _, e := range history.Fallbacks(events) {
+		if e.Fallback.From == id {
+			return true
+		}
+	}
+	return false
+}
+
+// condemn settles one deployment that used up its tries.
+func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Booted, id string, tries int, events []history.Event) error {
+	record, err := deployment.Read(store, id)
+	if err != nil { // collected, or damaged: nothing can be quarantined
+		n.Log.Warn("a boot entry used up its tries and its deployment is unknown", "deployment", id, "error", err)
+	}
+	boots := history.Of(history.Boots(events, n.bootID()), id)
+	f := history.Fallback{
+		From: id, FromVersion: record.Version, To: booted.ID, ToVersion: booted.Version,
+		Reason: whyBad(boots, tries), Tries: tries, ManifestDigest: record.ManifestDigest,
+	}
+	known, err := n.quarantined(store, record)
+	if err != nil {
+		return err
+	}
+	switch {
+	case known != nil && known.Deployment == id:
+		return nil // settled before, and the history has forgotten
+	case known != nil:
+		f.Quarantined = true
+	default:
+		if f.NotQuarantined = spare(record, booted, boots); f.NotQuarantined == "" {
+			err := n.Upgrade(ctx, "quarantine", "add", "--deployment", id, "--reason", f.Reason, record.ManifestDigest)
+			if err != nil {
+				return fmt.Errorf("quarantine the image of deployment %s: %w", id, err)
+			}
+			f.Quarantined = true
+		}
+	}
+	n.tell(journalFallback(f))
+	return n.record(history.Event{Kind: history.KindFallback, Fallback: &f})
+}
+
+func (n *Node) quarantined(store *os.Root, r deployment.Record) (*deployment.Quarantine, error) {
+	if r.ManifestDigest == "" {
+		return nil, nil
+	}
+	return deployment.Quarantined(store, r.ManifestDigest)
+}
+
+// spare returns why an image is not quarantined although a deployment of it
+// used up its tries, or "".
+func spare(r deployment.Record, booted deployment.Booted, boots []history.Boot) string {
+	switch {
+	case r.ManifestDigest == "":
+		return "the manifest digest is unknown"
+	case r.ManifestDigest == booted.ManifestDigest:
+		return "the same image is running"
+	case len(boots) > 0 && boots[len(boots)-1].Outcome == history.Good:
+		return "its last boot was good: the boot entry could not be blessed"
+	}
+	return ""
+}
+
+// journalFallback tells a fallback to the journal.
+func journalFallback(f history.Fallback) journal.Entry {
+	return journal.Entry{
+		Message:   f.String(),
+		MessageID: journal.Fallback,
+		Priority:  3,
+		Fields: map[string]string{
+			"KAIROS_DEPLOYMENT":      f.From,
+			"KAIROS_VERSION":         f.FromVersion,
+			"KAIROS_FALLBACK":        f.To,
+			"KAIROS_MANIFEST_DIGEST": f.ManifestDigest,
+			"KAIROS_REASON":          f.Reason,
+			"KAIROS_TRIES":           strconv.Itoa(f.Tries),
+			"KAIROS_QUARANTINED":     strconv.FormatBool(f.Quarantined),
+		},
+	}
+}

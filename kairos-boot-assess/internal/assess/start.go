@@ -1,0 +1,57 @@
+package assess
+
+import (
+	"context"
+	"errors"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Start records that this boot came as far as its local file systems, and
+// settles what the boots before it came to: deployments that used up their
+// tries are quarantined. Calling it again changes nothing.
+//
+// The error is deployment.ErrNotBooted where the running system is no
+// deployment. What could not be recorded is an error too, but what can be done
+// without it has been done.
+func (n *Node) Start(ctx context.Context) (history.Boot, error) {
+	booted, err := n.Booted()
+	if err != nil {
+		return history.Boot{}, err
+	}
+	boot, failed := n.begin(booted)
+	if judged(booted.Mode) {
+		failed = errors.Join(failed, n.settle(ctx, booted))
+	}
+	return boot, failed
+}
+
+// begin records the start of this boot.
+func (n *Node) begin(booted deployment.Booted) (history.Boot, error) {
+	if boot, ok := n.state(); ok {
+		return boot, nil
+	}
+	start := startOf(booted, n.trial(booted))
+	boot, err := n.update(func(b *history.Boot) {
+		b.Start = start
+		if !judged(booted.Mode) {
+			b.Outcome, b.Reason = history.Unjudged, start.Trial.Uncounted
+		}
+	})
+	if !judged(booted.Mode) {
+		return boot, err
+	}
+	if _, lasting := n.history(); !lasting {
+		n.Log.Warn("no persistent storage: what is recorded of this boot will be lost with it", "wanted", HistoryDir)
+	}
+	return boot, errors.Join(err, n.record(history.Event{Kind: history.KindStart, Start: &start}))
+}
+
+func startOf(b deployment.Booted, t history.Trial) history.Start {
+	return history.Start{
+		Deployment: b.ID, Version: b.Version, Reference: b.Reference,
+		ImageDigest: b.ImageDigest, ManifestDigest: b.ManifestDigest,
+		Entry: entryBase(b), Mode: b.Mode, Trial: t,
+	}
+}

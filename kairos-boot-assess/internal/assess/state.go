@@ -1,0 +1,77 @@
+package assess
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+)
+
+// stateFile holds what is known of this boot, as a history.Boot, in StateDir.
+const stateFile = "boot.json"
+
+// state returns what is known of this boot; ok is false when nothing was
+// recorded yet.
+func (n *Node) state() (b history.Boot, ok bool) {
+	data, err := os.ReadFile(n.path(StateDir + "/" + stateFile))
+	if err != nil || json.Unmarshal(data, &b) != nil {
+		return history.Boot{}, false
+	}
+	return b, b.BootID == n.bootID()
+}
+
+// update changes what is known of this boot; Check and Fail may do so at the
+// same time. What changed is returned even when it could not be written.
+func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
+	root, unlock, err := n.lockState()
+	if err != nil {
+		err = fmt.Errorf("write %s/%s: %w", StateDir, stateFile, err)
+	} else {
+		defer unlock()
+	}
+	b, ok := n.state()
+	if !ok {
+		b = history.Boot{BootID: n.bootID(), Started: n.Now(), Verdict: history.Verdict{Outcome: history.Pending}}
+	}
+	change(&b)
+	if err != nil {
+		return b, err
+	}
+	data, err := json.Marshal(b)
+	if err != nil {
+		return b, err
+	}
+	return b, atomicfile.Write(root, stateFile, append(data, '\n'), 0o644)
+}
+
+// lockState opens StateDir and locks it until unlock is called.
+func (n *Node) lockState() (root *os.Root, unlock func(), err error) {
+	dir := n.path(StateDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	if root, err = os.OpenRoot(dir); err != nil {
+		return nil, nil, err
+	}
+	self, err := root.Open(".")
+	if err == nil {
+		err = unix.Flock(int(self.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		self.Close()
+		root.Close()
+		return nil, nil, err
+	}
+	return root, func() { self.Close(); root.Close() }, nil
+}
+
+// record adds an event of now to the history.
+func (n *Node) record(e history.Event) error {
+	e.Time, e.BootID, e.UptimeMS = n.Now().UTC(), n.bootID(), n.Uptime().Milliseconds()
+	log, _ := n.history()
+	return log.Append(e)
+}

@@ -1,0 +1,76 @@
+package assess
+
+import (
+	"errors"
+	"os"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Status is what there is to say about this boot and what led to it.
+type Status struct {
+	Boot         history.Boot            `json:"boot"`
+	EntryState   bls.State               `json:"entry_state,omitempty"` // of the booted entry now: good, pending or bad; "" when the ESP can't be read
+	Persistent   bool                    `json:"persistent"`            // whether the history outlives a reboot
+	LastFallback *history.Event          `json:"last_fallback,omitempty"`
+	Quarantined  []deployment.Quarantine `json:"quarantined"`
+}
+
+// Status returns the state of the assessment. The error is
+// deployment.ErrNotBooted where the running system is no deployment.
+func (n *Node) Status() (Status, error) {
+	booted, err := n.Booted()
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{Quarantined: []deployment.Quarantine{}}
+	boot, known := n.state()
+	if !known {
+		trial := n.counted(booted)
+		boot = history.Boot{BootID: n.bootID(), Verdict: history.Verdict{Outcome: history.Pending}}
+		boot.Start = startOf(booted, trial)
+		if !judged(booted.Mode) {
+			boot.Outcome, boot.Reason = history.Unjudged, trial.Uncounted
+		}
+	}
+	s.Boot, s.EntryState = boot, n.entryState(boot.Entry)
+	log, lasting := n.history()
+	s.Persistent = lasting
+	events, failed := log.Read()
+	if fallbacks := history.Fallbacks(events); len(fallbacks) > 0 {
+		s.LastFallback = &fallbacks[len(fallbacks)-1]
+	}
+	store, err := os.OpenRoot(n.path(deployment.StoreMount))
+	if err != nil {
+		return s, errors.Join(failed, err)
+	}
+	defer store.Close()
+	list, err := deployment.QuarantineList(store)
+	s.Quarantined = append(s.Quarantined, list...)
+	return s, errors.Join(failed, err)
+}
+
+// entryState returns what the name of an entry says now, "" when it can't be
+// read: the ESP is for root only.
+func (n *Node) entryState(base string) bls.State {
+	entries, err := n.entries()
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if e.Name.Base == base {
+			return e.Name.State()
+		}
+	}
+	return ""
+}
+
+// History returns all boots and fallbacks that are remembered, oldest first,
+// and whether they outlive a reboot.
+func (n *Node) History() (boots []history.Boot, fallbacks []history.Event, lasting bool, err error) {
+	log, lasting := n.history()
+	events, err := log.Read()
+	return history.Boots(events, n.bootID()), history.Fallbacks(events), lasting, err
+}

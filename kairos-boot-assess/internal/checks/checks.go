@@ -1,0 +1,94 @@
+// Package checks finds and runs health checks: programs of the image and of
+// the site that say by their exit status whether a boot is good.
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Check is one health check.
+type Check struct {
+	Name     string        // file name, or that of a built-in check
+	Source   string        // path, or "built-in"
+	Required bool          // a failure makes the boot bad; otherwise it only warns
+	Timeout  time.Duration // after which it is ended and has failed
+	// Do runs the check; nil means that it passed. What it writes to the two
+	// writers is what it has to say, the second for what went wrong.
+	Do func(ctx context.Context, out, problem io.Writer) error
+}
+
+// BuiltIn is the source of checks that are part of the program.
+const BuiltIn = "built-in"
+
+// State is how a check ended.
+type State string
+
+const (
+	Passed   State = "passed"
+	Failed   State = "failed"
+	TimedOut State = "timed_out"
+)
+
+// Result says how a check ended.
+type Result struct {
+	Name       string   `json:"name"`
+	Source     string   `json:"source"` // path, or "built-in"
+	Required   bool     `json:"required"`
+	State      State    `json:"state"`
+	Detail     string   `json:"detail,omitempty"`  // how it failed: "exit status 1"
+	Message    string   `json:"message,omitempty"` // the last line that it said about it
+	Output     []string `json:"output,omitempty"`  // its last lines
+	DurationMS int64    `json:"duration_ms"`
+}
+
+// OK reports whether the check passed.
+func (r Result) OK() bool { return r.State == Passed }
+
+// String says what failed, on one line.
+func (r Result) String() string {
+	kind := "wanted"
+	if r.Required {
+		kind = "required"
+	}
+	ended := map[State]string{Passed: "passed", Failed: "failed: ", TimedOut: "timed out "}[r.State]
+	s := fmt.Sprintf("%s check %s %s%s", kind, r.Name, ended, r.Detail)
+	if r.Message != "" {
+		s += ": " + r.Message
+	}
+	return s
+}
+
+// errTimeout is the cause of a context that a check's timeout ended.
+var errTimeout = errors.New("check timed out")
+
+// Run runs one check. say gets each line of its output. The error is that of
+// ctx when it ended before the check did; there is no result then.
+func Run(ctx context.Context, c Check, say func(line string)) (Result, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, c.Timeout, errTimeout)
+	defer cancel()
+	output := newTranscript(say)
+	begin := time.Now()
+	err := c.Do(limited, output.stdout(), output.stderr())
+	output.flush()
+	if ctx.Err() != nil {
+		return Result{}, ctx.Err()
+	}
+	r := Result{
+		Name: c.Name, Source: c.Source, Required: c.Required, State: Passed,
+		DurationMS: time.Since(begin).Milliseconds(),
+	}
+	switch {
+	case err == nil:
+		return r, nil
+	case context.Cause(limited) == errTimeout:
+		r.State, r.Detail = TimedOut, "after "+c.Timeout.String()
+	default:
+		r.State, r.Detail = Failed, err.Error()
+	}
+	r.Message, r.Output = output.message(), output.lines()
+	return r, nil
+}

@@ -1,0 +1,71 @@
+package history
+
+import "time"
+
+// Boot is everything that is known of one boot.
+type Boot struct {
+	BootID  string    `json:"boot_id"`
+	Started time.Time `json:"started"` // when it was recorded, early in the boot
+	Start
+	Verdict
+	Assessed time.Time `json:"assessed,omitzero"`   // when it was judged
+	UptimeMS int64     `json:"uptime_ms,omitempty"` // when it was judged, since the kernel started
+	Running  string    `json:"running,omitempty"`   // check that is running now
+}
+
+// Tries says which try a boot was and how many there were to be: 2 of 3.
+func (t Trial) Tries() (this, all int) { return t.TriesDone, t.TriesDone + t.TriesLeft }
+
+// Boots folds events into boots, oldest first. current is the id of the
+// running boot: without a verdict it is pending, the others ended without one.
+func Boots(events []Event, current string) []Boot {
+	var boots []Boot
+	index := map[string]int{}
+	for _, e := range events {
+		if e.BootID == "" || e.Kind == KindFallback {
+			continue
+		}
+		i, known := index[e.BootID]
+		if !known {
+			i = len(boots)
+			index[e.BootID] = i
+			boots = append(boots, Boot{BootID: e.BootID, Started: e.Time, Verdict: Verdict{Outcome: None}})
+			if e.BootID == current {
+				boots[i].Outcome = Pending
+			}
+		}
+		boots[i].apply(e)
+	}
+	return boots
+}
+
+func (b *Boot) apply(e Event) {
+	switch {
+	case e.Kind == KindStart && e.Start != nil:
+		b.Start = *e.Start
+	case e.Kind == KindVerdict && e.Verdict != nil:
+		b.Verdict, b.Assessed, b.UptimeMS = *e.Verdict, e.Time, e.UptimeMS
+	}
+}
+
+// Of returns the boots of one deployment, in their order.
+func Of(boots []Boot, deployment string) []Boot {
+	var found []Boot
+	for _, b := range boots {
+		if b.Deployment == deployment {
+			found = append(found, b)
+		}
+	}
+	return found
+}
+
+// Fallbacks returns the fallbacks, oldest first.
+func Fallbacks(events []Event) []Event {
+	var found []Event
+	for _, e := range events {
+		if e.Kind == KindFallback && e.Fallback != nil {
+			found = append(found, e)
+		}
+	}
+	return found
+}

@@ -1,0 +1,108 @@
+// Package history remembers boots: when they started, what was decided about
+// them, and which deployments the machine fell back from.
+//
+// It is a file of JSON lines that only grows, is synced line by line and keeps
+// its size by dropping the oldest. A power cut can tear the last line; readers
+// pass over what they cannot parse.
+package history
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Kind is what an event tells.
+type Kind string
+
+const (
+	KindStart    Kind = "start"    // a boot came as far as its local file systems
+	KindVerdict  Kind = "verdict"  // a boot was judged
+	KindFallback Kind = "fallback" // a deployment was found to have used up its tries
+)
+
+// Event is one line. Exactly one of the pointers is set, as Kind says.
+type Event struct {
+	Kind     Kind      `json:"event"`
+	Time     time.Time `json:"time"`
+	BootID   string    `json:"boot_id"`
+	UptimeMS int64     `json:"uptime_ms"` // since the kernel started
+	Start    *Start    `json:"start,omitempty"`
+	Verdict  *Verdict  `json:"verdict,omitempty"`
+	Fallback *Fallback `json:"fallback,omitempty"`
+}
+
+// Start says what was booted.
+type Start struct {
+	Deployment     string          `json:"deployment"`      // id, "" when unknown
+	Version        string          `json:"version"`         // of the image
+	Reference      string          `json:"reference"`       // where it came from
+	ImageDigest    string          `json:"image_digest"`    // sha256:HEX
+	ManifestDigest string          `json:"manifest_digest"` // sha256:HEX, "" when unknown
+	Entry          string          `json:"entry"`           // base name of the boot entry
+	Mode           deployment.Mode `json:"mode"`            // active or passive
+	Trial          Trial           `json:"trial"`           // what the boot loader counted
+}
+
+// Trial says what the boot loader counted for a boot.
+type Trial struct {
+	Counted     bool   `json:"counted"`               // this boot used up a try and waits for a verdict
+	Uncounted   string `json:"uncounted,omitempty"`   // why it is not counted
+	TriesLeft   int    `json:"tries_left"`            // after this one
+	TriesDone   int    `json:"tries_done"`            // with this one
+	Alternative string `json:"alternative,omitempty"` // entry that boots once no tries are left, "" when there is none
+}
+
+// Outcome is what was decided about a boot.
+type Outcome string
+
+const (
+	Good     Outcome = "good"
+	Bad      Outcome = "bad"
+	None     Outcome = "none"     // the boot ended before it was judged
+	Pending  Outcome = "pending"  // the running boot, before its verdict
+	Unjudged Outcome = "unjudged" // recovery and live systems
+)
+
+// Verdict is what was decided and why.
+type Verdict struct {
+	Outcome    Outcome         `json:"verdict"` // good or bad
+	Reason     string          `json:"reason,omitempty"`
+	Checks     []checks.Result `json:"checks,omitempty"`
+	DurationMS int64           `json:"duration_ms"` // of the assessment
+}
+
+// Fallback says that a deployment used up its tries and another was booted.
+type Fallback struct {
+	From           string `json:"from"` // deployment id
+	FromVersion    string `json:"from_version"`
+	To             string `json:"to"`
+	ToVersion      string `json:"to_version"`
+	Reason         string `json:"reason"`
+	Tries          int    `json:"tries"` // that were made
+	ManifestDigest string `json:"manifest_digest,omitempty"`
+	Quarantined    bool   `json:"quarantined"`
+	NotQuarantined string `json:"not_quarantined,omitempty"` // why not
+}
+
+// String tells the fallback to people.
+func (f Fallback) String() string {
+	s := fmt.Sprintf("fell back from %s to %s: %s", Named(f.From, f.FromVersion), Named(f.To, f.ToVersion), f.Reason)
+	if f.NotQuarantined != "" {
+		s += "; not quarantined: " + f.NotQuarantined
+	}
+	return s
+}
+
+// Named names a deployment to people.
+func Named(id, version string) string {
+	switch {
+	case id == "":
+		return "an unknown deployment"
+	case version == "":
+		return id
+	}
+	return fmt.Sprintf("%s (%s)", id, version)
+}

@@ -1,0 +1,11 @@
+// Command kairos-boot-assess decides whether a boot is good and remembers what
+// was wrong with those that were not.
+package main
+
+import (
+	"github.com/kairos-io/toolkit/kairos-boot-assess/cmd"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+func main() { cmdline.Main(cmd.App(assess.Local())) }
