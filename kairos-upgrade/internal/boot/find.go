@@ -1,0 +1,193 @@
+// Package boot knows how an image is booted: it finds kernel, initrd and
+// kernel arguments in an image's tree, and hands them to the boot loader.
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/bls"
+)
+
+// Kinds of boot files.
+const (
+	Linux  = "linux"
+	Initrd = "initrd"
+	UKI    = "uki" // unified kernel image: kernel, initrd and more in one EFI program
+)
+
+// File is a boot file in an image.
+type File struct {
+	Kind string // Linux, Initrd or UKI
+	Path string // in the image, without leading slash
+	Node *tree.Node
+}
+
+// Kernel is what an image boots with: a kernel and its initrd, or a UKI.
+type Kernel struct {
+	Release string // as uname -r tells it, as far as the names say
+	Files   []File
+}
+
+// Content opens the content of a regular file of an image.
+type Content func(*tree.Node) (io.ReadCloser, error)
+
+// ErrNoKernel says that an image can't be booted.
+var ErrNoKernel = errors.New("the image has no kernel that can be booted")
+
+// Find returns what the image boots with. The tree must not have been
+// normalised: that empties /boot. Looked for, first what is found:
+//
+//	/boot/EFI/Linux/*.efi, /usr/lib/modules/*/*.efi            a UKI
+//	/usr/lib/modules/*/vmlinuz and initramfs.img               bootc's convention
+//	/boot/vmlinuz* and /boot/initrd*, /boot/initramfs*         Kairos' and most distributions'
+//
+// Of several kernels the newest counts, by the order of package bls.
+func Find(root *tree.Node) (Kernel, error) {
+	var incomplete []string
+	for _, look := range []func(*tree.Node) ([]Kernel, []string){findUKI, findModules, findBoot} {
+		kernels, without := look(root)
+		incomplete = append(incomplete, without...)
+		if len(kernels) > 0 {
+			return slices.MaxFunc(kernels, func(a, b Kernel) int { return bls.CompareVersions(a.Release, b.Release) }), nil
+		}
+	}
+	if len(incomplete) > 0 {
+		return Kernel{}, fmt.Errorf("%w: no initrd for %s", ErrNoKernel, strings.Join(incomplete, ", "))
+	}
+	return Kernel{}, fmt.Errorf("%w: neither /usr/lib/modules/*/vmlinuz nor /boot/vmlinuz*, nor a UKI in /boot/EFI/Linux or /usr/lib/modules/*", ErrNoKernel)
+}
+
+func findUKI(root *tree.Node) (found []Kernel, incomplete []string) {
+	add := func(dir, release string) {
+		all := files(root, dir)
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			if stem, ok := strings.CutSuffix(name, ".efi"); ok {
+				found = append(found, Kernel{orElse(release, stem), []File{{UKI, path.Join(dir, name), all[name]}}})
+			}
+		}
+	}
+	add("boot/EFI/Linux", "")
+	if len(found) > 0 {
+		return found, nil
+	}
+	for _, release := range releases(root) {
+		add(path.Join("usr/lib/modules", release), release)
+	}
+	return found, nil
+}
+
+func findModules(root *tree.Node) (found []Kernel, incomplete []string) {
+	for _, release := range releases(root) {
+		dir := path.Join("usr/lib/modules", release)
+		kernel := file(root, path.Join(dir, "vmlinuz"))
+		initrd := file(root, path.Join(dir, "initramfs.img"))
+		switch {
+		case kernel == nil:
+		case initrd == nil:
+			incomplete = append(incomplete, "/"+path.Join(dir, "vmlinuz"))
+		default:
+			found = append(found, Kernel{release, []File{
+				{Linux, path.Join(dir, "vmlinuz"), kernel},
+				{Initrd, path.Join(dir, "initramfs.img"), initrd},
+			}})
+		}
+	}
+	return found, incomplete
+}
+
+// findBoot pairs /boot/vmlinuz-X with the initrd that has X in its name, and
+// /boot/vmlinuz with one that has no version.
+func findBoot(root *tree.Node) (found []Kernel, incomplete []string) {
+	boot := files(root, "boot")
+	for _, name := range slices.Sorted(maps.Keys(boot)) {
+		version, ok := strings.CutPrefix(name, "vmlinuz")
+		if !ok {
+			continue
+		}
+		initrd := ""
+		for _, form := range []string{"initrd.img%s", "initrd%s", "initramfs%s.img", "initrd%s.img", "initramfs%s"} {
+			if candidate := fmt.Sprintf(form, version); initrd == "" && boot[candidate] != nil {
+				initrd = candidate
+			}
+		}
+		if initrd == "" {
+			incomplete = append(incomplete, "/boot/"+name)
+			continue
+		}
+		found = append(found, Kernel{bootRelease(root, version), []File{
+			{Linux, "boot/" + name, boot[name]},
+			{Initrd, "boot/" + initrd, boot[initrd]},
+		}})
+	}
+	return found, incomplete
+}
+
+// bootRelease tells the release of /boot/vmlinuz<version>. Without a version
+// in its name, a single directory of modules or the target of a symbolic link
+// may know it.
+func bootRelease(root *tree.Node, version string) string {
+	if version != "" {
+		return strings.TrimLeft(version, "-.")
+	}
+	if all := releases(root); len(all) == 1 {
+		return all[0]
+	}
+	if link := root.Find("boot/vmlinuz"); link != nil && link.IsSymlink() {
+		if _, v, ok := strings.Cut(path.Base(link.Content), "vmlinuz-"); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// releases returns the names of the directories of modules.
+func releases(root *tree.Node) (names []string) {
+	dir := Resolve(root, "usr/lib/modules")
+	if dir == nil {
+		return nil
+	}
+	for name, child := range dir.Children() {
+		if child.IsDir() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// files returns the regular files of a directory, by name, through symbolic
+// links.
+func files(root *tree.Node, dir string) map[string]*tree.Node {
+	d := Resolve(root, dir)
+	if d == nil {
+		return nil
+	}
+	found := map[string]*tree.Node{}
+	for name := range d.Children() {
+		if f := file(root, path.Join(dir, name)); f != nil {
+			found[name] = f
+		}
+	}
+	return found
+}
+
+// file returns a regular file that isn't empty, through symbolic links.
+func file(root *tree.Node, name string) *tree.Node {
+	if n := Resolve(root, name); n != nil && n.IsRegular() && n.Size > 0 {
+		return n
+	}
+	return nil
+}
+
+func orElse(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}

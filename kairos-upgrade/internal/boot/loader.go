@@ -1,0 +1,239 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+	"golang.org/x/sys/unix"
+)
+
+// Loader is a boot loader: what it can boot is published as an entry that
+// names boot files.
+type Loader interface {
+	// Entries returns all entries; the first one boots next.
+	Entries() ([]bls.Entry, error)
+	// Publish makes an entry bootable in one step, or replaces the one of the
+	// same name.
+	Publish(bls.Entry) error
+	// Remove removes the entry with a base name; none is no error.
+	Remove(base string) error
+	// Entry returns the entry for a deployment, to be named and published.
+	Entry(deployment.Record) bls.Entry
+	// Put writes a boot file unless it is there, makes it durable, and reads
+	// it back. Wrong content is an error.
+	Put(f deployment.File, open func() (io.ReadCloser, error)) error
+	// Check reads a boot file and compares it with its digest.
+	Check(deployment.File) error
+	// Missing returns how many bytes Put would have to write.
+	Missing(files []deployment.File) (int64, error)
+	// Sweep removes the boot files that no entry names, and returns them. A
+	// dry run only lists them, as if the entries with some base names were
+	// gone already.
+	Sweep(dryRun bool, gone ...string) ([]deployment.File, error)
+	// Space returns the size and what is free for boot files, in bytes.
+	Space() (size, free int64, err error)
+	// Path is where boot files are, for messages.
+	Path() string
+}
+
+// SystemdBoot is systemd-boot on a mounted EFI system partition.
+type SystemdBoot struct {
+	esp bls.ESP
+	// view is what the partition was opened in.
+	view *view.View
+	// uki says that the loader knows the key "uki" (systemd 258).
+	uki bool
+}
+
+// NewSystemdBoot returns the loader on an ESP. ukiKey says whether it knows
+// the key "uki" of entries.
+func NewSystemdBoot(v *view.View, ukiKey bool) *SystemdBoot {
+	return &SystemdBoot{esp: bls.ESP{Root: v.Root}, view: v, uki: ukiKey}
+}
+
+// filesDir is where boot files live on the ESP.
+const filesDir = "kairos"
+
+// FilePath returns where a boot file lives on the ESP: equal files have one
+// name and are shared.
+func FilePath(kind, digest string) string {
+	name := kind + "-" + digest
+	if kind == UKI {
+		name += ".efi"
+	}
+	return path.Join(filesDir, name)
+}
+
+// parseFilePath reads a name of the form that FilePath returns.
+func parseFilePath(name string) (deployment.File, bool) {
+	kind, digest, ok := strings.Cut(strings.TrimSuffix(name, ".efi"), "-")
+	if _, err := fsverity.Parse(digest); !ok || err != nil || path.Base(FilePath(kind, digest)) != name {
+		return deployment.File{}, false
+	}
+	return deployment.File{Kind: kind, Path: path.Join(filesDir, name), Digest: digest}, true
+}
+
+func (l *SystemdBoot) Entries() ([]bls.Entry, error) { return l.esp.Entries() }
+func (l *SystemdBoot) Publish(e bls.Entry) error     { return l.esp.Publish(e) }
+func (l *SystemdBoot) Remove(base string) error      { return l.esp.Remove(base) }
+
+func (l *SystemdBoot) Entry(r deployment.Record) bls.Entry {
+	e := bls.Entry{Options: r.Options}
+	for _, f := range r.Boot {
+		switch {
+		case f.Kind == Linux:
+			e.Linux = "/" + f.Path
+		case f.Kind == Initrd:
+			e.Initrd = append(e.Initrd, "/"+f.Path)
+		case l.uki:
+			e.UKI = "/" + f.Path
+		default:
+			e.EFI = "/" + f.Path
+		}
+	}
+	return e
+}
+
+func (l *SystemdBoot) Put(f deployment.File, open func() (io.ReadCloser, error)) error {
+	if l.Check(f) == nil {
+		return nil
+	}
+	if err := l.write(f, open); err != nil {
+		return fmt.Errorf("write boot file %s: %w", f.Path, err)
+	}
+	return l.Check(f)
+}
+
+func (l *SystemdBoot) write(f deployment.File, open func() (io.ReadCloser, error)) error {
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := l.esp.Root.MkdirAll(filesDir, 0o755); err != nil {
+		return err
+	}
+	return atomicfile.WriteFrom(l.esp.Root, f.Path, r, 0o644)
+}
+
+func (l *SystemdBoot) Check(f deployment.File) error {
+	want, err := fsverity.Parse(f.Digest)
+	if err != nil {
+		return fmt.Errorf("boot file %s: %w", f.Path, err)
+	}
+	file, err := l.esp.Root.Open(f.Path)
+	if err != nil {
+		return fmt.Errorf("read boot file: %w", err)
+	}
+	defer file.Close()
+	// What the disk has counts, not what was just written.
+	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
+	if err := fsverity.Check(file, want); err != nil {
+		return fmt.Errorf("boot file %s: %w", f.Path, err)
+	}
+	return nil
+}
+
+func (l *SystemdBoot) Missing(files []deployment.File) (int64, error) {
+	var sum int64
+	for _, f := range files {
+		info, err := l.esp.Root.Stat(f.Path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			sum += f.Size
+		case err != nil:
+			return 0, fmt.Errorf("look for boot file: %w", err)
+		case info.Size() != f.Size: // it will be replaced: both exist for a moment
+			sum += f.Size
+		}
+	}
+	return sum, nil
+}
+
+func (l *SystemdBoot) Sweep(dryRun bool, gone ...string) ([]deployment.File, error) {
+	entries, err := l.Entries()
+	if err != nil {
+		return nil, err
+	}
+	named := map[string]bool{}
+	for _, e := range entries {
+		for _, f := range e.Files() {
+			named[strings.ToLower(f)] = named[strings.ToLower(f)] || !dryRun || !slices.Contains(gone, e.Name.Base)
+		}
+	}
+	dir, err := l.esp.Root.Open(filesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list boot files: %w", err)
+	}
+	defer dir.Close()
+	infos, err := dir.Readdir(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list boot files: %w", err)
+	}
+	var removed []deployment.File
+	for _, info := range infos {
+		f, ours := parseFilePath(info.Name())
+		if atomicfile.IsTemp(info.Name()) {
+			f, ours = deployment.File{Path: path.Join(filesDir, info.Name())}, true
+		}
+		if !ours || named[strings.ToLower(f.Path)] {
+			continue
+		}
+		f.Size = info.Size()
+		if !dryRun {
+			if err := l.esp.Root.Remove(f.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return removed, fmt.Errorf("remove boot file: %w", err)
+			}
+		}
+		removed = append(removed, f)
+	}
+	if dryRun {
+		return removed, nil
+	}
+	if err := l.removeUnfinished(); err != nil || len(removed) == 0 {
+		return removed, err
+	}
+	return removed, atomicfile.SyncDir(l.esp.Root, filesDir)
+}
+
+// removeUnfinished removes what an interrupted publication left beside the
+// entries.
+func (l *SystemdBoot) removeUnfinished() error {
+	dir, err := l.esp.Root.Open(bls.EntriesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	for _, name := range names {
+		if atomicfile.IsTemp(name) {
+			err = errors.Join(err, l.esp.Root.Remove(path.Join(bls.EntriesDir, name)))
+		}
+	}
+	return err
+}
+
+// Path is where the ESP is mounted.
+func (l *SystemdBoot) Path() string { return l.view.Path }
+
+func (l *SystemdBoot) Space() (size, free int64, err error) { return l.view.Space() }
+
+// Reserve is how many bytes are left free on the ESP: for entries, directories
+// and what file systems round up.
+const Reserve = 256 << 10

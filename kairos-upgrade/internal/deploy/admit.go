@@ -1,0 +1,78 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// admit refuses what failed before, and what there is no need to stage.
+func (t *transaction) admit() error {
+	q, err := t.node.quarantined(t.about.ManifestDigest)
+	if err != nil {
+		return err
+	}
+	if err := t.lift(q); err != nil {
+		return err
+	}
+	next := RolesOf(t.list).Next
+	if next == nil || t.req.Force || t.about.ManifestDigest == "" || next.ManifestDigest != t.about.ManifestDigest {
+		return nil
+	}
+	if slices.Equal(next.NodeOptions, t.kargs) {
+		return t.already(next)
+	}
+	return nil
+}
+
+// lift refuses what is in quarantine, or notes that it was forced.
+func (t *transaction) lift(q *deployment.Quarantine) error {
+	switch {
+	case q == nil:
+		return nil
+	case t.req.Force:
+		t.result.Lifted = q.Reason
+		return nil
+	}
+	err := fmt.Errorf("%s failed on this node on %s: %s", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
+	return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "--force tries it once more")
+}
+
+// ErrAlready says that there is nothing to do.
+var ErrAlready = errors.New("nothing to do")
+
+func (t *transaction) already(next *Deployment) error {
+	how := "is staged and boots next"
+	switch {
+	case t.node.Fixed():
+		how = "is in use"
+	case next.Booted:
+		how = "is running and boots next"
+	}
+	return cmdline.Hint(cmdline.WithCode(fmt.Errorf("%w: deployment %s of this image %s", ErrAlready, next.ID, how), cmdline.ExitNothing),
+		"--force makes a new deployment of it")
+}
+
+// admitImage repeats the checks of admit with what is known only now: the
+// image of a source without manifest, and kernel arguments.
+func (t *transaction) admitImage(r deployment.Record) error {
+	if r.ManifestDigest == "" {
+		q, err := t.node.quarantined(r.ImageDigest)
+		if err != nil {
+			return err
+		}
+		if err := t.lift(q); err != nil {
+			return err
+		}
+	}
+	next := RolesOf(t.list).Next
+	if t.req.Force || next == nil || next.ImageDigest != r.ImageDigest || next.Options != r.Options ||
+		next.ManifestDigest != r.ManifestDigest || !slices.Equal(next.Boot, r.Boot) {
+		return nil
+	}
+	return t.already(next)
+}

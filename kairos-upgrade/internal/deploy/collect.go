@@ -1,0 +1,197 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/composefs"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// Collected says what a collection removed, or would remove.
+type Collected struct {
+	Deployments []string          `json:"deployments"` // ids
+	BootFiles   []deployment.File `json:"boot_files"`
+	store.Swept
+	ESPBytes int64 `json:"esp_bytes"` // freed on the ESP
+}
+
+// Nothing reports whether there was nothing to collect.
+func (c Collected) Nothing() bool {
+	return len(c.Deployments) == 0 && len(c.BootFiles) == 0 && c.Objects == 0 && c.Images == 0 && c.Layers == 0
+}
+
+// Collect removes the deployments that have no part to play any more, and
+// then everything that no deployment reaches. Kept are: what runs, what boots
+// next, the newest good one beside these, and what is pinned. Where nothing
+// is known to run from this store, two good ones are kept.
+//
+// A deployment is taken apart in the reverse order of its publication: first
+// its entry, so that nothing incomplete can be booted.
+func (n *Node) Collect(dryRun bool) (Collected, error) { return n.collect(dryRun, nil) }
+
+// collect keeps, besides, what some records reach that are not published yet.
+func (n *Node) collect(dryRun bool, unpublished []deployment.Record) (c Collected, err error) {
+	c.Deployments, c.BootFiles = []string{}, []deployment.File{}
+	list, err := n.Deployments()
+	if err != nil {
+		return c, fmt.Errorf("collect garbage: %w", err) // nothing is deleted on half a view
+	}
+	if len(list) > 0 && !slices.ContainsFunc(list, func(d Deployment) bool { return d.State != Incomplete }) {
+		err := fmt.Errorf("collect garbage: none of %d deployments has a boot entry on %s", len(list), n.Loader.Path())
+		return c, cmdline.Hint(err, "everything would be garbage: is this the boot loader of that store?")
+	}
+	kept := slices.Clone(unpublished)
+	keep := keepers(list)
+	for _, d := range list {
+		if slices.Contains(keep, d.ID) {
+			kept = append(kept, d.Record)
+			continue
+		}
+		c.Deployments = append(c.Deployments, d.ID)
+		if dryRun {
+			continue
+		}
+		if err := n.remove(d); err != nil {
+			return c, fmt.Errorf("remove deployment %s: %w", d.ID, err)
+		}
+	}
+	return c, n.sweep(kept, dryRun, &c)
+}
+
+// keepers returns the ids of the deployments that are kept.
+func keepers(list []Deployment) (ids []string) {
+	r := RolesOf(list)
+	for _, d := range []*Deployment{r.Booted, r.Next, r.Previous} {
+		if d != nil {
+			ids = append(ids, d.ID)
+		}
+	}
+	for _, d := range list { // newest first
+		switch {
+		case d.Pinned:
+			ids = append(ids, d.ID)
+		case r.Booted == nil && d.State == Good && r.Previous != nil && d.Serial < r.Previous.Serial && (r.Next == nil || r.Next.State != Good):
+			ids = append(ids, d.ID)
+			r.Booted = &d // one more is enough
+		}
+	}
+	return ids
+}
+
+func (n *Node) remove(d Deployment) error {
+	if _, fixed := fixedEntry(n.Label); !fixed {
+		if err := n.Loader.Remove(d.EntryBase()); err != nil {
+			return err
+		}
+	}
+	return n.Store.RemoveRecord(d.ID)
+}
+
+// sweep removes what the kept records do not reach.
+func (n *Node) sweep(kept []deployment.Record, dryRun bool, c *Collected) error {
+	live, err := n.live(kept)
+	if err == nil {
+		err = n.addRunning(live)
+	}
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	if c.Swept, err = n.Store.Sweep(live, dryRun); err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	var gone []string
+	for _, id := range c.Deployments {
+		gone = append(gone, deployment.Record{ID: id}.EntryBase())
+	}
+	files, err := n.Loader.Sweep(dryRun, gone...)
+	for _, f := range files {
+		c.BootFiles = append(c.BootFiles, f)
+		c.ESPBytes += f.Size
+	}
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	return nil
+}
+
+// live returns everything that some records reach. An image that cannot be
+// read is an error: what it reaches is unknown, so nothing may be removed.
+func (n *Node) live(records []deployment.Record) (store.Live, error) {
+	live := store.Live{
+		Objects: map[fsverity.Digest]struct{}{},
+		Images:  map[fsverity.Digest]struct{}{},
+		Layers:  map[string]struct{}{},
+	}
+	for _, r := range records {
+		image, err := imageDigest(r)
+		if err != nil {
+			return live, err
+		}
+		for _, f := range r.Boot {
+			d, err := fsverity.Parse(f.Digest)
+			if err != nil {
+				return live, fmt.Errorf("deployment %s: %w", r.ID, err)
+			}
+			live.Objects[d] = struct{}{}
+		}
+		for _, l := range r.Layers {
+			live.Layers[l] = struct{}{}
+		}
+		if _, again := live.Images[image]; again {
+			continue
+		}
+		live.Images[image] = struct{}{}
+		if err := n.imageObjects(image, func(d fsverity.Digest, _ int64) { live.Objects[d] = struct{}{} }); err != nil {
+			return live, fmt.Errorf("deployment %s: %w", r.ID, err)
+		}
+	}
+	return live, nil
+}
+
+// addRunning keeps the image that runs even if no record says so.
+func (n *Node) addRunning(live store.Live) error {
+	if n.Booted.ImageDigest == "" {
+		return nil
+	}
+	image, err := imageDigest(deployment.Record{ID: "that runs", ImageDigest: n.Booted.ImageDigest})
+	if err != nil {
+		return err
+	}
+	if _, again := live.Images[image]; again {
+		return nil
+	}
+	live.Images[image] = struct{}{}
+	return n.imageObjects(image, func(d fsverity.Digest, _ int64) { live.Objects[d] = struct{}{} })
+}
+
+// imageObjects calls visit for every object of an image, once for each file.
+func (n *Node) imageObjects(image fsverity.Digest, visit func(d fsverity.Digest, size int64)) error {
+	f, err := n.Store.OpenImage(image)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	root, err := composefs.Read(f)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", image, err)
+	}
+	for _, node := range root.Walk() {
+		if node.HasObject() {
+			visit(node.Digest, node.Size)
+		}
+	}
+	return nil
+}
+
+func imageDigest(r deployment.Record) (fsverity.Digest, error) {
+	hex, err := deployment.ParseDigest(r.ImageDigest)
+	if err != nil {
+		return fsverity.Digest{}, errors.Join(fmt.Errorf("deployment %s", r.ID), err)
+	}
+	return fsverity.Parse(hex)
+}

@@ -1,0 +1,148 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/pull"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// container is a container image.
+type container struct{ *source.Image }
+
+func (o *container) about() deployment.Record {
+	r := deployment.Record{
+		ManifestDigest: o.ManifestDigest.String(),
+		Reference:      o.Reference,
+		Version:        o.Version,
+		Architecture:   o.Architecture,
+	}
+	for _, l := range o.Layers {
+		r.Layers = append(r.Layers, l.DiffID.String())
+	}
+	return r
+}
+
+// expansion is how much larger, at most, a layer is expected to be than its
+// blob: root file systems shrink to 40 to 55 percent, and 2.5 leaves room for
+// the rounding of small files to blocks.
+const expansion = 2.5
+
+// estimate adds up the layers that are not known. Files that are here already
+// are not known to be, so this is more than will be needed.
+func (o *container) estimate(s *store.Store) (int64, error) {
+	var sum int64
+	for _, l := range o.unknown(s) {
+		factor := expansion
+		if strings.HasSuffix(l.MediaType, ".tar") {
+			factor = 1
+		}
+		sum += int64(float64(max(0, l.Size)) * factor)
+	}
+	return sum, nil
+}
+
+// unknown returns the layers that a store knows nothing of.
+func (o *container) unknown(s *store.Store) (layers []source.Layer) {
+	for _, l := range o.Layers {
+		if s != nil && s.Knows(l.DiffID.String()) {
+			continue
+		}
+		layers = append(layers, l)
+	}
+	return layers
+}
+
+// toFetch returns how many layers are known and how many bytes the others are.
+func (o *container) toFetch(s *store.Store) (known int, size int64) {
+	unknown := o.unknown(s)
+	for _, l := range unknown {
+		size += max(0, l.Size)
+	}
+	return len(o.Layers) - len(unknown), size
+}
+
+func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, error) {
+	known, size := o.toFetch(n.Store)
+	if known < len(o.Layers) {
+		n.Progress.Phase(fmt.Sprintf("fetch %d of %d layers", len(o.Layers)-known, len(o.Layers)), size)
+	} else {
+		n.Progress.Phase(fmt.Sprintf("all %d layers are here", known), 0)
+	}
+	options := pull.Options{Cache: n.Store, Progress: n.Progress.Set}
+	root, stats, err := o.pull(ctx, n.Store, options)
+	f := Fetched{Bytes: stats.Bytes, LayersFetched: stats.Fetched, LayersReused: stats.Reused}
+	if err != nil {
+		return nil, f, err
+	}
+	n.Progress.Phase("write image", 0)
+	c, err := assemble(ctx, n.Store, root)
+	return c, f, useless(err)
+}
+
+// pull makes the tree of the image. A layer that is known is fetched again
+// only if something is missing that will be needed: what is in /boot beside
+// the kernel, or is replaced by another layer, was dropped when the layer was
+// new.
+func (o *container) pull(ctx context.Context, s *store.Store, options pull.Options) (*tree.Node, pull.Stats, error) {
+	objects := needed{Store: s, missing: map[fsverity.Digest]bool{}}
+	root, stats, err := pull.Tree(ctx, o.Image, objects, options)
+	if err != nil {
+		return nil, stats, err
+	}
+	err = visitNeeded(root, func(d fsverity.Digest) {
+		if !s.Has(d) {
+			objects.missing[d] = true
+		}
+	})
+	if err != nil || len(objects.missing) == 0 {
+		return root, stats, err
+	}
+	root, again, err := pull.Tree(ctx, o.Image, objects, options)
+	again.Bytes += stats.Bytes
+	again.Fetched += stats.Fetched
+	again.Reused -= stats.Fetched
+	return root, again, err
+}
+
+// needed is a store that claims to have everything but what is missing.
+type needed struct {
+	*store.Store
+	missing map[fsverity.Digest]bool
+}
+
+func (n needed) Has(d fsverity.Digest) bool { return !n.missing[d] || n.Store.Has(d) }
+
+// visitNeeded calls visit for the objects that a deployment of the tree needs:
+// those of the normalised tree and of what it boots with.
+func visitNeeded(root *tree.Node, visit func(fsverity.Digest)) error {
+	kernel, err := boot.Find(root)
+	if err != nil {
+		return err
+	}
+	for _, f := range kernel.Files {
+		if f.Node.HasObject() {
+			visit(f.Node.Digest)
+		}
+	}
+	for path, n := range root.Walk() {
+		if n.HasObject() && !tree.Emptied(path) {
+			visit(n.Digest)
+		}
+	}
+	return nil
+}
+
+// tree fetches all layers into nothing and merges them.
+func (o *container) tree(ctx context.Context, progress pull.Progress) (*tree.Node, error) {
+	root, _, err := pull.Tree(ctx, o.Image, layer.Discard, pull.Options{Progress: progress})
+	return root, err
+}

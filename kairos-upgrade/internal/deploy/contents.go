@@ -1,0 +1,162 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/composefs"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// contents is an image whose files are in the store.
+type contents struct {
+	image   fsverity.Digest
+	boot    []deployment.File
+	kernel  string
+	kargs   []string                  // the image's own
+	os      string                    // PRETTY_NAME
+	version string                    // VERSION_ID
+	objects map[fsverity.Digest]int64 // sizes
+	bytes   int64                     // sum of the sizes of objects
+}
+
+// assemble writes the image of a tree whose objects have been put. The tree is
+// normalised in the process; what it boots with is taken from /boot before.
+func assemble(ctx context.Context, s *store.Store, root *tree.Node) (*contents, error) {
+	if err := s.Commit(ctx); err != nil {
+		return nil, err
+	}
+	c := &contents{}
+	kernel, err := boot.Find(root)
+	if err != nil {
+		return nil, err
+	}
+	c.kernel = kernel.Release
+	for _, f := range kernel.Files {
+		file, err := putBootFile(ctx, s, f)
+		if err != nil {
+			return nil, err
+		}
+		c.boot = append(c.boot, file)
+	}
+	if err := s.Commit(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.describe(s, root); err != nil {
+		return nil, err
+	}
+	if err := tree.Normalize(root, tree.NormalizeOptions{SELinux: tree.HasSELinuxPolicy(root)}); err != nil {
+		return nil, err
+	}
+	c.count(root)
+	if err := c.complete(s); err != nil {
+		return nil, err
+	}
+	c.image, err = s.PutImage(func(w io.Writer) error {
+		_, err := composefs.Write(w, root)
+		return err
+	})
+	return c, err
+}
+
+// putBootFile makes sure that a boot file is an object, however small it is.
+func putBootFile(ctx context.Context, s *store.Store, f boot.File) (deployment.File, error) {
+	d := f.Node.Digest
+	if !f.Node.HasObject() {
+		var err error
+		if d, err = s.Put(ctx, strings.NewReader(f.Node.Content), f.Node.Size); err != nil {
+			return deployment.File{}, fmt.Errorf("boot file /%s: %w", f.Path, err)
+		}
+	}
+	return deployment.File{Kind: f.Kind, Path: boot.FilePath(f.Kind, d.String()), Digest: d.String(), Size: f.Node.Size}, nil
+}
+
+// describe reads what the image says about itself.
+func (c *contents) describe(s *store.Store, root *tree.Node) error {
+	open := func(n *tree.Node) (io.ReadCloser, error) {
+		if !n.HasObject() {
+			return io.NopCloser(strings.NewReader(n.Content)), nil
+		}
+		return s.OpenObject(n.Digest)
+	}
+	release, err := boot.OSRelease(root, open)
+	if err != nil {
+		return fmt.Errorf("read os-release of the image: %w", err)
+	}
+	c.os, c.version = release["PRETTY_NAME"], release["VERSION_ID"]
+	c.kargs, err = boot.Kargs(root, open)
+	return err
+}
+
+// count notes the distinct objects of a tree and of the boot files.
+func (c *contents) count(root *tree.Node) {
+	c.objects = map[fsverity.Digest]int64{}
+	for _, n := range root.Walk() {
+		if n.HasObject() {
+			c.add(n.Digest, n.Size)
+		}
+	}
+	for _, f := range c.boot {
+		if d, err := fsverity.Parse(f.Digest); err == nil {
+			c.add(d, f.Size)
+		}
+	}
+}
+
+// complete makes sure that nothing which will be named is missing.
+func (c *contents) complete(s *store.Store) error {
+	for d := range c.objects {
+		if !s.Has(d) {
+			return fmt.Errorf("object %s: missing after everything was fetched", d)
+		}
+	}
+	return nil
+}
+
+func (c *contents) add(d fsverity.Digest, size int64) {
+	if _, again := c.objects[d]; !again {
+		c.objects[d] = size
+		c.bytes += size
+	}
+}
+
+func (c *contents) has(d fsverity.Digest) bool { _, ok := c.objects[d]; return ok }
+
+// options returns the kernel command line of an image in a store.
+func options(label string, verity bool, image fsverity.Digest, imageKargs, nodeKargs []string) string {
+	question := ""
+	if !verity { // kairos-root is to check by reading
+		question = "?"
+	}
+	args := []string{"kairos.image=" + question + "sha256:" + image.String(), "kairos.store=" + label, "rd.systemd.gpt_auto=0"}
+	return strings.Join(slices.Concat(args, imageKargs, nodeKargs), " ")
+}
+
+// nodeKargs returns the node's own kernel arguments for the next deployment:
+// those of the last one, without some and with others.
+func nodeKargs(last, add, remove []string) ([]string, error) {
+	kargs := slices.Clone(last)
+	for _, arg := range remove {
+		i := slices.Index(kargs, arg)
+		if i < 0 {
+			return nil, fmt.Errorf("kernel argument %q is none of this node's own: %q", arg, kargs)
+		}
+		kargs = slices.Delete(kargs, i, i+1)
+	}
+	for _, arg := range add {
+		if err := boot.CheckKarg(arg); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(kargs, arg) {
+			kargs = append(kargs, arg)
+		}
+	}
+	return kargs, nil
+}

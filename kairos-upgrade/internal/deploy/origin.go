@@ -1,0 +1,48 @@
+package deploy
+
+import (
+	"context"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// origin is where an operating system comes from, opened: nothing but its
+// description has been read.
+type origin interface {
+	// about returns what is known before anything is fetched: reference,
+	// manifest digest, version, architecture, layers.
+	about() deployment.Record
+	// estimate returns how many bytes the store will need at most, as far as
+	// can be told beforehand; 0 when unknown.
+	estimate(s *store.Store) (int64, error)
+	// fetch puts everything into the store.
+	fetch(ctx context.Context, n *Node) (*contents, Fetched, error)
+	Close() error
+}
+
+// Fetched says what a fetch took.
+type Fetched struct {
+	Bytes         int64 `json:"bytes_fetched"`
+	LayersFetched int   `json:"layers_fetched"`
+	LayersReused  int   `json:"layers_reused"`
+}
+
+func openOrigin(ctx context.Context, given string, opts source.Options) (origin, error) {
+	src, err := source.Parse(given)
+	if err != nil {
+		return nil, err
+	}
+	switch src.Kind {
+	case source.KindTree:
+		return plainTree{src, opts}, nil
+	case source.KindStore:
+		return openStored(src)
+	}
+	img, err := source.Open(ctx, given, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &container{img}, nil
+}

@@ -1,0 +1,140 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+)
+
+// Plan is what a staging would do.
+type Plan struct {
+	Reference      string    `json:"reference"`
+	ManifestDigest string    `json:"manifest_digest"`
+	Version        string    `json:"version"`
+	Layers         int       `json:"layers"`
+	LayersKnown    int       `json:"layers_known"`
+	BytesToFetch   int64     `json:"bytes_to_fetch"`
+	BytesEstimated int64     `json:"bytes_estimated"` // at most needed on the store
+	BytesFree      int64     `json:"bytes_free"`      // on the store
+	Collect        Collected `json:"collect"`         // what would be collected
+	Steps          []string  `json:"steps"`           // for people, in order
+}
+
+// Plan makes the checks of Stage that come before anything is fetched, with
+// the same errors, and says what would follow. Nothing is changed.
+func (n *Node) Plan(ctx context.Context, req Request) (*Plan, error) {
+	t := &transaction{node: n, req: req}
+	p, err := t.plan(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: %w", req.Source, err)
+	}
+	return p, nil
+}
+
+func (t *transaction) plan(ctx context.Context) (*Plan, error) {
+	if err := t.open(ctx); err != nil {
+		return nil, err
+	}
+	defer t.origin.Close()
+	if err := t.admit(); err != nil {
+		return nil, err
+	}
+	n := t.node
+	p := &Plan{Reference: t.about.Reference, ManifestDigest: t.about.ManifestDigest, Version: t.about.Version, Layers: len(t.about.Layers)}
+	var err error
+	if p.BytesEstimated, err = t.origin.estimate(n.Store); err != nil {
+		return nil, err
+	}
+	if _, p.BytesFree, err = n.Store.View().Space(); err != nil {
+		return nil, err
+	}
+	if c, ok := t.origin.(*container); ok {
+		p.LayersKnown, p.BytesToFetch = c.toFetch(n.Store)
+	}
+	if p.Collect, err = n.Collect(true); err != nil {
+		return nil, err
+	}
+	if p.BytesEstimated > p.BytesFree+p.Collect.Bytes && !t.req.Force {
+		return nil, t.noSpace("store "+n.Store.View().Path, p.BytesEstimated, p.BytesFree)
+	}
+	p.Steps = t.steps(p)
+	return p, nil
+}
+
+func (t *transaction) steps(p *Plan) (steps []string) {
+	add := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
+	if p.BytesEstimated > p.BytesFree {
+		add("collect garbage: remove deployments %s", strings.Join(p.Collect.Deployments, ", "))
+	}
+	if p.Layers > 0 {
+		add("fetch %d of %d layers, %s", p.Layers-p.LayersKnown, p.Layers, progress.Bytes(p.BytesToFetch))
+	}
+	add("write what is new to the store, at most about %s of %s free", progress.Bytes(p.BytesEstimated), progress.Bytes(p.BytesFree))
+	add("write kernel and initrd to the EFI system partition, unless they are there")
+	if base, fixed := fixedEntry(t.node.Label); fixed {
+		add("publish %s.conf", base)
+	} else {
+		add("publish a new boot entry with %d tries: boots next", tries)
+	}
+	if i := slices.IndexFunc(t.list, func(d Deployment) bool { return d.Booted }); i >= 0 {
+		add("keep %s, which is running", t.list[i].ID)
+	}
+	return steps
+}
+
+// Inspected is what is known of an image without a store.
+type Inspected struct {
+	Reference      string   `json:"reference"`
+	ManifestDigest string   `json:"manifest_digest,omitempty"`
+	ImageDigest    string   `json:"image_digest,omitempty"` // of a deployment in a store
+	Version        string   `json:"version,omitempty"`
+	OS             string   `json:"os,omitempty"`
+	Kernel         string   `json:"kernel,omitempty"`
+	Architecture   string   `json:"architecture"`
+	Layers         []string `json:"layers"`      // DiffIDs
+	BytesFetch     int64    `json:"bytes_fetch"` // to be fetched when nothing is known
+	BytesStore     int64    `json:"bytes_store"` // needed in an empty store
+	BytesBoot      int64    `json:"bytes_boot"`  // needed on the ESP; 0 when unknown
+	Exact          bool     `json:"exact"`       // whether bytes_store and bytes_boot are
+}
+
+// Inspect tells what staging an image into an empty store would need. Only
+// its description is read.
+func Inspect(ctx context.Context, given string, opts source.Options) (*Inspected, error) {
+	o, err := openOrigin(ctx, given, opts)
+	if err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", given, err)
+	}
+	defer o.Close()
+	r := o.about()
+	in := &Inspected{
+		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,
+		Architecture: r.Architecture, Layers: append([]string{}, r.Layers...),
+	}
+	if err := in.measure(o); err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", given, err)
+	}
+	return in, nil
+}
+
+func (in *Inspected) measure(o origin) (err error) {
+	switch o := o.(type) {
+	case *stored:
+		in.ImageDigest, in.OS, in.Kernel = o.record.ImageDigest, o.record.OS, o.record.Kernel
+		for _, f := range o.record.Boot {
+			in.BytesBoot += f.Size
+		}
+		in.BytesStore, err = o.size()
+		in.Exact = true
+	case *container:
+		_, in.BytesFetch = o.toFetch(nil)
+		in.BytesStore, err = o.estimate(nil)
+	case plainTree:
+		in.BytesStore, err = o.estimate(nil)
+	}
+	return err
+}

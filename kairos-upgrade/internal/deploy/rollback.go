@@ -1,0 +1,91 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// RollbackTarget returns what a rollback goes to: the deployment with the
+// given id or, without one, the newest good one that differs from what boots
+// next. Exit statuses of errors: 3, there is nothing to go back to; 4, it
+// failed before and force is not set.
+func RollbackTarget(list []Deployment, id string, force bool) (*Deployment, error) {
+	next := RolesOf(list).Next
+	if id == "" {
+		for i := range list {
+			if d := &list[i]; d.State == Good && differs(d, next) && d.Quarantined == nil {
+				return d, nil
+			}
+		}
+		return nil, cmdline.WithCode(fmt.Errorf("%w: there is no good deployment beside the one that boots next", ErrAlready), cmdline.ExitNothing)
+	}
+	d, err := Find(list, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case d == next:
+		return nil, cmdline.WithCode(fmt.Errorf("%w: %s boots next", ErrAlready, d.ID), cmdline.ExitNothing)
+	case force:
+	case d.Quarantined != nil:
+		err = fmt.Errorf("deployment %s failed on this node: %s", d.ID, d.Quarantined.Reason)
+	case d.State == Bad:
+		err = fmt.Errorf("deployment %s failed to boot: no tries are left", d.ID)
+	}
+	return d, cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "--force tries it once more")
+}
+
+func differs(a, b *Deployment) bool {
+	return b == nil || a.ImageDigest != b.ImageDigest || a.Options != b.Options
+}
+
+// Rollback deploys what an older deployment has once more: the next serial,
+// new tries, the same image, boot files and kernel arguments. Nothing is
+// fetched, and the order of boots follows from names, as always.
+func (n *Node) Rollback(ctx context.Context, to *Deployment) (deployment.Record, error) {
+	r, err := n.redeploy(ctx, to.Record)
+	if err != nil {
+		return r, fmt.Errorf("roll back to %s: %w", to.ID, err)
+	}
+	return r, nil
+}
+
+func (n *Node) redeploy(ctx context.Context, r deployment.Record) (deployment.Record, error) {
+	image, err := imageDigest(r)
+	if err != nil {
+		return r, err
+	}
+	if err := n.Store.CheckImage(image); err != nil {
+		return r, cmdline.Hint(err, "kairos-upgrade verify says what else is damaged; stage the image again")
+	}
+	for _, f := range r.Boot {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		if err := n.putBootFile(f); err != nil {
+			return r, err
+		}
+	}
+	r.Origin, r.Pinned = "rollback", false
+	return n.publish(r)
+}
+
+// Pin sets whether a deployment is kept until it is unpinned, and reports
+// whether that is a change.
+func (n *Node) Pin(id string, pinned bool) (*Deployment, bool, error) {
+	list, err := n.Deployments()
+	d, errFind := Find(list, id)
+	if errFind != nil {
+		if err != nil {
+			return nil, false, err
+		}
+		return nil, false, errFind
+	}
+	if d.Pinned == pinned {
+		return d, false, nil
+	}
+	d.Pinned = pinned
+	return d, true, n.Store.PutRecord(d.Record)
+}

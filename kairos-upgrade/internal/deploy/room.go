@@ -1,0 +1,85 @@
+package deploy
+
+import (
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// makeRoom compares the estimate of needed space with what is free, and
+// collects garbage first where that helps.
+func (t *transaction) makeRoom() error {
+	need, err := t.origin.estimate(t.node.Store)
+	if err != nil {
+		return err
+	}
+	_, free, err := t.node.Store.View().Space()
+	if err != nil || need <= free {
+		return err
+	}
+	c, err := t.node.collect(false, t.unpublished())
+	if err != nil {
+		return err
+	}
+	t.result.Collected = &c
+	// What an interrupted attempt had fetched may have been garbage, too.
+	if need, err = t.origin.estimate(t.node.Store); err != nil {
+		return err
+	}
+	if _, free, err = t.node.Store.View().Space(); err != nil || need <= free {
+		return err
+	}
+	if t.req.Force {
+		t.node.Log.Warn("less space than estimated", "needed", progress.Bytes(need), "free", progress.Bytes(free))
+		return nil
+	}
+	return t.noSpace("store "+t.node.Store.View().Path, need, free)
+}
+
+func (t *transaction) noSpace(where string, need, free int64) error {
+	err := fmt.Errorf("not enough space on %s: %s needed, %s free", where, progress.Bytes(need), progress.Bytes(free))
+	return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitNoSpace), "%s", t.whatHelps())
+}
+
+// whatHelps says what a person can remove.
+func (t *transaction) whatHelps() string {
+	var pinned []string
+	for _, d := range t.list {
+		if d.Pinned {
+			pinned = append(pinned, d.ID)
+		}
+	}
+	if len(pinned) > 0 {
+		return fmt.Sprintf("pinned deployments can be given up: kairos-upgrade unpin %s", pinned[0])
+	}
+	return "everything that is not needed for going back has been removed; a larger partition or a smaller image is needed"
+}
+
+// makeRoomForBoot does the same on the ESP, where the need is known exactly.
+func (t *transaction) makeRoomForBoot(need int64) error {
+	_, free, err := t.node.Loader.Space()
+	if err != nil || need == 0 || need+boot.Reserve <= free {
+		return err
+	}
+	c, err := t.node.collect(false, t.unpublished())
+	if err != nil {
+		return err
+	}
+	t.result.Collected = &c
+	if _, free, err = t.node.Loader.Space(); err != nil || need+boot.Reserve <= free {
+		return err
+	}
+	return t.noSpace("the EFI system partition", need+boot.Reserve, free)
+}
+
+// unpublished is the record of what has been fetched, for a collection in
+// between not to take it away.
+func (t *transaction) unpublished() []deployment.Record {
+	if t.contents == nil {
+		return nil
+	}
+	return []deployment.Record{t.record(t.contents)}
+}

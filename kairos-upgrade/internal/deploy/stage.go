@@ -1,0 +1,217 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Request is an image to be staged.
+type Request struct {
+	Source  string
+	Options source.Options
+	// Force stages what is in quarantine, what is deployed already, and goes
+	// on where the estimate of needed space says no.
+	Force bool
+	// AddKargs and DeleteKargs change the node's own kernel arguments.
+	AddKargs, DeleteKargs []string
+	Origin                string // of the record
+}
+
+// Staged is what a staging has done.
+type Staged struct {
+	deployment.Record
+	Fetched
+	ObjectsAdded int        `json:"objects_added"`
+	BytesAdded   int64      `json:"bytes_added"`      // of objects, to the store
+	BootBytes    int64      `json:"boot_bytes"`       // written to the ESP
+	Collected    *Collected `json:"collected"`        // null when there was no need
+	Seconds      float64    `json:"seconds"`          // from beginning to end
+	Lifted       string     `json:"lifted,omitempty"` // reason of the quarantine that was overridden
+}
+
+// Stage makes an image boot next. Exit statuses of errors: 3, it boots next
+// already; 4, refused; 5, no space. Whatever the error, what boots is as
+// before, and so is the store, but for layers that have arrived completely.
+func (n *Node) Stage(ctx context.Context, req Request) (*Staged, error) {
+	begin := time.Now()
+	t := &transaction{node: n, req: req}
+	staged, err := t.run(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: %w", req.Source, err)
+	}
+	staged.Seconds = time.Since(begin).Seconds()
+	return staged, nil
+}
+
+// transaction is one staging.
+type transaction struct {
+	node   *Node
+	req    Request
+	origin origin
+	about  deployment.Record
+	list   []Deployment
+	kargs  []string // the node's own
+	// contents are in the store, but no record reaches them yet.
+	contents *contents
+	result   Staged
+}
+
+func (t *transaction) run(ctx context.Context) (*Staged, error) {
+	n := t.node
+	if err := t.open(ctx); err != nil {
+		return nil, err
+	}
+	defer t.origin.Close()
+	if err := t.admit(); err != nil {
+		return nil, err
+	}
+	if err := t.makeRoom(); err != nil {
+		return nil, err
+	}
+	c, fetched, err := t.origin.fetch(ctx, n)
+	if err != nil {
+		return nil, t.afterFailure(ctx, err)
+	}
+	t.result.Fetched = fetched
+	t.contents = c
+	if err := t.finish(ctx, c); err != nil {
+		return nil, t.undo(ctx, err)
+	}
+	t.tidy(c)
+	return &t.result, nil
+}
+
+// open reads what is known of the image and of the node.
+func (t *transaction) open(ctx context.Context) (err error) {
+	t.node.Progress.Phase("look at "+t.req.Source, 0)
+	t.req.Options.TempDir, t.req.Options.Log = t.node.Store.TempDir(), t.node.Log
+	if t.origin, err = openOrigin(ctx, t.req.Source, t.req.Options); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			t.origin.Close()
+		}
+	}()
+	t.about = t.origin.about()
+	list, damaged := t.node.Deployments()
+	if list == nil && damaged != nil {
+		return damaged
+	}
+	if damaged != nil {
+		t.node.Log.Warn("some deployments are damaged", "error", damaged)
+	}
+	t.list = list
+	t.kargs, err = nodeKargs(lastKargs(list), t.req.AddKargs, t.req.DeleteKargs)
+	return err
+}
+
+// lastKargs returns the node's own kernel arguments of what boots next.
+func lastKargs(list []Deployment) []string {
+	if next := RolesOf(list).Next; next != nil {
+		return next.NodeOptions
+	}
+	if len(list) > 0 {
+		return list[0].NodeOptions
+	}
+	return nil
+}
+
+// finish publishes what has been fetched.
+func (t *transaction) finish(ctx context.Context, c *contents) error {
+	n := t.node
+	r := t.record(c)
+	if err := t.admitImage(r); err != nil {
+		return err
+	}
+	if err := t.putBootFiles(ctx, r.Boot); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil { // the last moment
+		return err
+	}
+	n.Progress.Phase("publish", 0)
+	r, err := n.publish(r)
+	t.result.Record = r
+	for _, a := range n.Store.Added() {
+		if c.has(a.Digest) {
+			t.result.ObjectsAdded++
+			t.result.BytesAdded += a.Size
+		}
+	}
+	return err
+}
+
+// record describes the deployment; id and serial come with publication.
+func (t *transaction) record(c *contents) deployment.Record {
+	r := t.about
+	r.Format = deployment.Format
+	r.ImageDigest = "sha256:" + c.image.String()
+	r.Verity = t.node.Store.Verity()
+	if r.Version == "" {
+		r.Version = c.version
+	}
+	r.OS, r.Kernel, r.Boot = c.os, c.kernel, c.boot
+	r.Origin = t.req.Origin
+	r.NodeOptions = t.kargs
+	r.Options = options(t.node.Label, r.Verity, c.image, c.kargs, t.kargs)
+	r.Objects, r.Bytes = len(c.objects), c.bytes
+	return r
+}
+
+// putBootFiles writes kernel, initrd or UKI, after making room for them.
+func (t *transaction) putBootFiles(ctx context.Context, files []deployment.File) error {
+	n := t.node
+	need, err := n.Loader.Missing(files)
+	if err != nil {
+		return err
+	}
+	if err := t.makeRoomForBoot(need); err != nil {
+		return err
+	}
+	n.Progress.Phase("write boot files", need)
+	for _, f := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := n.putBootFile(f); err != nil {
+			return err
+		}
+		n.Progress.Add(min(f.Size, need))
+	}
+	t.result.BootBytes = need
+	return nil
+}
+
+// tidy removes what the publication has made superfluous. The deployment
+// stands: a failure here is a warning.
+func (t *transaction) tidy(c *contents) {
+	n := t.node
+	if t.result.Lifted != "" {
+		for _, d := range []string{t.about.ManifestDigest, t.result.ImageDigest} {
+			if d == "" {
+				continue
+			}
+			if _, err := n.Store.RemoveQuarantine(d); err != nil {
+				n.Log.Warn("quarantine could not be lifted", "error", err)
+			}
+		}
+	}
+	if _, err := n.Store.Drop(c.has); err != nil {
+		n.Log.Warn("objects of shadowed files could not be removed", "error", err)
+	}
+	list, err := n.Deployments()
+	if err == nil && len(keepers(list)) < len(list) {
+		var collected Collected
+		if collected, err = n.Collect(false); err == nil {
+			t.result.Collected = &collected
+		}
+	}
+	if err != nil {
+		n.Log.Warn("old deployments could not be removed", "error", err)
+	}
+}

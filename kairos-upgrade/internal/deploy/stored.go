@@ -1,0 +1,200 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/composefs"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// stored is a deployment in another store.
+type stored struct {
+	store  *store.Store
+	record deployment.Record
+	given  string
+}
+
+func openStored(src source.Source) (origin, error) {
+	v, err := view.Readonly(src.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open source %s: %w", src.Given, err)
+	}
+	s, err := store.Open(v)
+	if err != nil {
+		return nil, err
+	}
+	r, err := pick(s, src.ID)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("source %s: %w", src.Given, err), s.Close())
+	}
+	return &stored{s, r, src.Given}, nil
+}
+
+// pick returns the record with an id, or the newest one.
+func pick(s *store.Store, id string) (deployment.Record, error) {
+	records, err := s.Records()
+	if err != nil {
+		return deployment.Record{}, err
+	}
+	if id == "" && len(records) > 0 {
+		return records[len(records)-1], nil
+	}
+	for _, r := range records {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	if id == "" {
+		return deployment.Record{}, ErrNoDeployment
+	}
+	return deployment.Record{}, fmt.Errorf("%s: %w", id, ErrNoDeployment)
+}
+
+func (o *stored) Close() error { return o.store.Close() }
+
+// about describes the image as the other store knows it: the reference is that
+// of the image, so that its upgrades can be found.
+func (o *stored) about() deployment.Record {
+	r := o.record
+	return deployment.Record{
+		ManifestDigest: r.ManifestDigest,
+		Reference:      r.Reference,
+		Version:        r.Version,
+		Architecture:   r.Architecture,
+		Layers:         r.Layers,
+	}
+}
+
+func (o *stored) estimate(s *store.Store) (sum int64, err error) {
+	root, err := o.tree()
+	if err != nil {
+		return 0, err
+	}
+	c := &contents{boot: o.record.Boot}
+	c.count(root)
+	for d, size := range c.objects {
+		if !s.Has(d) {
+			sum += onDisk(size)
+		}
+	}
+	return sum, nil
+}
+
+// tree reads the image after comparing it with the digest in the record.
+func (o *stored) tree() (*tree.Node, error) {
+	d, err := imageDigest(o.record)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.store.CheckImage(d); err != nil {
+		return nil, err
+	}
+	f, err := o.store.OpenImage(d)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return composefs.Read(f)
+}
+
+// size returns what the deployment takes in an empty store, in bytes.
+func (o *stored) size() (int64, error) {
+	root, err := o.tree()
+	if err != nil {
+		return 0, err
+	}
+	d, err := imageDigest(o.record)
+	if err != nil {
+		return 0, err
+	}
+	info, err := o.store.Root().Stat(store.ImagePath(d))
+	if err != nil {
+		return 0, err
+	}
+	sum := info.Size()
+	c := &contents{boot: o.record.Boot}
+	c.count(root)
+	for _, size := range c.objects {
+		sum += onDisk(size)
+	}
+	return sum, nil
+}
+
+func (o *stored) copyImage(w io.Writer) error {
+	d, err := imageDigest(o.record)
+	if err != nil {
+		return err
+	}
+	f, err := o.store.OpenImage(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+func (o *stored) fetch(ctx context.Context, n *Node) (*contents, Fetched, error) {
+	root, err := o.tree()
+	if err != nil {
+		return nil, Fetched{}, fmt.Errorf("source %s: %w", o.given, err)
+	}
+	c := &contents{boot: o.record.Boot, kernel: o.record.Kernel}
+	c.count(root)
+	n.Progress.Phase("copy "+o.given, c.bytes)
+	for d, size := range c.objects {
+		if err := n.Store.Copy(ctx, o.store, d); err != nil {
+			return nil, Fetched{}, explainDamage(err, o.given)
+		}
+		n.Progress.Add(size)
+	}
+	if err := n.Store.Commit(ctx); err != nil {
+		return nil, Fetched{}, explainDamage(err, o.given)
+	}
+	if err := c.describe(n.Store, root); err != nil {
+		return nil, Fetched{}, err
+	}
+	if err := o.copyLayers(n.Store); err != nil {
+		return nil, Fetched{}, err
+	}
+	c.image, err = n.Store.PutImage(o.copyImage)
+	if err == nil && "sha256:"+c.image.String() != o.record.ImageDigest {
+		err = fmt.Errorf("write image: %w: %s is to be %s", fsverity.ErrMismatch, c.image, o.record.ImageDigest)
+	}
+	return c, Fetched{}, err
+}
+
+// copyLayers takes over what is known of the image's layers, so that an
+// upgrade need not fetch those that it shares. One that is not known there is
+// fetched when it is needed.
+func (o *stored) copyLayers(s *store.Store) error {
+	for _, diffID := range o.record.Layers {
+		if s.Knows(diffID) {
+			continue
+		}
+		l, err := o.store.Load(diffID)
+		if err != nil {
+			continue
+		}
+		if err := s.Save(diffID, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func explainDamage(err error, given string) error {
+	if errors.Is(err, fsverity.ErrMismatch) {
+		return cmdline.Hint(fmt.Errorf("source %s is damaged: %w", given, err), "kairos-upgrade verify on that store says what is damaged")
+	}
+	return err
+}

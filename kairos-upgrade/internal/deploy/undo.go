@@ -1,0 +1,55 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// afterFailure keeps what has arrived, for the next attempt, unless there is
+// no space for it, or no use.
+func (t *transaction) afterFailure(ctx context.Context, err error) error {
+	if cmdline.Code(err) == cmdline.ExitNoSpace {
+		_, free, _ := t.node.Store.View().Space()
+		err = fmt.Errorf("%w (%s free)", err, progress.Bytes(free))
+		return cmdline.Hint(cmdline.WithCode(t.undo(ctx, err), cmdline.ExitNoSpace), "%s", t.whatHelps())
+	}
+	for _, useless := range []error{boot.ErrNoKernel, layer.ErrLayer, layer.ErrLimit, source.ErrDigest, errUseless} {
+		if errors.Is(err, useless) {
+			return t.undo(ctx, err)
+		}
+	}
+	return err
+}
+
+// errUseless marks errors about what has been fetched completely.
+var errUseless = errors.New("")
+
+// useless marks an error.
+func useless(err error) error {
+	if err == nil {
+		return nil
+	}
+	return uselessError{err}
+}
+
+type uselessError struct{ error }
+
+func (e uselessError) Unwrap() error        { return e.error }
+func (e uselessError) Is(target error) bool { return target == errUseless }
+
+// undo removes what was written in vain. After an interruption it stays, for
+// the next attempt.
+func (t *transaction) undo(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	_, errSweep := t.node.Loader.Sweep(false)
+	return errors.Join(err, errSweep, t.node.Store.Undo())
+}

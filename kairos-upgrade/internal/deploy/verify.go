@@ -1,0 +1,227 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// Damage is something that is not what it should be.
+type Damage struct {
+	Kind        string   `json:"kind"`        // record, image, object, boot_file, entry or quarantine
+	Name        string   `json:"name"`        // id, digest, path or name of the entry
+	Problem     string   `json:"problem"`     // for people
+	Deployments []string `json:"deployments"` // ids of those that it touches
+}
+
+// Verified says what was checked and what is damaged.
+type Verified struct {
+	Deployments int      `json:"deployments"`
+	Images      int      `json:"images"`
+	Objects     int      `json:"objects"`
+	Bytes       int64    `json:"bytes"` // read
+	BootFiles   int      `json:"boot_files"`
+	Incomplete  []string `json:"incomplete"` // ids: interrupted before their boot entry was published
+	Damaged     []Damage `json:"damaged"`
+}
+
+// Verify reads everything that deployments are made of and compares it with
+// its digest: of one deployment, or, with id "", of all, and objects that no
+// deployment reaches besides. Only reading is needed.
+func (n *Node) Verify(ctx context.Context, id string) (*Verified, error) {
+	v := &verifier{node: n, all: id == "", result: Verified{Damaged: []Damage{}, Incomplete: []string{}}, users: map[fsverity.Digest]uses{}}
+	if err := v.run(ctx, id); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	slices.SortStableFunc(v.result.Damaged, func(a, b Damage) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
+	return &v.result, nil
+}
+
+// uses is a set of deployments, by their index; those beyond the 63rd share
+// the last place.
+type uses uint64
+
+type verifier struct {
+	node   *Node
+	all    bool
+	list   []Deployment
+	users  map[fsverity.Digest]uses
+	sizes  int64 // of the objects that deployments need, in bytes
+	result Verified
+}
+
+func (v *verifier) run(ctx context.Context, id string) error {
+	list, damaged := v.node.Deployments()
+	if id != "" {
+		d, err := Find(list, id)
+		if err != nil {
+			return errors.Join(err, damaged)
+		}
+		list = []Deployment{*d}
+	} else {
+		v.records(damaged)
+	}
+	v.list = list
+	v.result.Deployments = len(list)
+	if err := v.images(ctx); err != nil {
+		return err
+	}
+	if err := v.boot(ctx); err != nil {
+		return err
+	}
+	if err := v.objects(ctx); err != nil {
+		return err
+	}
+	return v.recheck()
+}
+
+func (v *verifier) damage(kind, name string, err error, users uses) {
+	d := Damage{Kind: kind, Name: name, Problem: err.Error(), Deployments: []string{}}
+	for i, dep := range v.list {
+		if users&bit(i) != 0 {
+			d.Deployments = append(d.Deployments, dep.ID)
+		}
+	}
+	v.result.Damaged = append(v.result.Damaged, d)
+}
+
+func bit(i int) uses { return 1 << min(i, 63) }
+
+// records reports what Deployments could not read.
+func (v *verifier) records(err error) {
+	var joined interface{ Unwrap() []error }
+	switch {
+	case err == nil:
+	case errors.As(err, &joined):
+		for _, e := range joined.Unwrap() {
+			v.records(e)
+		}
+	default:
+		v.damage("record", deployment.Dir, err, 0)
+	}
+}
+
+// images checks the images and notes which objects they need.
+func (v *verifier) images(ctx context.Context) error {
+	v.node.Progress.Phase("verify images", 0)
+	users := map[fsverity.Digest]uses{}
+	for i, d := range v.list {
+		image, err := imageDigest(d.Record)
+		if err != nil {
+			return err
+		}
+		users[image] |= bit(i)
+		for _, f := range d.Boot {
+			if o, err := fsverity.Parse(f.Digest); err == nil {
+				if v.users[o] == 0 {
+					v.sizes += f.Size
+				}
+				v.users[o] |= bit(i)
+			}
+		}
+	}
+	for image, by := range users {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v.result.Images++
+		err := v.node.Store.CheckImage(image)
+		if err == nil {
+			err = v.node.imageObjects(image, func(o fsverity.Digest, size int64) {
+				if v.users[o] == 0 {
+					v.sizes += size
+				}
+				v.users[o] |= by
+			})
+		}
+		if err != nil {
+			v.damage("image", "sha256:"+image.String(), err, by)
+		}
+	}
+	return nil
+}
+
+// boot checks entries and the files that they name.
+func (v *verifier) boot(ctx context.Context) error {
+	entries, err := v.node.Loader.Entries()
+	if err != nil {
+		return err
+	}
+	users := map[deployment.File]uses{}
+	for i, d := range v.list {
+		if d.State == Incomplete {
+			v.result.Incomplete = append(v.result.Incomplete, d.ID)
+			continue
+		}
+		for _, f := range d.Boot {
+			users[f] |= bit(i)
+		}
+		if e := entries[d.order]; !strings.Contains(e.Options, d.ImageDigest) {
+			v.damage("entry", e.Name.String(), fmt.Errorf("it does not boot %s", d.ImageDigest), bit(i))
+		} else if want := v.node.Loader.Entry(d.Record).Files(); !slices.Equal(e.Files(), want) {
+			v.damage("entry", e.Name.String(), fmt.Errorf("it names %v, the record %v", e.Files(), want), bit(i))
+		}
+	}
+	v.node.Progress.Phase("verify boot files", 0)
+	for f, by := range users {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v.result.BootFiles++
+		if err := v.node.Loader.Check(f); err != nil {
+			v.damage("boot_file", f.Path, err, by)
+		}
+		v.node.Progress.Add(f.Size)
+	}
+	return nil
+}
+
+// objects reads the objects: all of them, or those of one deployment.
+func (v *verifier) objects(ctx context.Context) error {
+	v.node.Progress.Phase("verify objects", v.sizes)
+	if v.all {
+		for o, err := range v.node.Store.Objects() {
+			if err != nil {
+				v.damage("object", "objects", err, 0)
+				continue
+			}
+			if _, used := v.users[o.Digest]; !used {
+				v.users[o.Digest] = 0
+			}
+		}
+	}
+	for o, by := range v.users {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v.result.Objects++
+		size, err := v.node.Store.CheckObject(o)
+		if err != nil {
+			v.damage("object", o.String(), err, by)
+		}
+		v.result.Bytes += size
+		v.node.Progress.Add(size)
+	}
+	return nil
+}
+
+// recheck drops what was only in the way of a collection that ran meanwhile:
+// damage to deployments that are gone.
+func (v *verifier) recheck() error {
+	records, _ := v.node.Store.Records()
+	gone := func(id string) bool {
+		return !slices.ContainsFunc(records, func(r deployment.Record) bool { return r.ID == id })
+	}
+	v.result.Damaged = slices.DeleteFunc(v.result.Damaged, func(d Damage) bool {
+		return len(d.Deployments) > 0 && !slices.ContainsFunc(d.Deployments, func(id string) bool { return !gone(id) })
+	})
+	return nil
+}

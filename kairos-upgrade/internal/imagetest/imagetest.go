@@ -1,0 +1,261 @@
+// Package imagetest makes container images for tests: layers from lists of tar
+// entries, OCI layouts, archives, and a registry that can misbehave.
+package imagetest
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Tar returns an archive with the entries; bodies has the contents of regular
+// files by name.
+func Tar(t testing.TB, entries []tar.Header, bodies map[string]string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, h := range entries {
+		body := bodies[h.Name]
+		if h.Typeflag == tar.TypeReg {
+			h.Size = int64(len(body))
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatalf("tar entry %q: %v", h.Name, err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			if _, err := w.Write([]byte(body)); err != nil {
+				t.Fatalf("tar entry %q: %v", h.Name, err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// Layer is a layer of an Image.
+type Layer struct {
+	Tar []byte
+	// Compression is "", "gzip" or "zstd".
+	Compression string
+	// DiffID replaces the right one.
+	DiffID digest.Digest
+	// MediaType replaces the right one.
+	MediaType string
+}
+
+// Image is what an image is made of.
+type Image struct {
+	Layers       []Layer
+	Architecture string // "" for this machine's
+	Labels       map[string]string
+}
+
+// Compress returns the blob of a layer.
+func Compress(t testing.TB, data []byte, compression string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	switch compression {
+	case "":
+		return data
+	case "gzip":
+		w := gzip.NewWriter(&buf)
+		w.Write(data)
+		w.Close()
+	case "zstd":
+		w, err := zstd.NewWriter(&buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(data)
+		w.Close()
+	default:
+		t.Fatalf("compression %q", compression)
+	}
+	return buf.Bytes()
+}
+
+// Built is an image as blobs.
+type Built struct {
+	Blobs    map[digest.Digest][]byte
+	Manifest digest.Digest
+	// Layers are the digests of the layers' blobs.
+	Layers []digest.Digest
+}
+
+func (b *Built) add(data []byte) digest.Digest {
+	d := digest.FromBytes(data)
+	b.Blobs[d] = data
+	return d
+}
+
+func (b *Built) addJSON(t testing.TB, v any) (digest.Digest, int64) {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.add(data), int64(len(data))
+}
+
+// Build makes the blobs of an image.
+func Build(t testing.TB, img Image) *Built {
+	t.Helper()
+	b := &Built{Blobs: make(map[digest.Digest][]byte)}
+	arch := img.Architecture
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	config := imgspecv1.Image{
+		Platform: imgspecv1.Platform{OS: "linux", Architecture: arch},
+		Config:   imgspecv1.ImageConfig{Labels: img.Labels},
+		RootFS:   imgspecv1.RootFS{Type: "layers"},
+	}
+	manifest := imgspecv1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imgspecv1.MediaTypeImageManifest}
+	for _, l := range img.Layers {
+		diffID := l.DiffID
+		if diffID == "" {
+			diffID = digest.FromBytes(l.Tar)
+		}
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
+		blob := Compress(t, l.Tar, l.Compression)
+		mediaType := l.MediaType
+		if mediaType == "" {
+			mediaType = imgspecv1.MediaTypeImageLayer
+			if l.Compression != "" {
+				mediaType += "+" + l.Compression
+			}
+		}
+		d := b.add(blob)
+		b.Layers = append(b.Layers, d)
+		manifest.Layers = append(manifest.Layers, imgspecv1.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(blob))})
+	}
+	d, size := b.addJSON(t, config)
+	manifest.Config = imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: size}
+	b.Manifest, _ = b.addJSON(t, manifest)
+	return b
+}
+
+// Join makes one image for several architectures; the keys are those.
+func Join(t testing.TB, images map[string]*Built) *Built {
+	t.Helper()
+	all := &Built{Blobs: make(map[digest.Digest][]byte)}
+	index := imgspecv1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imgspecv1.MediaTypeImageIndex}
+	for arch, b := range images {
+		for d, blob := range b.Blobs {
+			all.Blobs[d] = blob
+		}
+		index.Manifests = append(index.Manifests, imgspecv1.Descriptor{
+			MediaType: imgspecv1.MediaTypeImageManifest,
+			Digest:    b.Manifest,
+			Size:      int64(len(b.Blobs[b.Manifest])),
+			Platform:  &imgspecv1.Platform{OS: "linux", Architecture: arch},
+		})
+	}
+	all.Manifest, _ = all.addJSON(t, index)
+	return all
+}
+
+func (b *Built) mediaType() string {
+	var m struct {
+		MediaType string `json:"mediaType"`
+	}
+	_ = json.Unmarshal(b.Blobs[b.Manifest], &m)
+	return m.MediaType
+}
+
+// Files are the files of an OCI layout with the image, under the given tag.
+func (b *Built) Files(t testing.TB, tag string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{imgspecv1.ImageLayoutFile: []byte(`{"imageLayoutVersion":"1.0.0"}`)}
+	for d, blob := range b.Blobs {
+		files["blobs/"+d.Algorithm().String()+"/"+d.Encoded()] = blob
+	}
+	desc := imgspecv1.Descriptor{MediaType: b.mediaType(), Digest: b.Manifest, Size: int64(len(b.Blobs[b.Manifest]))}
+	if tag != "" {
+		desc.Annotations = map[string]string{imgspecv1.AnnotationRefName: tag}
+	}
+	index, err := json.Marshal(imgspecv1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []imgspecv1.Descriptor{desc}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files[imgspecv1.ImageIndexFile] = index
+	return files
+}
+
+// Layout writes an OCI layout into a new directory and returns it.
+func (b *Built) Layout(t testing.TB, tag string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range b.Files(t, tag) {
+		Write(t, filepath.Join(dir, name), data)
+	}
+	return dir
+}
+
+// OCIArchive writes an OCI archive and returns its path.
+func (b *Built) OCIArchive(t testing.TB, tag, compression string) string {
+	t.Helper()
+	return archive(t, b.Files(t, tag), compression)
+}
+
+// DockerArchive writes what docker save wrote before version 25.
+func (b *Built) DockerArchive(t testing.TB, tag string) string {
+	t.Helper()
+	var m imgspecv1.Manifest
+	if err := json.Unmarshal(b.Blobs[b.Manifest], &m); err != nil {
+		t.Fatal(err)
+	}
+	item := map[string]any{"Config": m.Config.Digest.Encoded() + ".json", "RepoTags": []string{tag}}
+	files := map[string][]byte{m.Config.Digest.Encoded() + ".json": b.Blobs[m.Config.Digest]}
+	var names []string
+	for i, l := range m.Layers {
+		name := fmt.Sprintf("%064x/layer.tar", i)
+		names = append(names, name)
+		files[name] = b.Blobs[l.Digest]
+	}
+	item["Layers"] = names
+	manifest, err := json.Marshal([]any{item})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["manifest.json"] = manifest
+	return archive(t, files, "")
+}
+
+func archive(t testing.TB, files map[string][]byte, compression string) string {
+	t.Helper()
+	var entries []tar.Header
+	bodies := make(map[string]string)
+	for name, data := range files {
+		entries = append(entries, tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644})
+		bodies[name] = string(data)
+	}
+	path := filepath.Join(t.TempDir(), "image.tar")
+	Write(t, path, Compress(t, Tar(t, entries, bodies), compression))
+	return path
+}
+
+// Write writes a file and the directories above it.
+func Write(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, fs.FileMode(0o644)); err != nil {
+		t.Fatal(err)
+	}
+}

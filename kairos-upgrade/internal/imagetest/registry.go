@@ -1,0 +1,144 @@
+package imagetest
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	digest "github.com/opencontainers/go-digest"
+)
+
+// Registry is a registry on the loopback that serves images without TLS.
+type Registry struct {
+	// Host is HOST:PORT.
+	Host string
+	// Fault, if not nil, sees every request first and returns true if it has
+	// answered it.
+	Fault func(w http.ResponseWriter, r *http.Request, blob []byte) bool
+
+	mu       sync.Mutex
+	images   map[string]*Built // by repository:tag
+	requests []string
+}
+
+// NewRegistry starts a registry that ends with the test.
+func NewRegistry(t testing.TB) *Registry {
+	t.Helper()
+	r := &Registry{images: make(map[string]*Built)}
+	server := httptest.NewServer(r)
+	t.Cleanup(server.Close)
+	r.Host = strings.TrimPrefix(server.URL, "http://")
+	return r
+}
+
+// Push offers an image.
+func (r *Registry) Push(repository, tag string, b *Built) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.images[repository+":"+tag] = b
+}
+
+// Blobs returns how many requests for blobs there were.
+func (r *Registry) Blobs() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, path := range r.requests {
+		if strings.Contains(path, "/blobs/") {
+			n++
+		}
+	}
+	return n
+}
+
+// Conf writes a registries.conf that knows this registry and returns its path.
+func (r *Registry) Conf(t testing.TB) string {
+	t.Helper()
+	path := t.TempDir() + "/registries.conf"
+	Write(t, path, []byte("[[registry]]\nlocation = \""+r.Host+"\"\ninsecure = true\n"))
+	return path
+}
+
+// ServeHTTP implements as much of the distribution API as a pull needs.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	r.requests = append(r.requests, req.URL.Path)
+	r.mu.Unlock()
+	path, _ := strings.CutPrefix(req.URL.Path, "/v2/")
+	if repository, reference, ok := strings.Cut(path, "/manifests/"); ok {
+		r.manifest(w, req, repository, reference)
+		return
+	}
+	if repository, d, ok := strings.Cut(path, "/blobs/"); ok {
+		r.blob(w, req, repository, digest.Digest(d))
+		return
+	}
+	r.answer(w, req, nil, func() {})
+}
+
+func (r *Registry) answer(w http.ResponseWriter, req *http.Request, blob []byte, serve func()) {
+	if r.Fault != nil && r.Fault(w, req, blob) {
+		return
+	}
+	serve()
+}
+
+// find returns a blob of any image of the repository.
+func (r *Registry) find(repository string, d digest.Digest) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, b := range r.images {
+		if strings.HasPrefix(name, repository+":") && b.Blobs[d] != nil {
+			return b.Blobs[d]
+		}
+	}
+	return nil
+}
+
+func (r *Registry) manifest(w http.ResponseWriter, req *http.Request, repository, reference string) {
+	d := digest.Digest(reference)
+	if d.Validate() != nil {
+		r.mu.Lock()
+		b := r.images[repository+":"+reference]
+		r.mu.Unlock()
+		if b == nil {
+			r.answer(w, req, nil, func() { unknown(w, "MANIFEST_UNKNOWN", "manifest unknown") })
+			return
+		}
+		d = b.Manifest
+	}
+	data := r.find(repository, d)
+	r.answer(w, req, data, func() {
+		if data == nil {
+			unknown(w, "MANIFEST_UNKNOWN", "manifest unknown")
+			return
+		}
+		b := Built{Blobs: map[digest.Digest][]byte{d: data}, Manifest: d}
+		w.Header().Set("Content-Type", b.mediaType())
+		w.Header().Set("Docker-Content-Digest", d.String())
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
+	})
+}
+
+func (r *Registry) blob(w http.ResponseWriter, req *http.Request, repository string, d digest.Digest) {
+	data := r.find(repository, d)
+	r.answer(w, req, data, func() {
+		if data == nil {
+			unknown(w, "BLOB_UNKNOWN", "blob unknown to registry")
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
+	})
+}
+
+func unknown(w http.ResponseWriter, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusNotFound)
+	io.WriteString(w, `{"errors":[{"code":"`+code+`","message":"`+message+`"}]}`)
+}

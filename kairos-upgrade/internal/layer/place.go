@@ -1,0 +1,260 @@
+package layer
+
+import (
+	"archive/tar"
+	"fmt"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"golang.org/x/sys/unix"
+)
+
+// Names with a meaning of their own, from the OCI image specification.
+const (
+	whiteoutPrefix = ".wh."
+	aufsPrefix     = ".wh..wh."
+	opaqueName     = ".wh..wh..opq"
+)
+
+// splitPath splits a name of a tar entry into components. The root is none.
+func splitPath(name string) ([]string, error) {
+	switch {
+	case name == "":
+		return nil, fmt.Errorf("%w: empty name", ErrLayer)
+	case strings.IndexByte(name, 0) >= 0:
+		return nil, fmt.Errorf("%w: NUL in a name", ErrLayer)
+	case len(name) > pathMax:
+		return nil, fmt.Errorf("%w: name of %d bytes", ErrLayer, len(name))
+	}
+	path := make([]string, 0, strings.Count(name, "/")+1)
+	for part := range strings.SplitSeq(name, "/") {
+		switch {
+		case part == "", part == ".":
+			continue
+		case part == "..":
+			return nil, fmt.Errorf("%w: .. in a name", ErrLayer)
+		case len(part) > tree.NameMax:
+			return nil, fmt.Errorf("%w: component of %d bytes in a name", ErrLayer, len(part))
+		}
+		path = append(path, part)
+	}
+	return path, nil
+}
+
+func checkTarget(target string) error {
+	if target == "" || len(target) > pathMax || strings.IndexByte(target, 0) >= 0 {
+		return fmt.Errorf("%w: link target %q of %d bytes", ErrLayer, clip(target), len(target))
+	}
+	return nil
+}
+
+// parent returns the directory that holds path, and makes the directories on
+// the way that are missing.
+func (im *importer) parent(path []string) (*tree.Node, error) {
+	dir := im.layer.root
+	for i, name := range path[:len(path)-1] {
+		if strings.HasPrefix(name, whiteoutPrefix) {
+			return nil, fmt.Errorf("%w: %q is a whiteout, not a directory", ErrLayer, name)
+		}
+		next := dir.Lookup(name)
+		if next == nil {
+			if err := im.spent.entry(); err != nil {
+				return nil, err
+			}
+			next = tree.NewDir(implicitPerm)
+			im.layer.mark(next).implicit = true
+			if err := dir.Insert(strings.Clone(name), next); err != nil {
+				return nil, err
+			}
+		}
+		if !next.IsDir() {
+			return nil, fmt.Errorf("%w: %q is %s in the same layer, not a directory",
+				ErrLayer, strings.Join(path[:i+1], "/"), describe(next))
+		}
+		dir = next
+	}
+	return dir, nil
+}
+
+// place puts a node under its name, in place of what was there. Of two
+// directories the second one's metadata stays, and the content of both.
+func (im *importer) place(path []string, n *tree.Node) error {
+	dir, old, name := im.layer.root, im.layer.root, ""
+	if len(path) == 0 {
+		if !n.IsDir() {
+			return fmt.Errorf("%w: the root is no directory", ErrLayer)
+		}
+	} else {
+		var err error
+		if dir, err = im.parent(path); err != nil {
+			return err
+		}
+		name = path[len(path)-1]
+		old = dir.Lookup(name)
+	}
+	if n.IsDir() && old != nil && old.IsDir() {
+		old.CopyMetadata(n)
+		if m := im.layer.marks[old]; m != nil {
+			m.implicit = false
+		}
+		return nil
+	}
+	im.replaced(old)
+	return dir.Insert(strings.Clone(name), n)
+}
+
+// replaced forgets what is known of a node, and beneath it, that loses a name.
+func (im *importer) replaced(n *tree.Node) {
+	switch {
+	case n == nil:
+	case isLowerLink(n):
+		im.layer.lowerLinks--
+	case n.IsDir():
+		delete(im.layer.marks, n)
+		for _, child := range n.Children() {
+			im.replaced(child)
+		}
+	}
+}
+
+// hardLink gives a file another name. A target that the layer itself does not
+// hold belongs to a lower layer and is looked up by Merge. The metadata of such
+// an entry only repeats that of the file: it is left aside, as GNU tar and
+// ostree do it.
+func (im *importer) hardLink(path []string, h *tar.Header) error {
+	target, err := splitPath(h.Linkname)
+	if err != nil {
+		return fmt.Errorf("hard link: %w", err)
+	}
+	if len(path) == 0 || len(target) == 0 {
+		return fmt.Errorf("%w: hard link to or from the root", ErrLayer)
+	}
+	n, err := im.linkTarget(target)
+	if err != nil {
+		return fmt.Errorf("hard link to %q: %w", clip(h.Linkname), err)
+	}
+	dir, err := im.parent(path)
+	if err != nil {
+		return err
+	}
+	name := path[len(path)-1]
+	old := dir.Lookup(name)
+	if old == n {
+		return nil
+	}
+	if isLowerLink(n) {
+		im.layer.lowerLinks++
+	}
+	im.replaced(old)
+	return dir.Insert(strings.Clone(name), n)
+}
+
+// linkTarget returns the node that a hard link is to, a lowerLink if the layer
+// does not hold it.
+func (im *importer) linkTarget(path []string) (*tree.Node, error) {
+	dir := im.layer.root
+	for i, name := range path {
+		if strings.HasPrefix(name, whiteoutPrefix) {
+			return nil, fmt.Errorf("%w: it is a whiteout", ErrLayer)
+		}
+		next := dir.Lookup(name)
+		if next == nil {
+			return im.lowerTarget(dir, path, i)
+		}
+		last := i == len(path)-1
+		switch {
+		case last && next.IsDir():
+			return nil, fmt.Errorf("%w: it is a directory", ErrLayer)
+		case !last && !next.IsDir():
+			return nil, fmt.Errorf("%w: %q is %s", ErrLayer, strings.Join(path[:i+1], "/"), describe(next))
+		}
+		dir = next
+	}
+	return dir, nil
+}
+
+// lowerTarget returns a link to a file of a lower layer, unless whiteouts that
+// came before have hidden it. The layer has path[:i], which is dir, not path[i].
+func (im *importer) lowerTarget(dir *tree.Node, path []string, i int) (*tree.Node, error) {
+	hidden := im.hides(im.layer.root, path[0])
+	at := im.layer.root
+	for j := 0; j < i; j++ {
+		at = at.Lookup(path[j])
+		hidden = hidden || im.hides(at, path[j+1])
+	}
+	if hidden {
+		return nil, fmt.Errorf("%w: a whiteout of the same layer hides it", ErrLayer)
+	}
+	target := strings.Join(path, "/")
+	if err := im.spent.meta(len(target)); err != nil {
+		return nil, err
+	}
+	return &tree.Node{Mode: lowerLink, Content: target, Size: int64(len(target))}, nil
+}
+
+// hides reports whether nothing called name shows through a directory.
+func (im *importer) hides(dir *tree.Node, name string) bool {
+	m := im.layer.marks[dir]
+	if m == nil {
+		return false
+	}
+	_, gone := m.whiteouts[name]
+	return gone || m.opaque
+}
+
+// whiteout handles entries that are names to be taken away, and reports
+// whether path is one.
+func (im *importer) whiteout(path []string) (bool, error) {
+	for _, name := range path {
+		if strings.HasPrefix(name, aufsPrefix) && name != opaqueName {
+			return true, nil // bookkeeping of AUFS
+		}
+	}
+	if len(path) == 0 {
+		return false, nil
+	}
+	name, ok := strings.CutPrefix(path[len(path)-1], whiteoutPrefix)
+	if !ok {
+		return false, nil
+	}
+	dir, err := im.parent(path)
+	if err != nil {
+		return true, err
+	}
+	if path[len(path)-1] == opaqueName {
+		im.layer.mark(dir).opaque = true
+		return true, nil
+	}
+	if name == "" || name == "." || name == ".." {
+		return true, fmt.Errorf("%w: whiteout of nothing", ErrLayer)
+	}
+	m := im.layer.mark(dir)
+	if m.whiteouts == nil {
+		m.whiteouts = make(map[string]struct{})
+	}
+	m.whiteouts[strings.Clone(name)] = struct{}{}
+	return true, nil
+}
+
+// describe names the type of a node for people.
+func describe(n *tree.Node) string {
+	switch n.Type() {
+	case lowerLink:
+		return "a hard link"
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFLNK:
+		return "a symbolic link"
+	case unix.S_IFREG:
+		return "a file"
+	}
+	return "a special file"
+}
+
+// clip shortens a string for a message.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "…"
+	}
+	return s
+}

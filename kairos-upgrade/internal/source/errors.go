@@ -1,0 +1,127 @@
+package source
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/docker/distribution/registry/api/errcode"
+	v2 "github.com/docker/distribution/registry/api/v2"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"go.podman.io/image/v5/docker"
+)
+
+// explain adds what a person can do about an error of containers/image.
+func explain(err error, transport string) error {
+	var (
+		unauthorized docker.ErrUnauthorizedForCredentials
+		dns          *net.DNSError
+		unknownCA    x509.UnknownAuthorityError
+		record       tls.RecordHeaderError
+	)
+	if cmdline.HintOf(err) != "" {
+		return err
+	}
+	switch {
+	case errors.As(err, &unauthorized), isRegistry(err, errcode.ErrorCodeUnauthorized), isRegistry(err, errcode.ErrorCodeDenied):
+		return cmdline.Hint(err, "the registry wants credentials, or hides what does not exist: "+
+			"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE REGISTRY writes one)")
+	case isRegistry(err, v2.ErrorCodeManifestUnknown), isRegistry(err, v2.ErrorCodeNameUnknown):
+		return cmdline.Hint(err, "the registry answers, but has no such image: check repository and tag")
+	case errors.Is(err, docker.ErrTooManyRequests):
+		return cmdline.Hint(err, "the registry limits requests: wait, log in, or set up a mirror in registries.conf")
+	case errors.As(err, &dns):
+		return cmdline.Hint(err, "check the registry's name and this machine's DNS (resolvectl query %s)", dns.Name)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return cmdline.Hint(err, "nothing listens there: check host and port, and whether the registry runs")
+	case errors.As(err, &unknownCA):
+		return cmdline.Hint(err, "put the registry's CA certificate into /etc/containers/certs.d/HOST:PORT/ca.crt")
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+		return cmdline.Hint(err, "the registry speaks HTTP without TLS: set insecure = true for it in registries.conf")
+	case errors.Is(err, errTruncated), errors.Is(err, io.ErrUnexpectedEOF) && transport == dockerArchive:
+		return cmdline.Hint(err, "the archive is truncated: copy or download it again")
+	case transport == containersStorage && errors.Is(err, fs.ErrPermission):
+		return cmdline.Hint(err, "run as root, or within podman unshare")
+	}
+	return err
+}
+
+func isRegistry(err error, code errcode.ErrorCode) bool {
+	var one errcode.Error
+	if errors.As(err, &one) && one.Code == code {
+		return true
+	}
+	var several errcode.Errors
+	if errors.As(err, &several) {
+		for _, e := range several {
+			if isRegistry(e, code) {
+				return true
+			}
+		}
+	}
+	var bare errcode.ErrorCode
+	return errors.As(err, &bare) && bare == code
+}
+
+// Transient reports whether an error may be gone when the same is tried again:
+// a broken connection, a timeout, a server in trouble.
+func Transient(err error) bool {
+	var (
+		timeout net.Error
+		dns     *net.DNSError
+		status  docker.UnexpectedHTTPStatusError
+	)
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return false
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, net.ErrClosed):
+		return true
+	case errors.As(err, &dns):
+		return dns.IsTemporary || dns.IsTimeout
+	case errors.As(err, &status):
+		return status.StatusCode >= 500
+	case isRegistry(err, errcode.ErrorCodeUnavailable), isRegistry(err, errcode.ErrorCodeUnknown):
+		return true
+	}
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Attempts is how often something that fails for a transient reason is tried.
+const Attempts = 3
+
+// firstPause is the pause after the first attempt; each further one is twice
+// as long. It is a variable for tests.
+var firstPause = time.Second
+
+// Retry runs try again while it fails for a transient reason, if the image
+// comes over a network: Attempts times altogether, with growing pauses.
+func (img *Image) Retry(ctx context.Context, try func() error) error {
+	return retry(ctx, img.remote, img.log, try)
+}
+
+func retry(ctx context.Context, remote bool, log *slog.Logger, try func() error) error {
+	pause := firstPause
+	for attempt := 1; ; attempt++ {
+		err := try()
+		if err == nil || !remote || attempt == Attempts || !Transient(err) || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("trying again", "in", pause.String(), "after", err.Error())
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%w)", ctx.Err(), err)
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+}

@@ -1,0 +1,263 @@
+// Package source reads container images from wherever they are: registries,
+// OCI layouts and archives, docker archives, a containers-storage.
+//
+// containers/image does the work on the wire and honours what administrators
+// know: containers-policy.json(5), containers-registries.conf(5) with its
+// mirrors, containers-auth.json(5). Everything that comes from outside is
+// checked here before anybody sees it: the manifest by the digest that was
+// asked for, the configuration and the layers by the manifest.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	digest "github.com/opencontainers/go-digest"
+	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/image"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/types"
+)
+
+// Options say where the settings of the system are. The zero Options are
+// those of the running system.
+type Options struct {
+	// Architecture is that of the image wanted, as GOARCH has it; "" for this
+	// machine's.
+	Architecture string
+	// AuthFile holds credentials, as in containers-auth.json(5). "" is what
+	// REGISTRY_AUTH_FILE says, or the places given there.
+	AuthFile string
+	// PolicyFile is a containers-policy.json(5).
+	PolicyFile string
+	// RegistriesConf is a containers-registries.conf(5), RegistriesConfDir its
+	// drop-in directory.
+	RegistriesConf    string
+	RegistriesConfDir string
+	// Insecure accepts registries without TLS or with certificates that
+	// nobody vouches for.
+	Insecure bool
+	// TempDir is a directory for large temporary files.
+	TempDir string
+	// Root is put before every absolute path of settings that is not given
+	// above.
+	Root string
+	// Log gets warnings; nil discards them.
+	Log *slog.Logger
+}
+
+func (o Options) system() *types.SystemContext {
+	if o.AuthFile == "" {
+		o.AuthFile = os.Getenv("REGISTRY_AUTH_FILE")
+	}
+	sys := &types.SystemContext{
+		ArchitectureChoice:           o.Architecture,
+		OSChoice:                     "linux",
+		AuthFilePath:                 o.AuthFile,
+		SignaturePolicyPath:          o.PolicyFile,
+		SystemRegistriesConfPath:     o.RegistriesConf,
+		SystemRegistriesConfDirPath:  o.RegistriesConfDir,
+		BigFilesTemporaryDir:         o.TempDir,
+		RootForImplicitAbsolutePaths: o.Root,
+		DockerRegistryUserAgent:      "kairos-upgrade/" + cmdline.Version,
+	}
+	if o.Insecure {
+		sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
+	}
+	return sys
+}
+
+func (o Options) log() *slog.Logger {
+	if o.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Log
+}
+
+func (o Options) architecture() string {
+	if o.Architecture == "" {
+		return runtime.GOARCH
+	}
+	return o.Architecture
+}
+
+// Limits in bytes and numbers on what an image says about itself.
+const (
+	maxManifest = 4 << 20
+	maxLayers   = 1000
+)
+
+// Labels of the OCI image specification.
+const labelVersion = imgspecv1.AnnotationVersion
+
+// Image is an image that the signature policy accepts, for one architecture.
+// It is safe for concurrent use.
+type Image struct {
+	// Reference is the image as it was asked for.
+	Reference string
+	// Name is where it was found: a full reference with its transport.
+	Name string
+	// ManifestDigest is the digest of the manifest for this architecture, not
+	// of a list that it is in.
+	ManifestDigest digest.Digest
+	// Architecture as GOARCH has it.
+	Architecture string
+	// Labels of the image's configuration.
+	Labels map[string]string
+	// Version is the label org.opencontainers.image.version, or "".
+	Version string
+	// Layers from the lowest to the topmost.
+	Layers []Layer
+
+	source  types.ImageSource
+	remote  bool
+	log     *slog.Logger
+	fetched atomic.Int64
+}
+
+// Layer describes one layer of an image.
+type Layer struct {
+	// Digest and Size in bytes of the blob as it is fetched; Size is -1 where
+	// it isn't known.
+	Digest digest.Digest
+	Size   int64
+	// DiffID is the digest of the uncompressed tar stream.
+	DiffID    digest.Digest
+	MediaType string
+
+	info types.BlobInfo
+}
+
+// Fetched returns how many bytes of blobs have been read so far.
+func (img *Image) Fetched() int64 { return img.fetched.Load() }
+
+// Close gives back what the image holds open.
+func (img *Image) Close() error { return img.source.Close() }
+
+// Open finds an image, checks it against the signature policy and reads its
+// manifest and configuration; layers are read by OpenLayer. The caller closes
+// the image.
+//
+// Errors that a person can act on have a hint. Exit status 2: not a reference
+// to an image; 4: refused by the signature policy.
+func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
+	src, err := Parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	if src.Kind != KindImage {
+		return nil, cmdline.Usagef("source %q is a %s, not an image", ref, src.Kind)
+	}
+	policy, err := newPolicy(opts)
+	if err != nil {
+		return nil, err
+	}
+	defer policy.Destroy()
+	sys := opts.system()
+	candidates, err := src.candidates(sys)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, candidate := range candidates {
+		o := opener{opts: opts, sys: sys, policy: policy, ref: candidate, remote: src.transport == registry}
+		img, err := o.open(ctx)
+		if err == nil {
+			img.Reference = ref
+			return img, nil
+		}
+		errs = append(errs, fmt.Errorf("open image %s: %w", o.name(), explain(err, src.transport)))
+		if ctx.Err() != nil || cmdline.Code(err) == cmdline.ExitRefused {
+			break
+		}
+	}
+	if len(errs) == 1 {
+		return nil, errs[0]
+	}
+	return nil, errors.Join(errs...)
+}
+
+// openImage reads manifest and configuration of the image in source.
+func (o *opener) openImage(ctx context.Context, source types.ImageSource) (*Image, error) {
+	unparsed, instance, err := o.choose(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.policy.check(ctx, unparsed); err != nil {
+		return nil, err
+	}
+	raw, mime, err := unparsed.Manifest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkManifest(raw, mime); err != nil {
+		return nil, err
+	}
+	parsed, err := image.FromUnparsedImage(ctx, o.sys, unparsed)
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	config, err := parsed.OCIConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read image configuration: %w", err)
+	}
+	if err := o.checkPlatform(config); err != nil {
+		return nil, err
+	}
+	infos, err := source.LayerInfosForCopy(ctx, instance)
+	if err != nil {
+		return nil, fmt.Errorf("read layers: %w", err)
+	}
+	if infos == nil {
+		infos = parsed.LayerInfos()
+	}
+	layers, err := describeLayers(infos, config.RootFS.DiffIDs)
+	if err != nil {
+		return nil, err
+	}
+	return &Image{
+		Name:           o.name(),
+		ManifestDigest: digest.FromBytes(raw),
+		Architecture:   config.Architecture,
+		Labels:         config.Config.Labels,
+		Version:        config.Config.Labels[labelVersion],
+		Layers:         layers,
+		source:         source,
+		remote:         o.remote,
+		log:            o.opts.log(),
+	}, nil
+}
+
+// choose returns the image for the architecture wanted: the only one, or one
+// of a list.
+func (o *opener) choose(ctx context.Context, source types.ImageSource) (*image.UnparsedImage, *digest.Digest, error) {
+	top := image.UnparsedInstance(source, nil)
+	raw, mime, err := top.Manifest(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(raw) > maxManifest {
+		return nil, nil, fmt.Errorf("manifest of %d bytes, at most %d are accepted", len(raw), maxManifest)
+	}
+	if !manifest.MIMETypeIsMultiImage(mime) {
+		return top, nil, nil
+	}
+	list, err := manifest.ListFromBlob(raw, mime)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read list of images: %w", err)
+	}
+	instance, err := list.ChooseInstance(o.sys)
+	if err != nil {
+		return nil, nil, noInstance(raw, o.opts.architecture(), err)
+	}
+	if err := instance.Validate(); err != nil {
+		return nil, nil, fmt.Errorf("read list of images: %w", err)
+	}
+	return image.UnparsedInstance(source, &instance), &instance, nil
+}

@@ -1,0 +1,196 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	digest "github.com/opencontainers/go-digest"
+	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/directory"
+	"go.podman.io/image/v5/docker"
+	dockerarchive "go.podman.io/image/v5/docker/archive"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/pkg/shortnames"
+	"go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/transports"
+	"go.podman.io/image/v5/types"
+)
+
+// checkReference checks the form of a registry reference.
+func checkReference(ref string) error {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return err
+	}
+	if d, ok := named.(reference.Digested); ok {
+		return d.Digest().Validate()
+	}
+	return nil
+}
+
+// candidates returns the references to try in turn. There is more than one
+// only for a short name, by the rules of containers-registries.conf(5).
+func (src Source) candidates(sys *types.SystemContext) ([]types.ImageReference, error) {
+	parse := map[string]func(string) (types.ImageReference, error){
+		ociLayout:         newLayoutReference,
+		ociArchive:        newArchiveReference,
+		dockerArchive:     dockerarchive.ParseReference,
+		containersStorage: storage.Transport.ParseReference,
+		dirLayout:         directory.NewReference,
+	}[src.transport]
+	if parse != nil {
+		ref, err := parse(src.rest)
+		if err != nil {
+			return nil, fmt.Errorf("open image %s: %w", src.Given, err)
+		}
+		return []types.ImageReference{ref}, nil
+	}
+	// Asking which of several registries is meant is for pull on a terminal,
+	// not for a node.
+	mode := types.ShortNameModeDisabled
+	quiet := *sys
+	quiet.ShortNameMode = &mode
+	resolved, err := shortnames.Resolve(&quiet, src.rest)
+	if err != nil {
+		return nil, cmdline.Hint(cmdline.Usagef("open image %s: %w", src.Given, err),
+			"write the registry's name before it, as in docker.io/library/%s", src.rest)
+	}
+	var refs []types.ImageReference
+	for _, candidate := range resolved.PullCandidates {
+		named := candidate.Value
+		if d, ok := named.(reference.Digested); ok { // a digest beside a tag decides
+			if named, err = reference.WithDigest(reference.TrimNamed(named), d.Digest()); err != nil {
+				return nil, cmdline.Usagef("open image %s: %w", src.Given, err)
+			}
+		}
+		ref, err := docker.NewReference(named)
+		if err != nil {
+			return nil, cmdline.Usagef("open image %s: %w", src.Given, err)
+		}
+		refs = append(refs, ref)
+	}
+	return refs, nil
+}
+
+// opener opens one reference.
+type opener struct {
+	opts   Options
+	sys    *types.SystemContext
+	policy *policy
+	ref    types.ImageReference
+	remote bool
+}
+
+func (o *opener) name() string {
+	if o.remote {
+		return strings.TrimPrefix(o.ref.StringWithinTransport(), "//")
+	}
+	return strings.TrimSuffix(transports.ImageName(o.ref), ":")
+}
+
+func (o *opener) open(ctx context.Context) (*Image, error) {
+	var img *Image
+	err := retry(ctx, o.remote, o.opts.log(), func() error {
+		source, err := o.ref.NewImageSource(ctx, o.sys)
+		if err != nil {
+			return err
+		}
+		if img, err = o.openImage(ctx, source); err != nil {
+			source.Close()
+		}
+		return err
+	})
+	return img, err
+}
+
+// checkManifest refuses what is no image, or none that can be verified.
+func checkManifest(raw []byte, mime string) error {
+	switch mime {
+	case imgspecv1.MediaTypeImageManifest, manifest.DockerV2Schema2MediaType:
+	case manifest.DockerV2Schema1MediaType, manifest.DockerV2Schema1SignedMediaType:
+		return cmdline.Hint(fmt.Errorf("manifest of Docker's old schema 1"), "build and push the image again with a current tool")
+	case imgspecv1.MediaTypeImageIndex, manifest.DockerV2ListMediaType:
+		return fmt.Errorf("a list of images within a list of images")
+	default:
+		return fmt.Errorf("manifest of unknown type %q", mime)
+	}
+	if len(raw) > maxManifest {
+		return fmt.Errorf("manifest of %d bytes, at most %d are accepted", len(raw), maxManifest)
+	}
+	return nil
+}
+
+// checkPlatform refuses an image that this machine can't run.
+func (o *opener) checkPlatform(config *imgspecv1.Image) error {
+	want := o.opts.architecture()
+	if config.OS != "" && config.OS != "linux" {
+		return fmt.Errorf("the image is for %s, not for linux", config.OS)
+	}
+	if config.Architecture != want {
+		return cmdline.Hint(fmt.Errorf("the image is for %s, this machine is %s", config.Architecture, want),
+			"push the image for %s, best as one reference for several architectures", want)
+	}
+	return nil
+}
+
+// noInstance says which architectures a list of images has.
+func noInstance(raw []byte, want string, cause error) error {
+	var list struct {
+		Manifests []struct {
+			Platform struct{ OS, Architecture, Variant string } `json:"platform"`
+		} `json:"manifests"`
+	}
+	if json.Unmarshal(raw, &list) != nil {
+		return cause
+	}
+	var have []string
+	for _, m := range list.Manifests {
+		if p := m.Platform; p.Architecture != "" && p.Architecture != "unknown" && !slices.Contains(have, p.OS+"/"+p.Architecture) {
+			have = append(have, p.OS+"/"+p.Architecture)
+		}
+	}
+	return cmdline.Hint(fmt.Errorf("no image for linux/%s, only for %s", want, strings.Join(have, ", ")),
+		"push the image for %s, too", want)
+}
+
+// describeLayers pairs blobs with the digests of what they hold.
+func describeLayers(infos []types.BlobInfo, diffIDs []digest.Digest) ([]Layer, error) {
+	if len(infos) != len(diffIDs) {
+		return nil, fmt.Errorf("the manifest has %d layers, the configuration %d", len(infos), len(diffIDs))
+	}
+	if len(infos) > maxLayers {
+		return nil, fmt.Errorf("%d layers, at most %d are accepted", len(infos), maxLayers)
+	}
+	layers := make([]Layer, len(infos))
+	for i, info := range infos {
+		if err := checkLayer(info, diffIDs[i]); err != nil {
+			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(infos), err)
+		}
+		layers[i] = Layer{Digest: info.Digest, Size: info.Size, DiffID: diffIDs[i], MediaType: info.MediaType, info: info}
+	}
+	return layers, nil
+}
+
+func checkLayer(info types.BlobInfo, diffID digest.Digest) error {
+	if err := info.Digest.Validate(); err != nil {
+		return fmt.Errorf("digest %q: %w", info.Digest, err)
+	}
+	if err := diffID.Validate(); err != nil {
+		return fmt.Errorf("diff ID %q: %w", diffID, err)
+	}
+	switch {
+	case info.Size < -1:
+		return fmt.Errorf("size %d", info.Size)
+	case strings.Contains(info.MediaType, "nondistributable"), strings.Contains(info.MediaType, ".foreign."), len(info.URLs) > 0:
+		return cmdline.Hint(fmt.Errorf("it is kept elsewhere than the image (%s)", info.MediaType),
+			"build the image with all its layers")
+	case strings.HasSuffix(info.MediaType, "+encrypted"):
+		return fmt.Errorf("it is encrypted (%s)", info.MediaType)
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// layerPath returns where the record of a layer lives.
+func layerPath(diffID string) (string, error) {
+	hex, err := deployment.ParseDigest(diffID)
+	if err != nil {
+		return "", fmt.Errorf("layer: %w", err)
+	}
+	return path.Join(layersDir, hex), nil
+}
+
+// Knows reports whether there is a record of a layer.
+func (s *Store) Knows(diffID string) bool {
+	name, err := layerPath(diffID)
+	if err != nil {
+		return false
+	}
+	_, err = s.root.Lstat(name)
+	return err == nil
+}
+
+// Load returns what is known of a layer. Errors: fs.ErrNotExist,
+// layer.ErrRecord. The objects that it refers to may be gone: what an image
+// does not show of its layers is garbage.
+func (s *Store) Load(diffID string) (*layer.Layer, error) {
+	name, err := layerPath(diffID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	l, err := layer.Decode(bufio.NewReaderSize(f, 64<<10), layer.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("read layer %s: %w", diffID, err)
+	}
+	return l, nil
+}
+
+// Save remembers a layer whose contents have all been put. Its objects are
+// durable before its record is, so that an interrupted transaction need not
+// fetch it again.
+func (s *Store) Save(diffID string, l *layer.Layer) error {
+	name, err := layerPath(diffID)
+	if err != nil {
+		return err
+	}
+	if err := s.Commit(context.Background()); err != nil {
+		return fmt.Errorf("save layer %s: %w", diffID, err)
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(encode(l, w)) }()
+	err = atomicfile.WriteFrom(s.root, name, r, 0o644)
+	r.CloseWithError(errors.New("closed"))
+	if err != nil {
+		return fmt.Errorf("save layer %s: %w", diffID, err)
+	}
+	s.mu.Lock()
+	s.saved = append(s.saved, diffID)
+	s.mu.Unlock()
+	return nil
+}
+
+func encode(l *layer.Layer, w io.Writer) error {
+	out := bufio.NewWriterSize(w, 64<<10)
+	return errors.Join(l.Encode(out), out.Flush())
+}
+
+// Undo removes what this process has written and no record reaches: objects,
+// images and layers, so that the store is as it was.
+func (s *Store) Undo() error {
+	_ = s.Commit(context.Background()) // its failure is why we are here
+	_, err := s.Drop(func(fsverity.Digest) bool { return false })
+	s.mu.Lock()
+	images, layers := s.images, s.saved
+	s.images, s.saved = nil, nil
+	s.mu.Unlock()
+	for _, d := range images {
+		err = errors.Join(err, ignoreNotExist(s.root.Remove(ImagePath(d))))
+	}
+	for _, diffID := range layers {
+		name, _ := layerPath(diffID)
+		err = errors.Join(err, ignoreNotExist(s.root.Remove(name)))
+	}
+	return errors.Join(err, s.emptyTmp())
+}

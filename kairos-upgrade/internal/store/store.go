@@ -1,0 +1,219 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// Kernel is fs-verity as the kernel offers it; tests bring one of their own.
+type Kernel interface {
+	// Enable turns fs-verity on for a file that nobody has open for writing.
+	Enable(*os.File) error
+	// Measure returns the digest that is enforced.
+	Measure(*os.File) (fsverity.Digest, error)
+}
+
+type kernel struct{}
+
+func (kernel) Enable(f *os.File) error                     { return fsverity.Enable(f) }
+func (kernel) Measure(f *os.File) (fsverity.Digest, error) { return fsverity.Measure(f) }
+
+// Store is an opened store. A Store from Open only reads.
+type Store struct {
+	view   *view.View
+	root   *os.Root
+	kernel Kernel
+	verity bool
+	lock   *os.File // held by a writer
+
+	shards  [256]shard
+	tmp     *os.File
+	tmpName atomic.Uint64
+
+	mu      sync.Mutex
+	known   map[fsverity.Digest]struct{} // present, as far as this process has looked
+	waiting []fsverity.Digest            // written, not yet under their final names
+	added   []Added
+	images  []fsverity.Digest // written by this process, as saved
+	saved   []string          // DiffIDs
+	failed  error             // the first failure of a finisher
+	open    int               // objects handed to the finishers and not finished
+	idle    *sync.Cond        // open has become 0
+
+	jobs      chan job
+	finishers sync.WaitGroup
+}
+
+// Added is an object that this process has written.
+type Added struct {
+	Digest fsverity.Digest
+	Size   int64 // bytes
+}
+
+// Open opens the store in a view for reading and takes over the view.
+func Open(v *view.View) (*Store, error) { return open(v, kernel{}) }
+
+func newStore(v *view.View, k Kernel) *Store {
+	s := &Store{view: v, root: v.Root, kernel: k, known: map[fsverity.Digest]struct{}{}}
+	s.idle = sync.NewCond(&s.mu)
+	return s
+}
+
+func open(v *view.View, k Kernel) (*Store, error) {
+	s := newStore(v, k)
+	if _, err := s.root.Stat(deployment.Dir); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrNoStore
+		}
+		return nil, fmt.Errorf("open store %s: %w", v.Path, errors.Join(err, v.Close()))
+	}
+	s.verity = s.readVerity()
+	return s, nil
+}
+
+// ErrNoStore says that a directory holds no store.
+var ErrNoStore = errors.New("no store there")
+
+// OpenWriter opens the store in a view for writing, takes over the view, and
+// makes the store where the view is empty. The lock is held until Close. Errors: *BusyError.
+func OpenWriter(v *view.View, holder Holder) (*Store, error) { return openWriter(v, holder, kernel{}) }
+
+func openWriter(v *view.View, holder Holder, k Kernel) (*Store, error) {
+	s := newStore(v, k)
+	if err := s.prepare(holder); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", v.Path, errors.Join(err, s.Close()))
+	}
+	return s, nil
+}
+
+func (s *Store) prepare(holder Holder) (err error) {
+	if err := s.takeLock(holder); err != nil {
+		return err
+	}
+	for _, dir := range []string{objectsDir, imagesDir, layersDir, deployment.QuarantineDir, tmpDir, deployment.Dir} {
+		if err := s.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := s.emptyTmp(); err != nil {
+		return err
+	}
+	if s.tmp, err = s.root.Open(tmpDir); err != nil {
+		return err
+	}
+	if s.verity, err = s.tryVerity(); err != nil {
+		return err
+	}
+	s.startFinishers()
+	return nil
+}
+
+// Close releases the lock and the view.
+func (s *Store) Close() error {
+	s.stopFinishers()
+	var err error
+	if s.lock != nil {
+		err = errors.Join(s.emptyTmp(), s.releaseLock())
+	}
+	for i := range s.shards {
+		s.shards[i].close()
+	}
+	if s.tmp != nil {
+		s.tmp.Close()
+	}
+	return errors.Join(err, s.view.Close())
+}
+
+// Verity reports whether contents are protected by fs-verity.
+func (s *Store) Verity() bool { return s.verity }
+
+// Root is the directory of the store, for the records of package deployment.
+func (s *Store) Root() *os.Root { return s.root }
+
+// View is what the store was opened in.
+func (s *Store) View() *view.View { return s.view }
+
+// TempDir is where a writer keeps large temporary files, as a path for this
+// process only; "" for a reader.
+func (s *Store) TempDir() string {
+	if s.tmp == nil {
+		return ""
+	}
+	return path.Join(s.view.Name(), tmpDir)
+}
+
+// Sync writes out everything of the store's file system.
+func (s *Store) Sync() error {
+	dir, err := s.root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return atomicfile.SyncFS(dir)
+}
+
+// tryVerity finds out whether the file system has fs-verity, by enabling it.
+func (s *Store) tryVerity() (bool, error) {
+	const name = tmpDir + "/verity"
+	if err := s.root.WriteFile(name, []byte("fs-verity"), 0o644); err != nil {
+		return false, err
+	}
+	defer s.root.Remove(name)
+	f, err := s.root.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	err = s.kernel.Enable(f)
+	if errors.Is(err, fsverity.ErrNotSupported) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// readVerity finds out the same without writing: on a file system that has
+// fs-verity, to measure an ordinary file fails in another way.
+func (s *Store) readVerity() bool {
+	f, err := s.root.Open(lockFile)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = s.kernel.Measure(f)
+	return errors.Is(err, fsverity.ErrNotEnabled)
+}
+
+// emptyTmp removes what an interrupted writer left.
+func (s *Store) emptyTmp() error {
+	err := s.removeNames(tmpDir, func(string) bool { return true })
+	for _, dir := range []string{".", layersDir, deployment.QuarantineDir, deployment.Dir} {
+		err = errors.Join(err, s.removeNames(dir, atomicfile.IsTemp))
+	}
+	return err
+}
+
+// removeNames removes those names of a directory that match.
+func (s *Store) removeNames(dir string, match func(string) bool) error {
+	d, err := s.root.Open(dir)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	for _, name := range names {
+		if match(name) {
+			err = errors.Join(err, s.root.RemoveAll(path.Join(dir, name)))
+		}
+	}
+	return err
+}

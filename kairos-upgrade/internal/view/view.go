@@ -1,0 +1,145 @@
+// Package view opens a directory for writing where the mount that everybody
+// sees is read-only, and for nobody else.
+//
+// The store and the ESP of a running node are read-only mounts of writable
+// file systems. A detached copy of the mount (open_tree(2) with
+// OPEN_TREE_CLONE), made writable by mount_setattr(2), exists in this process
+// alone and dies with it: a crash leaves nothing mounted, and no other program
+// ever sees the directory writable.
+package view
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// View is an opened directory. Work on it goes through Root, so that nothing
+// that lies beneath leads outside.
+type View struct {
+	Root *os.Root
+	// Path is what the view was opened by, for messages.
+	Path  string
+	mount int // the detached mount, -1 when there is none
+}
+
+// Readonly opens a directory as everybody sees it. An automount is triggered.
+func Readonly(path string) (*View, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &View{Root: root, Path: path, mount: -1}, nil
+}
+
+// Writable opens a directory for writing: as it is where it lies on a writable
+// mount, as a private copy of the mount (CAP_SYS_ADMIN) where it does not.
+func Writable(path string) (*View, error) {
+	v, err := Readonly(path)
+	if err != nil {
+		return nil, err
+	}
+	readonly, err := v.isReadonly()
+	if err != nil || !readonly {
+		return v, errors.Join(err, closeIf(err, v))
+	}
+	v.Close()
+
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("copy the mount of %s: open_tree: %w", path, err)
+	}
+	attr := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("make a writable copy of the mount of %s: mount_setattr: %w", path, err)
+	}
+	return attached(fd, path)
+}
+
+// attached opens the root of a detached mount and takes over its descriptor.
+func attached(fd int, path string) (*View, error) {
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open the private mount of %s: %w", path, err)
+	}
+	v := &View{Root: root, Path: path, mount: fd}
+	readonly, err := v.isReadonly()
+	if err == nil && readonly {
+		err = fmt.Errorf("open %s for writing: the file system itself is read-only: %w", path, unix.EROFS)
+	}
+	if err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+// Close closes the view; its private mount, if any, ceases to exist.
+func (v *View) Close() error {
+	err := v.Root.Close()
+	if v.mount >= 0 {
+		err = errors.Join(err, unix.Close(v.mount))
+		v.mount = -1
+	}
+	return err
+}
+
+// Name returns a path that leads to the directory for this process, for
+// libraries that want one.
+func (v *View) Name() string {
+	if v.mount >= 0 {
+		return fmt.Sprintf("/proc/self/fd/%d", v.mount)
+	}
+	if path, err := filepath.Abs(v.Path); err == nil {
+		return path
+	}
+	return v.Path
+}
+
+// Space returns the size of the view's file system and what is free for its
+// owner, in bytes.
+func (v *View) Space() (size, free int64, err error) {
+	st, err := v.statfs()
+	if err != nil {
+		return 0, 0, err
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+}
+
+// Device returns the number of the view's file system, as stat(2) tells it.
+func (v *View) Device() (uint64, error) {
+	info, err := v.Root.Stat(".")
+	if err != nil {
+		return 0, err
+	}
+	return deviceOf(info), nil
+}
+
+func (v *View) isReadonly() (bool, error) {
+	st, err := v.statfs()
+	return st.Flags&unix.ST_RDONLY != 0, err
+}
+
+func (v *View) statfs() (st unix.Statfs_t, err error) {
+	dir, err := v.Root.Open(".")
+	if err != nil {
+		return st, err
+	}
+	defer dir.Close()
+	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
+		return st, fmt.Errorf("read the state of the file system of %s: %w", v.Path, err)
+	}
+	return st, nil
+}
+
+func closeIf(err error, v *View) error {
+	if err == nil {
+		return nil
+	}
+	return v.Close()
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func rollbackCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:      "rollback",
+		Usage:     "make an older deployment the next boot, by default the newest good one beside the next",
+		ArgsUsage: "[ID]",
+		Flags: append(storeFlags(),
+			&cli.BoolFlag{Name: "force", Usage: "go back to what failed before"},
+			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error { return rollback(c, m) },
+	}
+}
+
+// rolledBack is the object that rollback --json prints.
+type rolledBack struct {
+	ID   string `json:"id"`   // of the new deployment, "" in a dry run
+	From string `json:"from"` // id of the older deployment
+	deployedImage
+}
+
+type deployedImage struct {
+	ImageDigest    string `json:"image_digest"`
+	ManifestDigest string `json:"manifest_digest"`
+	Reference      string `json:"reference"`
+	Version        string `json:"version"`
+}
+
+func rollback(c *cli.Context, m machine) error {
+	if _, err := cmdline.Arguments(c, "[ID]"); err != nil {
+		return err
+	}
+	id, command := c.Args().First(), "rollback"
+	if c.Bool("dry-run") {
+		command = ""
+	}
+	n, close, err := m.open(c, command, id)
+	if err != nil {
+		return err
+	}
+	defer close()
+	list, err := n.Deployments()
+	if list == nil && err != nil {
+		return err
+	}
+	to, err := deploy.RollbackTarget(list, id, c.Bool("force"))
+	if err != nil {
+		return fmt.Errorf("roll back: %w", err)
+	}
+	done := rolledBack{From: to.ID, deployedImage: deployedImage{to.ImageDigest, to.ManifestDigest, to.Reference, to.Version}}
+	if command != "" {
+		r, err := n.Rollback(c.Context, to)
+		if err != nil {
+			return err
+		}
+		done.ID = r.ID
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, done)
+	}
+	if done.ID == "" {
+		fmt.Fprintf(c.App.Writer, "1. write the boot files of %s, unless they are there\n2. publish a new boot entry for its image, %s: boots next\n",
+			to.ID, deploy.Title(to.Record))
+		return nil
+	}
+	fmt.Fprintf(c.App.Writer, "staged %s: %s, as in %s\n  boots next\n", done.ID, deploy.Title(to.Record), to.ID)
+	return nil
+}

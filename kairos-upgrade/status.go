@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/urfave/cli/v2"
+)
+
+// status is the object that status --json prints.
+type status struct {
+	Booted      string                  `json:"booted"`   // id, "" when nothing runs from this store
+	Staged      string                  `json:"staged"`   // id of what boots next, "" when that is what runs
+	Previous    string                  `json:"previous"` // id of the newest good one beside these, ""
+	Mode        deployment.Mode         `json:"mode"`     // how the machine was booted, ""
+	Deployments []deploy.Deployment     `json:"deployments"`
+	Quarantined []deployment.Quarantine `json:"quarantined"`
+	Store       storeStatus             `json:"store"`
+	ESP         espStatus               `json:"esp"`
+	Busy        *store.Holder           `json:"busy"` // who changes it now, null
+
+	next string // what Staged means, for people
+}
+
+type storeStatus struct {
+	Path   string `json:"path"`
+	Label  string `json:"label"`
+	Verity bool   `json:"verity"`
+	Bytes  int64  `json:"bytes"` // that the store takes on the disk
+	Free   int64  `json:"free"`  // bytes
+}
+
+type espStatus struct {
+	Path string `json:"path"`
+	Size int64  `json:"size"` // bytes
+	Free int64  `json:"free"` // bytes
+}
+
+func statusCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "tell what runs, what boots next, and what can be gone back to",
+		Flags: append(storeFlags(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			n, close, err := m.open(c, "", "")
+			if err != nil {
+				return err
+			}
+			defer close()
+			s, err := readStatus(n)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return cmdline.PrintJSON(c, s)
+			}
+			printStatus(c.App.Writer, s)
+			return nil
+		},
+	}
+}
+
+func readStatus(n *deploy.Node) (*status, error) {
+	list, err := n.Deployments()
+	if err != nil {
+		if list == nil {
+			return nil, err
+		}
+		n.Log.Warn("some deployments are damaged", "error", err)
+	}
+	s := &status{Deployments: list, Mode: n.Booted.Mode, Busy: n.Store.Busy(), next: "boots next"}
+	if n.Fixed() {
+		s.next = "in use"
+	}
+	roles := deploy.RolesOf(list)
+	s.Booted, s.Staged, s.Previous = idOf(roles.Booted), idOf(roles.Staged), idOf(roles.Previous)
+	if s.Quarantined, err = deployment.QuarantineList(n.Store.Root()); err != nil {
+		return nil, err
+	}
+	if s.Quarantined == nil {
+		s.Quarantined = []deployment.Quarantine{}
+	}
+	v := n.Store.View()
+	s.Store = storeStatus{Path: v.Path, Label: n.Label, Verity: n.Store.Verity()}
+	if _, s.Store.Free, err = v.Space(); err != nil {
+		return nil, err
+	}
+	if s.Store.Bytes, err = n.Store.Used(); err != nil {
+		return nil, err
+	}
+	s.ESP.Path = n.Loader.Path()
+	s.ESP.Size, s.ESP.Free, err = n.Loader.Space()
+	return s, err
+}
+
+func idOf(d *deploy.Deployment) string {
+	if d == nil {
+		return ""
+	}
+	return d.ID
+}
+
+func printStatus(w io.Writer, s *status) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(s.Deployments) == 0 {
+		fmt.Fprintln(w, "no deployments")
+	} else {
+		fmt.Fprintln(table, " \tDEPLOYMENT\tSYSTEM\tSTATE\tSIZE\tSTAGED\tIMAGE")
+	}
+	for _, d := range s.Deployments {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark(s, d), d.ID, deploy.Title(d.Record), describe(s, d),
+			progress.Bytes(d.Bytes), d.Created.Local().Format("2006-01-02 15:04"), d.Reference)
+	}
+	table.Flush()
+	for _, q := range s.Quarantined {
+		fmt.Fprintf(w, "\nquarantined: %s\n  %s\n  since %s: %s\n", q.Reference, q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
+	}
+	verity := "fs-verity"
+	if !s.Store.Verity {
+		verity = "no fs-verity"
+	}
+	fmt.Fprintf(w, "\nstore %s (%s): %s used, %s free\n", s.Store.Label, verity, progress.Bytes(s.Store.Bytes), progress.Bytes(s.Store.Free))
+	fmt.Fprintf(w, "boot loader: %s free of %s\n", progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
+	if s.Busy != nil {
+		fmt.Fprintf(w, "in progress: %s\n", s.Busy)
+	}
+}
+
+// mark is the first thing that the eye catches.
+func mark(s *status, d deploy.Deployment) string {
+	switch {
+	case d.ID == s.Booted:
+		return "●"
+	case d.ID == s.Staged:
+		return "→"
+	case d.State == deploy.Bad:
+		return "×"
+	}
+	return " "
+}
+
+// describe says what a deployment is to the node, in few words.
+func describe(s *status, d deploy.Deployment) string {
+	var words []string
+	add := func(is bool, word string) {
+		if is {
+			words = append(words, word)
+		}
+	}
+	add(d.ID == s.Booted, "booted")
+	add(d.ID == s.Staged, s.next)
+	add(d.ID == s.Previous, "previous")
+	switch d.State {
+	case deploy.Pending:
+		add(true, fmt.Sprintf("%d tries left", d.TriesLeft))
+	default:
+		add(true, string(d.State))
+	}
+	add(d.Quarantined != nil, "quarantined")
+	add(d.Pinned, "pinned")
+	return strings.Join(slices.Compact(words), ", ")
+}
