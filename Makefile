@@ -22,14 +22,15 @@ BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR  ?= $(PREFIX)/share/zsh/vendor-completions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 
+export PATH := $(PATH):/usr/local/go/bin
+GO ?= go
+
 # The programs are static and the same on every machine. The tags choose the
 # parts of the dependencies that need no C, and leave out urfave/cli's
 # documentation generator.
 GO_TAGS    := containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_docs
 GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/cmdline.Version=$(VERSION)
 GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
-export PATH := $(PATH):/usr/local/go/bin
-GO         ?= go
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build build-alone unit lint e2e test demo bench fuzz install clean

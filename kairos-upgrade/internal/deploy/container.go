@@ -77,8 +77,11 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 	} else {
 		n.Progress.Phase(fmt.Sprintf("all %d layers are here", known), 0)
 	}
-	options := pull.Options{Cache: n.Store, Progress: n.Progress.Set}
-	root, stats, err := o.pull(ctx, n.Store, options)
+	// A layer that is known is fetched again only if something is missing that
+	// will be needed: what is in /boot beside the kernel, or is replaced by
+	// another layer, was dropped when the layer was new.
+	options := pull.Options{Cache: n.Store, Needed: visitNeeded, Progress: n.Progress.Set}
+	root, stats, err := pull.Tree(ctx, o.Image, n.Store, options)
 	f := Fetched{Bytes: stats.Bytes, LayersFetched: stats.Fetched, LayersReused: stats.Reused}
 	if err != nil {
 		return nil, f, err
@@ -87,39 +90,6 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 	c, err := assemble(ctx, n.Store, root)
 	return c, f, useless(err)
 }
-
-// pull makes the tree of the image. A layer that is known is fetched again
-// only if something is missing that will be needed: what is in /boot beside
-// the kernel, or is replaced by another layer, was dropped when the layer was
-// new.
-func (o *container) pull(ctx context.Context, s *store.Store, options pull.Options) (*tree.Node, pull.Stats, error) {
-	objects := needed{Store: s, missing: map[fsverity.Digest]bool{}}
-	root, stats, err := pull.Tree(ctx, o.Image, objects, options)
-	if err != nil {
-		return nil, stats, err
-	}
-	err = visitNeeded(root, func(d fsverity.Digest) {
-		if !s.Has(d) {
-			objects.missing[d] = true
-		}
-	})
-	if err != nil || len(objects.missing) == 0 {
-		return root, stats, err
-	}
-	root, again, err := pull.Tree(ctx, o.Image, objects, options)
-	again.Bytes += stats.Bytes
-	again.Fetched += stats.Fetched
-	again.Reused -= stats.Fetched
-	return root, again, err
-}
-
-// needed is a store that claims to have everything but what is missing.
-type needed struct {
-	*store.Store
-	missing map[fsverity.Digest]bool
-}
-
-func (n needed) Has(d fsverity.Digest) bool { return !n.missing[d] || n.Store.Has(d) }
 
 // visitNeeded calls visit for the objects that a deployment of the tree needs:
 // those of the normalised tree and of what it boots with.
