@@ -201,3 +201,5 @@ func sectionOf(page, name string) string {
 func itemsOf(page string) string {
 	return strings.Join(regexp.MustCompile(`(?m)^\.It Fl .*$`).FindAllString(sectionOf(page, "OPTIONS"), -1), "\n")
 }
+
+func (systemd) Up(context.Context, pid1.Unit) (time.Duration, error) { return 0, nil }

@@ -207,3 +207,5 @@ func (s *fakeSystemd) Result(context.Context, pid1.Unit) string           { retu
 func (s *fakeSystemd) Requires(context.Context, string) ([]string, error) { return s.requires, nil }
 func (s *fakeSystemd) Reboot(context.Context) error                       { s.rebooted = s.refuses == nil; return s.refuses }
 func (s *fakeSystemd) Close() error                                       { return nil }
+
+func (*fakeSystemd) Up(context.Context, pid1.Unit) (time.Duration, error) { return 0, nil }

@@ -21,6 +21,8 @@ type ServiceManager interface {
 	Units(ctx context.Context, states ...string) ([]pid1.Unit, error)
 	// Restarts returns how often systemd restarted a service by itself.
 	Restarts(ctx context.Context, u pid1.Unit) (int, error)
+	// Up returns for how long a unit has been active without a break.
+	Up(ctx context.Context, u pid1.Unit) (time.Duration, error)
 	// Changed receives after anything about units or jobs changed.
 	Changed() <-chan struct{}
 }
@@ -121,6 +123,12 @@ func (w *watch) count(ctx context.Context) (changed bool, err error) {
 		}
 		if strings.HasPrefix(u.Sub, "auto-restart") {
 			n++ // the restart that is coming
+		} else if n > 0 && w.restarts[u.Name] == 0 {
+			// It fell once and stands since: journald does so at every switch of
+			// the root, and that is long ago.
+			if up, err := w.manager.Up(ctx, u); err == nil && up >= calm {
+				continue
+			}
 		}
 		if n > w.restarts[u.Name] {
 			w.restarts[u.Name], changed = n, true

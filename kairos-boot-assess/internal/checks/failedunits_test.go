@@ -51,6 +51,14 @@ func (m *fakeManager) Restarts(_ context.Context, u pid1.Unit) (int, error) {
 	return 0, errors.New("no such unit")
 }
 
+// Up is a day for a unit called "old", and no time for all others.
+func (m *fakeManager) Up(_ context.Context, u pid1.Unit) (time.Duration, error) {
+	if strings.HasPrefix(u.Name, "old") {
+		return 24 * time.Hour, nil
+	}
+	return 0, nil
+}
+
 func (m *fakeManager) Changed() <-chan struct{} { return m.changed }
 
 // judge runs the check in a bubble of fake time and returns its result and how
@@ -112,6 +120,9 @@ func TestFailedUnits(t *testing.T) {
 		},
 		"restarted once and stayed up": {
 			always(fakeUnit{"agent.service", "active", "running", 1}), Passed, "", calm,
+		},
+		"restarted once, long ago": {
+			always(fakeUnit{"old.service", "active", "running", 1}), Passed, "", 0,
 		},
 		"comes up at the third try": {
 			func(at time.Duration) []fakeUnit {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // Unit is a unit as systemd has it loaded.
@@ -179,6 +180,23 @@ func (c *Conn) Restarts(ctx context.Context, u Unit) (int, error) {
 		return 0, fmt.Errorf("restarts of %s: %w", u.Name, err)
 	}
 	return int(n), nil
+}
+
+// Up returns for how long a unit has been active without a break, 0 when it is
+// not active.
+func (c *Conn) Up(ctx context.Context, u Unit) (time.Duration, error) {
+	var since uint64 // microseconds of CLOCK_MONOTONIC
+	if err := c.property(ctx, u.path, service+".Unit", "ActiveEnterTimestampMonotonic", &since); err != nil {
+		return 0, fmt.Errorf("since when %s is active: %w", u.Name, err)
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("read clock: %w", err)
+	}
+	if since == 0 || u.Active != "active" {
+		return 0, nil
+	}
+	return time.Duration(now.Nano()) - time.Duration(since)*time.Microsecond, nil
 }
 
 // Result returns how a service, mount or socket ended: "exit-code",
