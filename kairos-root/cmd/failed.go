@@ -1,0 +1,125 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
+	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
+	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
+)
+
+func failedCommand() cli.Command {
+	return cli.Command{
+		Name: "failed", Usage: "say on the console why the boot failed, then reboot, unless a shell was asked for",
+		Run: runFailed,
+	}
+}
+
+// runFailed is what every emergency of the initrd comes to. It ends with a
+// reboot, and returns only where dracut's own shell was asked for.
+func runFailed(c *cli.Call) error {
+	if _, err := os.Stat("/etc/initrd-release"); err != nil {
+		return cmdline.Hint(errors.New("this is no initrd"), "to reboot, use systemctl reboot")
+	}
+	// What is done about a failure holds even if the command line is the failure.
+	args, _ := readArgs()
+	text, failed := reason()
+	if args.Break && !failed {
+		return nil // rd.break: the emergency is only dracut's way to a shell
+	}
+	console := openConsole()
+	defer console.close()
+	console.say(failureText(text, args))
+	if args.Shell {
+		runShell()
+	} else {
+		// A reboot that nobody can read the reason of helps nobody on the spot; a
+		// node that waits for somebody helps nobody far away.
+		time.Sleep(args.RebootDelay)
+	}
+	console.say("rebooting")
+	unix.Sync()
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
+		return fmt.Errorf("reboot: %w", err)
+	}
+	return nil
+}
+
+// runShell runs a shell on the terminal until it ends. It asks for no password:
+// who can write the kernel command line can have any program as init.
+func runShell() {
+	shell := exec.Command("/bin/sh", "-l")
+	shell.Stdin, shell.Stdout, shell.Stderr = os.Stdin, os.Stdout, os.Stderr
+	shell.Env = append(os.Environ(), "HOME=/", "TERM=linux", "PS1=kairos# ")
+	// How the shell ended is nothing to anybody.
+	_ = shell.Run()
+}
+
+// reason returns why the boot failed: what kairos-root noted, or else which
+// units failed. failed is false when nothing did.
+func reason() (text string, failed bool) {
+	text, err := initrd.ReadFailure(initrd.RunDir)
+	if err == nil && text != "" {
+		return text, true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager").Output()
+	units := strings.TrimSpace(string(out))
+	switch {
+	case err != nil:
+		return "the reason is unknown (" + err.Error() + ")", true
+	case units == "":
+		return "something in the initrd asked for an emergency; no unit failed", false
+	}
+	return "failed units:\n" + units, true
+}
+
+// failureText is what the operator reads.
+func failureText(reason string, args bootargs.Args) string {
+	text := "The system cannot be started.\n" + reason + "\n"
+	if args.Image != "" && !strings.Contains(reason, args.Image) {
+		text += fmt.Sprintf("image %s, store %s\n", args.Image, args.Store)
+	}
+	if args.Shell {
+		return text + "A shell follows, as rd.kairos.shell asks. The end of the shell reboots.\n"
+	}
+	return text + fmt.Sprintf("Rebooting in %v, so that the boot loader can choose another entry.\n"+
+		"With rd.kairos.shell on the kernel command line there is a shell instead.\n", args.RebootDelay)
+}
+
+// console is where an operator may look: the console, and the kernel's log,
+// which serial and network consoles and pstore get. What is not there is not
+// written to.
+type console struct{ tty, kmsg *os.File }
+
+func openConsole() console {
+	tty, _ := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0)
+	kmsg, _ := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
+	return console{tty, kmsg}
+}
+
+func (c console) close() {
+	c.tty.Close()
+	c.kmsg.Close()
+}
+
+func (c console) say(text string) {
+	// A terminal in raw mode wants its carriage returns.
+	fmt.Fprintf(c.tty, "\r\n%s\r\n", strings.ReplaceAll(strings.TrimSpace(text), "\n", "\r\n"))
+	for line := range strings.Lines(text) {
+		// Priority 6: in the log, but not on the console a second time where the
+		// kernel is told to be quiet.
+		fmt.Fprintf(c.kmsg, "<6>kairos-root: %s", line)
+	}
+}

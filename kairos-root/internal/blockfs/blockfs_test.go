@@ -1,0 +1,145 @@
+package blockfs
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
+)
+
+// mkfs makes a file system image, or skips where the program is missing.
+func mkfs(t *testing.T, argv ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "disk.img")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(8<<20), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	need(t, argv[0])
+	if out, err := exec.Command(argv[0], append(argv[1:], file)...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", argv[0], err, out)
+	}
+	return file
+}
+
+func need(t *testing.T, program string) {
+	t.Helper()
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skip(err)
+	}
+}
+
+func TestProbeExt4(t *testing.T) {
+	file := mkfs(t, "mkfs.ext4", "-q", "-F")
+	if c, err := Probe(file); err != nil || c != (Content{Type: "ext4"}) {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	need(t, "debugfs")
+	if out, err := exec.Command("debugfs", "-w", "-R", "ssv state 3", file).CombinedOutput(); err != nil {
+		t.Fatalf("debugfs: %v\n%s", err, out)
+	}
+	if c, err := Probe(file); err != nil || !c.Dirty {
+		t.Errorf("after an error: %+v, %v", c, err)
+	}
+	checker := Checker{Mode: bootargs.FsckAuto, Repair: bootargs.RepairPreen, Run: Run}
+	if did, err := checker.Check(t.Context(), file); err != nil || !strings.HasPrefix(did, "repaired: ") && did != "clean" {
+		t.Errorf("check: %q, %v", did, err)
+	}
+	if c, err := Probe(file); err != nil || c.Dirty {
+		t.Errorf("after the check: %+v, %v", c, err)
+	}
+}
+
+func TestProbeVfat(t *testing.T) {
+	if c, err := Probe(mkfs(t, "mkfs.vfat")); err != nil || c.Type != "vfat" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestRecognise(t *testing.T) {
+	put := func(at int, magic string) []byte { b := make([]byte, probeSize); copy(b[at:], magic); return b }
+	for name, tc := range map[string]struct {
+		head []byte
+		want string
+	}{"xfs": {put(0, "XFSB"), "xfs"}, "btrfs": {put(btrfsAt, "_BHRfS_M"), "btrfs"}, "nothing": {make([]byte, probeSize), ""}, "empty": {nil, ""}} {
+		c, err := Recognise(tc.head)
+		if c.Type != tc.want || (err == nil) != (tc.want != "") {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+	if _, err := Recognise([]byte("LUKS\xba\xbe\x00\x02")); !errors.Is(err, ErrLocked) {
+		t.Errorf("LUKS: %v", err)
+	}
+}
+
+func FuzzRecognise(f *testing.F) {
+	f.Add([]byte("LUKS\xba\xbe"))
+	f.Add(append(make([]byte, ext4At), 0x53, 0xef, 1))
+	f.Fuzz(func(_ *testing.T, head []byte) { _, _ = Recognise(head) })
+}
+
+func TestNeeded(t *testing.T) {
+	clean, dirty := Content{Type: "ext4"}, Content{Type: "ext4", Dirty: true}
+	for _, tc := range []struct {
+		mode    bootargs.FsckMode
+		content Content
+		want    bool
+	}{
+		{bootargs.FsckAuto, clean, false}, {bootargs.FsckAuto, dirty, true},
+		{bootargs.FsckForce, clean, true}, {bootargs.FsckForce, Content{Type: "xfs"}, false},
+		{bootargs.FsckSkip, dirty, false},
+	} {
+		if got := (Checker{Mode: tc.mode}).Needed(tc.content); got != tc.want {
+			t.Errorf("%s %+v: %v", tc.mode, tc.content, got)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	for name, tc := range map[string]struct {
+		checker Checker
+		status  int
+		runErr  error
+		argv    string
+		did     string
+		err     string
+	}{
+		"clean":       {Checker{}, 0, nil, "e2fsck -p /dev/x", "clean", ""},
+		"repaired":    {Checker{Mode: bootargs.FsckForce}, 1, nil, "e2fsck -p -f /dev/x", "repaired: last", ""},
+		"yes":         {Checker{Repair: bootargs.RepairYes}, 3, nil, "e2fsck -y /dev/x", "repaired: last", ""},
+		"damaged":     {Checker{Repair: bootargs.RepairNo}, 4, nil, "e2fsck -n /dev/x", "", "the file system is damaged"},
+		"failed":      {Checker{}, 8, nil, "e2fsck -p /dev/x", "", "ended with 8: last"},
+		"no e2fsck":   {Checker{}, -1, exec.ErrNotFound, "e2fsck -p /dev/x", "e2fsck is not in the initrd", ""},
+		"interrupted": {Checker{}, -1, context.Canceled, "e2fsck -p /dev/x", "", "context canceled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ran []string
+			tc.checker.Run = func(_ context.Context, argv ...string) (string, int, error) {
+				ran = slices.Clone(argv)
+				return "first\nlast\n", tc.status, tc.runErr
+			}
+			did, err := tc.checker.Check(t.Context(), "/dev/x")
+			if strings.Join(ran, " ") != tc.argv || did != tc.did {
+				t.Errorf("ran %v, did %q", ran, did)
+			}
+			if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("error %v, want %q", err, tc.err)
+			}
+			if errors.Is(err, ErrDamaged) && cmdline.HintOf(err) == "" {
+				t.Error("no hint")
+			}
+		})
+	}
+}

@@ -1,0 +1,89 @@
+package blockfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
+)
+
+// Checker runs e2fsck(8).
+type Checker struct {
+	Mode   bootargs.FsckMode
+	Repair bootargs.FsckRepair
+	// Run runs a program and returns its output and exit status.
+	Run func(ctx context.Context, argv ...string) (output string, status int, err error)
+}
+
+// ErrDamaged says that a file system has errors that were not repaired.
+var ErrDamaged = errors.New("the file system is damaged")
+
+// Bits of e2fsck's exit status.
+const (
+	corrected   = 1 << 0
+	reboot      = 1 << 1
+	uncorrected = 1 << 2
+)
+
+// Needed reports whether a device is checked before it is mounted: when it says
+// itself that it has errors, or when fsck.mode=force asks for it. The journal
+// is not a reason; the kernel replays it.
+func (c Checker) Needed(content Content) bool {
+	if content.Type != "ext4" || c.Mode == bootargs.FsckSkip {
+		return false
+	}
+	return content.Dirty || c.Mode == bootargs.FsckForce
+}
+
+// Check checks an ext4 file system and repairs what fsck.repair allows. It
+// returns what was done, for the log. ErrDamaged means that errors are left;
+// without e2fsck in the initrd nothing is done.
+func (c Checker) Check(ctx context.Context, device string) (string, error) {
+	argv := []string{"e2fsck", "-p"}
+	switch c.Repair {
+	case bootargs.RepairYes:
+		argv[1] = "-y"
+	case bootargs.RepairNo:
+		argv[1] = "-n"
+	}
+	if c.Mode == bootargs.FsckForce {
+		argv = append(argv, "-f")
+	}
+	output, status, err := c.Run(ctx, append(argv, device)...)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "e2fsck is not in the initrd", nil
+	case err != nil:
+		return "", fmt.Errorf("check %s: %w", device, err)
+	case status == 0:
+		return "clean", nil
+	case status&^(corrected|reboot) == 0:
+		return "repaired: " + lastLine(output), nil
+	}
+	err = fmt.Errorf("check %s: %w: e2fsck ended with %d", device, ErrDamaged, status)
+	if status&uncorrected == 0 {
+		err = fmt.Errorf("check %s: e2fsck ended with %d: %s", device, status, lastLine(output))
+	}
+	return "", cmdline.Hint(err, "run e2fsck -y %s, or boot once with fsck.repair=yes", device)
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+// Run runs a program of the initrd: what Checker.Run is outside of tests.
+func Run(ctx context.Context, argv ...string) (string, int, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	output, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		err = nil
+	}
+	return string(output), cmd.ProcessState.ExitCode(), err
+}

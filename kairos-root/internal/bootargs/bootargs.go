@@ -1,0 +1,193 @@
+// Package bootargs reads what the kernel command line says to kairos-root.
+// The arguments are documented in kairos-root(8).
+package bootargs
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
+)
+
+// FsckMode is the value of fsck.mode=, as systemd-fsck(8) knows it.
+type FsckMode string
+
+const (
+	FsckAuto  FsckMode = "auto"  // check what says that it needs it
+	FsckForce FsckMode = "force" // check everything
+	FsckSkip  FsckMode = "skip"  // check nothing
+)
+
+// FsckRepair is the value of fsck.repair=, as systemd-fsck(8) knows it.
+type FsckRepair string
+
+const (
+	RepairPreen FsckRepair = "preen" // repair what can be repaired without a question
+	RepairYes   FsckRepair = "yes"   // answer every question with yes
+	RepairNo    FsckRepair = "no"    // repair nothing
+)
+
+// Args are the arguments of the kernel command line.
+type Args struct {
+	Image       string        // kairos.image: digest of the image, 64 hex digits
+	Verity      bool          // the digest is enforced by fs-verity; false with kairos.image=?…
+	Store       string        // kairos.store: partition label of the store
+	Timeout     time.Duration // kairos.timeout: how long to wait for a partition
+	RebootDelay time.Duration // kairos.reboot_delay: from a failure to the reboot
+	Shell       bool          // rd.kairos.shell: a shell instead of the reboot
+	Break       bool          // rd.break: dracut's own shell
+	Debug       bool          // kairos.debug: log every mount
+	Fsck        FsckMode      // fsck.mode
+	Repair      FsckRepair    // fsck.repair
+}
+
+// Defaults.
+const (
+	DefaultTimeout     = 60 * time.Second
+	DefaultRebootDelay = 30 * time.Second
+)
+
+// maxSeconds bounds the times, so that a typing error does not stop a node for
+// ever.
+const maxSeconds = 24 * 60 * 60
+
+// Parse reads a kernel command line. On an error the arguments that could be
+// read are returned beside it: what is done about a failure must not depend on
+// a line without failures.
+func Parse(line string) (Args, error) {
+	a := Args{
+		Store: disk.LabelState, Timeout: DefaultTimeout, RebootDelay: DefaultRebootDelay,
+		Fsck: FsckAuto, Repair: RepairPreen,
+	}
+	var failed error
+	image := ""
+	for word := range words(line) {
+		key, value, hasValue := strings.Cut(word, "=")
+		// The kernel takes "-" and "_" in names for the same.
+		key = strings.ReplaceAll(key, "-", "_")
+		var err error
+		switch key {
+		case "kairos.image":
+			if image != "" && image != value {
+				err = fmt.Errorf("given twice with different values")
+			}
+			image = value
+		case "kairos.store":
+			a.Store = value
+			_, err = a.Mode()
+		case "kairos.timeout":
+			a.Timeout, err = seconds(value, a.Timeout)
+		case "kairos.reboot_delay":
+			a.RebootDelay, err = seconds(value, a.RebootDelay)
+		case "rd.kairos.shell":
+			a.Shell, err = boolean(value, hasValue)
+		case "rd.break":
+			a.Break = true
+		case "kairos.debug", "rd.immucore.debug":
+			a.Debug, err = boolean(value, hasValue)
+		case "fsck.mode":
+			a.Fsck, err = oneOf(value, a.Fsck, FsckAuto, FsckForce, FsckSkip)
+		case "fsck.repair":
+			a.Repair, err = oneOf(value, a.Repair, RepairPreen, RepairYes, RepairNo)
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("kernel argument %s: %w", word, err))
+		}
+	}
+	if image == "" {
+		return a, errors.Join(failed, cmdline.Hint(errors.New("kernel argument kairos.image is missing"),
+			"boot an entry that kairos-upgrade or kairos-install wrote"))
+	}
+	digest, unverified := strings.CutPrefix(image, "?")
+	hex, err := deployment.ParseDigest(digest)
+	if err != nil {
+		return a, errors.Join(failed, fmt.Errorf("kernel argument kairos.image: %w", err))
+	}
+	a.Image, a.Verity = hex, !unverified
+	return a, failed
+}
+
+// Mode returns how the machine was booted as far as the store's label tells:
+// Active stands for Active and Passive.
+func (a Args) Mode() (deployment.Mode, error) {
+	switch a.Store {
+	case disk.LabelState:
+		return deployment.Active, nil
+	case disk.LabelRecovery:
+		return deployment.Recovery, nil
+	case disk.LabelLive:
+		return deployment.Live, nil
+	}
+	return "", fmt.Errorf("no store has this label: want %s, %s or %s",
+		disk.LabelState, disk.LabelRecovery, disk.LabelLive)
+}
+
+// words splits a command line as the kernel does: at white space, except
+// between double quotes, which are dropped. What stands behind "--" belongs to
+// init, but systemd reads it as well, and so does this.
+func words(line string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		var word strings.Builder
+		quoted, started := false, false
+		for i := range len(line) {
+			c := line[i]
+			switch {
+			case c == '"':
+				quoted, started = !quoted, true
+			case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
+				if started && !yield(word.String()) {
+					return
+				}
+				word.Reset()
+				started = false
+			default:
+				word.WriteByte(c)
+				started = true
+			}
+		}
+		if started {
+			yield(word.String())
+		}
+	}
+}
+
+// seconds reads a time: a number of seconds, or a number with a unit (90s, 5m).
+func seconds(value string, otherwise time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if n, aerr := strconv.Atoi(value); aerr == nil && n <= maxSeconds {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < 0 || d > maxSeconds*time.Second {
+		return otherwise, errors.New("want a number of seconds, a day at most")
+	}
+	return d, nil
+}
+
+func boolean(value string, hasValue bool) (bool, error) {
+	if !hasValue {
+		return true, nil
+	}
+	switch strings.ToLower(value) {
+	case "1", "yes", "y", "true", "t", "on":
+		return true, nil
+	case "0", "no", "n", "false", "f", "off":
+		return false, nil
+	}
+	return false, errors.New("want yes or no")
+}
+
+func oneOf[T ~string](value string, otherwise T, allowed ...T) (T, error) {
+	var names []string
+	for _, a := range allowed {
+		if value == string(a) {
+			return a, nil
+		}
+		names = append(names, string(a))
+	}
+	return otherwise, fmt.Errorf("want one of %s", strings.Join(names, ", "))
+}

@@ -1,0 +1,189 @@
+// Package device waits for partitions to appear. It waits for the kernel's
+// word that a device came, never for time to pass.
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/disk"
+)
+
+// Finder finds partitions of a machine, those of this disk before all others.
+type Finder struct {
+	System disk.System
+	// Events tells that devices came or went. NewEvents makes it.
+	Events func() (Events, error)
+}
+
+// Events is a subscription to changes of devices.
+type Events interface {
+	// Wait returns once something changed, or at the deadline with an error
+	// that is os.ErrDeadlineExceeded.
+	Wait(deadline time.Time) error
+	Close() error
+}
+
+// Find returns the partition with a label: this disk's, or, when this disk has
+// none or is unknown, the only one there is. It waits for it until the context
+// ends. Two candidates on other disks are an error at once: waiting makes no
+// guess better.
+func (f Finder) Find(ctx context.Context, label string) (disk.Partition, error) {
+	return f.wait(ctx, label, func() (disk.Partition, error) {
+		if boot, err := f.System.BootPartition(); err == nil {
+			f.settle(boot.Disk)
+		}
+		return f.System.Find(label)
+	})
+}
+
+// FindOn returns the partition with a label on one disk, which must be there
+// already. It does not wait.
+func (f Finder) FindOn(diskName, label string) (disk.Partition, error) {
+	f.settle(diskName)
+	return f.System.FindOn(diskName, label)
+}
+
+// settle returns once the kernel has read the whole partition table of a disk:
+// opening the disk waits for that. Otherwise a partition of another disk could
+// be taken while this disk's own is a moment from appearing.
+func (f Finder) settle(name string) {
+	if d, err := os.Open(filepath.Join(f.System.Dev, name)); err == nil {
+		d.Close()
+	}
+}
+
+// FindSource returns the device of LABEL=, PARTLABEL=, UUID=, PARTUUID= or a
+// path in /dev, and waits for it until the context ends. LABEL= is a partition
+// label first and then that of a file system, as udev finds it.
+func (f Finder) FindSource(ctx context.Context, source string) (string, error) {
+	key, value, _ := strings.Cut(source, "=")
+	var link string
+	switch key {
+	case "LABEL", "PARTLABEL":
+		link = filepath.Join("disk/by-"+strings.ToLower(key), value)
+	case "UUID", "PARTUUID":
+		link = filepath.Join("disk/by-"+strings.ToLower(key), strings.ToLower(value))
+	default:
+		link = strings.TrimPrefix(source, "/dev/")
+	}
+	p, err := f.wait(ctx, source, func() (disk.Partition, error) {
+		if key == "LABEL" || key == "PARTLABEL" {
+			if p, err := f.System.Find(value); err == nil {
+				return p, nil
+			}
+		}
+		file := filepath.Join(f.System.Dev, link)
+		if _, err := os.Stat(file); err != nil {
+			return disk.Partition{}, disk.ErrNotFound
+		}
+		return disk.Partition{Path: file}, nil
+	})
+	return p.Path, err
+}
+
+func (f Finder) wait(ctx context.Context, what string, find func() (disk.Partition, error)) (disk.Partition, error) {
+	// Subscribed first, so that nothing that comes after the first look is missed.
+	events, err := f.Events()
+	if err != nil {
+		return disk.Partition{}, fmt.Errorf("wait for %s: %w", what, err)
+	}
+	defer events.Close()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(time.Hour)
+	}
+	start := time.Now()
+	for {
+		p, err := find()
+		if !errors.Is(err, disk.ErrNotFound) {
+			return p, err
+		}
+		werr := events.Wait(deadline)
+		if errors.Is(werr, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			return p, cmdline.Hint(fmt.Errorf("waited %v: %w", time.Since(start).Round(time.Second), err),
+				"%s; is the disk attached, and is its driver in the initrd? kairos.timeout=SECONDS waits longer", f.seen())
+		}
+		if werr != nil {
+			return p, fmt.Errorf("wait for %s: %w", what, werr)
+		}
+	}
+}
+
+// seen says which partitions there are, for a person who looks for one.
+func (f Finder) seen() string {
+	all, err := f.System.Partitions()
+	if err != nil || len(all) == 0 {
+		return "there are no partitions"
+	}
+	var names []string
+	for _, p := range all {
+		names = append(names, strings.TrimSpace(p.Path+" "+p.Label))
+	}
+	return "there are " + strings.Join(names, ", ")
+}
+
+// netlink receives uevents: from the kernel when a device appears, and from
+// udev once its links are there.
+type netlink struct{ fd int }
+
+// Multicast groups of NETLINK_KOBJECT_UEVENT.
+const (
+	groupKernel = 1
+	groupUdev   = 2
+)
+
+// NewEvents subscribes to the uevents of the kernel and of udev.
+func NewEvents() (Events, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, fmt.Errorf("listen for devices: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groupKernel | groupUdev}); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("listen for devices: %w", err)
+	}
+	return &netlink{fd}, nil
+}
+
+func (n *netlink) Close() error { return unix.Close(n.fd) }
+
+// Wait returns on any event. Who waits looks at everything again anyway, so
+// that neither the content nor a lost event (ENOBUFS) matters.
+func (n *netlink) Wait(deadline time.Time) error {
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		polled := []unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLIN}}
+		got, err := unix.Poll(polled, int(min(left/time.Millisecond+1, 1<<30)))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if got > 0 {
+			return n.drain()
+		}
+	}
+}
+
+func (n *netlink) drain() error {
+	buffer := make([]byte, 8192)
+	for {
+		_, _, err := unix.Recvfrom(n.fd, buffer, 0)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS):
+			return err
+		}
+	}
+}

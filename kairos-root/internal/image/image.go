@@ -1,0 +1,139 @@
+// Package image opens a composefs image, checks its digest, and mounts it: an
+// EROFS file that holds the metadata of all files, under an overlay that finds
+// their contents among the objects of a store.
+//
+// Facts of the format are those of composefs 1.0.8: a regular file of the image
+// redirects to an object by name and carries the object's fs-verity digest,
+// which overlayfs enforces with verity=require (Documentation/filesystems/
+// overlayfs.rst, "fs-verity support").
+package image
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+)
+
+// Dir is where a store keeps its images, Objects where it keeps file contents.
+const (
+	Dir     = "images"
+	Objects = "objects"
+)
+
+// Header of a composefs image, before the EROFS superblock: magic, version and
+// flags, little endian.
+const (
+	magic   = 0xd078629a
+	hasACLs = 1 << 0
+)
+
+// ErrDigest says that an image is not the one that was asked for.
+var ErrDigest = errors.New("digest does not match")
+
+// Image is an open image whose digest was checked.
+type Image struct {
+	file *os.File
+	// Verity says that the kernel enforces the digest, of the image and of
+	// every object. Otherwise the image was only read and hashed once.
+	Verity bool
+	acls   bool
+}
+
+// Open opens the image with a digest, 64 hex digits, in a store, and checks it:
+// against what fs-verity enforces, or, without verity, by reading the file.
+// Nothing is mounted that was not checked.
+func Open(store *os.Root, digest string, verity bool) (*Image, error) {
+	want, err := fsverity.Parse(digest)
+	if err != nil {
+		return nil, err
+	}
+	f, err := store.Open(path.Join(Dir, digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cmdline.Hint(fmt.Errorf("image %s is not in the store: %w", digest, err),
+			"choose another entry in the boot menu; kairos-upgrade verify, run there, says what else is missing")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open image %s: %w", digest, err)
+	}
+	im := &Image{file: f, Verity: verity}
+	if err := errors.Join(im.check(want), im.readHeader()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return im, nil
+}
+
+// Close releases the file. What was mounted stays.
+func (im *Image) Close() error { return im.file.Close() }
+
+func (im *Image) check(want fsverity.Digest) error {
+	got, err := im.digest()
+	switch {
+	case errors.Is(err, fsverity.ErrNotSupported), errors.Is(err, fsverity.ErrNotEnabled):
+		return cmdline.Hint(fmt.Errorf("image %s: %w", want, err),
+			"the store or the kernel lacks fs-verity; kairos.image=?sha256:… boots without it, and without its protection")
+	case err != nil:
+		return fmt.Errorf("image %s: %w", want, err)
+	case got != want:
+		return cmdline.Hint(fmt.Errorf("image %s: %w: the file has %s", want, ErrDigest, got),
+			"the store is damaged or was tampered with; choose another entry in the boot menu, or reinstall")
+	}
+	return nil
+}
+
+func (im *Image) digest() (fsverity.Digest, error) {
+	if im.Verity {
+		return fsverity.Measure(im.file)
+	}
+	got, _, err := fsverity.File(im.file)
+	return got, err
+}
+
+func (im *Image) readHeader() error {
+	header := make([]byte, 12)
+	if _, err := im.file.ReadAt(header, 0); err != nil {
+		return fmt.Errorf("read header of image: %w", err)
+	}
+	if got := binary.LittleEndian.Uint32(header); got != magic {
+		return fmt.Errorf("read header of image: magic %#x, want %#x: not a composefs image", got, magic)
+	}
+	im.acls = binary.LittleEndian.Uint32(header[8:])&hasACLs != 0
+	return nil
+}
+
+// Create makes the file system of the image's metadata, from the file itself,
+// or, on kernels before 6.12, through a loop device.
+func (im *Image) Create() (*mount.Tree, error) {
+	t, err := im.create(fmt.Sprintf("/proc/self/fd/%d", im.file.Fd()))
+	if errors.Is(err, unix.ENOTBLK) {
+		loop, lerr := attachLoop(im.file)
+		if lerr != nil {
+			return nil, lerr
+		}
+		// The loop device detaches itself once nobody uses it.
+		defer loop.Close()
+		t, err = im.create(loop.Name())
+	}
+	return t, err
+}
+
+func (im *Image) create(source string) (*mount.Tree, error) {
+	options := []mount.Option{{Key: "source", Value: source}, {Key: "ro"}}
+	if !im.acls {
+		// Spares a lookup of attributes that no file has, on every access.
+		options = append(options, mount.Option{Key: "noacl"})
+	}
+	return mount.FileSystem{
+		Type: "erofs", Options: options, Attr: mount.ReadOnly | mount.NoDev | mount.NoSuid,
+	}.Create()
+}

@@ -1,0 +1,46 @@
+package initrd
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// failureFile holds what went wrong, and a hint, for the one who tells it to
+// the operator.
+const failureFile = "kairos/failure"
+
+// NoteFailure writes down why the root cannot be mounted.
+func NoteFailure(run string, err error) error {
+	text := err.Error() + "\n"
+	if hint := cmdline.HintOf(err); hint != "" {
+		text += "hint: " + hint + "\n"
+	}
+	file := filepath.Join(run, failureFile)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(text), 0o644)
+}
+
+// ForgetFailure removes what NoteFailure wrote.
+func ForgetFailure(run string) error {
+	err := os.Remove(filepath.Join(run, failureFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// ReadFailure returns what NoteFailure wrote, "" when it wrote nothing.
+func ReadFailure(run string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(run, failureFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(text)), err
+}

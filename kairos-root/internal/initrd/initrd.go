@@ -1,0 +1,309 @@
+// Package initrd mounts the root of a deployment and its writable paths, in two
+// steps with the node's config between them: MountRoot and MountWritable.
+package initrd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
+	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
+	"github.com/kairos-io/toolkit/kairos-root/internal/device"
+	"github.com/kairos-io/toolkit/kairos-root/internal/image"
+	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+)
+
+// Initrd is what kairos-root works on.
+type Initrd struct {
+	Args    bootargs.Args
+	Finder  device.Finder
+	Checker blockfs.Checker
+	Log     *slog.Logger
+	Status  func(format string, args ...any) // progress, for the service manager
+	Extend  func(time.Duration)              // asks the service manager for more time
+	Run     string                           // /run
+	Sysroot string                           // where the root of the system is mounted
+	BootID  string                           // the kernel's boot id
+
+	mounted []string // for undo, in order
+}
+
+// path returns a path beneath /run/kairos.
+func (i *Initrd) path(name string) string { return filepath.Join(i.Run, "kairos", name) }
+
+// Names beneath /run/kairos.
+const (
+	storeDir      = "store"      // the store, read-only, stays
+	persistentDir = "persistent" // COS_PERSISTENT, stays
+	overlayDir    = "overlay"    // ephemeral changes, stays
+	imageDir      = "image"      // metadata of the image, until the writable paths are mounted
+	lowerDir      = "lower"      // the root without what is mounted on it, meanwhile
+	asideDir      = "aside"      // a place to put a layer, meanwhile
+)
+
+// MountRoot mounts the store and the image, verified, at Sysroot, and the
+// node's config at its /oem. It says what was booted in booted.json, in Kairos'
+// sentinels and in the ESP's mount units. After an error nothing stays mounted.
+func (i *Initrd) MountRoot(ctx context.Context) (err error) {
+	if already, err := mount.IsMountPoint(i.Sysroot); err != nil || already {
+		return errors.Join(err, fmt.Errorf("%s is mounted already", i.Sysroot))
+	}
+	defer func() {
+		if err != nil {
+			i.undo()
+		}
+	}()
+	r := &Report{Added: []string{}}
+	part, err := i.mountStore(ctx, r)
+	if err != nil {
+		return fmt.Errorf("mount store: %w", err)
+	}
+	store, err := os.OpenRoot(i.path(storeDir))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := i.mountImage(store, r); err != nil {
+		return err
+	}
+	b, err := i.describe(store, part)
+	if err != nil {
+		return err
+	}
+	r.Booted = b
+	i.mountOEM(ctx, r)
+	if err := i.announce(b); err != nil {
+		return err
+	}
+	keep := append([]Mount{{Target: deployment.StoreMount, Kind: "store", Source: b.Device}}, r.Mounts...)
+	return errors.Join(i.keepMounted(keep...), i.writeReport(r))
+}
+
+// mountStore mounts the store: the mount is read-only, the file system below
+// is not, so that kairos-upgrade can have a writable view of its own. On a live
+// medium nothing is ever written.
+func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, error) {
+	i.Status("Waiting for %s", i.Args.Store)
+	wait, cancel := context.WithTimeout(ctx, i.Args.Timeout)
+	defer cancel()
+	part, err := i.Finder.Find(wait, i.Args.Store)
+	if err != nil {
+		return part, err
+	}
+	i.Log.Info("found the store", "label", i.Args.Store, "device", part.Path)
+	attr := mount.ReadOnly | mount.NoDev | mount.NoSuid | mount.NoExec
+	fs := fileSystem{device: part.Path, attr: attr, readOnly: i.Args.Store == disk.LabelLive, damagedToo: true}
+	t, err := i.create(ctx, fs, r)
+	if err != nil {
+		return part, err
+	}
+	return part, i.attach(t, i.path(storeDir))
+}
+
+// mountImage checks the image, mounts its metadata beside and the root at
+// Sysroot.
+func (i *Initrd) mountImage(store *os.Root, r *Report) error {
+	i.Status("Mounting image %.12s", i.Args.Image)
+	im, err := image.Open(store, i.Args.Image, i.Args.Verity)
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	metadata, err := im.Create()
+	if err != nil {
+		return fmt.Errorf("mount image %s: %w", i.Args.Image, err)
+	}
+	if err := i.attach(metadata, i.path(imageDir)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(i.path(asideDir), 0o755); err != nil {
+		return err
+	}
+	root, err := im.CreateRoot(i.path(imageDir), i.path(storeDir+"/"+image.Objects), i.path(asideDir))
+	if err != nil {
+		return err
+	}
+	if len(root.Added) > 0 {
+		r.Added = root.Added
+		i.Log.Info("the image lacks mount points, empty ones were added", "paths", root.Added)
+	}
+	if !i.Args.Verity {
+		i.Log.Warn("contents are not verified: the kernel command line says kairos.image=?…")
+	}
+	return i.attach(root.Tree, i.Sysroot)
+}
+
+// mountOEM mounts the node's config at /oem. A node without it still boots and
+// can be reached, which is better than one that does not: what is wrong is
+// reported.
+func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
+	part, err := i.Finder.FindOn(r.Booted.Disk, disk.LabelOEM)
+	if errors.Is(err, disk.ErrNotFound) {
+		// In live mode only the medium's own: the disk that an installation is
+		// about to overwrite has no say in it.
+		i.Log.Info("no config partition on this disk", "label", disk.LabelOEM, "disk", r.Booted.Disk)
+		return
+	}
+	var t *mount.Tree
+	if err == nil {
+		live := r.Booted.Mode == deployment.Live
+		t, err = i.create(ctx, fileSystem{device: part.Path, attr: mount.NoDev | mount.NoSuid, readOnly: live}, r)
+	}
+	if err == nil {
+		err = i.attachBeneath(t, "/oem")
+	}
+	if err != nil {
+		i.degraded(r, "/oem", fmt.Errorf("the node's config is not available: %w", err))
+		return
+	}
+	r.Mounts = append(r.Mounts, Mount{Path: "/oem", Target: "/oem", Kind: "config", Source: part.Path})
+}
+
+// fileSystem is a file system on a device.
+type fileSystem struct {
+	device     string
+	attr       int
+	readOnly   bool // the superblock, too
+	damagedToo bool // mount it even when e2fsck leaves errors
+}
+
+// create makes the mount of a file system, checked when it says that it needs
+// it, and once more when it cannot be mounted as it is.
+func (i *Initrd) create(ctx context.Context, fs fileSystem, r *Report) (*mount.Tree, error) {
+	content, err := blockfs.Probe(fs.device)
+	if err != nil {
+		return nil, err
+	}
+	needed := i.Checker.Needed(content) && !fs.readOnly
+	if needed {
+		if err := i.check(ctx, fs, r); err != nil {
+			return nil, err
+		}
+	}
+	t, err := fs.spec(content.Type).Create()
+	if err == nil || needed || fs.readOnly || content.Type != "ext4" || i.Args.Fsck == bootargs.FsckSkip {
+		return t, wrapDevice(fs.device, err)
+	}
+	i.Log.Warn("cannot be mounted, checking it", "device", fs.device, "error", err)
+	if err := i.check(ctx, fs, r); err != nil {
+		return nil, err
+	}
+	t, err = fs.spec(content.Type).Create()
+	return t, wrapDevice(fs.device, err)
+}
+
+func wrapDevice(device string, err error) error {
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", device, err)
+	}
+	return nil
+}
+
+// checkLimit is how long e2fsck may take. A node whose disk takes longer starts
+// without that file system and says so, where somebody can reach it.
+const checkLimit = 45 * time.Minute
+
+func (i *Initrd) check(ctx context.Context, fs fileSystem, r *Report) error {
+	i.Status("Checking %s", fs.device)
+	i.Extend(checkLimit + time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	did, err := i.Checker.Check(ctx, fs.device)
+	switch {
+	case err != nil && fs.damagedToo && ctx.Err() != context.Canceled:
+		i.degraded(r, fs.device, err)
+	case err != nil:
+		return err
+	default:
+		i.Log.Info("checked", "device", fs.device, "result", did)
+	}
+	return nil
+}
+
+func (fs fileSystem) spec(fstype string) mount.FileSystem {
+	options := []mount.Option{{Key: "source", Value: fs.device}}
+	if fs.readOnly {
+		options = append(options, mount.Option{Key: "ro"})
+	}
+	if fstype == "ext4" {
+		options = append(options, mount.Option{Key: "errors", Value: "remount-ro"})
+	}
+	return mount.FileSystem{Type: fstype, Options: options, Attr: fs.attr}
+}
+
+// attach places a mount on a directory of the initrd, which it makes.
+func (i *Initrd) attach(t *mount.Tree, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Close()
+		return err
+	}
+	if err := t.AttachAt(dir); err != nil {
+		return err
+	}
+	i.mounted = append(i.mounted, dir)
+	return nil
+}
+
+// attachBeneath places a mount on a directory of the system, resolved as the
+// system will see it, and makes the directory where that is possible.
+func (i *Initrd) attachBeneath(t *mount.Tree, target string) error {
+	root, err := mount.OpenRoot(i.Sysroot)
+	if err != nil {
+		t.Close()
+		return err
+	}
+	defer root.Close()
+	at, err := root.MkdirAll(target)
+	if err != nil {
+		t.Close()
+		return err
+	}
+	defer at.Close()
+	if err := t.Attach(at); err != nil {
+		return err
+	}
+	i.mounted = append(i.mounted, filepath.Join(i.Sysroot, target))
+	return nil
+}
+
+// undo unmounts what was mounted, last first.
+func (i *Initrd) undo() {
+	for n := len(i.mounted) - 1; n >= 0; n-- {
+		if err := mount.Detach(i.mounted[n]); err != nil {
+			i.Log.Warn("clean up", "error", err)
+		}
+	}
+	i.mounted = nil
+}
+
+// release unmounts one of the places that are only used meanwhile.
+func (i *Initrd) release(name string) {
+	if err := mount.Detach(i.path(name)); err != nil {
+		i.Log.Warn("clean up", "error", err)
+		return
+	}
+	if err := os.Remove(i.path(name)); err != nil {
+		i.Log.Warn("clean up", "error", err)
+	}
+}
+
+// New returns the Initrd of this machine.
+func New(args bootargs.Args, log *slog.Logger) *Initrd {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return &Initrd{
+		Args:    args,
+		Finder:  device.Finder{System: disk.Local(), Events: device.NewEvents},
+		Checker: blockfs.Checker{Mode: args.Fsck, Repair: args.Repair, Run: blockfs.Run},
+		Log:     log, Status: cmdline.Status, Extend: cmdline.ExtendTimeout,
+		Run: "/run", Sysroot: "/sysroot", BootID: string(id),
+	}
+}

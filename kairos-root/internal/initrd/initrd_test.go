@@ -1,0 +1,536 @@
+package initrd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
+	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
+	"github.com/kairos-io/toolkit/kairos-root/internal/device"
+	"github.com/kairos-io/toolkit/kairos-root/internal/image"
+	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
+)
+
+func TestMain(m *testing.M) { mounttest.Main(m) }
+
+// node is a machine with one disk, vda: ESP, config, store and data.
+type node struct {
+	t       *testing.T
+	machine mounttest.Machine
+	digest  string
+	args    bootargs.Args
+	log     strings.Builder
+	run     string
+	sysroot string
+}
+
+// newNode makes a node with the image "full" or "bare" in its store.
+func newNode(t *testing.T, image string) *node {
+	mounttest.Need(t, "erofs", "overlay", "ext4")
+	n := &node{t: t, machine: mounttest.NewMachine(t), run: t.TempDir(), sysroot: t.TempDir()}
+	store := t.TempDir()
+	n.digest = mounttest.Store(t, store, image)
+	record, err := json.Marshal(deployment.Record{
+		Format: 1, ID: deployment.NewID(7, n.digest), Serial: 7, ImageDigest: "sha256:" + n.digest,
+		ManifestDigest: "sha256:" + strings.Repeat("a", 64), Reference: "registry.example/os:7", Version: "7.0",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounttest.Write(t, filepath.Join(store, "deployments", deployment.NewID(7, n.digest)+".json"), string(record))
+	n.machine.Add("vda", "1", "COS_GRUB")
+	n.disk("vda", "3", "COS_STATE", store)
+	n.machine.Variable("LoaderDevicePartUUID", mounttest.UUID("vda1"))
+	n.machine.Variable("LoaderEntrySelected", "kairos-"+deployment.NewID(7, n.digest)+"+2-1.conf")
+	n.args = bootargs.Args{
+		Image: n.digest, Store: "COS_STATE", Timeout: 50 * time.Millisecond, Fsck: bootargs.FsckAuto, Repair: bootargs.RepairPreen,
+	}
+	t.Cleanup(n.unmount)
+	return n
+}
+
+// disk makes a partition with a file system that holds a directory's content.
+func (n *node) disk(diskName, number, label, content string) {
+	n.t.Helper()
+	n.machine.Add(diskName, number, label)
+	device := mounttest.Ext4(n.t, content)
+	if err := os.Symlink(device, n.machine.Dev(diskName+number)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *node) initrd() *Initrd {
+	return &Initrd{
+		Args:    n.args,
+		Finder:  device.Finder{System: n.machine.System(), Events: device.NewEvents},
+		Checker: blockfs.Checker{Mode: n.args.Fsck, Repair: n.args.Repair, Run: blockfs.Run},
+		Log:     cmdline.NewLogger(io.MultiWriter(&n.log, n.t.Output()), "kairos-root", false),
+		Status:  func(string, ...any) {},
+		Extend:  func(time.Duration) {},
+		Run:     n.run, Sysroot: n.sysroot, BootID: "boot\n",
+	}
+}
+
+// boot mounts everything, as the two services do, with a layout file between.
+func (n *node) boot(layout string) *Report {
+	n.t.Helper()
+	if err := n.initrd().MountRoot(n.t.Context()); err != nil {
+		n.t.Fatal(err)
+	}
+	if layout != "" {
+		mounttest.Write(n.t, filepath.Join(n.run, "cos/cos-layout.env"), layout)
+	}
+	if err := n.initrd().MountWritable(n.t.Context()); err != nil {
+		n.t.Fatal(err)
+	}
+	r, err := ReadReport(n.run)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return r
+}
+
+// unmount takes everything down: what a reboot does.
+func (n *node) unmount() {
+	n.t.Helper()
+	for _, point := range n.mounts() {
+		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil {
+			n.t.Errorf("unmount %s: %v", point, err)
+		}
+	}
+	for _, name := range []string{"kairos", "cos", "systemd"} {
+		if err := os.RemoveAll(filepath.Join(n.run, name)); err != nil {
+			n.t.Error(err)
+		}
+	}
+}
+
+// mounts returns the mount points of the node, last first.
+func (n *node) mounts() []string {
+	var points []string
+	for line := range strings.Lines(mounttest.Content(n.t, "/proc/self/mountinfo")) {
+		point := strings.Fields(line)[4]
+		if strings.HasPrefix(point, n.sysroot) || strings.HasPrefix(point, n.run) {
+			points = append(points, point)
+		}
+	}
+	slices.Reverse(points)
+	return points
+}
+
+func (n *node) in(name string) string { return filepath.Join(n.sysroot, name) }
+
+func (n *node) write(name, content string) {
+	n.t.Helper()
+	if err := os.WriteFile(n.in(name), []byte(content), 0o644); err != nil {
+		n.t.Error(err)
+	}
+}
+
+func (n *node) want(name, content string) {
+	n.t.Helper()
+	data, err := os.ReadFile(n.in(name))
+	if content == "" && errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err != nil || string(data) != content {
+		n.t.Errorf("%s: %q, %v, want %q", name, data, err, content)
+	}
+}
+
+func TestBoot(t *testing.T) {
+	n := newNode(t, "full")
+	oem := t.TempDir()
+	mounttest.Write(t, filepath.Join(oem, "90_custom.yaml"), "#cloud-config\n")
+	n.disk("vda", "2", "COS_OEM", oem)
+	n.disk("vda", "4", "COS_PERSISTENT", "")
+	r := n.boot("")
+	if len(r.Degraded) > 0 {
+		t.Errorf("degraded: %v", r.Degraded)
+	}
+	want := deployment.Booted{
+		ID: deployment.NewID(7, n.digest), Mode: deployment.Active, Store: "COS_STATE", ImageDigest: "sha256:" + n.digest,
+		ManifestDigest: "sha256:" + strings.Repeat("a", 64), Reference: "registry.example/os:7", Version: "7.0",
+		Device: n.machine.Dev("vda3"), Disk: "vda", ESP: mounttest.UUID("vda1"),
+		Entry: "kairos-" + deployment.NewID(7, n.digest), BootID: "boot",
+	}
+	if got, err := deployment.ReadBooted(filepath.Join(n.run, "kairos/booted.json")); err != nil || got != want {
+		t.Errorf("booted %+v, %v\nwant %+v", got, err, want)
+	}
+	for name, want := range map[string]string{
+		"cos/active_mode":          "1",
+		"systemd/system/efi.mount": strings.ReplaceAll(efiMount, "@UUID@", mounttest.UUID("vda1")),
+	} {
+		if got := mounttest.Content(t, filepath.Join(n.run, name)); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	n.want("oem/90_custom.yaml", "#cloud-config\n")
+	n.want("usr/bin/tool", mounttest.Contents["/usr/bin/tool"])
+	n.want("usr/local/bin/agent", mounttest.Contents["/usr/local/bin/agent"])
+	n.want("root/.bashrc", mounttest.Contents["/root/.bashrc"])
+	for _, name := range []string{"new", "usr/new", "usr/bin/tool"} {
+		if err := os.WriteFile(n.in(name), nil, 0o644); !errors.Is(err, unix.EROFS) {
+			t.Errorf("write %s: %v", name, err)
+		}
+	}
+	for _, name := range []string{imageDir, lowerDir} {
+		if _, err := os.Stat(filepath.Join(n.run, "kairos", name)); err == nil {
+			t.Errorf("%s is left", name)
+		}
+	}
+	n.checkStore()
+}
+
+// checkStore sees that the store cannot be written through its mount, and that
+// its file system could be.
+func (n *node) checkStore() {
+	n.t.Helper()
+	store := filepath.Join(n.run, "kairos/store")
+	if err := os.WriteFile(filepath.Join(store, "x"), nil, 0o644); !errors.Is(err, unix.EROFS) {
+		n.t.Errorf("write to the store: %v", err)
+	}
+	dir, err := os.Open(store)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer dir.Close()
+	view, err := mount.Clone(dir)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer view.Close()
+	if err := view.SetAttr(0); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(view.Path(), "x"), nil, 0o644); err != nil {
+		n.t.Errorf("write to a writable view of the store: %v", err)
+	}
+}
+
+// TestReboot sees what stays and what goes.
+func TestReboot(t *testing.T) {
+	n := newNode(t, "full")
+	n.disk("vda", "4", "COS_PERSISTENT", "")
+	n.boot("")
+	id := mounttest.Content(t, n.in("etc/machine-id"))
+	if !isMachineID(strings.TrimSpace(id)) || id == "old-id\n" {
+		t.Errorf("machine id %q", id)
+	}
+	for _, name := range []string{
+		"etc/drift", "etc/os-release", "var/drift", "srv/drift", // gone
+		"etc/ssh/host_key", "etc/rancher/config", "var/log/journal", "var/lib/containerd/db", "root/own", "home/user", // kept
+		"usr/local/own", "usr/local/bin/own", "opt/own", "usr/libexec/own",
+	} {
+		n.write(name, "changed")
+	}
+	n.write("etc/ssh/sshd_config", "edited")
+	for _, gone := range []string{"root/.bashrc", "usr/local/bin/agent", "etc/systemd/system"} {
+		if err := os.Remove(n.in(gone)); err != nil {
+			t.Error(err)
+		}
+	}
+	// Renaming a directory of the image works in an ephemeral path.
+	if err := os.Rename(n.in("etc/systemd"), n.in("etc/systemd.old")); err == nil {
+		t.Error("a mount point was renamed")
+	}
+	if err := os.Chmod(n.in("var/log/installed"), 0o600); err != nil {
+		t.Error(err)
+	}
+	n.unmount()
+	n.boot("")
+	for _, name := range []string{"etc/drift", "var/drift", "srv/drift", "root/.bashrc", "usr/local/bin/agent"} {
+		n.want(name, "")
+	}
+	n.want("etc/os-release", "ID=kairos-test\n")
+	for _, name := range []string{
+		"etc/ssh/host_key", "etc/rancher/config", "var/log/journal", "var/lib/containerd/db", "root/own", "home/user",
+		"usr/local/own", "usr/local/bin/own", "opt/own", "usr/libexec/own",
+	} {
+		n.want(name, "changed")
+	}
+	n.want("etc/ssh/sshd_config", "edited")
+	n.want("etc/machine-id", id)
+	n.want("usr/local/etc/machine-id", id)
+	n.want("opt/vendor/data", mounttest.Contents["/opt/vendor/data"])
+	n.want("var/log/installed", mounttest.Contents["/var/log/installed"])
+	if _, err := os.Stat(n.in("etc/systemd/system")); err == nil {
+		t.Error("a removed directory came back")
+	}
+	n.want("usr/local/.state/etc-ssh.bind/host_key", "changed")
+	n.want("usr/local/.state/var-lib-containerd.bind/db", "changed")
+}
+
+// TestNextImage sees that nothing of an old image is left in the next one.
+func TestNextImage(t *testing.T) {
+	n := newNode(t, "full")
+	n.disk("vda", "4", "COS_PERSISTENT", "")
+	n.boot("")
+	n.write("etc/ssh/own", "own")
+	n.write("usr/local/bin/own", "own")
+	n.unmount()
+
+	bare := newNode(t, "bare") // has no /usr/local
+	bare.machine.Add("vda", "4", "COS_PERSISTENT")
+	if err := os.Symlink(mustLink(t, n.machine.Dev("vda4")), bare.machine.Dev("vda4")); err != nil {
+		t.Fatal(err)
+	}
+	r := bare.boot("")
+	if want := []string{"efi", "oem", "sys", "usr/local"}; !slices.Equal(r.Added, want) {
+		t.Errorf("added %v, want %v", r.Added, want)
+	}
+	bare.want("etc/ssh/own", "own")
+	bare.want("etc/ssh/sshd_config", mounttest.Contents["/etc/ssh/sshd_config"])
+	bare.want("usr/local/bin/own", "own")
+	bare.want("usr/local/bin/agent", "")
+}
+
+func mustLink(t *testing.T, name string) string {
+	t.Helper()
+	target, err := os.Readlink(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
+
+func TestWithoutPersistent(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prepare  func(*node)
+		mode     deployment.Mode
+		degraded string
+	}{
+		"missing": {func(*node) {}, deployment.Active, "find COS_PERSISTENT on any disk"},
+		"no file system": {func(n *node) {
+			n.machine.Add("vda", "4", "COS_PERSISTENT")
+			mounttest.Write(n.t, n.machine.Dev("vda4"), "nothing")
+		}, deployment.Active, "no file system that is known here"},
+		"locked": {func(n *node) {
+			n.machine.Add("vda", "4", "COS_PERSISTENT")
+			mounttest.Write(n.t, n.machine.Dev("vda4"), "LUKS\xba\xbe")
+		}, deployment.Active, "encrypted with LUKS and locked"},
+		"recovery": {func(n *node) {
+			n.machine.Add("vda", "5", "COS_RECOVERY")
+			n.disk("vda", "4", "COS_PERSISTENT", "")
+			_ = os.Rename(n.machine.Dev("vda3"), n.machine.Dev("vda5"))
+			n.args.Store = "COS_RECOVERY"
+		}, deployment.Recovery, ""},
+		"live": {func(n *node) {
+			n.machine.Add("vda", "5", "COS_LIVE")
+			_ = os.Rename(n.machine.Dev("vda3"), n.machine.Dev("vda5"))
+			n.args.Store = "COS_LIVE"
+		}, deployment.Live, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, "full")
+			tc.prepare(n)
+			r := n.boot("")
+			if r.Booted.Mode != tc.mode || r.Persistent != "" {
+				t.Errorf("mode %s, persistent %q", r.Booted.Mode, r.Persistent)
+			}
+			if _, err := os.Stat(filepath.Join(n.run, "cos", string(tc.mode)+"_mode")); err != nil {
+				t.Error(err)
+			}
+			_, err := os.Stat(filepath.Join(n.run, "kairos/degraded"))
+			if (err == nil) != (tc.degraded != "") || (len(r.Degraded) > 0) != (tc.degraded != "") {
+				t.Errorf("degraded: %v, %v", r.Degraded, err)
+			}
+			if tc.degraded != "" && !strings.Contains(r.Degraded[0].Reason, tc.degraded) {
+				t.Errorf("degraded: %v, want %q", r.Degraded, tc.degraded)
+			}
+			for _, name := range []string{"etc/x", "var/log/x", "home/x", "root/x", "opt/x", "usr/local/x", "usr/local/bin/x"} {
+				n.write(name, "changed")
+			}
+			n.want("usr/local/bin/agent", mounttest.Contents["/usr/local/bin/agent"])
+			if id := strings.TrimSpace(mounttest.Content(t, n.in("etc/machine-id"))); !isMachineID(id) {
+				t.Errorf("machine id %q", id)
+			}
+		})
+	}
+}
+
+// TestDamaged sees that a file system that says it has errors is checked, and
+// that one with errors that e2fsck leaves is not written to.
+func TestDamaged(t *testing.T) {
+	n := newNode(t, "full")
+	n.disk("vda", "4", "COS_PERSISTENT", "")
+	device := mustLink(t, n.machine.Dev("vda4"))
+	debugfs := exec.Command("/usr/sbin/debugfs", "-w", "-R", "ssv state 3", device)
+	if out, err := debugfs.CombinedOutput(); err != nil {
+		t.Skipf("debugfs: %v\n%s", err, out)
+	}
+	i := n.initrd()
+	checks := 0
+	i.Checker.Run = func(context.Context, ...string) (string, int, error) { checks++; return "bad\n", 4, nil }
+	if err := i.MountRoot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.MountWritable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := ReadReport(n.run)
+	if err != nil || checks != 1 || r.Persistent != "" || len(r.Degraded) != 1 {
+		t.Errorf("%d checks, report %+v, %v", checks, r, err)
+	}
+	n.unmount()
+	if r := n.boot(""); r.Persistent == "" || len(r.Degraded) != 0 {
+		t.Errorf("after the repair: %+v", r)
+	}
+}
+
+// TestDamagedState sees that a path whose state cannot be used becomes an
+// ephemeral one, and all others stay what they are.
+func TestDamagedState(t *testing.T) {
+	n := newNode(t, "full")
+	content := t.TempDir()
+	for _, name := range []string{"home", "var-log", "etc-ssh"} {
+		mounttest.Write(t, filepath.Join(content, ".state", name+".bind"), "a file")
+	}
+	n.disk("vda", "4", "COS_PERSISTENT", content)
+	r := n.boot("")
+	if len(r.Degraded) != 3 || !strings.Contains(r.Degraded[1].Reason, "is no directory") {
+		t.Errorf("degraded: %v", r.Degraded)
+	}
+	for _, name := range []string{"home/x", "var/log/x", "etc/ssh/x", "root/x"} {
+		n.write(name, "written")
+	}
+	n.unmount()
+	n.boot("")
+	for _, name := range []string{"home/x", "var/log/x", "etc/ssh/x"} {
+		n.want(name, "")
+	}
+	n.want("root/x", "written")
+}
+
+// TestAttributes looks at what may be done on the mounts.
+func TestAttributes(t *testing.T) {
+	n := newNode(t, "full")
+	n.disk("vda", "2", "COS_OEM", "")
+	n.disk("vda", "4", "COS_PERSISTENT", "")
+	n.boot("")
+	const all = unix.ST_RDONLY | unix.ST_NODEV | unix.ST_NOSUID | unix.ST_NOEXEC
+	for name, want := range map[string]int64{
+		".": unix.ST_RDONLY, "etc": unix.ST_NODEV, "var": 0, "var/log": 0, "home": unix.ST_NODEV, "etc/ssh": unix.ST_NODEV,
+		"usr/local": unix.ST_NODEV, "usr/local/bin": unix.ST_NODEV, "oem": unix.ST_NODEV | unix.ST_NOSUID,
+	} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(n.in(name), &st); err != nil || st.Flags&all != want {
+			t.Errorf("%s: flags %#x, %v, want %#x", name, st.Flags&all, err, want)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prepare func(*node)
+		want    string
+	}{
+		"no store":  {func(n *node) { n.args.Store = "COS_RECOVERY" }, "find COS_RECOVERY on any disk"},
+		"no image":  {func(n *node) { n.args.Image = strings.Repeat("0", 64) }, "is not in the store"},
+		"no verity": {func(n *node) { n.args.Verity = true }, "fs-verity"},
+		"two stores": {func(n *node) {
+			n.machine.Add("vdb", "1", "COS_LIVE")
+			n.machine.Add("vdc", "1", "COS_LIVE")
+			n.args.Store = "COS_LIVE"
+		}, "vdc1"},
+		"wrong image": {func(n *node) { n.args.Image = n.otherImage() }, image.ErrDigest.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, "full")
+			tc.prepare(n)
+			err := n.initrd().MountRoot(t.Context())
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want %q", err, tc.want)
+			}
+			if cmdline.HintOf(err) == "" && name != "two stores" {
+				t.Error("no hint")
+			}
+			if left := n.mounts(); len(left) > 0 {
+				t.Errorf("left mounted: %v", left)
+			}
+		})
+	}
+}
+
+// otherImage puts a copy of the image into the store under another name.
+func (n *node) otherImage() string {
+	at := n.t.TempDir()
+	device := mustLink(n.t, n.machine.Dev("vda3"))
+	if err := unix.Mount(device, at, "ext4", 0, ""); err != nil {
+		n.t.Fatal(err)
+	}
+	defer mount.Detach(at)
+	other := strings.Repeat("1", 64)
+	mounttest.Write(n.t, filepath.Join(at, "images", other), mounttest.Content(n.t, filepath.Join(at, "images", n.digest)))
+	return other
+}
+
+// TestLayout sees that a node's config extends the layout, and that what is
+// wrong in it takes nothing away.
+func TestLayout(t *testing.T) {
+	n := newNode(t, "full")
+	n.disk("vda", "4", "COS_PERSISTENT", "")
+	n.disk("vdb", "1", "DATA", "")
+	r := n.boot("CUSTOM_BIND_MOUNTS=\"/var/lib/docker relative\"\nVOLUMES=LABEL=DATA:/srv/data\nOVERLAY=tmpfs:1m\nVOLUME=x\n")
+	if len(r.Degraded) != 1 || !strings.Contains(r.Degraded[0].Reason, `path "relative"`) || !strings.Contains(r.Degraded[0].Reason, "VOLUME: unknown") {
+		t.Errorf("degraded: %v", r.Degraded)
+	}
+	n.write("var/lib/docker/x", "kept")
+	n.write("srv/data/x", "kept")
+	if err := os.WriteFile(n.in("etc/big"), make([]byte, 2<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("2 MiB in an overlay of 1 MiB: %v", err)
+	}
+	n.unmount()
+	n.boot("CUSTOM_BIND_MOUNTS=/var/lib/docker\nVOLUMES=LABEL=DATA:/srv/data\n")
+	n.want("var/lib/docker/x", "kept")
+	n.want("srv/data/x", "kept")
+}
+
+// TestOverlayDepth sees that an overlay still fits on an ephemeral path, as
+// systemd-confext and container runtimes make them.
+func TestOverlayDepth(t *testing.T) {
+	n := newNode(t, "full")
+	n.boot("")
+	for _, dir := range []string{"etc", "var/lib"} {
+		o := image.Overlay{Lower: []string{n.in("usr/lib"), n.in(dir)}}
+		tree, err := o.Create(mount.ReadOnly)
+		if err != nil {
+			t.Errorf("%s: %v", dir, err)
+			continue
+		}
+		tree.Close()
+	}
+}
+
+func TestTwice(t *testing.T) {
+	n := newNode(t, "full")
+	if err := n.initrd().MountWritable(t.Context()); err == nil || !strings.Contains(err.Error(), "comes first") {
+		t.Errorf("writable before root: %v", err)
+	}
+	n.boot("")
+	before := n.mounts()
+	if err := n.initrd().MountRoot(t.Context()); err == nil || !strings.Contains(err.Error(), "mounted already") {
+		t.Errorf("root again: %v", err)
+	}
+	if err := n.initrd().MountWritable(t.Context()); err == nil || !strings.Contains(err.Error(), "mounted already") {
+		t.Errorf("writable again: %v", err)
+	}
+	if !slices.Equal(before, n.mounts()) {
+		t.Error("the second call changed the mounts")
+	}
+}

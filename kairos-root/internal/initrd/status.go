@@ -1,0 +1,49 @@
+package initrd
+
+import (
+	"path/filepath"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+)
+
+// RunDir is the /run of the running system.
+const RunDir = "/run"
+
+// Status is the report with what is true of it now: kairos-root status --json.
+type Status struct {
+	Report
+	Mounts []MountStatus `json:"mounts"`
+}
+
+// MountStatus is a mount and whether it is still there.
+type MountStatus struct {
+	Mount
+	Mounted bool `json:"mounted"`
+}
+
+// ReadStatus returns the status of a system whose root is at root.
+func ReadStatus(run, root string) (*Status, error) {
+	r, err := ReadReport(run)
+	if err != nil {
+		return nil, err
+	}
+	s := &Status{Report: *r, Mounts: []MountStatus{}}
+	for _, m := range r.Mounts {
+		mounted, err := mount.IsMountPoint(filepath.Join(root, m.Target))
+		if err != nil {
+			return nil, err
+		}
+		s.Mounts = append(s.Mounts, MountStatus{m, mounted})
+	}
+	return s, nil
+}
+
+// Complete reports whether all that should be mounted is.
+func (s *Status) Complete() bool {
+	for _, m := range s.Mounts {
+		if !m.Mounted {
+			return false
+		}
+	}
+	return s.Writable && len(s.Degraded) == 0
+}

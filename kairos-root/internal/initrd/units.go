@@ -1,0 +1,144 @@
+package initrd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
+)
+
+// The ESP is mounted when somebody looks at it, and unmounted again soon after:
+// FAT has no journal. systemd's own generator does not find it, because the
+// root is no block device. The conditions keep the units out of the initrd,
+// which shares /run/systemd/system. Without the default dependencies a look at
+// /efi early in the boot does not make local-fs.target wait for the disk.
+const (
+	efiMount = `[Unit]
+Description=EFI System Partition
+Documentation=man:kairos-root(8)
+ConditionPathExists=!/etc/initrd-release
+DefaultDependencies=no
+Conflicts=umount.target
+Before=umount.target
+
+[Mount]
+What=/dev/disk/by-partuuid/@UUID@
+Where=/efi
+Type=vfat
+Options=umask=0077,nodev,nosuid,noexec,rw
+`
+	efiAutomount = `[Unit]
+Description=EFI System Partition, mounted on demand
+Documentation=man:kairos-root(8)
+ConditionPathExists=!/etc/initrd-release
+DefaultDependencies=no
+Conflicts=umount.target
+Before=umount.target local-fs.target
+
+[Automount]
+Where=/efi
+DirectoryMode=0700
+TimeoutIdleSec=2min
+`
+)
+
+// writeUnits writes the units of the ESP with a partition UUID, and has /tmp
+// mounted by systemd's unit where the image brings it but does not enable it:
+// on a read-only root it is needed.
+func (i *Initrd) writeUnits(esp string) error {
+	var want []string
+	dir := filepath.Join(i.Run, "systemd/system")
+	wants := filepath.Join(dir, "local-fs.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		return err
+	}
+	if isUUID(esp) {
+		err := errors.Join(
+			os.WriteFile(filepath.Join(dir, "efi.mount"), []byte(strings.ReplaceAll(efiMount, "@UUID@", esp)), 0o644),
+			os.WriteFile(filepath.Join(dir, "efi.automount"), []byte(efiAutomount), 0o644),
+		)
+		if err != nil {
+			return err
+		}
+		want = append(want, "../efi.automount")
+	}
+	if i.hasTmpMount() {
+		want = append(want, "/"+tmpMount)
+	}
+	for _, target := range want {
+		err := os.Symlink(target, filepath.Join(wants, filepath.Base(target)))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepUnit is a mount that systemd leaves alone until the very end of a
+// shutdown, when nothing runs any more: it is as much a part of the system as
+// its root. Unmounted in between, as by default, it would still be in use. A
+// drop-in would do, but not where a unit that needs the path was loaded before
+// the mount was seen. The condition keeps the initrd from mounting it there.
+const keepUnit = `[Unit]
+Description=@PATH@ (@KIND@)
+Documentation=man:kairos-root(8)
+ConditionPathExists=!/etc/initrd-release
+DefaultDependencies=no
+
+[Mount]
+What=@WHAT@
+Where=@PATH@
+`
+
+// keepMounted writes the units of mounts.
+func (i *Initrd) keepMounted(mounts ...Mount) error {
+	dir := filepath.Join(i.Run, "systemd/system")
+	for _, m := range mounts {
+		what := m.Source
+		switch m.Kind {
+		case string(plan.Ephemeral), string(plan.Overlay):
+			what = "kairos"
+		case string(plan.Bind):
+			what = filepath.Join("/run/kairos", persistentDir, m.Source)
+		}
+		escape := strings.NewReplacer("%", "%%")
+		unit := strings.NewReplacer("@PATH@", escape.Replace(m.Target), "@KIND@", m.Kind, "@WHAT@", escape.Replace(what)).Replace(keepUnit)
+		if err := os.WriteFile(filepath.Join(dir, unitName(m.Target)+".mount"), []byte(unit), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unitName escapes a path as systemd.unit(5) says.
+func unitName(path string) string {
+	var name strings.Builder
+	for n, c := range []byte(strings.Trim(path, "/")) {
+		switch {
+		case c == '/':
+			name.WriteByte('-')
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == ':', c == '_', c == '.' && n > 0:
+			name.WriteByte(c)
+		default:
+			fmt.Fprintf(&name, `\x%02x`, c)
+		}
+	}
+	return name.String()
+}
+
+const tmpMount = "usr/lib/systemd/system/tmp.mount"
+
+// hasTmpMount reports whether the image can mount a tmpfs on /tmp by itself.
+func (i *Initrd) hasTmpMount() bool {
+	info, err := os.Lstat(filepath.Join(i.Sysroot, tmpMount))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// isUUID keeps what a firmware variable says from becoming more than a name.
+func isUUID(s string) bool {
+	return len(s) == 36 && strings.Trim(s, "0123456789abcdef-") == ""
+}

@@ -1,0 +1,78 @@
+package mounttest
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"unicode/utf16"
+
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/efivars"
+)
+
+// Machine is a machine with a /sys, a /dev and loader variables of its own.
+type Machine struct {
+	t   testing.TB
+	dir string
+}
+
+// NewMachine returns a machine without disks.
+func NewMachine(t testing.TB) Machine {
+	m := Machine{t, t.TempDir()}
+	for _, dir := range []string{"sys/class/block", "sys/devices", "dev/disk/by-label", "vars"} {
+		if err := os.MkdirAll(filepath.Join(m.dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+// System returns the machine as lib/disk sees it.
+func (m Machine) System() disk.System {
+	return disk.System{Sys: filepath.Join(m.dir, "sys"), Dev: m.Dev(""), Vars: efivars.At(filepath.Join(m.dir, "vars"))}
+}
+
+// Dev returns the path of a device node.
+func (m Machine) Dev(name string) string { return filepath.Join(m.dir, "dev", name) }
+
+// Add makes a partition: Add("vda", "2", "COS_STATE"). Its UUID is UUID("vda2").
+func (m Machine) Add(diskName, number, label string) {
+	m.t.Helper()
+	name := diskName + number
+	dir := filepath.Join(m.dir, "sys/devices", diskName, name)
+	uevent := "DEVTYPE=partition\nPARTN=" + number + "\nPARTNAME=" + label + "\nPARTUUID=" + UUID(name) + "\n"
+	err := errors.Join(
+		os.MkdirAll(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "uevent"), []byte(uevent), 0o644),
+		os.Symlink(dir, filepath.Join(m.dir, "sys/class/block", name)),
+	)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// UUID returns the partition UUID of a partition.
+func UUID(name string) string {
+	const form = "00000000-0000-4000-8000-000000000000"
+	hex := ""
+	for _, c := range []byte(name) {
+		hex += string("0123456789abcdef"[c>>4]) + string("0123456789abcdef"[c&15])
+	}
+	return form[:len(form)-len(hex)] + hex
+}
+
+// Variable sets a variable of the boot loader to strings that end with NUL.
+func (m Machine) Variable(name string, values ...string) {
+	m.t.Helper()
+	raw := []byte{6, 0, 0, 0}
+	for _, value := range values {
+		for _, c := range append(utf16.Encode([]rune(value)), 0) {
+			raw = append(raw, byte(c), byte(c>>8))
+		}
+	}
+	file := filepath.Join(m.dir, "vars", name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
+	if err := os.WriteFile(file, raw, 0o644); err != nil {
+		m.t.Fatal(err)
+	}
+}

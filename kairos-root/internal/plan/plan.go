@@ -1,0 +1,280 @@
+// Package plan decides which mounts make the writable paths of a system, from
+// the layout, from what the image holds, and from whether COS_PERSISTENT is
+// there. It changes nothing.
+//
+// The rules:
+//
+//   - /etc, /var, /srv and what else the layout names are overlays whose
+//     changes live in memory.
+//   - A persistent path beneath /etc, /usr or /opt, where images carry programs
+//     and settings, is an overlay with its upper layer on COS_PERSISTENT: a
+//     file that the node never changed follows the image. Where the image has
+//     nothing there, it is a bind of the same directory.
+//   - Any other persistent path holds data. It is a bind of a directory on
+//     COS_PERSISTENT, which is filled once from the image.
+//   - /usr/local is COS_PERSISTENT itself. What the image carries in a
+//     directory of /usr/local shows through an overlay.
+//   - Without COS_PERSISTENT everything is an overlay in memory.
+//   - A path that the image lacks is made where its parent is writable, and
+//     left out where the parent is read-only.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/layout"
+)
+
+// Kind is how a path is made writable.
+type Kind string
+
+const (
+	Ephemeral Kind = "ephemeral" // an overlay, changes live in memory
+	Overlay   Kind = "overlay"   // an overlay, changes live on COS_PERSISTENT
+	Bind      Kind = "bind"      // a directory of COS_PERSISTENT
+	Volume    Kind = "volume"    // another file system
+)
+
+// Local is the directory that COS_PERSISTENT stands for.
+const Local = "/usr/local"
+
+// Step is one mount.
+type Step struct {
+	Kind   Kind   `json:"kind"`
+	Path   string `json:"path"`             // as the layout names it
+	Target string `json:"target"`           // where it is, links of the image resolved
+	State  string `json:"state,omitempty"`  // overlay, bind: directory on COS_PERSISTENT, from its root
+	Work   string `json:"-"`                // overlay: its working directory, from the same root
+	Source string `json:"source,omitempty"` // volume: what is mounted
+	Lower  bool   `json:"lower"`            // the image has a directory at Target
+	Seed   bool   `json:"seed,omitempty"`   // bind: filled from the image when it is new
+}
+
+// Skip is a path that is left out.
+type Skip struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// Plan is what is mounted, in this order, and what is not.
+type Plan struct {
+	Steps   []Step
+	Skipped []Skip
+}
+
+// Make makes the plan. image is the root of the image.
+func Make(image fs.ReadLinkFS, l layout.Layout, persistent bool) Plan {
+	m := maker{image: image, layout: l, persistent: persistent}
+	m.ephemeral()
+	if persistent {
+		m.local()
+		m.persist()
+	}
+	m.volumes()
+	// A mount hides what is beneath it: outer ones first.
+	slices.SortStableFunc(m.plan.Steps, func(a, b Step) int { return comparePaths(a.Target, b.Target) })
+	return m.plan
+}
+
+// String is the plan for people and for tests: a line for each step and for
+// each path left out.
+func (p Plan) String() string {
+	var out strings.Builder
+	for _, s := range p.Steps {
+		fmt.Fprintf(&out, "%-9s %s", s.Kind, s.Path)
+		if s.Target != s.Path {
+			fmt.Fprintf(&out, " at %s", s.Target)
+		}
+		if from := cmp.Or(s.State, s.Source); from != "" {
+			fmt.Fprintf(&out, " from %s", from)
+		}
+		switch {
+		case s.Seed:
+			out.WriteString(" (filled once)")
+		case !s.Lower && s.Kind != Volume:
+			out.WriteString(" (not in the image)")
+		}
+		out.WriteByte('\n')
+	}
+	for _, s := range p.Skipped {
+		fmt.Fprintf(&out, "skipped   %s: %s\n", s.Path, s.Reason)
+	}
+	return out.String()
+}
+
+type maker struct {
+	image      fs.ReadLinkFS
+	layout     layout.Layout
+	persistent bool
+	plan       Plan
+}
+
+func (m *maker) skip(p, format string, args ...any) {
+	m.plan.Skipped = append(m.plan.Skipped, Skip{p, fmt.Sprintf(format, args...)})
+}
+
+func (m *maker) add(s Step) { m.plan.Steps = append(m.plan.Steps, s) }
+
+// at returns the step that is mounted exactly at target.
+func (m *maker) at(target string) bool {
+	return slices.ContainsFunc(m.plan.Steps, func(s Step) bool { return s.Target == target })
+}
+
+// writable reports whether a step above target makes it writable.
+func (m *maker) writable(target string) bool {
+	return slices.ContainsFunc(m.plan.Steps, func(s Step) bool { return within(target, s.Target) })
+}
+
+// ephemeral plans the overlays in memory.
+func (m *maker) ephemeral() {
+	paths := m.layout.Ephemeral
+	if m.persistent {
+		// Asked for as both, a path is persistent.
+		paths = slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return slices.Contains(m.layout.Persistent, p) })
+	} else {
+		paths = slices.Concat(paths, []string{Local}, m.layout.Persistent)
+	}
+	for _, p := range m.places(paths) {
+		switch {
+		case m.at(p.target) || m.writable(p.target):
+		case !p.exists:
+			m.skip(p.path, "the image has no such directory, and the one above it is read-only")
+		case !p.dir:
+			m.skip(p.path, "is no directory in the image")
+		default:
+			m.add(Step{Kind: Ephemeral, Path: p.path, Target: p.target, Lower: true})
+		}
+	}
+}
+
+// asked is a path of the layout and where it leads.
+type asked struct {
+	path string
+	place
+}
+
+// places resolves paths and orders them by where they lead, outer ones first.
+func (m *maker) places(paths []string) []asked {
+	var all []asked
+	for _, p := range paths {
+		place, err := resolve(m.image, p)
+		if err != nil {
+			m.skip(p, "%v", err)
+			continue
+		}
+		all = append(all, asked{p, place})
+	}
+	slices.SortStableFunc(all, func(a, b asked) int { return comparePaths(a.target, b.target) })
+	return all
+}
+
+// persist plans the persistent paths.
+func (m *maker) persist() {
+	states := map[string]string{}
+	for _, p := range m.places(m.layout.Persistent) {
+		state := path.Join(m.layout.StateDir, stateName(p.path))
+		switch {
+		case m.at(p.target) || p.target == Local || within(p.target, Local):
+		case states[state] != "":
+			m.skip(p.path, "is kept under the same name as %s", states[state])
+		case p.exists && !p.dir:
+			m.skip(p.path, "is no directory in the image")
+		case !p.exists && !m.writable(p.target):
+			m.skip(p.path, "the image has no such directory, and the one above it is read-only")
+		default:
+			states[state] = p.path
+			m.add(m.keep(p, state))
+		}
+	}
+}
+
+// keep plans one persistent path that is possible.
+func (m *maker) keep(p asked, state string) Step {
+	s := Step{Kind: Bind, Path: p.path, Target: p.target, State: state, Lower: p.exists}
+	image := slices.ContainsFunc([]string{"/etc", "/usr", "/opt"}, func(dir string) bool {
+		return p.target == dir || within(p.target, dir)
+	})
+	switch {
+	case image && p.exists && !empty(m.image, p.target):
+		s.Kind, s.Work = Overlay, workName(state)
+	case !image:
+		s.Seed = p.exists
+	}
+	return s
+}
+
+// local plans /usr/local: a bind of COS_PERSISTENT, and an overlay over each
+// of its directories in which the image carries a file.
+func (m *maker) local() {
+	place, err := resolve(m.image, Local)
+	switch {
+	case err != nil:
+		m.skip(Local, "%v", err)
+		return
+	case !place.exists && !m.writable(place.target), place.exists && !place.dir:
+		m.skip(Local, "is no directory in the image")
+		return
+	}
+	m.add(Step{Kind: Bind, Path: Local, Target: place.target, State: ".", Lower: place.exists})
+	if !place.exists {
+		return
+	}
+	entries, err := fs.ReadDir(m.image, name(place.target))
+	if err != nil {
+		m.skip(Local, "%v", err)
+	}
+	top, _, _ := strings.Cut(m.layout.StateDir, "/")
+	for _, e := range entries {
+		target := path.Join(place.target, e.Name())
+		switch {
+		case !e.IsDir() || !hasFile(m.image, target):
+		case e.Name() == top:
+			m.skip(target, "is where %s is kept", "the node's state")
+		default:
+			p := path.Join(Local, e.Name())
+			work := workName(path.Join(m.layout.StateDir, stateName(p)))
+			m.add(Step{Kind: Overlay, Path: p, Target: target, State: e.Name(), Work: work, Lower: true})
+		}
+	}
+}
+
+func (m *maker) volumes() {
+	for _, v := range m.layout.Volumes {
+		place, err := resolve(m.image, v.Target)
+		switch {
+		case err != nil:
+			m.skip(v.Target, "%v", err)
+		case m.at(place.target):
+			m.skip(v.Target, "%s is not mounted: the path is another mount's", v.Source)
+		case place.exists && !place.dir:
+			m.skip(v.Target, "is no directory in the image")
+		case !place.exists && !m.writable(place.target):
+			m.skip(v.Target, "the image has no such directory, and the one above it is read-only")
+		default:
+			m.add(Step{Kind: Volume, Path: v.Target, Target: place.target, Source: v.Source, Lower: place.exists})
+		}
+	}
+}
+
+// stateName is the name under which Kairos keeps a path: /etc/ssl/certs is
+// etc-ssl-certs.bind.
+func stateName(p string) string {
+	return strings.ReplaceAll(strings.Trim(p, "/"), "/", "-") + ".bind"
+}
+
+// workName is the working directory that belongs to a state directory.
+func workName(state string) string { return strings.TrimSuffix(state, ".bind") + ".work" }
+
+// within reports whether p is beneath dir.
+func within(p, dir string) bool { return strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/") }
+
+// comparePaths orders paths so that a directory comes right before what is
+// beneath it: "/a/b" before "/a-b".
+func comparePaths(a, b string) int {
+	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
+}

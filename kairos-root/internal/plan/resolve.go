@@ -1,0 +1,98 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// maxLinks is how many symbolic links a path may have, as in the kernel.
+const maxLinks = 40
+
+// place is where a path of the image leads.
+type place struct {
+	target string // absolute, without symbolic links
+	exists bool
+	dir    bool
+}
+
+// resolve follows a path of the image as the running system will: links may be
+// absolute and never lead out. What does not exist is taken as it is written.
+func resolve(image fs.ReadLinkFS, p string) (place, error) {
+	at, rest := place{target: "/", exists: true, dir: true}, strings.Split(p, "/")
+	for links := 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			// Walk to the parent again: it may be missing, too.
+			rest = append(strings.Split(path.Dir(at.target), "/"), rest...)
+			at = place{target: "/", exists: true, dir: true}
+			continue
+		}
+		next := path.Join(at.target, part)
+		if !at.exists {
+			at.target = next
+			continue
+		}
+		if !at.dir {
+			return place{}, fmt.Errorf("%s is no directory in the image", at.target)
+		}
+		info, err := image.Lstat(name(next))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			at = place{target: next}
+		case err != nil:
+			return place{}, err
+		case info.Mode()&fs.ModeSymlink == 0:
+			at = place{target: next, exists: true, dir: info.IsDir()}
+		default:
+			if links++; links > maxLinks {
+				return place{}, fmt.Errorf("%s: too many symbolic links in the image", p)
+			}
+			link, err := image.ReadLink(name(next))
+			if err != nil {
+				return place{}, err
+			}
+			if path.IsAbs(link) {
+				at = place{target: "/", exists: true, dir: true}
+			}
+			rest = append(strings.Split(link, "/"), rest...)
+		}
+	}
+	return at, nil
+}
+
+// name is an absolute path as io/fs wants it.
+func name(p string) string {
+	if p == "/" {
+		return "."
+	}
+	return strings.TrimPrefix(p, "/")
+}
+
+// empty reports whether a directory of the image holds nothing. One that
+// cannot be read counts as full.
+func empty(image fs.FS, dir string) bool {
+	entries, err := fs.ReadDir(image, name(dir))
+	return err == nil && len(entries) == 0
+}
+
+// errFound ends a walk.
+var errFound = errors.New("found")
+
+// hasFile reports whether anything but directories is beneath a directory of
+// the image.
+func hasFile(image fs.FS, dir string) bool {
+	err := fs.WalkDir(image, name(dir), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			return nil
+		}
+		return errFound
+	})
+	return err != nil
+}

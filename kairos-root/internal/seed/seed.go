@@ -1,0 +1,154 @@
+package seed
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// tempPrefix starts the names of directories that are being filled.
+const tempPrefix = ".#"
+
+// Seeder makes directories of a node and fills them from an image.
+type Seeder struct {
+	Image *os.Root // the image's root
+	Node  *os.Root // the file system of the node
+}
+
+// Dir makes sure that the node has the directory state. When it is new it gets
+// owner, mode and attributes of the image's directory like (no such directory:
+// "" or absent), and, with fill, a copy of its content. It appears as a whole
+// or not at all: a power cut leaves a name behind that the next call removes.
+// The result says whether it was made now.
+func (s Seeder) Dir(state, like string, fill bool) (made bool, err error) {
+	info, err := s.Node.Lstat(state)
+	switch {
+	case err == nil && !info.IsDir():
+		return false, fmt.Errorf("make %s: exists and is no directory", state)
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("make %s: %w", state, err)
+	}
+	if err := s.make(state, like, fill); err != nil {
+		return false, fmt.Errorf("make %s from the image's /%s: %w", state, like, err)
+	}
+	return true, nil
+}
+
+func (s Seeder) make(state, like string, fill bool) error {
+	if err := s.Node.MkdirAll(path.Dir(state), 0o755); err != nil {
+		return err
+	}
+	temp := path.Join(path.Dir(state), tempPrefix+path.Base(state))
+	if err := s.Node.RemoveAll(temp); err != nil {
+		return err
+	}
+	c := &copier{from: s.Image, to: s.Node, links: map[inode]string{}}
+	if err := s.content(c, temp, like, fill); err != nil {
+		return errors.Join(err, s.Node.RemoveAll(temp))
+	}
+	// The file system keeps the order of its own changes, but the content of
+	// files may reach the disk after the rename. A rename that is lost is done
+	// again at the next boot.
+	if fill {
+		if err := s.sync(); err != nil {
+			return err
+		}
+	}
+	return s.Node.Rename(temp, state)
+}
+
+func (s Seeder) content(c *copier, temp, like string, fill bool) error {
+	_, err := s.Image.Lstat(like)
+	switch {
+	case like == "" || errors.Is(err, fs.ErrNotExist):
+		return s.Node.Mkdir(temp, 0o755)
+	case err != nil:
+		return err
+	case fill:
+		return c.tree(like, temp)
+	}
+	st, err := c.stat(like)
+	if err != nil {
+		return err
+	}
+	if err := s.Node.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	return c.metadata(like, temp, st)
+}
+
+// Complete adds to the node's directory state what the image's directory like
+// has and it lacks: directories, at any depth, and links and files right in
+// it. Nothing that exists is touched. Directories in except are passed over.
+func (s Seeder) Complete(state, like string, except []string) error {
+	c := &copier{from: s.Image, to: s.Node, links: map[inode]string{}}
+	if err := s.complete(c, state, like, except, true); err != nil {
+		return fmt.Errorf("complete %s from the image's /%s: %w", state, like, err)
+	}
+	return nil
+}
+
+func (s Seeder) complete(c *copier, state, like string, except []string, top bool) error {
+	dir, err := s.Image.Open(like)
+	if err != nil {
+		return err
+	}
+	entries, err := dir.ReadDir(-1)
+	dir.Close()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		to, from := path.Join(state, e.Name()), path.Join(like, e.Name())
+		if contains(except, from) || !e.IsDir() && !top {
+			continue
+		}
+		info, err := s.Node.Lstat(to)
+		switch {
+		case err == nil && info.IsDir() && e.IsDir():
+			err = s.complete(c, to, from, except, false)
+		case errors.Is(err, fs.ErrNotExist) && e.IsDir():
+			if _, err = s.Dir(to, from, false); err == nil {
+				err = s.complete(c, to, from, except, false)
+			}
+		case errors.Is(err, fs.ErrNotExist):
+			st, serr := c.stat(from)
+			if serr != nil {
+				return serr
+			}
+			err = c.entry(from, to, st.Dev)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+// sync makes durable what was written to the node's file system.
+func (s Seeder) sync() error {
+	dir, err := s.Node.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return nil
+}

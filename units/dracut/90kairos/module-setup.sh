@@ -1,0 +1,75 @@
+#!/bin/bash
+# dracut module of the kairos toolkit: kairos-root, and the node's config, in the
+# initrd. Works with dracut 059 and later; systemd is needed.
+#
+# An initrd with this module boots other systems as before: everything in it
+# asks for kairos.image= on the kernel command line first.
+
+# called by dracut
+check() {
+    require_binaries kairos-root || return 1
+    return 0
+}
+
+# called by dracut
+depends() {
+    echo systemd-initrd dracut-systemd
+}
+
+# called by dracut
+installkernel() {
+    # The file systems of a deployment, and the firmware's variables.
+    hostonly='' instmods erofs overlay ext4 loop efivarfs
+    # Where a disk may be. An image boots on machines that nobody knows when its
+    # initrd is made. dracut's kernel-modules brings many of them; these must be.
+    hostonly='' instmods \
+        virtio_blk virtio_pci virtio_mmio virtio_scsi nvme ahci sd_mod sr_mod \
+        usb-storage uas xhci_pci xhci_plat_hcd ehci_pci ehci_platform \
+        mmc_block sdhci_pci sdhci_acpi hv_storvsc hv_vmbus vmw_pvscsi xen-blkfront
+}
+
+# need_unit makes initrd-root-fs.target depend on a unit: "requires" or "wants".
+need_unit() {
+    local dir="$initdir$systemdsystemunitdir/initrd-root-fs.target.$1"
+    mkdir -p "$dir"
+    ln -sf "$systemdsystemunitdir/${3:-$2}" "$dir/$2"
+}
+
+# drop_in adds a file of this module to a unit of the initrd.
+drop_in() {
+    inst_simple "$moddir/$1" "$systemdsystemunitdir/$2.d/50-kairos.conf"
+}
+
+# called by dracut
+install() {
+    inst_multiple kairos-root
+    # Without it a damaged file system is not repaired, but said.
+    inst_multiple -o e2fsck
+
+    inst_multiple \
+        "$systemdsystemunitdir/kairos-root.service" \
+        "$systemdsystemunitdir/kairos-root-writable.service" \
+        "$systemdsystemunitdir/kairos-root-failed.service"
+    need_unit requires kairos-root.service
+    need_unit requires kairos-root-writable.service
+    drop_in root-fs.conf initrd-root-fs.target
+
+    local unit
+    for unit in emergency.service rescue.service dracut-emergency.service; do
+        drop_in emergency.conf "$unit"
+    done
+
+    if find_binary kairos-config > /dev/null && [[ -e $dracutsysrootdir$systemdsystemunitdir/kairos-config@.service ]]; then
+        inst_multiple kairos-config "$systemdsystemunitdir/kairos-config@.service"
+        local stage
+        for stage in rootfs initramfs; do
+            need_unit wants "kairos-config@$stage.service" kairos-config@.service
+            drop_in config.conf "kairos-config@$stage.service"
+            inst_simple "$moddir/config-$stage.conf" \
+                "$systemdsystemunitdir/kairos-config@$stage.service.d/60-order.conf"
+        done
+    fi
+
+    inst_simple "$moddir/sysctl.conf" /usr/lib/sysctl.d/50-kairos.conf
+    inst_hook cmdline 30 "$moddir/parse-kairos.sh"
+}
