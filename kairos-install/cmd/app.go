@@ -1,0 +1,82 @@
+// Package cmd is the command line of kairos-install: its options, the order of
+// its checks, its questions and its results.
+package cmd
+
+import (
+	"os"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+	"github.com/kairos-io/toolkit/kairos-install/internal/target"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Machine is what kairos-install runs on; tests give another one.
+type Machine struct {
+	Target      target.System
+	Root        string   // where the live system's configs are looked for
+	Booted      string   // what is running, see lib/deployment
+	Store       string   // mount of the running store
+	Definitions []string // directories of partition definitions
+	Loaders     string   // glob of the systemd-boot binaries
+	Work        string   // mount points and drop-ins
+	Lock        string
+	// Enter moves the process into a mount namespace of its own with an empty
+	// Work, so that nothing it mounts outlives it.
+	Enter func(work string) error
+	Admin bool // root's rights
+	// Verity says that this kernel's ext4 knows fs-verity.
+	Verity bool
+	// EFI and Variables say that the firmware is UEFI, and that its variables
+	// can be written.
+	EFI, Variables bool
+}
+
+// Local returns this machine.
+func Local() Machine {
+	const efivars = "/sys/firmware/efi/efivars"
+	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
+	return Machine{
+		Target:      target.Local(),
+		Root:        "/",
+		Booted:      deployment.BootedPath,
+		Store:       deployment.StoreMount,
+		Definitions: layout.SystemDefinitions,
+		Loaders:     "/usr/lib/systemd/boot/efi/systemd-boot*.efi*",
+		Work:        "/run/kairos/install",
+		Lock:        "/run/kairos/install.lock",
+		Enter:       enterNamespace,
+		Admin:       os.Geteuid() == 0,
+		Verity:      exists("/sys/fs/ext4/features/verity"),
+		EFI:         exists("/sys/firmware/efi"),
+		Variables:   unix.Access(efivars, unix.W_OK) == nil && exists(efivars),
+	}
+}
+
+// App returns the application.
+func App(m Machine) *cli.App {
+	app := cmdline.New("kairos-install", "put an image on a disk")
+	app.UsageText = "kairos-install [options]"
+	app.Flags = []cli.Flag{
+		&cli.StringFlag{Name: "device", Usage: "install on `DEV`, or auto: on the largest suitable disk (default: auto)"},
+		&cli.StringFlag{Name: "image", Usage: "install the image `SOURCE` (default, in a live system: the one that runs)"},
+		&cli.StringSliceFlag{Name: "config", Usage: "give the node the cloud-config in `FILE` (repeatable)"},
+		&cli.StringSliceFlag{Name: "karg", Usage: "add `ARG` to the node's kernel command line (repeatable)"},
+		&cli.StringSliceFlag{Name: "definitions", Usage: "take partition definitions from `DIR` first (repeatable)"},
+		&cli.BoolFlag{Name: "reboot", Usage: "reboot when done"},
+		&cli.BoolFlag{Name: "poweroff", Usage: "power off when done"},
+		cmdline.DryRunFlag(),
+		cmdline.YesFlag(),
+		cmdline.QuietFlag(),
+		cmdline.JSONFlag(),
+	}
+	app.Action = func(c *cli.Context) error {
+		if _, err := cmdline.Arguments(c); err != nil {
+			return err
+		}
+		return install(c, m)
+	}
+	return app
+}

@@ -1,0 +1,153 @@
+package cmd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
+	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+// install is the whole program: checks, plan, question, execution, result.
+func install(c *cli.Context, m Machine) error {
+	start := time.Now()
+	if !m.Admin {
+		return cmdline.Hint(errors.New("installing needs root's rights, and so does looking at disks"), "sudo kairos-install …")
+	}
+	if err := m.Enter(m.Work); err != nil {
+		return err
+	}
+	report := &progress.Reporter{W: c.App.ErrWriter, JSON: c.Bool("json"), Quiet: c.Bool("quiet"), Name: c.App.Name}
+	quiet := run.Runner{} // what is asked before the work speaks through errors only
+
+	r, err := readRequest(c, m, report)
+	if err != nil {
+		return err
+	}
+	if !r.DryRun {
+		unlock, err := takeLock(m.Lock)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	p, err := prepare(c.Context, m, r, quiet, report)
+	if r.DryRun {
+		if err == nil || len(p.Candidates) > 0 {
+			err = errors.Join(err, printPlan(c, p))
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	report.Info("installing %s on %s (%s): %s", r.Image, p.Disk.Path, describe(p.Disk), p.Why)
+	if err := consent(c, p); err != nil {
+		return err
+	}
+	result := newResult(p)
+	if err := execute(c.Context, m, p, &result, report); err != nil {
+		return err
+	}
+	result.Seconds = progress.Seconds(time.Since(start))
+	if err := printResult(c, result); err != nil {
+		return err
+	}
+	return leave(c.Context, r, quiet, report)
+}
+
+// consent makes sure that somebody wants to lose what is on the disk: --yes,
+// the config, or an answer on the terminal. An existing installation needs more
+// than install.auto: a node that boots its medium once more must not be
+// installed for ever.
+func consent(c *cli.Context, p *prepared) error {
+	terminal := cmdline.IsTerminal(os.Stdin)
+	switch {
+	case p.Request.Yes, p.Request.Force:
+		return nil
+	case !terminal && p.Contents.Empty():
+		return nil
+	case !terminal && p.Request.Auto && !p.Contents.Installation:
+		return nil
+	}
+	question := fmt.Sprintf("erase everything on %s and install?", p.Disk.Path)
+	if p.Contents.Empty() {
+		question = fmt.Sprintf("install on %s, which is empty?", p.Disk.Path)
+	}
+	for _, line := range p.Contents.Lines() {
+		fmt.Fprintf(c.App.ErrWriter, "  %s\n", line)
+	}
+	err := cmdline.Confirm(c, question)
+	if err != nil && !terminal && p.Contents.Installation {
+		return cmdline.Hint(cmdline.Usagef("%s has an installation already, and stdin is no terminal to ask on", p.Disk.Path),
+			"add --yes, or install.force: true to the config; or remove the medium and reboot into what is installed")
+	}
+	return err
+}
+
+// execute runs the steps.
+func execute(ctx context.Context, m Machine, p *prepared, result *Result, report *progress.Reporter) error {
+	// The disk may have been taken while somebody thought about the answer.
+	again, err := m.Target.Judge(p.Need.Size)
+	if err != nil {
+		return err
+	}
+	for _, j := range again {
+		if j.Disk.Name == p.Disk.Name && j.Refusal != "" {
+			return fmt.Errorf("%s: %s", p.Disk.Path, j.Refusal)
+		}
+	}
+	host := plan.Host{
+		Runner: run.Runner{Line: func(program, line string) {
+			// What mkfs counts is of interest only when it fails.
+			if strings.HasPrefix(program, "kairos-") {
+				report.Line(program, line)
+			}
+		}},
+		Disk:   m.Target.Disk,
+		Staged: result.staged,
+	}
+	err = plan.Run(ctx, host, p.Steps, report)
+	if errors.Is(err, plan.ErrUnfinished) && cmdline.HintOf(err) == "" {
+		err = cmdline.Hint(err, "run kairos-install again with --yes: it starts anew")
+	}
+	return err
+}
+
+// leave reboots or powers off.
+func leave(ctx context.Context, r request, runner run.Runner, report *progress.Reporter) error {
+	verb := ""
+	switch {
+	case r.Reboot:
+		verb = "reboot"
+	case r.Poweroff:
+		verb = "poweroff"
+	default:
+		return nil
+	}
+	report.Info("installed; %s as asked for", verb)
+	if _, err := runner.Output(ctx, "systemctl", "--no-block", verb); err != nil {
+		return fmt.Errorf("installed, but cannot %s: %w", verb, err)
+	}
+	return nil
+}
+
+func printResult(c *cli.Context, result Result) error {
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, result)
+	}
+	if c.Bool("quiet") {
+		return nil
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "installed %s on %s as deployment %s in %.0f s\n",
+		cmp.Or(result.Deployment.Reference, result.Image.Source), result.Device, result.Deployment.ID, result.Seconds)
+	return err
+}

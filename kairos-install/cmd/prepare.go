@@ -1,0 +1,212 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
+	"github.com/kairos-io/toolkit/kairos-install/internal/cloudconfig"
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
+	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
+	"github.com/kairos-io/toolkit/kairos-install/internal/target"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// prepared is an installation that passed all checks: nothing has been
+// touched, and nothing is left to find out.
+type prepared struct {
+	Request    request
+	Image      imageInfo
+	Bounds     layout.Bounds
+	Candidates []target.Judgement
+	Disk       target.Disk
+	Why        string // why this disk
+	Need       layout.Table
+	Table      layout.Table
+	Contents   target.Contents
+	Steps      []plan.Step
+	Configs    []plan.Config
+}
+
+// imageInfo is what kairos-upgrade inspect says of a source.
+type imageInfo struct {
+	Source    string `json:"-"`           // as it was asked for
+	Reference string `json:"reference"`   // where the image came from
+	Bytes     int64  `json:"bytes_store"` // needed in an empty store
+	BootBytes int64  `json:"bytes_boot"`  // needed on the ESP, 0 when unknown
+	Exact     bool   `json:"exact"`       // or an estimate from above
+}
+
+func parseInspection(source string, data []byte) (imageInfo, error) {
+	i := imageInfo{Source: source}
+	if err := json.Unmarshal(data, &i); err != nil {
+		return i, fmt.Errorf("inspect %s: read the answer of kairos-upgrade: %w", source, err)
+	}
+	if i.Bytes <= 0 || i.BootBytes < 0 {
+		return i, cmdline.Hint(fmt.Errorf("inspect %s: kairos-upgrade cannot tell how large it is", source),
+			"give an image: from a registry, or an archive or layout of one")
+	}
+	return i, nil
+}
+
+// String describes the image for people.
+func (i imageInfo) String() string {
+	text := i.Source
+	if i.Reference != "" && i.Reference != i.Source {
+		text += ", which is " + i.Reference
+	}
+	about := "at most "
+	if i.Exact {
+		about = ""
+	}
+	text += ": " + about + bytesize.Format(i.Bytes)
+	if i.BootBytes > 0 {
+		text += ", and " + bytesize.Format(i.BootBytes) + " to boot"
+	}
+	return text
+}
+
+// prepare does all checks, cheapest first, and makes the plan. On an error the
+// result holds what was found out until then.
+func prepare(ctx context.Context, m Machine, r request, runner run.Runner, report *progress.Reporter) (*prepared, error) {
+	p := &prepared{Request: r}
+	if err := checkTools(m); err != nil {
+		return p, err
+	}
+	if !m.EFI {
+		report.Warn("this machine was not started by UEFI firmware; what is installed boots with UEFI only")
+	}
+	if !m.Verity {
+		report.Warn("this kernel's ext4 has no fs-verity: the installed system checks the image's digest, but not the contents of its files")
+	}
+	var err error
+	if p.Configs, err = readConfigs(ctx, m, r, runner); err != nil {
+		return p, err
+	}
+	report.Info("looking at %s", r.Image)
+	if p.Image, err = inspect(ctx, runner, r.Image); err != nil {
+		return p, err
+	}
+	repart, err := p.definitions(ctx, m, runner)
+	if err != nil {
+		return p, err
+	}
+	if err := p.choose(m); err != nil {
+		return p, err
+	}
+	if p.Table, err = repart.Plan(ctx, p.Disk.Path, p.Disk.Size); err != nil {
+		return p, err
+	}
+	if err := p.Table.Check(p.Bounds); err != nil {
+		return p, cmdline.WithCode(err, cmdline.ExitNoSpace)
+	}
+	if p.Contents, err = m.Target.Contents(ctx, runner, p.Disk); err != nil {
+		return p, err
+	}
+	p.Steps = plan.Build(plan.Input{
+		Device: p.Disk.Path, Table: p.Table, Repart: repart, Mounts: m.Work,
+		Source: r.Image, Kargs: r.Kargs, Configs: p.Configs,
+		Hooks: run.Has(settings.Program), ConfigFiles: r.Configs, Verity: m.Verity, Firmware: m.Variables,
+	})
+	return p, nil
+}
+
+func readConfigs(ctx context.Context, m Machine, r request, runner run.Runner) ([]plan.Config, error) {
+	var configs []plan.Config
+	if r.Live {
+		live, err := cloudconfig.Live(m.Root)
+		if err != nil {
+			return nil, err
+		}
+		configs = live
+	}
+	given, err := cloudconfig.Files(ctx, cloudconfig.Validator{Runner: runner}, r.Configs)
+	if err != nil {
+		return nil, err
+	}
+	return append(configs, given...), nil
+}
+
+// definitions gathers the partition definitions, with the sizes that the image
+// asks for, and finds out the smallest disk that they fit on.
+func (p *prepared) definitions(ctx context.Context, m Machine, runner run.Runner) (layout.Repart, error) {
+	repart := layout.Repart{Runner: runner}
+	for _, dir := range p.Request.Dirs {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return repart, cmdline.Usagef("--definitions %s: not a directory", dir)
+		}
+	}
+	for _, dir := range append(p.Request.Dirs, m.Definitions...) {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		absolute, err := filepath.Abs(dir)
+		if err != nil {
+			return repart, err
+		}
+		repart.Definitions = append(repart.Definitions, absolute)
+	}
+	image := layout.Image{Bytes: p.Image.Bytes, BootBytes: p.Image.BootBytes}
+	p.Bounds = layout.For(image)
+	sizes := filepath.Join(m.Work, "repart.d")
+	if err := os.Mkdir(sizes, 0o755); err != nil {
+		return repart, fmt.Errorf("write partition sizes: %w", err)
+	}
+	if err := layout.WriteDropins(sizes, p.Bounds, p.Request.Partitions); err != nil {
+		return repart, err
+	}
+	repart.Definitions = append(repart.Definitions, sizes)
+	var err error
+	if p.Need, err = repart.Minimum(ctx, m.Work); err != nil {
+		return repart, err
+	}
+	return repart, p.Need.Check(p.Bounds)
+}
+
+// choose judges all disks and picks the one asked for.
+func (p *prepared) choose(m Machine) (err error) {
+	if p.Candidates, err = m.Target.Judge(p.Need.Size); err != nil {
+		return err
+	}
+	if p.Request.Device == "auto" {
+		if p.Disk, p.Why, err = target.Choose(p.Candidates); err != nil {
+			return p.noDisk(err)
+		}
+		return nil
+	}
+	if p.Disk, err = m.Target.Find(p.Request.Device); err != nil {
+		return cmdline.Hint(err, "kairos-install --dry-run lists the disks of this machine")
+	}
+	for _, j := range p.Candidates {
+		if j.Disk.Name != p.Disk.Name || j.Refusal == "" {
+			continue
+		}
+		err := fmt.Errorf("%s: %s", p.Disk.Path, j.Refusal)
+		if j.Small {
+			return cmdline.WithCode(fmt.Errorf("%w: %s", err, p.Need.Sum()), cmdline.ExitNoSpace)
+		}
+		return err
+	}
+	p.Why = "as asked for"
+	return nil
+}
+
+// noDisk makes the error of --device auto: that of space, if only space is
+// missing.
+func (p *prepared) noDisk(err error) error {
+	for _, j := range p.Candidates {
+		if j.Small && j.Automatic == "" {
+			return cmdline.WithCode(fmt.Errorf("%w: the smallest that would do has %s: %s",
+				err, bytesize.Format(p.Need.Size), p.Need.Sum()), cmdline.ExitNoSpace)
+		}
+	}
+	return cmdline.Hint(err, "name one with --device; removable, USB and virtual ones are never chosen automatically")
+}

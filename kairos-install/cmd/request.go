@@ -1,0 +1,133 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/urfave/cli/v2"
+)
+
+// request is what was asked for: the command line, over the node's config, over
+// the defaults.
+type request struct {
+	settings.Settings
+	Image   string
+	Live    bool     // the running system is a live one
+	Configs []string // files of --config, with absolute paths
+	Yes     bool
+	DryRun  bool
+	Dirs    []string // of --definitions
+}
+
+// readRequest merges what was asked for: the command line wins over the config.
+func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request, error) {
+	r := request{Configs: c.StringSlice("config"), Yes: c.Bool("yes"), DryRun: c.Bool("dry-run"), Dirs: c.StringSlice("definitions")}
+	if c.Bool("reboot") && c.Bool("poweroff") {
+		return r, cmdline.Usagef("--reboot and --poweroff: only one of them can be done")
+	}
+	var err error
+	for i, file := range r.Configs {
+		if r.Configs[i], err = filepath.Abs(file); err != nil {
+			return r, err
+		}
+	}
+	if r.Settings, err = settings.Load(c.Context, run.Runner{Line: report.Line}, r.Configs); err != nil {
+		return r, err
+	}
+	if len(r.Ignored) > 0 {
+		report.Warn("the config has keys that are not used here: %s", strings.Join(r.Ignored, ", "))
+	}
+	if c.Bool("reboot") || c.Bool("poweroff") {
+		r.Reboot, r.Poweroff = c.Bool("reboot"), c.Bool("poweroff")
+	}
+	if c.IsSet("device") {
+		r.Device = c.String("device")
+		if r.Device == "" {
+			return r, cmdline.Usagef("--device: no device given")
+		}
+	}
+	if r.Device == "" {
+		r.Device = "auto"
+	}
+	for _, k := range c.StringSlice("karg") {
+		if strings.TrimSpace(k) == "" || strings.ContainsAny(k, "\n\r\x00") {
+			return r, cmdline.Usagef("--karg %q: not a kernel argument", k)
+		}
+		r.Kargs = append(r.Kargs, k)
+	}
+	return r, r.chooseImage(c, m)
+}
+
+// chooseImage decides what is installed: what was asked for, or in a live
+// system that system itself, for which no network is needed.
+func (r *request) chooseImage(c *cli.Context, m Machine) error {
+	booted, err := deployment.ReadBooted(m.Booted)
+	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
+		return fmt.Errorf("find out what is running: %w", err)
+	}
+	r.Live = err == nil && booted.Mode == deployment.Live
+	switch {
+	case c.String("image") != "":
+		r.Image = c.String("image")
+	case r.Source != "":
+		r.Image = r.Source
+	case r.Live:
+		r.Image = "store:" + m.Store
+		if booted.ID != "" {
+			r.Image += ":" + booted.ID
+		}
+	default:
+		return cmdline.Hint(cmdline.Usagef("no image given, and this is no live system whose own could be taken"),
+			"add --image SOURCE, for example --image quay.io/acme/os:1")
+	}
+	return nil
+}
+
+// needed are the programs that an installation executes, with the Debian
+// package that has each.
+var needed = []struct{ program, pkg string }{
+	{"kairos-upgrade", "of this toolkit"},
+	{"systemd-repart", "package systemd-repart"},
+	{"bootctl", "package systemd-boot-tools"},
+	{"wipefs", "package util-linux"},
+	{"mount", "package mount"},
+	{"umount", "package mount"},
+	{"mkfs.vfat", "package dosfstools"},
+	{"mkfs.ext4", "package e2fsprogs"},
+	{"tune2fs", "package e2fsprogs"},
+}
+
+// checkTools says everything that is missing at once, before anything is done.
+func checkTools(m Machine) error {
+	var missing []string
+	for _, n := range needed {
+		if !run.Has(n.program) {
+			missing = append(missing, fmt.Sprintf("%s (%s)", n.program, n.pkg))
+		}
+	}
+	if found, _ := filepath.Glob(m.Loaders); len(found) == 0 {
+		missing = append(missing, fmt.Sprintf("%s (package systemd-boot-efi)", m.Loaders))
+	}
+	if len(missing) > 0 {
+		return cmdline.Hint(fmt.Errorf("this system cannot install: missing %s", strings.Join(missing, ", ")),
+			"add the packages to the image of the live system")
+	}
+	return nil
+}
+
+// inspect asks kairos-upgrade how large an image is.
+func inspect(ctx context.Context, runner run.Runner, source string) (image imageInfo, err error) {
+	out, err := runner.Output(ctx, "kairos-upgrade", "inspect", "--json", source)
+	if err != nil {
+		return image, fmt.Errorf("look at the image: %w", err)
+	}
+	return parseInspection(source, out)
+}

@@ -1,0 +1,163 @@
+// Package cloudconfig collects the configs that the installed node gets on
+// COS_OEM, and refuses those that it could not use.
+package cloudconfig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
+	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+)
+
+// maxSize is how large a config may be, in bytes: larger ones are skipped by
+// every reader of the format.
+const maxSize = 1 << 20
+
+// headers of a config: a line of its own among the first ten.
+var headers = []string{"#cloud-config", "#kairos-config", "#node-config"}
+
+// LiveDirectories are where a live system has configs that are not part of its
+// image, later ones win.
+var LiveDirectories = []string{"/run/initramfs/live", "/usr/local/cloud-config", "/oem"}
+
+// Files reads the files given with --config: 90_custom.yaml, 91_custom.yaml and
+// so on. Validator is asked about each where it exists.
+func Files(ctx context.Context, v Validator, files []string) ([]plan.Config, error) {
+	if len(files) > 10 {
+		return nil, fmt.Errorf("%d configs, 10 at most", len(files))
+	}
+	var configs []plan.Config
+	for i, file := range files {
+		data, err := read(file)
+		if err != nil {
+			return nil, fmt.Errorf("read config %s: %w", file, err)
+		}
+		if !hasHeader(data) {
+			return nil, fmt.Errorf("config %s: none of its first ten lines is %s", file, strings.Join(headers, ", "))
+		}
+		if err := v.Check(ctx, file); err != nil {
+			return nil, err
+		}
+		configs = append(configs, plan.Config{Name: fmt.Sprintf("%d_custom.yaml", 90+i), From: file, Data: data})
+	}
+	return configs, nil
+}
+
+// Live reads the configs of a live system beneath root, so that the installed
+// node has what the medium was given. They come before those of --config:
+// 80_… to 82_…, by directory. What no reader would use is passed over.
+func Live(root string) ([]plan.Config, error) {
+	var configs []plan.Config
+	for i, dir := range LiveDirectories {
+		where := path.Join(root, dir)
+		names, err := list(os.DirFS(where))
+		if err != nil {
+			return nil, fmt.Errorf("list the live system's configs in %s: %w", dir, err)
+		}
+		for _, name := range names {
+			file := path.Join(where, name)
+			data, err := read(file)
+			if errors.Is(err, errTooLarge) {
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read config %s: %w", file, err)
+			}
+			configs = append(configs, plan.Config{
+				Name: fmt.Sprintf("%d_%s", 80+i, strings.ReplaceAll(name, "/", "_")),
+				From: path.Join(dir, name),
+				Data: data,
+			})
+		}
+	}
+	return configs, nil
+}
+
+// list returns the configs in a directory and beneath it, sorted by name.
+func list(dir fs.FS) ([]string, error) {
+	var names []string
+	err := fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && name == "." {
+			return fs.SkipAll
+		}
+		if err != nil {
+			return err
+		}
+		hidden := name != "." && strings.HasPrefix(path.Base(name), ".")
+		if hidden && d.IsDir() {
+			return fs.SkipDir
+		}
+		if ext := path.Ext(name); d.Type().IsRegular() && !hidden && (ext == ".yaml" || ext == ".yml") {
+			names = append(names, name)
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+var errTooLarge = errors.New("larger than 1 MB")
+
+func read(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, unwrapPath(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, unwrapPath(err)
+	}
+	if len(data) > maxSize {
+		return nil, errTooLarge
+	}
+	return data, nil
+}
+
+func hasHeader(data []byte) bool {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	for range 10 {
+		line, rest, more := bytes.Cut(data, []byte("\n"))
+		if slices.Contains(headers, string(bytes.TrimRight(line, " \t\r"))) {
+			return true
+		}
+		if !more {
+			break
+		}
+		data = rest
+	}
+	return false
+}
+
+// Validator asks kairos-config whether a file is a config.
+type Validator struct{ Runner run.Runner }
+
+// Check refuses a file that kairos-config can't use. Where there is no
+// kairos-config, nothing is known and nothing refused.
+func (v Validator) Check(ctx context.Context, file string) error {
+	const program = "kairos-config"
+	if !run.Has(program) {
+		return nil
+	}
+	if _, err := v.Runner.Output(ctx, program, "validate", file); err != nil {
+		return fmt.Errorf("config %s: %w", file, err)
+	}
+	return nil
+}
+
+func unwrapPath(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}

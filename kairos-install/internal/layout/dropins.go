@@ -1,0 +1,138 @@
+package layout
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
+)
+
+// Names of the shipped definitions, which the drop-ins go with.
+const (
+	espFile        = "10-esp.conf"
+	oemFile        = "20-oem.conf"
+	recoveryFile   = "30-recovery.conf"
+	stateFile      = "40-state.conf"
+	persistentFile = "50-persistent.conf"
+)
+
+// Override is what a node's config says of one of the standard partitions.
+type Override struct {
+	Size   int64  // bytes, 0: not said
+	Format string // file system, "": not said
+}
+
+// Overrides are those of a node's config.
+type Overrides struct {
+	OEM, Recovery, State, Persistent Override
+	Extra                            []Extra
+}
+
+// Extra is one more partition that a node's config asks for.
+type Extra struct {
+	Name   string // partition label, and file system label
+	Size   int64  // bytes
+	Format string
+}
+
+var (
+	labelForm  = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,36}$`)
+	formatForm = regexp.MustCompile(`^[a-z0-9]{2,12}$`)
+)
+
+// Check refuses what cannot work: names that are no labels, file systems that
+// a store cannot live on, partitions without a size.
+func (o Overrides) Check() error {
+	for name, p := range map[string]Override{"oem": o.OEM, "recovery": o.Recovery, "state": o.State, "persistent": o.Persistent} {
+		if p.Size < 0 {
+			return fmt.Errorf("partition %s: size %d", name, p.Size)
+		}
+		if p.Format != "" && !formatForm.MatchString(p.Format) {
+			return fmt.Errorf("partition %s: file system %q: not a name", name, p.Format)
+		}
+	}
+	for name, p := range map[string]Override{"recovery": o.Recovery, "state": o.State} {
+		if p.Format != "" && !slices.Contains([]string{"ext4", "btrfs"}, p.Format) {
+			return fmt.Errorf("partition %s: file system %s: a store needs fs-verity, which ext4 and btrfs have", name, p.Format)
+		}
+	}
+	for _, e := range o.Extra {
+		switch {
+		case !labelForm.MatchString(e.Name):
+			return fmt.Errorf("extra partition %q: not a label (letters, digits, _ . -, at most 36)", e.Name)
+		case e.Size <= 0:
+			return fmt.Errorf("extra partition %s: it needs a size", e.Name)
+		case e.Format != "" && !formatForm.MatchString(e.Format):
+			return fmt.Errorf("extra partition %s: file system %q: not a name", e.Name, e.Format)
+		}
+	}
+	return nil
+}
+
+// WriteDropins writes what the image and the node's config ask for as
+// definitions and drop-ins for systemd-repart into an existing directory. A
+// definition of a site under another name is not touched by them; the result
+// is checked anyway (see Table.Check).
+func WriteDropins(dir string, b Bounds, o Overrides) error {
+	image := map[string]Bytes{
+		recoveryFile: {b.RecoveryMin, b.RecoveryMax},
+		stateFile:    {b.StateMin, b.StateMax},
+	}
+	if b.ESP > espDefault {
+		image[espFile] = Bytes{b.ESP, b.ESP}
+	}
+	for file, size := range image {
+		if err := dropin(dir, file, "50-image.conf", size, ""); err != nil {
+			return err
+		}
+	}
+	config := map[string]Override{oemFile: o.OEM, recoveryFile: o.Recovery, stateFile: o.State, persistentFile: o.Persistent}
+	for file, p := range config {
+		if p == (Override{}) {
+			continue
+		}
+		if err := dropin(dir, file, "60-config.conf", Bytes{p.Size, p.Size}, p.Format); err != nil {
+			return err
+		}
+	}
+	for _, e := range o.Extra {
+		text := section(Bytes{e.Size, e.Size}, e.Format) + fmt.Sprintf("Type=linux-generic\nLabel=%s\n", e.Name)
+		if err := os.WriteFile(filepath.Join(dir, "45-extra-"+e.Name+".conf"), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write partition definition: %w", err)
+		}
+	}
+	return nil
+}
+
+// Bytes is a range of sizes; 0 leaves an end to the definition.
+type Bytes struct{ Min, Max int64 }
+
+func dropin(dir, definition, name string, size Bytes, format string) error {
+	where := filepath.Join(dir, definition+".d")
+	if err := os.MkdirAll(where, 0o755); err != nil {
+		return fmt.Errorf("write partition sizes: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(where, name), []byte(section(size, format)), 0o644); err != nil {
+		return fmt.Errorf("write partition sizes: %w", err)
+	}
+	return nil
+}
+
+func section(size Bytes, format string) string {
+	var b bytes.Buffer
+	b.WriteString("[Partition]\n")
+	if size.Min > 0 {
+		fmt.Fprintf(&b, "SizeMinBytes=%d\n", bytesize.RoundUp(size.Min, 4*bytesize.KiB))
+	}
+	if size.Max > 0 {
+		fmt.Fprintf(&b, "SizeMaxBytes=%d\n", bytesize.RoundUp(size.Max, 4*bytesize.KiB))
+	}
+	if format != "" {
+		fmt.Fprintf(&b, "Format=%s\n", format)
+	}
+	return b.String()
+}

@@ -1,0 +1,170 @@
+package layout
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
+	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/lib/disk"
+)
+
+// SystemDefinitions are where definitions are looked for. Of files with the
+// same name the one in the first directory counts; drop-ins add up.
+var SystemDefinitions = []string{"/run/kairos/repart.d", "/etc/kairos/repart.d", "/usr/lib/kairos/repart.d"}
+
+// Repart asks systemd-repart.
+type Repart struct {
+	Runner      run.Runner
+	Definitions []string // directories, the first one counts most
+}
+
+// Partition is one partition that systemd-repart will make.
+type Partition struct {
+	Label  string `json:"label"`
+	Type   string `json:"type"` // systemd's name of the type
+	Node   string `json:"node"` // /dev/vda1
+	Number int    `json:"partno"`
+	UUID   string `json:"uuid"`
+	Offset int64  `json:"offset"`   // bytes
+	Size   int64  `json:"raw_size"` // bytes
+	File   string `json:"file"`     // the definition
+}
+
+// Table is a partition table to be.
+type Table struct {
+	Partitions []Partition
+	Size       int64 // of the disk, bytes
+}
+
+// Minimum returns the table of the smallest disk that the definitions fit on.
+// It needs an empty directory for a sparse file.
+func (r Repart) Minimum(ctx context.Context, dir string) (Table, error) {
+	file := filepath.Join(dir, "minimum.img")
+	if err := os.WriteFile(file, make([]byte, bytesize.MiB), 0o600); err != nil {
+		return Table{}, fmt.Errorf("compute the smallest disk: %w", err)
+	}
+	defer os.Remove(file)
+	table, err := r.ask(ctx, "--size=auto", file)
+	if err != nil {
+		return Table{}, fmt.Errorf("compute the smallest disk: %w", err)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return Table{}, fmt.Errorf("compute the smallest disk: %w", err)
+	}
+	table.Size = info.Size()
+	return table, nil
+}
+
+// Plan returns the table that a disk would get. Nothing is written.
+func (r Repart) Plan(ctx context.Context, node string, size int64) (Table, error) {
+	table, err := r.ask(ctx, node)
+	if err != nil {
+		return Table{}, fmt.Errorf("plan the partitions of %s: %w", node, err)
+	}
+	table.Size = size
+	return table, nil
+}
+
+// Argv returns the command that makes the partitions. The seed is random: the
+// UUIDs must differ on every machine and every disk.
+func (r Repart) Argv(node string) []string {
+	return r.argv("--dry-run=no", node)
+}
+
+func (r Repart) argv(args ...string) []string {
+	argv := []string{"systemd-repart", "--empty=force", "--seed=random"}
+	for _, d := range r.Definitions {
+		argv = append(argv, "--definitions="+d)
+	}
+	return append(argv, args...)
+}
+
+func (r Repart) ask(ctx context.Context, args ...string) (Table, error) {
+	out, err := r.Runner.Output(ctx, r.argv(append([]string{"--dry-run=yes", "--json=short", "--no-pager"}, args...)...)...)
+	if err != nil {
+		return Table{}, err
+	}
+	table, err := parse(out)
+	if err != nil {
+		return Table{}, fmt.Errorf("read the answer of systemd-repart: %w", err)
+	}
+	if len(table.Partitions) == 0 {
+		return Table{}, fmt.Errorf("no partition definitions in %s", strings.Join(r.Definitions, ", "))
+	}
+	return table, nil
+}
+
+// parse reads systemd-repart's --json=short.
+func parse(data []byte) (Table, error) {
+	var table Table
+	if err := json.Unmarshal(data, &table.Partitions); err != nil {
+		return Table{}, err
+	}
+	for i := range table.Partitions {
+		table.Partitions[i].Number++ // it counts from 0, kernels from 1
+	}
+	return table, nil
+}
+
+// Find returns the partition with a label.
+func (t Table) Find(label string) (Partition, bool) {
+	i := slices.IndexFunc(t.Partitions, func(p Partition) bool { return p.Label == label })
+	if i < 0 {
+		return Partition{}, false
+	}
+	return t.Partitions[i], true
+}
+
+// Check says what is wrong with a table for an image: a partition missing,
+// there twice, or smaller than the image needs.
+func (t Table) Check(b Bounds) error {
+	need := map[string]int64{
+		disk.LabelESP: b.ESP, disk.LabelOEM: 1, disk.LabelRecovery: b.RecoveryMin,
+		disk.LabelState: b.StateMin, disk.LabelPersistent: 1,
+	}
+	var wrong []string
+	for _, label := range []string{disk.LabelESP, disk.LabelOEM, disk.LabelRecovery, disk.LabelState, disk.LabelPersistent} {
+		var sizes []int64
+		for _, p := range t.Partitions {
+			if p.Label == label {
+				sizes = append(sizes, p.Size)
+			}
+		}
+		switch {
+		case len(sizes) == 0:
+			wrong = append(wrong, fmt.Sprintf("no partition is labelled %s", label))
+		case len(sizes) > 1:
+			wrong = append(wrong, fmt.Sprintf("%d partitions are labelled %s", len(sizes), label))
+		case sizes[0] < need[label]:
+			wrong = append(wrong, fmt.Sprintf("%s would have %s, this image needs %s", label, bytesize.Format(sizes[0]), bytesize.Format(need[label])))
+		}
+	}
+	if p, ok := t.Find(disk.LabelESP); ok && p.Type != "esp" {
+		wrong = append(wrong, fmt.Sprintf("%s has the type %s instead of esp: the firmware would not find it", p.Label, p.Type))
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("partition definitions: %s", strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// Sum writes how the size of a table adds up.
+func (t Table) Sum() string {
+	var terms []string
+	rest := t.Size
+	for _, p := range t.Partitions {
+		terms = append(terms, p.Label+" "+bytesize.Format(p.Size))
+		rest -= p.Size
+	}
+	if rest > 0 {
+		terms = append(terms, "partition table "+bytesize.Format(rest))
+	}
+	return strings.Join(terms, " + ") + " = " + bytesize.Format(t.Size)
+}

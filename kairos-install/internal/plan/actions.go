@@ -1,0 +1,220 @@
+package plan
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Command executes a program.
+type Command struct{ Argv []string }
+
+func (c Command) String() string {
+	words := make([]string, len(c.Argv))
+	for i, w := range c.Argv {
+		words[i] = quote(w)
+	}
+	return strings.Join(words, " ")
+}
+
+func (c Command) Do(ctx context.Context, h Host) error {
+	_, err := h.Runner.Output(ctx, c.Argv...)
+	return err
+}
+
+var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// quote writes a word as a shell would have to be given it.
+func quote(word string) string {
+	if plain.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// Staged is what kairos-upgrade says of a deployment that it staged.
+type Staged struct {
+	ID             string `json:"id"`
+	ImageDigest    string `json:"image_digest"`
+	ManifestDigest string `json:"manifest_digest,omitempty"`
+	Reference      string `json:"reference"`
+	Version        string `json:"version,omitempty"`
+	OS             string `json:"os,omitempty"`
+	Verity         bool   `json:"verity"`
+}
+
+// Stage lays down an image and keeps what came of it.
+type Stage struct {
+	Command
+	Label string
+}
+
+func (s Stage) Do(ctx context.Context, h Host) error {
+	out, err := h.Runner.Output(ctx, s.Argv...)
+	if err != nil {
+		return err
+	}
+	var staged Staged
+	if err := json.Unmarshal(out, &staged); err != nil {
+		return fmt.Errorf("read the answer of kairos-upgrade: %w", err)
+	}
+	if h.Staged != nil {
+		h.Staged(s.Label, staged)
+	}
+	return nil
+}
+
+// Entries checks the boot entries of a new disk: the deployment first, with
+// tries to be counted down, the recovery behind it, and every file that they
+// name is there.
+type Entries struct{ ESP string }
+
+func (e Entries) String() string {
+	return "check the boot entries on " + e.ESP + ": the deployment first, recovery behind it"
+}
+
+func (e Entries) Do(context.Context, Host) error {
+	root, err := os.OpenRoot(e.ESP)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	entries, err := bls.ESP{Root: root}.Entries()
+	if err != nil {
+		return err
+	}
+	if len(entries) != 2 {
+		return fmt.Errorf("%d boot entries instead of 2", len(entries))
+	}
+	first, last := entries[0].Name, entries[1].Name
+	if _, ours := deployment.IDOfEntry(first.Base); !ours || first.State() != bls.Pending {
+		return fmt.Errorf("%s boots first, which is no new deployment", first)
+	}
+	if _, counted := deployment.IDOfEntry(last.Base); counted || last.State() != bls.Good {
+		return fmt.Errorf("%s boots last, which is no recovery", last)
+	}
+	for _, entry := range entries {
+		for _, file := range entry.Files() {
+			info, err := root.Stat(file)
+			if err != nil {
+				return fmt.Errorf("boot entry %s: %w", entry.Name, err)
+			}
+			if info.Size() == 0 {
+				return fmt.Errorf("boot entry %s: %s is empty", entry.Name, file)
+			}
+		}
+	}
+	return nil
+}
+
+// Verity gives an ext4 file system the verity feature. Others that have
+// fs-verity need nothing.
+type Verity struct{ Node string }
+
+func (v Verity) String() string { return "tune2fs -O verity " + v.Node + " (where it is ext4)" }
+
+func (v Verity) Do(ctx context.Context, h Host) error {
+	ext, err := isExt(v.Node)
+	if err != nil {
+		return fmt.Errorf("read the superblock of %s: %w", v.Node, err)
+	}
+	if !ext {
+		return nil
+	}
+	return Command{[]string{"tune2fs", "-O", "verity", v.Node}}.Do(ctx, h)
+}
+
+// isExt reports whether a node has the magic number of ext2, 3 and 4 where
+// ext4(5) has it.
+func isExt(node string) (bool, error) {
+	f, err := os.Open(node)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	magic := make([]byte, 2)
+	if _, err := f.ReadAt(magic, 1024+56); err != nil {
+		return false, err
+	}
+	return magic[0] == 0x53 && magic[1] == 0xef, nil
+}
+
+// Mount mounts a partition on a directory that it makes.
+type Mount struct{ Node, Dir, Options string }
+
+func (m Mount) command() Command {
+	return Command{[]string{"mount", "-o", m.Options, m.Node, m.Dir}}
+}
+
+func (m Mount) String() string { return m.command().String() }
+
+func (m Mount) Do(ctx context.Context, h Host) error {
+	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
+		return fmt.Errorf("make mount point: %w", err)
+	}
+	return m.command().Do(ctx, h)
+}
+
+// Write writes a file.
+type Write struct {
+	Path string
+	Mode fs.FileMode
+	Data []byte
+}
+
+func (w Write) String() string {
+	return fmt.Sprintf("write %s (%d bytes, mode %04o)", quote(w.Path), len(w.Data), w.Mode)
+}
+
+func (w Write) Do(context.Context, Host) error {
+	dir, name := path.Split(w.Path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", w.Path, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", w.Path, err)
+	}
+	defer root.Close()
+	return atomicfile.Write(root, name, w.Data, w.Mode)
+}
+
+// Sync writes out the file system that is mounted on a directory.
+type Sync struct{ Dir string }
+
+func (s Sync) String() string { return "sync -f " + s.Dir }
+
+func (s Sync) Do(context.Context, Host) error {
+	f, err := os.Open(s.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(atomicfile.SyncFS(f), f.Close())
+}
+
+// Flush empties the write cache of a disk. File systems do that for what they
+// sync; FAT does not.
+type Flush struct{ Device string }
+
+func (f Flush) String() string { return "flush the write cache of " + f.Device }
+
+func (f Flush) Do(context.Context, Host) error {
+	dev, err := os.OpenFile(f.Device, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("flush the write cache: %w", err)
+	}
+	if err := errors.Join(dev.Sync(), dev.Close()); err != nil {
+		return fmt.Errorf("flush the write cache of %s: %w", f.Device, err)
+	}
+	return nil
+}

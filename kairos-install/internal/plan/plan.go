@@ -1,0 +1,251 @@
+// Package plan holds the steps of an installation. They are data before they
+// are run: --dry-run prints the very steps that would be executed.
+//
+// The boot loader comes last. Until then no firmware starts anything from the
+// disk, so that an installation cut short at any moment leaves a disk that does
+// not boot, and never one that boots half a system.
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/lib/disk"
+)
+
+// Input is what the steps follow from.
+type Input struct {
+	Device  string       // node of the disk
+	Table   layout.Table // as systemd-repart will make it
+	Repart  layout.Repart
+	Mounts  string   // directory for the mount points, in a private mount namespace
+	Source  string   // what kairos-upgrade stages
+	Kargs   []string // kernel arguments of this node
+	Configs []Config
+	// Hooks says that kairos-config is there to run stages, and ConfigFiles
+	// which files it shall read besides those of the running system.
+	Hooks       bool
+	ConfigFiles []string
+	// Verity says that this kernel's ext4 knows fs-verity.
+	Verity bool
+	// Firmware says that the firmware's boot entries can be written.
+	Firmware bool
+}
+
+// Config is a cloud-config for COS_OEM.
+type Config struct {
+	Name string // 90_custom.yaml
+	From string // where it came from
+	Data []byte
+}
+
+// Step is one step of an installation.
+type Step struct {
+	Name    string // for programs: "stage-state"
+	Title   string // for people: "lay down the image on COS_STATE"
+	Actions []Action
+	// Optional steps warn when they fail; the installation is complete
+	// without them.
+	Optional bool
+}
+
+// Action is one thing that a step does.
+type Action interface {
+	// String is the action as --dry-run prints it: a command line where it
+	// is one.
+	String() string
+	Do(context.Context, Host) error
+}
+
+// Host is where actions act.
+type Host struct {
+	Runner run.Runner
+	Disk   disk.System
+	// Staged is told what was laid down on the store with a label. May be nil.
+	Staged func(label string, s Staged)
+}
+
+// LoaderConf is what is written to loader/loader.conf.
+const LoaderConf = `# No entry is named as the default: which one boots follows from the names of
+# the entries alone, so that a bad one is passed over. See kairos(7).
+timeout 3
+`
+
+// Build returns the steps in the order of execution. The table has been
+// checked: it has all partitions.
+func Build(in Input) []Step {
+	m := mountPoints{in.Mounts}
+	lock := &deviceLock{device: in.Device}
+	var steps []Step
+	add := func(name, title string, actions ...Action) {
+		steps = append(steps, Step{Name: name, Title: title, Actions: actions})
+	}
+	hook := func(stage string) {
+		if in.Hooks {
+			add("hook", "run the stage "+stage, Command{in.runStage(stage)})
+		}
+	}
+
+	hook("kairos-install.pre")
+	add("partition", "make and format the partitions of "+in.Device,
+		Command{Argv: in.Repart.Argv(in.Device)},
+		Hold{lock},
+		Appear{in.Device, in.Table.Partitions})
+	if in.Verity {
+		add("verity", "enable fs-verity on the stores",
+			Verity{in.node(disk.LabelRecovery)}, Verity{in.node(disk.LabelState)})
+	}
+	add("mount", "mount the partitions, visible to this program only",
+		append(in.mounts(m), Release{lock})...)
+	hook("before-install")
+	if len(in.Configs) > 0 {
+		add("config", "put the node's config on COS_OEM", in.configs(m)...)
+	}
+	add("stage-state", "lay down the image on COS_STATE",
+		Stage{in.stage(m, disk.LabelState, in.Source, "--store-label="+disk.LabelState), disk.LabelState})
+	// From the store just made, so that nothing is fetched twice; every object
+	// is compared with its digest on the way.
+	add("stage-recovery", "lay down the same image on COS_RECOVERY",
+		Stage{in.stage(m, disk.LabelRecovery, "store:"+m.of(disk.LabelState), "--recovery"), disk.LabelRecovery})
+	hook("after-install")
+	add("check", "check what will boot", Entries{m.of(disk.LabelESP)})
+	add("boot-loader", "install systemd-boot",
+		Write{m.of(disk.LabelESP) + "/loader/loader.conf", 0o644, []byte(LoaderConf)},
+		Sync{m.of(disk.LabelESP)},
+		Command{Argv: []string{"bootctl", "--no-variables", "--make-entry-directory=no", "--esp-path=" + m.of(disk.LabelESP), "install"}},
+		Sync{m.of(disk.LabelESP)})
+	if in.Firmware {
+		add("firmware", "tell the firmware of the boot loader",
+			Command{Argv: []string{"bootctl", "--make-entry-directory=no", "--esp-path=" + m.of(disk.LabelESP), "install"}})
+		steps[len(steps)-1].Optional = true
+	}
+	add("finish", "unmount and write everything out", in.unmounts(m)...)
+	hook("kairos-install.after")
+	if in.Hooks {
+		steps[len(steps)-1].Optional = true
+	}
+	return steps
+}
+
+// mountPoints names the mount points beneath a directory.
+type mountPoints struct{ base string }
+
+func (m mountPoints) of(label string) string {
+	return path.Join(m.base, strings.ToLower(strings.TrimPrefix(label, "COS_")))
+}
+
+// mounted are the partitions that the installation writes to, and their mount
+// options.
+var mounted = []struct{ label, options string }{
+	{disk.LabelESP, "nodev,nosuid,noexec,umask=0077"},
+	{disk.LabelOEM, "nodev,nosuid,noexec"},
+	{disk.LabelRecovery, "nodev,nosuid,noexec,noatime"},
+	{disk.LabelState, "nodev,nosuid,noexec,noatime"},
+}
+
+func (in Input) node(label string) string {
+	p, _ := in.Table.Find(label)
+	return p.Node
+}
+
+func (in Input) mounts(m mountPoints) []Action {
+	var actions []Action
+	for _, p := range mounted {
+		actions = append(actions, Mount{in.node(p.label), m.of(p.label), p.options})
+	}
+	return actions
+}
+
+func (in Input) unmounts(m mountPoints) []Action {
+	var actions []Action
+	for _, p := range mounted {
+		actions = append(actions, Command{Argv: []string{"umount", m.of(p.label)}})
+	}
+	return append(actions, Flush{in.Device})
+}
+
+func (in Input) configs(m mountPoints) []Action {
+	var actions []Action
+	for _, c := range in.Configs {
+		actions = append(actions, Write{path.Join(m.of(disk.LabelOEM), c.Name), 0o600, c.Data})
+	}
+	return append(actions, Sync{m.of(disk.LabelOEM)})
+}
+
+// stage returns the command that lays an image down on a store.
+func (in Input) stage(m mountPoints, label, source, more string) Command {
+	argv := []string{"kairos-upgrade", "stage", "--json", "--origin=install",
+		"--store=" + m.of(label), "--esp=" + m.of(disk.LabelESP), more}
+	for _, k := range in.Kargs {
+		argv = append(argv, "--karg="+k)
+	}
+	return Command{append(argv, source)}
+}
+
+func (in Input) runStage(stage string) []string {
+	argv := []string{"kairos-config", "run-stage"}
+	for _, f := range in.ConfigFiles {
+		argv = append(argv, "--config="+f)
+	}
+	return append(argv, stage)
+}
+
+// Print writes the steps as --dry-run shows them.
+func Print(w io.Writer, steps []Step) {
+	for i, s := range steps {
+		optional := ""
+		if s.Optional {
+			optional = " (a failure is a warning)"
+		}
+		fmt.Fprintf(w, "%2d. %s%s\n", i+1, s.Title, optional)
+		for _, a := range s.Actions {
+			fmt.Fprintf(w, "      %s\n", a)
+		}
+	}
+}
+
+// ErrUnfinished is returned when a step failed after the disk was touched.
+var ErrUnfinished = errors.New("the disk does not boot: the installation is unfinished")
+
+// Run executes the steps. The error names the step that failed.
+func Run(ctx context.Context, host Host, steps []Step, report *progress.Reporter) error {
+	report.Steps = len(steps)
+	touched, boots := false, false
+	for _, s := range steps {
+		done := report.Step(s.Name, s.Title)
+		touched = touched || s.Name == "partition"
+		if err := s.run(ctx, host); err != nil {
+			err = fmt.Errorf("%s: %w", s.Title, err)
+			switch {
+			case s.Optional && ctx.Err() == nil:
+				report.Warn("%v", err)
+				continue
+			case touched && !boots:
+				return fmt.Errorf("%w (%w)", err, ErrUnfinished)
+			}
+			return err
+		}
+		boots = boots || s.Name == "boot-loader"
+		done()
+	}
+	return nil
+}
+
+func (s Step) run(ctx context.Context, host Host) error {
+	for _, a := range s.Actions {
+		if err := ctx.Err(); err != nil {
+			return ctx.Err()
+		}
+		if err := a.Do(ctx, host); err != nil {
+			return err
+		}
+	}
+	return nil
+}

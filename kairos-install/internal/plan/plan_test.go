@@ -1,0 +1,232 @@
+package plan
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func table(disk string) layout.Table {
+	var t layout.Table
+	for i, label := range []string{"COS_GRUB", "COS_OEM", "COS_RECOVERY", "COS_STATE", "COS_PERSISTENT"} {
+		t.Partitions = append(t.Partitions, layout.Partition{Label: label, Node: disk + string(rune('1'+i)), Number: i + 1})
+	}
+	return t
+}
+
+func input() Input {
+	return Input{
+		Device: "/dev/vda", Table: table("/dev/vda"), Mounts: "/run/kairos/install",
+		Repart: layout.Repart{Definitions: []string{"/etc/kairos/repart.d", "/usr/lib/kairos/repart.d", "/run/kairos/install/repart.d"}},
+		Source: "store:/run/kairos/store:1-0123456789ab",
+	}
+}
+
+// TestGolden pins what --dry-run prints, and so what is executed.
+func TestGolden(t *testing.T) {
+	full := input()
+	full.Kargs = []string{"console=ttyS0,115200", "a.b='c d'"}
+	full.Configs = []Config{{Name: "90_custom.yaml", Data: []byte("#cloud-config\n")}, {Name: "91_custom.yaml"}}
+	full.Hooks, full.Verity, full.Firmware = true, true, true
+	for name, in := range map[string]Input{"full": full, "least": input()} {
+		var got bytes.Buffer
+		Print(&got, Build(in))
+		file := filepath.Join("testdata", name+".golden")
+		if *update {
+			if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.String() != string(want) {
+			t.Errorf("%s (go test -update writes it):\n%s", name, got.String())
+		}
+	}
+}
+
+// TestBootLoaderComesLast: nothing that has to be there before the disk boots
+// comes after the boot loader.
+func TestBootLoaderComesLast(t *testing.T) {
+	in := input()
+	in.Configs = []Config{{Name: "90_custom.yaml"}}
+	in.Hooks, in.Verity, in.Firmware = true, true, true
+	seen := false
+	for _, s := range Build(in) {
+		switch {
+		case s.Name == "boot-loader":
+			seen = true
+		case seen && s.Name != "firmware" && s.Name != "finish" && s.Name != "hook":
+			t.Errorf("step %s comes after the boot loader", s.Name)
+		case !seen && strings.Contains(s.Title, "after"):
+			continue
+		}
+	}
+	if !seen {
+		t.Error("no boot loader")
+	}
+}
+
+// action is one that notes that it was done, and fails.
+type action struct {
+	name string
+	err  error
+	log  *[]string
+}
+
+func (a action) String() string { return a.name }
+
+func (a action) Do(context.Context, Host) error {
+	*a.log = append(*a.log, a.name)
+	return a.err
+}
+
+func TestRunStopsWhereItFails(t *testing.T) {
+	failed := errors.New("no such thing")
+	for _, test := range []struct {
+		name       string
+		fail       string
+		done       string
+		unfinished bool
+		ok         bool
+	}{
+		{"nothing", "", "pre partition stage boot firmware", false, true},
+		{"before the disk is touched", "pre", "pre", false, false},
+		{"while it is made", "partition", "pre partition", true, false},
+		{"in the middle", "stage", "pre partition stage", true, false},
+		{"after it boots", "firmware", "pre partition stage boot firmware", false, true},
+	} {
+		var log []string
+		step := func(name string, optional bool) Step {
+			a := action{name: name, log: &log}
+			if name == test.fail {
+				a.err = failed
+			}
+			step := Step{Name: name, Title: "do " + name, Optional: optional, Actions: []Action{a}}
+			if name == "boot" {
+				step.Name = "boot-loader"
+			}
+			return step
+		}
+		steps := []Step{step("pre", false), step("partition", false), step("stage", false), step("boot", false), step("firmware", true)}
+		var out bytes.Buffer
+		err := Run(t.Context(), Host{}, steps, &progress.Reporter{W: &out, Name: "x"})
+		if got := strings.Join(log, " "); got != test.done {
+			t.Errorf("%s: did %q, want %q", test.name, got, test.done)
+		}
+		if (err == nil) != test.ok || errors.Is(err, ErrUnfinished) != test.unfinished || !test.ok && !errors.Is(err, failed) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if test.fail == "firmware" && !strings.Contains(out.String(), "x: warning: do firmware: no such thing") {
+			t.Errorf("%s: said %q", test.name, out.String())
+		}
+	}
+}
+
+func TestRunInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var log []string
+	steps := []Step{
+		{Name: "partition", Title: "partition", Actions: []Action{action{name: "one", log: &log}, cancelling{cancel}, action{name: "two", log: &log}}},
+	}
+	err := Run(ctx, Host{}, steps, &progress.Reporter{W: new(bytes.Buffer)})
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrUnfinished) || len(log) != 1 {
+		t.Errorf("%v, did %v", err, log)
+	}
+}
+
+type cancelling struct{ cancel context.CancelFunc }
+
+func (c cancelling) String() string                 { return "cancel" }
+func (c cancelling) Do(context.Context, Host) error { c.cancel(); return nil }
+
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	w := Write{dir + "/loader/loader.conf", 0o600, []byte("timeout 3\n")}
+	if err := w.Do(t.Context(), Host{}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(w.Path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if strings.Contains(w.String(), "timeout") {
+		t.Errorf("the plan shows what a config holds: %s", w)
+	}
+}
+
+func TestStageKeepsTheAnswer(t *testing.T) {
+	var got Staged
+	h := Host{Staged: func(label string, s Staged) { got = s }}
+	s := Stage{Command{[]string{"echo", `{"id":"1-0123456789ab","verity":true,"more":1}`}}, "COS_STATE"}
+	if err := s.Do(t.Context(), h); err != nil || got.ID != "1-0123456789ab" || !got.Verity {
+		t.Errorf("%+v, %v", got, err)
+	}
+	s.Argv = []string{"echo", "staged"}
+	if err := s.Do(t.Context(), h); cmdline.Code(err) != cmdline.ExitFailed {
+		t.Errorf("an answer that is no JSON: %v", err)
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{"a=b,c": "a=b,c", "a b": "'a b'", "it's": `'it'\''s'`, "": "''", "$x": "'$x'"} {
+		if got := quote(in); got != want {
+			t.Errorf("quote(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestEntries(t *testing.T) {
+	good := map[string]string{
+		"loader/entries/kairos-1-0123456789ab+3.conf": "sort-key kairos\nversion 1\nlinux /kairos/linux-1\n",
+		"loader/entries/kairos-recovery.conf":         "sort-key kairos-recovery\nversion 1\nlinux /kairos/linux-1\n",
+		"kairos/linux-1":                              "kernel",
+	}
+	for _, test := range []struct {
+		name   string
+		change map[string]string // "" removes
+		want   string            // of the error
+	}{
+		{"all there", nil, ""},
+		{"no entries", map[string]string{"loader/entries/kairos-recovery.conf": "", "loader/entries/kairos-1-0123456789ab+3.conf": ""}, "0 boot entries"},
+		{"no deployment", map[string]string{"loader/entries/kairos-1-0123456789ab+3.conf": "", "loader/entries/a.conf": "sort-key a\n"}, "a.conf boots first"},
+		{"no tries", map[string]string{"loader/entries/kairos-1-0123456789ab+3.conf": "", "loader/entries/kairos-1-0123456789ab.conf": "sort-key kairos\n"}, "boots first, which is no new deployment"},
+		{"no kernel", map[string]string{"kairos/linux-1": ""}, "kairos/linux-1: no such file"},
+		{"recovery first", map[string]string{"loader/entries/kairos-recovery.conf": "sort-key a\nlinux /kairos/linux-1\n"}, "kairos-recovery.conf boots first"},
+	} {
+		esp := t.TempDir()
+		write := func(name, content string) {
+			file := filepath.Join(esp, name)
+			if content == "" {
+				os.Remove(file)
+				return
+			}
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, content := range good {
+			write(name, content)
+		}
+		for name, content := range test.change {
+			write(name, content)
+		}
+		err := Entries{esp}.Do(t.Context(), Host{})
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+}

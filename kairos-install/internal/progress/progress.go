@@ -1,0 +1,98 @@
+// Package progress tells people and programs how far an installation is: plain
+// lines, or under --json one object per line, and STATUS= for the service
+// manager. All of it goes to stderr.
+package progress
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// Reporter reports steps. The zero Reporter with a writer is of use.
+type Reporter struct {
+	W     io.Writer
+	JSON  bool
+	Quiet bool
+	Name  string // of the program, before warnings
+	Steps int    // how many there will be
+
+	step int
+}
+
+// Status is the object of a step under --json.
+type Status struct {
+	MessageType string  `json:"message_type"` // "status"
+	Step        int     `json:"step"`         // from 1
+	Steps       int     `json:"steps"`
+	Name        string  `json:"name"`
+	Text        string  `json:"text"`
+	State       string  `json:"state"`             // "started" or "done"
+	Seconds     float64 `json:"seconds,omitempty"` // when done
+}
+
+// Message is the object of everything else under --json.
+type Message struct {
+	MessageType string `json:"message_type"`      // "info", "warning" or "log"
+	Program     string `json:"program,omitempty"` // whose line it is, of a log
+	Text        string `json:"text"`
+}
+
+// Step says that a step begins and returns what to call when it is done.
+func (r *Reporter) Step(name, text string) (done func()) {
+	r.step++
+	step, start := r.step, time.Now()
+	cmdline.Status("Step %d of %d: %s", step, r.Steps, text)
+	status := Status{"status", step, r.Steps, name, text, "started", 0}
+	r.emit(status, fmt.Sprintf("[%*d/%d] %s", width(r.Steps), step, r.Steps, text))
+	return func() {
+		took := time.Since(start)
+		status.State, status.Seconds = "done", Seconds(took)
+		r.emit(status, fmt.Sprintf("%*s  done in %.1f s", 2*width(r.Steps)+2, "", took.Seconds()))
+	}
+}
+
+// Seconds returns a time in seconds, with three decimals at most.
+func Seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+// Info tells something worth knowing.
+func (r *Reporter) Info(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.emit(Message{"info", "", text}, text)
+}
+
+// Warn tells something that somebody should look at. It is never muted.
+func (r *Reporter) Warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if r.JSON {
+		r.object(Message{"warning", "", text})
+		return
+	}
+	prefix := r.Name + ": "
+	if cmdline.UnderSystemd() {
+		prefix = "<4>"
+	}
+	fmt.Fprintf(r.W, "%swarning: %s\n", prefix, text)
+}
+
+// Line passes on a line that a program wrote.
+func (r *Reporter) Line(program, line string) {
+	r.emit(Message{"log", program, line}, fmt.Sprintf("%*s  %s", 2*width(r.Steps)+2, "", line))
+}
+
+func (r *Reporter) emit(object any, text string) {
+	switch {
+	case r.Quiet:
+	case r.JSON:
+		r.object(object)
+	default:
+		fmt.Fprintln(r.W, text)
+	}
+}
+
+func (r *Reporter) object(v any) { _ = json.NewEncoder(r.W).Encode(v) }
+
+func width(n int) int { return len(fmt.Sprint(n)) }

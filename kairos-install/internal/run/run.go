@@ -1,0 +1,188 @@
+// Package run executes programs with a fixed argv and says well what went
+// wrong: their own error and hint when they are of the toolkit, the end of
+// their stderr when they are not.
+package run
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// graceTime is how long a program has after SIGTERM before it is killed.
+const graceTime = 20 * time.Second
+
+// tailLines is how many of the last lines of stderr an error shows.
+const tailLines = 8
+
+// Runner executes programs.
+type Runner struct {
+	// Line gets each line that a program writes to stderr. May be nil.
+	Line func(program, line string)
+}
+
+// Has reports whether a program is in PATH.
+func Has(name string) bool {
+	_, err := exec.LookPath(name)
+	return err == nil
+}
+
+// Error is the failure of a program.
+type Error struct {
+	Program string
+	Status  int    // exit status, -1 when it did not end by itself
+	Cause   string // what it said
+}
+
+func (e *Error) Error() string {
+	if e.Cause == "" {
+		return fmt.Sprintf("%s ended with status %d", e.Program, e.Status)
+	}
+	return fmt.Sprintf("%s: %s", e.Program, e.Cause)
+}
+
+// Output runs a program and returns its stdout. A failure is an *Error with
+// the exit status and hint that a program of the toolkit gave; a cancelled
+// context sends SIGTERM and is returned as its cause.
+func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
+	program := filepath.Base(argv[0])
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = environment()
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = graceTime
+	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	var stdout bytes.Buffer
+	lines := &lineWriter{emit: func(line string) {
+		if r.Line != nil {
+			r.Line(program, line)
+		}
+	}}
+	cmd.Stdout, cmd.Stderr = &stdout, lines
+	err := cmd.Run()
+	lines.flush()
+	if err == nil {
+		return stdout.Bytes(), nil
+	}
+	if ctx.Err() != nil {
+		return stdout.Bytes(), fmt.Errorf("%s: %w", program, ctx.Err())
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return nil, fmt.Errorf("execute %s: %w", program, err)
+	}
+	return stdout.Bytes(), failure(program, exit.ExitCode(), lines)
+}
+
+// failure makes the error of a program from what it said on stderr.
+func failure(program string, status int, lines *lineWriter) error {
+	if own := lines.exitError; own != nil {
+		var err error = &Error{program, status, own.Message}
+		if own.Hint != "" {
+			err = cmdline.Hint(err, "%s", own.Hint)
+		}
+		return cmdline.WithCode(err, own.Code)
+	}
+	return &Error{program, status, strings.Join(lines.tail, "; ")}
+}
+
+// dropped are variables that are not for the programs executed: the language of
+// messages, and what makes them believe that they are the service.
+var dropped = []string{"LC_ALL", "LANGUAGE", "NOTIFY_SOCKET", "JOURNAL_STREAM"}
+
+// environment is the caller's, with messages in English and without colours.
+func environment() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains(dropped, name)
+	})
+	return append(env, "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0")
+}
+
+// lineWriter splits stderr into lines, keeps the last ones, and takes the
+// exit_error object of the toolkit's programs out of them.
+type lineWriter struct {
+	emit      func(string)
+	rest      []byte
+	tail      []string
+	exitError *cmdline.ExitError
+}
+
+var _ io.Writer = (*lineWriter)(nil)
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		i := bytes.IndexByte(w.rest, '\n')
+		if i < 0 {
+			break
+		}
+		w.line(string(w.rest[:i]))
+		w.rest = w.rest[i+1:]
+	}
+	const longest = 64 << 10 // a line without an end
+	if len(w.rest) > longest {
+		w.flush()
+	}
+	return len(p), nil
+}
+
+func (w *lineWriter) flush() {
+	if len(w.rest) > 0 {
+		w.line(string(w.rest))
+		w.rest = nil
+	}
+}
+
+func (w *lineWriter) line(s string) {
+	s = rendered(s)
+	var object cmdline.ExitError
+	if strings.HasPrefix(s, "{") && json.Unmarshal([]byte(s), &object) == nil && object.MessageType == "exit_error" {
+		w.exitError = &object
+		return
+	}
+	if s == "" {
+		return
+	}
+	if w.tail = append(w.tail, s); len(w.tail) > tailLines {
+		w.tail = w.tail[1:]
+	}
+	w.emit(s)
+}
+
+// rendered returns a line as a terminal would show it in the end: progress is
+// rewritten in place with carriage returns and backspaces.
+func rendered(s string) string {
+	if !strings.ContainsAny(s, "\r\b") {
+		return strings.TrimRight(s, " ")
+	}
+	var line []rune
+	at := 0
+	for _, r := range s {
+		switch {
+		case r == '\r':
+			at = 0
+		case r == '\b':
+			at = max(0, at-1)
+		case at < len(line):
+			line[at] = r
+			at++
+		default:
+			line = append(line, r)
+			at++
+		}
+	}
+	return strings.TrimRight(string(line), " ")
+}

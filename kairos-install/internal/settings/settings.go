@@ -1,0 +1,185 @@
+// Package settings reads what a node's cloud-config says of its installation:
+// the key "install", in the words of Kairos.
+package settings
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+)
+
+// Program is what reads the config.
+const Program = "kairos-config"
+
+// Settings are those of the key "install".
+type Settings struct {
+	Device     string // "auto", a device, or "" when not said
+	Source     string // image, in the words of kairos-upgrade
+	Auto       bool   // install without being asked: consent to erase what is on the disk
+	Force      bool   // consent to erase an installation as well
+	Reboot     bool
+	Poweroff   bool
+	Kargs      []string
+	Partitions layout.Overrides
+	// Ignored are keys that mean nothing here, or nothing yet.
+	Ignored []string
+}
+
+// nothingSet is the exit status of kairos-config for a key without a value.
+const nothingSet = 3
+
+// Load asks kairos-config for what the node's configs say, and the given files
+// after them. Without it, or without a config, nothing is set.
+func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
+	if !run.Has(Program) {
+		return Settings{}, nil
+	}
+	argv := []string{Program, "get", "--json"}
+	for _, f := range files {
+		argv = append(argv, "--config="+f)
+	}
+	out, err := r.Output(ctx, append(argv, "install")...)
+	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == nothingSet {
+		return Settings{}, nil
+	}
+	if err != nil {
+		return Settings{}, fmt.Errorf("read the node's config: %w", err)
+	}
+	s, err := Parse(out)
+	if err != nil {
+		return Settings{}, fmt.Errorf("read the node's config: %w", err)
+	}
+	return s, nil
+}
+
+// document is the key "install" as Kairos has it.
+type document struct {
+	Device   string `json:"device"`
+	Source   string `json:"source"`
+	Auto     bool   `json:"auto"`
+	Force    bool   `json:"force"`
+	Reboot   bool   `json:"reboot"`
+	Poweroff bool   `json:"poweroff"`
+	System   struct {
+		URI  string `json:"uri"`
+		Size *int64 `json:"size"`
+	} `json:"system"`
+	GrubOptions map[string]string `json:"grub_options"`
+	Partitions  struct {
+		OEM        partition `json:"oem"`
+		Recovery   partition `json:"recovery"`
+		State      partition `json:"state"`
+		Persistent partition `json:"persistent"`
+	} `json:"partitions"`
+	Extra     []extraPartition `json:"extra-partitions"`
+	NoFormat  bool             `json:"no-format"`
+	Encrypted []string         `json:"encrypted_partitions"`
+}
+
+type partition struct {
+	Size int64  `json:"size"` // MiB, 0: the rest or the default
+	FS   string `json:"fs"`
+}
+
+func (p partition) override() layout.Override {
+	return layout.Override{Size: mebibytes(p.Size), Format: p.FS}
+}
+
+// mebibytes returns MiB as bytes. What no disk has stays what no disk has.
+func mebibytes(n int64) int64 { return min(n, 1<<40) * bytesize.MiB }
+
+type extraPartition struct {
+	Name  string `json:"name"`
+	Label string `json:"label"`
+	Size  int64  `json:"size"` // MiB
+	FS    string `json:"fs"`
+}
+
+// used are the keys that document reads with effect.
+var used = []string{"device", "source", "auto", "force", "reboot", "poweroff", "system", "grub_options",
+	"partitions", "extra-partitions", "no-format", "encrypted_partitions"}
+
+// Parse reads the value of "install" as JSON.
+func Parse(data []byte) (Settings, error) {
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 || string(data) == "null" {
+		return Settings{}, nil
+	}
+	var doc document
+	var keys map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(data, &doc), json.Unmarshal(data, &keys)); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) && wrong.Field != "" {
+			return Settings{}, fmt.Errorf("install.%s: a %s where another type is expected", wrong.Field, wrong.Value)
+		}
+		return Settings{}, fmt.Errorf("install: %w", err)
+	}
+	s := Settings{
+		Device: doc.Device, Source: doc.Source, Auto: doc.Auto, Force: doc.Force,
+		Reboot: doc.Reboot, Poweroff: doc.Poweroff,
+		Partitions: layout.Overrides{
+			OEM: doc.Partitions.OEM.override(), Recovery: doc.Partitions.Recovery.override(),
+			State: doc.Partitions.State.override(), Persistent: doc.Partitions.Persistent.override(),
+		},
+	}
+	if s.Source == "" {
+		s.Source = doc.System.URI
+	}
+	s.Source = reference(s.Source)
+	s.Kargs = strings.Fields(doc.GrubOptions["extra_cmdline"])
+	for _, e := range doc.Extra {
+		label := e.Label
+		if label == "" {
+			label = e.Name
+		}
+		s.Partitions.Extra = append(s.Partitions.Extra, layout.Extra{Name: label, Size: mebibytes(e.Size), Format: e.FS})
+	}
+	for key := range keys {
+		if !slices.Contains(used, key) {
+			s.Ignored = append(s.Ignored, "install."+key)
+		}
+	}
+	for key := range doc.GrubOptions {
+		if key != "extra_cmdline" {
+			s.Ignored = append(s.Ignored, "install.grub_options."+key)
+		}
+	}
+	if doc.System.Size != nil {
+		s.Ignored = append(s.Ignored, "install.system.size")
+	}
+	slices.Sort(s.Ignored)
+	return s, s.check(doc)
+}
+
+// check refuses what would end in another system than the config asks for.
+func (s Settings) check(doc document) error {
+	switch {
+	case doc.NoFormat:
+		return errors.New("install.no-format: installing on existing partitions is not supported")
+	case len(doc.Encrypted) > 0:
+		return fmt.Errorf("install.encrypted_partitions: encrypting %s is not supported by this version", strings.Join(doc.Encrypted, ", "))
+	case s.Reboot && s.Poweroff:
+		return errors.New("install.reboot and install.poweroff: only one of them can be done")
+	}
+	if err := s.Partitions.Check(); err != nil {
+		return fmt.Errorf("install.partitions: %w", err)
+	}
+	return nil
+}
+
+// reference turns the one spelling of a source that only Kairos has into that
+// of kairos-upgrade, which understands the others itself.
+func reference(source string) string {
+	if rest, ok := strings.CutPrefix(source, "ocifile:"); ok {
+		return "file:" + strings.TrimPrefix(rest, "//")
+	}
+	return source
+}

@@ -1,0 +1,70 @@
+package settings
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+)
+
+const mib = 1 << 20
+
+func TestParse(t *testing.T) {
+	for _, test := range []struct {
+		name, json string
+		want       Settings
+	}{
+		{"nothing", ``, Settings{}},
+		{"null", `null`, Settings{}},
+		{"what most configs have", `{"device":"auto","auto":true,"reboot":true}`, Settings{Device: "auto", Auto: true, Reboot: true}},
+		{"source", `{"source":"quay.io/x/y:1","system":{"uri":"oci:quay.io/other"}}`, Settings{Source: "quay.io/x/y:1"}},
+		{"system.uri", `{"system":{"uri":"oci:quay.io/x/y:1"}}`, Settings{Source: "oci:quay.io/x/y:1"}},
+		{"Kairos' archive", `{"source":"ocifile:/mnt/image.tar"}`, Settings{Source: "file:/mnt/image.tar"}},
+		{"kernel arguments", `{"grub_options":{"extra_cmdline":"console=ttyS0,115200  quiet"}}`, Settings{Kargs: []string{"console=ttyS0,115200", "quiet"}}},
+		{"partitions", `{"partitions":{"oem":{"size":128,"fs":"ext4"},"persistent":{"size":0,"fs":"btrfs"}},"extra-partitions":[{"name":"data","label":"DATA","size":100,"fs":"xfs"}]}`,
+			Settings{Partitions: layout.Overrides{
+				OEM: layout.Override{Size: 128 * mib, Format: "ext4"}, Persistent: layout.Override{Format: "btrfs"},
+				Extra: []layout.Extra{{Name: "DATA", Size: 100 * mib, Format: "xfs"}},
+			}}},
+		{"what is not used is said", `{"bundles":[],"nousers":true,"grub_options":{"saved_entry":"x"},"system":{"size":4096},"no-format":false}`,
+			Settings{Ignored: []string{"install.bundles", "install.grub_options.saved_entry", "install.nousers", "install.system.size"}}},
+	} {
+		got, err := Parse([]byte(test.json))
+		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", test.want) {
+			t.Errorf("%s: %+v, %v\nwant %+v", test.name, got, err, test.want)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, test := range []struct{ json, want string }{
+		{`{"device":7}`, "install.device: a number where another type is expected"},
+		{`{"partitions":{"oem":{"size":"big"}}}`, "install.partitions.oem.size: a string"},
+		{`["x"]`, "install: json: cannot unmarshal array"},
+		{`{`, "install: unexpected end"},
+		{`{"no-format":true}`, "install.no-format"},
+		{`{"encrypted_partitions":["COS_PERSISTENT"]}`, "encrypting COS_PERSISTENT is not supported"},
+		{`{"reboot":true,"poweroff":true}`, "only one of them"},
+		{`{"partitions":{"state":{"fs":"xfs"}}}`, "install.partitions: partition state"},
+		{`{"extra-partitions":[{"name":"a\nType=esp","size":1}]}`, "not a label"},
+	} {
+		if _, err := Parse([]byte(test.json)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.json, err, test.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"device":"auto","partitions":{"oem":{"size":64}},"extra-partitions":[{"name":"x","size":1}]}`))
+	f.Add([]byte(`{"grub_options":{"extra_cmdline":"a b"},"system":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Parse(data)
+		if err != nil {
+			return
+		}
+		if err := s.Partitions.Check(); err != nil {
+			t.Errorf("accepted, but %v", err)
+		}
+	})
+}
