@@ -1,0 +1,142 @@
+// Package e2e holds a node to its promises, in virtual machines with a real boot loader, kernel,
+// initrd and registry. It takes about half an hour, and runs only with KAIROS_E2E=1 (`make test`).
+//
+// Each test keeps its machine's folder, with the console's log, in .cache/e2e/NAME until its next
+// run. What it can't prove: anything that needs hardware (a real TPM, firmware other than OVMF, a disk
+// that lies about flushes).
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kairos-io/toolkit/tests/story"
+	"github.com/kairos-io/toolkit/tests/vm"
+	"github.com/kairos-io/toolkit/tests/workspace"
+)
+
+// world is what all tests share.
+var world *story.World
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Getenv("KAIROS_E2E") != "1" {
+		fmt.Println("end-to-end tests are skipped: set KAIROS_E2E=1")
+		return 0
+	}
+	var err error
+	world, err = story.NewWorld(context.Background(), func(what string) { fmt.Println("world:", what) })
+	if err != nil {
+		fmt.Println("world:", err)
+		return 1
+	}
+	defer world.Close()
+	return m.Run()
+}
+
+// folder returns an empty folder for the machine of a test.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := workspace.Cache("e2e", strings.ReplaceAll(t.Name(), "/", "-"))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// installed starts a node that was just installed with v1, and waits until it is ready.
+func installed(t *testing.T, more ...vm.Disk) *story.Node {
+	t.Helper()
+	n, err := world.FromInstalled(t.Context(), folder(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard(t, n)
+	must(t, n.Start(t.Context(), more...))
+	must(t, n.Ready(t.Context()))
+	return n
+}
+
+// guard ends the node's machine with the test, and shows the console's end if the test failed.
+func guard(t *testing.T, n *story.Node) {
+	began := time.Now()
+	n.Observe = func(e vm.Event) { fmt.Printf("    %6.1f s  %s\n", e.At.Sub(began).Seconds(), e.Kind) }
+	t.Cleanup(func() {
+		n.Close()
+		if t.Failed() && n.Machine != nil {
+			t.Logf("console %s ends with%s", n.Console(), n.Machine.Console.Tail(40))
+		}
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// output runs a script that must succeed, and returns what it printed.
+func output(t *testing.T, n *story.Node, script string, args ...any) string {
+	t.Helper()
+	out, err := n.Machine.Output(t.Context(), fmt.Sprintf(script, args...))
+	must(t, err)
+	return strings.TrimSpace(out)
+}
+
+// run runs a script that may fail.
+func try(t *testing.T, n *story.Node, script string, args ...any) vm.Result {
+	t.Helper()
+	result, err := n.Machine.Run(t.Context(), fmt.Sprintf(script, args...))
+	must(t, err)
+	return result
+}
+
+// fails runs a script that must fail with this exit status, saying all of words on standard error and
+// nothing on standard output.
+func fails(t *testing.T, n *story.Node, status int, script string, words ...string) {
+	t.Helper()
+	result := try(t, n, "%s", script)
+	if result.Status != status {
+		t.Errorf("%s: exit status %d, want %d\n%s", script, result.Status, status, result.Output())
+	}
+	if result.Stdout != "" {
+		t.Errorf("%s: failed, and yet wrote to standard output: %s", script, result.Stdout)
+	}
+	for _, word := range words {
+		if !strings.Contains(result.Stderr, word) {
+			t.Errorf("%s: the error doesn't say %q:\n%s", script, word, result.Stderr)
+		}
+	}
+}
+
+// version checks which image runs.
+func version(t *testing.T, n *story.Node, want string) {
+	t.Helper()
+	got, err := n.Version(t.Context())
+	must(t, err)
+	if got != want {
+		t.Fatalf("%s runs, not %s", got, want)
+	}
+}
+
+// status asks kairos-upgrade.
+func status(t *testing.T, n *story.Node) story.Status {
+	t.Helper()
+	s, err := n.Status(t.Context())
+	must(t, err)
+	return s
+}
+
+// verified checks that the store is whole.
+func verified(t *testing.T, n *story.Node) {
+	t.Helper()
+	output(t, n, "kairos-upgrade verify")
+}

@@ -1,0 +1,125 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/tests/vm"
+)
+
+// TestDrift changes files everywhere and reboots: what drifted is gone, what is persistent stayed.
+func TestDrift(t *testing.T) {
+	n := installed(t)
+	persistent := []string{"/etc/ssh/kept", "/home/kept", "/root/kept", "/usr/local/kept", "/var/log/kept", "/var/lib/containerd/kept"}
+	ephemeral := []string{"/etc/drift", "/etc/systemd-drift", "/var/lib/drift", "/srv/drift"}
+	machine := output(t, n, "cat /etc/machine-id")
+	for _, path := range append(persistent, ephemeral...) {
+		output(t, n, "mkdir -p $(dirname %s) && echo %[1]s > %[1]s", path)
+	}
+	output(t, n, "echo changed >> /etc/hosts; rm /etc/kairos-release; echo changed > /etc/hostname")
+	must(t, n.Reboot(t.Context()))
+
+	for _, path := range persistent {
+		if result := try(t, n, "cat %s", path); result.Stdout != path+"\n" {
+			t.Errorf("%s is persistent, and is now: %s", path, result.Output())
+		}
+	}
+	for _, path := range ephemeral {
+		if try(t, n, "test ! -e %s", path).Status != 0 {
+			t.Errorf("%s is still there", path)
+		}
+	}
+	version(t, n, "v1")
+	if hosts := output(t, n, "cat /etc/hosts"); strings.Contains(hosts, "changed") {
+		t.Errorf("/etc/hosts is still changed: %s", hosts)
+	}
+	if name := output(t, n, "hostname"); name != "node-1" {
+		t.Errorf("the host is called %q, the config says node-1", name)
+	}
+	if now := output(t, n, "cat /etc/machine-id"); now != machine {
+		t.Errorf("the machine's id was %s and is now %s", machine, now)
+	}
+}
+
+// TestConfig looks for what the config of the installation asked for.
+func TestConfig(t *testing.T) {
+	n := installed(t)
+	if entry := output(t, n, "getent passwd kairos"); !strings.HasSuffix(entry, "/bin/bash") {
+		t.Errorf("the user of the config is %q", entry)
+	}
+	output(t, n, "id -nG kairos | grep -qw sudo")
+	output(t, n, "grep -q ssh-ed25519 ~kairos/.ssh/authorized_keys")
+	output(t, n, "test \"$(stat -c %%a /etc/sudoers.d/kairos)\" = 440 && su kairos -c 'sudo -n true'")
+	output(t, n, "grep -q booted /run/node-was-here")
+	output(t, n, "test -e /run/cos/active_mode")
+	output(t, n, "test -s /oem/90_custom.yaml")
+}
+
+// TestSecondDisk adds a disk with the same labels on every partition, found before the node's own:
+// nothing changes.
+func TestSecondDisk(t *testing.T) {
+	dir := t.TempDir()
+	impostor := filepath.Join(dir, "impostor.qcow2")
+	must(t, vm.CreateDisk(t.Context(), impostor, 10<<30))
+	n := installed(t, vm.Disk{Name: "impostor", Path: impostor, Format: "qcow2"})
+	before, err := n.Booted(t.Context())
+	must(t, err)
+	output(t, n, `disk=/dev/disk/by-id/virtio-impostor
+systemd-repart --quiet --dry-run=no --empty=force --definitions=/usr/lib/kairos/repart.d $disk >&2
+udevadm settle
+for label in COS_OEM COS_RECOVERY COS_STATE COS_PERSISTENT; do
+  part=$(lsblk -nro PATH,PARTLABEL $disk | awk -v label=$label '$2 == label {print $1}')
+  mkfs.ext4 -q -F -O verity -L $label "$part"
+done
+part=$(lsblk -nro PATH,PARTLABEL $disk | awk '$2 == "COS_OEM" {print $1}')
+mount "$part" /mnt
+printf '#cloud-config\nhostname: impostor\n' > /mnt/99_impostor.yaml
+umount /mnt`)
+	must(t, n.Machine.PowerOff(t.Context()))
+
+	must(t, n.StartBehind(t.Context(), vm.Disk{Name: "impostor", Path: impostor, Format: "qcow2"}))
+	must(t, n.Ready(t.Context()))
+	after, err := n.Booted(t.Context())
+	must(t, err)
+	if own := output(t, n, "basename $(readlink -f /dev/disk/by-id/virtio-system)"); after.Disk != own {
+		t.Errorf("the node runs from %s, its disk is %s", after.Disk, own)
+	}
+	if after.ID != before.ID || after.Mode != before.Mode {
+		t.Errorf("was %+v, is %+v", before, after)
+	}
+	if name := output(t, n, "hostname"); name != "node-1" {
+		t.Errorf("the host is called %q: the config of the other disk was taken", name)
+	}
+	foreign := output(t, n, "findmnt -nro SOURCE,TARGET | grep \"^$(readlink -f /dev/disk/by-id/virtio-impostor)\" || true")
+	if foreign != "" {
+		t.Errorf("partitions of the other disk are mounted:\n%s", foreign)
+	}
+	// The ESP is mounted on demand: it must be this disk's too.
+	output(t, n, "ls /efi/loader/entries/ | grep -q ^kairos-")
+	verified(t, n)
+}
+
+// TestRecovery boots the recovery system and stages v2 from there.
+func TestRecovery(t *testing.T) {
+	n := installed(t)
+	next := n.Machine.Boots() + 1
+	output(t, n, "bootctl set-oneshot kairos-recovery.conf && systemctl reboot")
+	must(t, n.ReadyAt(t.Context(), next))
+	booted, err := n.Booted(t.Context())
+	must(t, err)
+	if booted.Mode != deployment.Recovery || booted.Store != "COS_RECOVERY" {
+		t.Fatalf("booted is %+v, want the recovery system", booted)
+	}
+	output(t, n, "test -e /run/cos/recovery_mode")
+	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
+	must(t, n.Reboot(t.Context()))
+	version(t, n, "v2")
+	booted, err = n.Booted(t.Context())
+	must(t, err)
+	if booted.Mode != deployment.Active || booted.Store != "COS_STATE" {
+		t.Errorf("booted is %+v, want the system that recovery has staged", booted)
+	}
+	verified(t, n)
+}

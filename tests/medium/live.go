@@ -1,0 +1,51 @@
+package medium
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/kairos-io/toolkit/tests/images"
+	"github.com/kairos-io/toolkit/tests/workspace"
+)
+
+// Live makes the disk image of a live medium of image v1: an ESP with the boot loader, and a store
+// with one deployment on an ext4 partition COS_LIVE. kairos-upgrade makes the content of both, on
+// this host, in directories.
+func Live(ctx context.Context, set *images.Set, path string) error {
+	work, err := os.MkdirTemp(filepath.Dir(path), "live-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	store, esp := filepath.Join(work, "store"), filepath.Join(work, "esp")
+	for _, dir := range []string{store, esp} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	layout, version, _ := strings.Cut(strings.TrimPrefix(set.Ref("v1"), "oci:"), ":")
+	stage := exec.CommandContext(ctx, Program("kairos-upgrade"),
+		"stage", "--quiet", "--store", store, "--esp", esp, "--live", "oci:"+filepath.Base(layout)+":"+version)
+	stage.Dir = filepath.Dir(layout) // the reference is recorded: it should not tell of this host's folders
+	if _, err := workspace.Run(stage); err != nil {
+		return fmt.Errorf("stage onto the live medium: %w", err)
+	}
+	if err := installBootLoader(set.Base, esp, "timeout 0\n"); err != nil {
+		return err
+	}
+	size, err := roomFor(store, 64<<20)
+	if err != nil {
+		return fmt.Errorf("measure %s: %w", store, err)
+	}
+	return write(ctx, path,
+		partition{kind: "esp", label: "LIVE_ESP", format: "vfat", from: esp, size: 256 << 20},
+		partition{kind: "linux-generic", label: "COS_LIVE", format: "ext4", from: store, size: size},
+	)
+}
+
+// Program returns the path of a program that `make build` has built.
+func Program(name string) string { return filepath.Join(workspace.Top(), "build", "bin", name) }

@@ -1,0 +1,58 @@
+package medium
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kairos-io/toolkit/tests/images"
+)
+
+// Plain makes a disk with the same root file system as image v1 has, on ext4, mounted writable by a
+// plain dracut initrd: what a node's boot time is compared with.
+func Plain(ctx context.Context, set *images.Set, path string) error {
+	work, err := os.MkdirTemp(filepath.Dir(path), "plain-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	root, esp := filepath.Join(work, "root"), filepath.Join(work, "esp")
+	if err := set.Unpack(ctx, "v1", root); err != nil {
+		return err
+	}
+	initrd, err := set.PlainInitrd(ctx, root)
+	if err != nil {
+		return err
+	}
+	if err := installBootLoader(root, esp, "timeout 0\n"); err != nil {
+		return err
+	}
+	kernel, err := os.ReadFile(filepath.Join(root, "usr/lib/modules", set.Kernel, "vmlinuz"))
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{
+		"plain/linux":  kernel,
+		"plain/initrd": initrd,
+		"loader/entries/plain.conf": lines("title Plain", "linux /plain/linux", "initrd /plain/initrd",
+			"options root=LABEL=PLAIN rw console=ttyS0,115200 systemd.show_status=yes"),
+	}
+	for name, data := range files {
+		file := filepath.Join(esp, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			return err
+		}
+	}
+	size, err := roomFor(root, 256<<20)
+	if err != nil {
+		return fmt.Errorf("measure %s: %w", root, err)
+	}
+	return write(ctx, path,
+		partition{kind: "esp", label: "PLAIN_ESP", format: "vfat", from: esp, size: 256 << 20},
+		partition{kind: "linux-generic", label: "PLAIN", format: "ext4", from: root, size: size},
+	)
+}

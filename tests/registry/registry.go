@@ -1,0 +1,212 @@
+// Package registry runs a real container registry (docker-registry of the tools root) on the host's
+// loopback, behind a proxy that counts what is fetched.
+package registry
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/kairos-io/toolkit/tests/workspace"
+)
+
+// Registry is a running registry.
+type Registry struct {
+	process *exec.Cmd
+	ended   chan struct{}
+	server  *http.Server
+	dir     string
+	port    int
+
+	mu       sync.Mutex
+	requests []Request
+}
+
+// Request is one request that the registry has answered.
+type Request struct {
+	Method, Path string
+	Status       int
+	Bytes        int64 // of the answer's body, as they were sent
+}
+
+// Blob tells whether the request asked for content by digest: a layer or an image's config.
+func (r Request) Blob() bool {
+	return r.Method == http.MethodGet && strings.Contains(r.Path, "/blobs/")
+}
+
+// Start starts an empty registry. Its storage is removed when it is stopped.
+func Start(ctx context.Context) (*Registry, error) {
+	dir, err := os.MkdirTemp("/tmp", "kairos-registry-")
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{dir: dir, ended: make(chan struct{})}
+	if err := r.start(ctx); err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("start the registry: %w", err)
+	}
+	return r, nil
+}
+
+const config = `version: 0.1
+log: {level: info, accesslog: {disabled: true}}
+storage:
+  filesystem: {rootdirectory: %[1]s/storage}
+  delete: {enabled: true}
+http: {net: unix, addr: %[1]s/socket}
+`
+
+func (r *Registry) start(ctx context.Context) error {
+	file := filepath.Join(r.dir, "config.yml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, config, r.dir), 0o644); err != nil {
+		return err
+	}
+	r.process = workspace.Tool(context.Background(), "docker-registry", "serve", file)
+	r.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	messages := &startup{ready: make(chan struct{})}
+	r.process.Stderr = messages
+	if err := r.process.Start(); err != nil {
+		return err
+	}
+	go func() {
+		r.process.Wait()
+		close(r.ended)
+	}()
+	select {
+	case <-messages.ready:
+	case <-r.ended:
+		return fmt.Errorf("it ended: %s", messages.said.String())
+	case <-ctx.Done():
+		r.process.Process.Kill()
+		return context.Cause(ctx)
+	}
+	return r.serve()
+}
+
+// startup reads the registry's messages until it says that it listens.
+type startup struct {
+	said  bytes.Buffer
+	ready chan struct{}
+	done  bool
+}
+
+func (s *startup) Write(p []byte) (int, error) {
+	if s.done {
+		return len(p), nil
+	}
+	s.said.Write(p)
+	if bytes.Contains(s.said.Bytes(), []byte("listening on")) {
+		s.done = true
+		close(s.ready)
+	}
+	return len(p), nil
+}
+
+// serve opens the proxy to the world: to this host's loopback, that is.
+func (r *Registry) serve() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	r.port = listener.Addr().(*net.TCPAddr).Port
+	socket := filepath.Join(r.dir, "socket")
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "registry"})
+	direct := proxy.Director
+	proxy.Director = func(request *http.Request) {
+		host := request.Host // the registry builds the addresses of uploads from it
+		direct(request)
+		request.Host = host
+	}
+	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
+	r.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		counted := &countingWriter{ResponseWriter: w, status: http.StatusOK}
+		defer func() { // also when the client has gone away, which panics
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.requests = append(r.requests, Request{request.Method, request.URL.Path, counted.status, counted.bytes})
+		}()
+		proxy.ServeHTTP(counted, request)
+	})}
+	go r.server.Serve(listener)
+	return nil
+}
+
+// Stop ends the registry and removes its storage.
+func (r *Registry) Stop() {
+	r.server.Close()
+	r.process.Process.Kill()
+	<-r.ended
+	os.RemoveAll(r.dir)
+}
+
+// Host names the registry as a virtual machine with user networking sees it.
+func (r *Registry) Host() string { return fmt.Sprintf("10.0.2.2:%d", r.port) }
+
+// LocalHost names it as this host sees it.
+func (r *Registry) LocalHost() string { return fmt.Sprintf("127.0.0.1:%d", r.port) }
+
+// Push copies an image (a reference of containers/image, "oci:…") to repository:tag, as it is.
+func (r *Registry) Push(ctx context.Context, image, name string, option ...string) error {
+	args := append([]string{"copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--preserve-digests"}, option...)
+	if slices.Contains(option, "--format") || slices.Contains(option, "--dest-compress-format") {
+		args = slices.DeleteFunc(args, func(arg string) bool { return arg == "--preserve-digests" })
+	}
+	_, err := workspace.RunTool(ctx, "skopeo", append(args, image, "docker://"+r.LocalHost()+"/"+name)...)
+	return err
+}
+
+// Mark is the number of requests answered so far.
+func (r *Registry) Mark() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.requests)
+}
+
+// Since returns the requests answered after mark.
+func (r *Registry) Since(mark int) []Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.requests[mark:])
+}
+
+// Fetched sums what was downloaded.
+func Fetched(requests []Request) (bytes int64) {
+	for _, request := range requests {
+		if request.Method == http.MethodGet {
+			bytes += request.Bytes
+		}
+	}
+	return bytes
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *countingWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,226 @@
+package story
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/tests/images"
+	"github.com/kairos-io/toolkit/tests/vm"
+)
+
+// Life is the whole life of a node: installed from a live medium, booted, upgraded to v2, and saved
+// from v3, which is bad. Each step checks what it claims. The node is left running on v2.
+func Life(ctx context.Context, n *Node, r *Recorder) error {
+	l := life{n, r}
+	for _, step := range []struct {
+		title string
+		do    func(context.Context) error
+	}{
+		{"Boot the live medium, beside an empty disk", l.bootLive},
+		{"Install v1 on the disk: partitions, boot loader, image, recovery, config", l.install},
+		{"Boot the installed node", l.bootInstalled},
+		{"Look at the root: read-only, and verified", l.lookAtRoot},
+		{"Upgrade to v2 from the registry, while v1 runs", l.upgrade},
+		{"Reboot into v2", l.bootUpgraded},
+		{"Stage v3, which carries a health check that fails", l.stageBad},
+		{"Reboot: v3 is tried three times, then v2 comes back by itself", l.fallBack},
+		{"What the node tells about it", l.tell},
+	} {
+		if err := r.Step(step.title, func() error { return step.do(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type life struct {
+	*Node
+	*Recorder
+}
+
+func (l life) bootLive(ctx context.Context) error {
+	if err := l.StartLive(ctx); err != nil {
+		return err
+	}
+	return l.expect(ctx, deployment.Live, "v1")
+}
+
+func (l life) install(ctx context.Context) error {
+	if _, err := l.Install(ctx, l.Live()); err != nil {
+		return err
+	}
+	return l.Machine.PowerOff(ctx)
+}
+
+func (l life) bootInstalled(ctx context.Context) error {
+	if err := l.Start(ctx); err != nil {
+		return err
+	}
+	if err := l.Ready(ctx); err != nil {
+		return err
+	}
+	if err := l.expect(ctx, deployment.Active, "v1"); err != nil {
+		return err
+	}
+	return l.expectGood(ctx)
+}
+
+func (l life) lookAtRoot(ctx context.Context) error {
+	mount, err := l.show(ctx, "findmnt --noheadings --output FSTYPE,OPTIONS /")
+	if err != nil {
+		return err
+	}
+	options := "," + strings.Join(strings.Fields(mount), ",") + ","
+	for _, option := range []string{"overlay", "ro", "verity=require"} {
+		if !strings.Contains(options, ","+option+",") {
+			return fmt.Errorf("the root is mounted without %q: %s", option, mount)
+		}
+	}
+	result, err := l.Machine.Run(ctx, "touch /usr/bin/ls")
+	if err != nil {
+		return err
+	}
+	if result.Status == 0 {
+		return fmt.Errorf("a program of the system could be changed")
+	}
+	l.Say("$ touch /usr/bin/ls\n%s", result.Output())
+	_, err = l.show(ctx, "cat "+deployment.BootedPath)
+	return err
+}
+
+// upgrade stages v2 by the unit, as a node's owner would, with the journal beside it.
+func (l life) upgrade(ctx context.Context) error {
+	if err := l.stageByUnit(ctx, "v2"); err != nil {
+		return err
+	}
+	_, err := l.show(ctx, "kairos-upgrade status")
+	return err
+}
+
+func (l life) bootUpgraded(ctx context.Context) error {
+	if err := l.Node.Reboot(ctx); err != nil {
+		return err
+	}
+	if err := l.expect(ctx, deployment.Active, "v2"); err != nil {
+		return err
+	}
+	if _, err := l.show(ctx, "hello"); err != nil {
+		return fmt.Errorf("the program that v2 brings: %w", err)
+	}
+	return l.expectGood(ctx)
+}
+
+func (l life) stageBad(ctx context.Context) error { return l.stageByUnit(ctx, "v3") }
+
+// tries is how often a deployment is tried.
+const tries = 3
+
+func (l life) fallBack(ctx context.Context) error {
+	first := l.Machine.Boots() + 1
+	if _, err := l.Machine.Run(ctx, "systemctl reboot"); err != nil {
+		return err
+	}
+	for try := range tries {
+		if err := l.Machine.WaitBoot(ctx, first+try); err != nil {
+			return err
+		}
+		version, err := l.Version(ctx)
+		if err != nil {
+			return err
+		}
+		l.Say("boot %d of %d: %s", try+1, tries, version)
+		if version != "v3" {
+			return fmt.Errorf("boot %d is %s", try+1, version)
+		}
+	}
+	if err := l.ReadyAt(ctx, first+tries); err != nil {
+		return err
+	}
+	if boots := l.Machine.Boots(); boots != first+tries {
+		return fmt.Errorf("the node came back after %d boots, not %d", boots-first, tries)
+	}
+	return l.expect(ctx, deployment.Passive, "v2")
+}
+
+func (l life) tell(ctx context.Context) error {
+	status, err := l.show(ctx, "kairos-upgrade status")
+	if err != nil {
+		return err
+	}
+	assessment, err := l.show(ctx, "kairos-boot-assess status")
+	if err != nil {
+		return err
+	}
+	for command, text := range map[string]string{"kairos-upgrade": status, "kairos-boot-assess": assessment} {
+		if !strings.Contains(text, images.FailureReason) {
+			return fmt.Errorf("%s status does not give the reason (%q)", command, images.FailureReason)
+		}
+	}
+	return nil
+}
+
+// stageByUnitScript ends the journal by a line of its own, so that none before it is lost.
+const stageByUnitScript = `unit=kairos-upgrade@$(systemd-escape %s).service
+exec 3< <(exec journalctl --follow --lines=0 --output=cat UNIT="$unit" + _SYSTEMD_UNIT="$unit" + SYSLOG_IDENTIFIER=story); journal=$!
+while read -r line && [ "$line" != the-end ]; do echo "$line"; done <&3 & reader=$!
+systemctl start "$unit" 2>/dev/null; status=$?
+echo the-end | systemd-cat --identifier=story
+wait $reader; kill $journal; exit $status`
+
+// stageByUnit starts kairos-upgrade@.service for a version and shows its journal meanwhile.
+func (l life) stageByUnit(ctx context.Context, version string) error {
+	ref := l.World.Ref(version)
+	script := fmt.Sprintf(stageByUnitScript, ref)
+	l.Say("$ systemctl start kairos-upgrade@$(systemd-escape %s).service", ref)
+	result, err := l.Machine.Stream(ctx, script, l.Live())
+	if err == nil && result.Status != 0 {
+		err = &vm.StatusError{Script: script, Result: result}
+	}
+	return err
+}
+
+// show runs a command in the guest and shows it with what it says.
+func (l life) show(ctx context.Context, command string) (string, error) {
+	l.Say("$ %s", command)
+	result, err := l.Machine.Stream(ctx, command, l.Live())
+	if err == nil && result.Status != 0 {
+		err = &vm.StatusError{Script: command, Result: result}
+	}
+	return result.Stdout, err
+}
+
+// expect checks what runs.
+func (l life) expect(ctx context.Context, mode deployment.Mode, version string) error {
+	booted, err := l.Booted(ctx)
+	if err != nil {
+		return err
+	}
+	runs, err := l.Version(ctx)
+	if err != nil {
+		return err
+	}
+	if booted.Mode != mode || runs != version {
+		return fmt.Errorf("%s runs in %s mode, expected was %s in %s mode", runs, booted.Mode, version, mode)
+	}
+	l.Say("%s runs, in %s mode", runs, booted.Mode)
+	return nil
+}
+
+// expectGood checks that the running deployment has passed its trial.
+func (l life) expectGood(ctx context.Context) error {
+	status, err := l.Status(ctx)
+	if err != nil {
+		return err
+	}
+	booted := status.Find(status.Booted)
+	if booted == nil {
+		return fmt.Errorf("kairos-upgrade status doesn't list what runs, %q", status.Booted)
+	}
+	if booted.State != "good" {
+		return fmt.Errorf("deployment %s is %s, not good", booted.ID, booted.State)
+	}
+	l.Say("deployment %s is good: its boot entry counts no more", booted.ID)
+	return nil
+}

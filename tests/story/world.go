@@ -1,0 +1,203 @@
+// Package story tells the life of a node in a virtual machine: it is installed, upgraded, fails and
+// comes back. `make demo` shows it, the end-to-end tests assert it; both go through the same steps.
+package story
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kairos-io/toolkit/tests/images"
+	"github.com/kairos-io/toolkit/tests/medium"
+	"github.com/kairos-io/toolkit/tests/registry"
+	"github.com/kairos-io/toolkit/tests/vm"
+	"github.com/kairos-io/toolkit/tests/workspace"
+)
+
+// World is what nodes live in: images, a registry that has them, a live medium to install from.
+type World struct {
+	Images   *images.Set
+	Registry *registry.Registry
+	Live     string // disk image of the live medium
+	Report   func(string)
+}
+
+// Repository is the name under which the registry has the images.
+const Repository = "kairos/node"
+
+// Versions are the tags that the registry has.
+var Versions = []string{"v1", "v2", "v3"}
+
+// NewWorld builds what is not built yet, and starts the registry. The caller must close the world.
+func NewWorld(ctx context.Context, report func(string)) (*World, error) {
+	set, err := images.Build(ctx, report)
+	if err != nil {
+		return nil, err
+	}
+	w := &World{Images: set, Report: report}
+	w.Live, err = w.cached("live.raw", func(path string) error {
+		report("making the live medium")
+		return medium.Live(ctx, set, path)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the live medium: %w", err)
+	}
+	if w.Registry, err = registry.Start(ctx); err != nil {
+		return nil, err
+	}
+	for _, version := range Versions {
+		if err := w.Registry.Push(ctx, set.Ref(version), Repository+":"+version); err != nil {
+			w.Close()
+			return nil, fmt.Errorf("fill the registry: %w", err)
+		}
+	}
+	return w, nil
+}
+
+// Close stops the registry.
+func (w *World) Close() { w.Registry.Stop() }
+
+// Ref names a version in the registry as a node sees it.
+func (w *World) Ref(version string) string {
+	return w.Registry.Host() + "/" + Repository + ":" + version
+}
+
+// Plain returns the disk that boots the root file system of v1 from plain ext4.
+func (w *World) Plain(ctx context.Context) (string, error) {
+	return w.cached("plain.raw", func(path string) error {
+		w.Report("making the plain disk to compare with")
+		return medium.Plain(ctx, w.Images, path)
+	})
+}
+
+// cached returns a file that depends on the images alone. Files that belong to other images are
+// removed.
+func (w *World) cached(name string, build func(path string) error) (string, error) {
+	unlock, err := workspace.Lock("disks")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	dir := workspace.Cache("disks", w.Images.Key)
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if err := w.prune(); err != nil {
+		return "", err
+	}
+	unfinished := filepath.Join(dir, "unfinished-"+name)
+	if err := os.RemoveAll(unfinished); err != nil {
+		return "", err
+	}
+	if err := build(unfinished); err != nil {
+		return "", err
+	}
+	return path, os.Rename(unfinished, path)
+}
+
+func (w *World) prune() error {
+	dirs, err := os.ReadDir(workspace.Cache("disks"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if dir.Name() != w.Images.Key {
+			if err := os.RemoveAll(workspace.Cache("disks", dir.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Key returns the files of the key pair by which a person logs in to nodes.
+func Key(ctx context.Context) (private, public string, err error) {
+	private = workspace.Cache("ssh", "id_ed25519")
+	if _, err := os.Stat(private); errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(private), 0o700); err != nil {
+			return "", "", err
+		}
+		if _, err := workspace.RunTool(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kairos-test", "-f", private); err != nil {
+			return "", "", err
+		}
+	}
+	return private, private + ".pub", nil
+}
+
+// CloudConfig returns the config that nodes are installed with.
+func CloudConfig(ctx context.Context) (string, error) {
+	_, public, err := Key(ctx)
+	if err != nil {
+		return "", err
+	}
+	key, err := os.ReadFile(public)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(cloudConfig, strings.TrimSpace(string(key))), nil
+}
+
+const cloudConfig = `#cloud-config
+hostname: node-1
+
+stages:
+  initramfs:
+    - name: The operator
+      users:
+        kairos:
+          shell: /bin/bash
+          groups: [sudo]
+          ssh_authorized_keys:
+            - %s
+      files:
+        - path: /etc/sudoers.d/kairos
+          permissions: 0440
+          content: |
+            kairos ALL=(ALL) NOPASSWD: ALL
+  boot:
+    - name: A mark of this boot
+      commands:
+        - echo booted > /run/node-was-here
+`
+
+// Installed returns a disk on which v1 was installed, and the folder of the machine that did it. It
+// is made once for the same images.
+func (w *World) Installed(ctx context.Context) (disk, machine string, err error) {
+	dir, err := w.cached("installed", func(path string) error {
+		w.Report("installing v1 once for all tests, from the live medium")
+		node, err := w.NewNode(ctx, path)
+		if err != nil {
+			return err
+		}
+		defer node.Close()
+		if err := node.StartLive(ctx); err != nil {
+			return err
+		}
+		if _, err := node.Install(ctx, nil); err != nil {
+			return err
+		}
+		return node.Machine.PowerOff(ctx)
+	})
+	return filepath.Join(dir, systemDisk), dir, err
+}
+
+// FromInstalled makes a node in folder dir that was just installed with v1.
+func (w *World) FromInstalled(ctx context.Context, dir string) (*Node, error) {
+	base, machine, err := w.Installed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := vm.Copy(ctx, machine, dir); err != nil {
+		return nil, err
+	}
+	n := &Node{World: w, Dir: dir}
+	return n, vm.CreateOverlay(ctx, n.disk(), base, "qcow2")
+}

@@ -1,0 +1,104 @@
+// Package vm runs virtual machines under QEMU: UEFI firmware, a TPM, disks, a serial console that is
+// read as it comes, and a way to run commands in the guest as root.
+//
+// Nothing here waits by the clock. What happens to a machine arrives as events from QEMU (reset,
+// power-off), from the agent in the guest and from the console; a context bounds each wait.
+package vm
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/kairos-io/toolkit/tests/agent"
+)
+
+// Config describes a machine. Its folder keeps what outlives one run: firmware variables, the TPM's
+// state, the console's log.
+type Config struct {
+	Dir    string // made if absent
+	Memory int    // MiB; 2048 when 0
+	CPUs   int    // 2 when 0
+	Disks  []Disk
+	SSH    int  // port on the host's loopback that leads to the guest's port 22; none when 0
+	Detach bool // the machine may outlive this process: see Machine.Detach
+	// Observe, if set, is told of each event as it happens. It must not block.
+	Observe func(Event)
+}
+
+// Disk is a disk of a machine, in the order in which the firmware tries to boot from them.
+type Disk struct {
+	Name   string // the serial number that the guest sees, and the key of its statistics
+	Path   string
+	Format string // "raw" or "qcow2"
+}
+
+const (
+	firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.fd" // in the tools root
+	firmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+)
+
+// channels are the sockets between QEMU and this process, by name. QEMU gets them as descriptors of
+// listening sockets, so that connecting needs no waiting.
+type channels struct {
+	dir       string // short: a socket's path has room for 107 bytes
+	listeners []*os.File
+}
+
+func (c *Config) console() string { return filepath.Join(c.Dir, "console.log") }
+func (c *Config) vars() string    { return filepath.Join(c.Dir, "vars.fd") }
+
+// arguments returns the command line of QEMU. The listening sockets are its descriptors 3, 4 and 5.
+func (c *Config) arguments(sockets channels) []string {
+	accelerator, cpu := "tcg,thread=multi", "max,la57=off"
+	if os.Getenv("KAIROS_KVM") == "1" {
+		accelerator, cpu = "kvm", "host"
+	}
+	args := []string{
+		"-nodefaults", "-no-user-config", "-display", "none", "-name", filepath.Base(c.Dir),
+		"-machine", "q35", "-accel", accelerator, "-cpu", cpu,
+		"-smp", strconv.Itoa(orDefault(c.CPUs, 2)), "-m", strconv.Itoa(orDefault(c.Memory, 2048)),
+		"-boot", "menu=off,strict=on",
+		"-no-shutdown", // a powered-off machine stays until its statistics are read
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + firmwareCode,
+		"-drive", "if=pflash,format=raw,file=" + c.vars(),
+
+		"-chardev", "socket,id=qmp,fd=3,server=on,wait=off",
+		"-mon", "chardev=qmp,mode=control",
+		"-chardev", "socket,id=console,fd=4,server=on,wait=off,logappend=on,logfile=" + c.console(),
+		"-serial", "chardev:console",
+		"-chardev", "socket,id=agent,fd=5,server=on,wait=off",
+		"-device", "virtio-serial-pci",
+		"-device", "virtserialport,chardev=agent,name=" + agent.Port,
+
+		"-chardev", "socket,id=tpm,path=" + filepath.Join(sockets.dir, "tpm"),
+		"-tpmdev", "emulator,id=tpm,chardev=tpm",
+		"-device", "tpm-crb,tpmdev=tpm",
+
+		"-device", "virtio-rng-pci",
+		"-netdev", "user,id=net" + c.forward(),
+		"-device", "virtio-net-pci,netdev=net,romfile=",
+	}
+	for i, disk := range c.Disks {
+		args = append(args,
+			"-drive", fmt.Sprintf("if=none,id=drive-%s,format=%s,file=%s,discard=unmap,detect-zeroes=unmap", disk.Name, disk.Format, disk.Path),
+			"-device", fmt.Sprintf("virtio-blk-pci,id=%s,drive=drive-%[1]s,serial=%[1]s,write-zeroes=off,bootindex=%d", disk.Name, i+1),
+		)
+	}
+	return args
+}
+
+func (c *Config) forward() string {
+	if c.SSH == 0 {
+		return ""
+	}
+	return fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:22", c.SSH)
+}
+
+func orDefault(value, fallback int) int {
+	if value == 0 {
+		return fallback
+	}
+	return value
+}

@@ -1,0 +1,87 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"sync"
+)
+
+// Console is what a machine's serial port has said since it was started.
+type Console struct {
+	mu      sync.Mutex
+	text    []byte
+	changed chan struct{}
+	closed  bool
+}
+
+func newConsole() *Console { return &Console{changed: make(chan struct{})} }
+
+// escapes are terminal control sequences: the firmware draws with them.
+var escapes = regexp.MustCompile(`\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>])|[\r\x00]`)
+
+// follow reads the port until it is closed, and hands each line to watch, also while it is still
+// growing.
+func (c *Console) follow(port io.Reader, watch func([]byte)) {
+	buf := make([]byte, 4096)
+	var line []byte
+	for {
+		n, err := port.Read(buf)
+		line = append(line, buf[:n]...)
+		watch(line)
+		line = line[bytes.LastIndexByte(line, '\n')+1:]
+		c.mu.Lock()
+		c.text = append(c.text, buf[:n]...)
+		c.closed = err != nil
+		close(c.changed)
+		c.changed = make(chan struct{})
+		c.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Mark is the current end of the text, to wait for what comes after it.
+func (c *Console) Mark() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.text)
+}
+
+// Text returns what was said after mark, without control sequences.
+func (c *Console) Text(mark int) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return string(escapes.ReplaceAll(bytes.Clone(c.text[mark:]), nil))
+}
+
+// Wait waits until what was said after mark matches pattern, and returns the match.
+func (c *Console) Wait(ctx context.Context, mark int, pattern *regexp.Regexp) (string, error) {
+	for {
+		c.mu.Lock()
+		changed, closed := c.changed, c.closed
+		c.mu.Unlock()
+		if match := pattern.FindString(c.Text(mark)); match != "" {
+			return match, nil
+		}
+		if closed {
+			return "", fmt.Errorf("wait for %q on the console: the machine has ended%s", pattern, c.Tail(30))
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", fmt.Errorf("wait for %q on the console: %w%s", pattern, context.Cause(ctx), c.Tail(30))
+		}
+	}
+}
+
+// Tail returns the last n lines, indented and on lines of their own, to end an error message with.
+func (c *Console) Tail(n int) string {
+	lines := strings.Split(strings.TrimRight(c.Text(0), "\n"), "\n")
+	lines = lines[max(0, len(lines)-n):]
+	return "\n  console: " + strings.Join(lines, "\n  console: ")
+}

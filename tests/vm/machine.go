@@ -1,0 +1,330 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/kairos-io/toolkit/tests/workspace"
+)
+
+// Machine is a running virtual machine.
+type Machine struct {
+	Config  Config
+	Console *Console
+	state   *state
+	monitor *monitor
+	guest   *guest
+	qemu    *exec.Cmd
+	stderr  strings.Builder
+	sockets channels
+	ended   chan struct{} // closed when QEMU has ended and all is cleaned up
+}
+
+// Start starts a machine and returns as soon as its firmware runs. The caller must end it.
+func Start(ctx context.Context, config Config) (*Machine, error) {
+	m := &Machine{Config: config, Console: newConsole(), state: newState(config.Observe), ended: make(chan struct{})}
+	if err := m.start(ctx); err != nil {
+		return nil, fmt.Errorf("start machine %s: %w", filepath.Base(config.Dir), err)
+	}
+	return m, nil
+}
+
+func (m *Machine) start(ctx context.Context) (err error) {
+	if err := os.MkdirAll(m.Config.Dir, 0o755); err != nil {
+		return err
+	}
+	if err := m.copyVars(); err != nil {
+		return err
+	}
+	if m.sockets.dir, err = os.MkdirTemp("/tmp", "kairos-vm-"); err != nil {
+		return err
+	}
+	if err := m.startTPM(ctx); err != nil {
+		return err
+	}
+	var conns [3]net.Conn
+	for i, name := range []string{"qmp", "console", "agent"} {
+		if conns[i], err = m.listen(name); err != nil {
+			return err
+		}
+	}
+	if err := m.startQEMU(); err != nil {
+		return err
+	}
+	m.state.happened(Started, func() { m.state.boots = 1 })
+	go m.Console.follow(conns[1], m.watch)
+	m.guest = newGuest(conns[2], m.state)
+	m.guest.hello()
+	if m.monitor, err = newMonitor(conns[0], m.event); err != nil {
+		<-m.ended
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(m.stderr.String()))
+	}
+	return nil
+}
+
+// copyVars gives the machine firmware variables of its own, once.
+func (m *Machine) copyVars() error {
+	if _, err := os.Stat(m.Config.vars()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	vars, err := os.ReadFile(workspace.Cache("tools") + firmwareVars)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(m.Config.vars(), vars, 0o644)
+}
+
+// startTPM starts the TPM, which ends with the machine.
+func (m *Machine) startTPM(ctx context.Context) error {
+	dir, err := filepath.Abs(filepath.Join(m.Config.Dir, "tpm"))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	_, err = workspace.RunTool(ctx, "swtpm", "socket", "--tpm2", "--daemon", "--terminate",
+		"--pid", "file="+filepath.Join(m.sockets.dir, "tpm.pid"),
+		"--tpmstate", "dir="+dir, "--ctrl", "type=unixio,path="+filepath.Join(m.sockets.dir, "tpm"))
+	return err
+}
+
+// stopTPM ends the TPM where the end of QEMU has not.
+func (m *Machine) stopTPM() {
+	text, err := os.ReadFile(filepath.Join(m.sockets.dir, "tpm.pid"))
+	if err != nil {
+		return // ended, and removed the file
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		syscall.Kill(pid, syscall.SIGTERM)
+	}
+}
+
+// listen makes a listening socket for QEMU and connects to it: the connection waits in its queue
+// until QEMU runs.
+func (m *Machine) listen(name string) (net.Conn, error) {
+	path := filepath.Join(m.sockets.dir, name)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	listener.SetUnlinkOnClose(false)
+	defer listener.Close()
+	file, err := listener.File()
+	if err != nil {
+		return nil, err
+	}
+	m.sockets.listeners = append(m.sockets.listeners, file)
+	return net.Dial("unix", path)
+}
+
+func (m *Machine) startQEMU() error {
+	m.qemu = workspace.Tool(context.Background(), "qemu-system-x86_64", m.Config.arguments(m.sockets)...)
+	m.qemu.ExtraFiles = m.sockets.listeners
+	m.qemu.Stderr = &m.stderr
+	m.qemu.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is ours to handle
+	if !m.Config.Detach {
+		m.qemu.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // QEMU dies with the thread that started it
+		err := m.qemu.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		m.qemu.Wait()
+		for _, listener := range m.sockets.listeners {
+			listener.Close()
+		}
+		m.stopTPM()
+		os.RemoveAll(m.sockets.dir)
+		m.state.happened(Exited, func() { m.state.session, m.state.exited = "", true })
+		close(m.ended)
+	}()
+	return <-started
+}
+
+// stuck matches what the console says when nothing more will happen by itself.
+var stuck = regexp.MustCompile(`EFI Internal Shell|No bootable option or device|Press Enter for maintenance|end Kernel panic - not syncing.*`)
+
+// watch is called with each piece of the console's text.
+func (m *Machine) watch(text []byte) {
+	if found := stuck.Find(text); found != nil {
+		m.state.happened(Stuck, func() { m.state.stuck = string(found) })
+	}
+}
+
+// event is called by the monitor.
+func (m *Machine) event(name string, data json.RawMessage) {
+	var detail struct {
+		Guest bool `json:"guest"`
+	}
+	json.Unmarshal(data, &detail)
+	switch {
+	case name == "RESET" && detail.Guest:
+		m.state.happened(Reset, func() { m.state.boots, m.state.session, m.state.stuck = m.state.boots+1, "", "" })
+		m.guest.lost()
+	case name == "SHUTDOWN" && detail.Guest:
+		m.state.happened(PowerOff, func() { m.state.session = "" })
+		m.guest.lost()
+		go m.end()
+	}
+}
+
+// end reads the statistics of a machine that is off, and lets QEMU go.
+func (m *Machine) end() {
+	if traffic, err := m.DiskIO(); err == nil {
+		m.state.mu.Lock()
+		m.state.traffic = traffic
+		m.state.mu.Unlock()
+	}
+	m.monitor.do("quit", nil, nil)
+}
+
+// Detach leaves the machine running when this process ends. Its Config must say so from the start.
+func (m *Machine) Detach() error {
+	return m.monitor.do("set-action", map[string]any{"shutdown": "poweroff"}, nil)
+}
+
+// PID is QEMU's process id.
+func (m *Machine) PID() int { return m.qemu.Process.Pid }
+
+// Events returns all that has happened so far.
+func (m *Machine) Events() []Event { return m.state.all() }
+
+// Boots returns how often the firmware began: 1 after the start.
+func (m *Machine) Boots() int {
+	m.state.mu.Lock()
+	defer m.state.mu.Unlock()
+	return m.state.boots
+}
+
+// WaitBoot waits until the boot of that number (1 is the first) or a later one has an agent.
+func (m *Machine) WaitBoot(ctx context.Context, number int) error {
+	err := m.state.wait(ctx, fmt.Sprintf("boot %d", number), func() (bool, error) {
+		if m.state.exited {
+			return false, errMonitorGone
+		}
+		if m.state.stuck != "" {
+			return false, fmt.Errorf("the machine stands still: %s", m.state.stuck)
+		}
+		return m.state.boots >= number && m.state.session != "", nil
+	})
+	return m.explain(err)
+}
+
+// WaitOff waits until the machine has ended.
+func (m *Machine) WaitOff(ctx context.Context) error {
+	select {
+	case <-m.ended:
+		return nil
+	case <-ctx.Done():
+		return m.explain(fmt.Errorf("wait for power-off: %w", context.Cause(ctx)))
+	}
+}
+
+// explain adds the console's end to an error.
+func (m *Machine) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("machine %s: %w%s", filepath.Base(m.Config.Dir), err, m.Console.Tail(40))
+}
+
+// Run runs a script in the guest, by bash as root, once an agent is there. Only what keeps it from
+// ending is an error.
+func (m *Machine) Run(ctx context.Context, script string) (Result, error) {
+	return m.Stream(ctx, script, nil)
+}
+
+// Stream is Run that also copies the script's output to live, as it comes.
+func (m *Machine) Stream(ctx context.Context, script string, live io.Writer) (Result, error) {
+	if err := m.WaitBoot(ctx, 1); err != nil {
+		return Result{}, err
+	}
+	m.state.mu.Lock()
+	session := m.state.session
+	m.state.mu.Unlock()
+	result, err := m.guest.run(ctx, session, script, live)
+	if err != nil {
+		return result, m.explain(fmt.Errorf("run %q: %w", script, err))
+	}
+	return result, nil
+}
+
+// Output runs a script that must succeed, and returns its standard output.
+func (m *Machine) Output(ctx context.Context, script string) (string, error) {
+	result, err := m.Run(ctx, script)
+	if err == nil && result.Status != 0 {
+		err = &StatusError{script, result}
+	}
+	return result.Stdout, err
+}
+
+// Reboot asks the guest to reboot and waits for the next boot's agent.
+func (m *Machine) Reboot(ctx context.Context) error {
+	number := m.Boots() + 1
+	if _, err := m.Run(ctx, "systemctl reboot"); err != nil && !errors.Is(err, ErrInterrupted) {
+		return err
+	}
+	return m.WaitBoot(ctx, number)
+}
+
+// PowerOff asks the guest to power off and waits for the end.
+func (m *Machine) PowerOff(ctx context.Context) error {
+	if _, err := m.Run(ctx, "systemctl poweroff"); err != nil && !errors.Is(err, ErrInterrupted) {
+		return err
+	}
+	return m.WaitOff(ctx)
+}
+
+// Kill ends the machine as a power cut does. Ending what has ended is no error.
+func (m *Machine) Kill() {
+	m.qemu.Process.Kill()
+	<-m.ended
+}
+
+// IO is what was read from and written to a disk since the machine was started, in bytes.
+type IO struct{ Read, Written int64 }
+
+// DiskIO returns the traffic of each disk by its name; of a machine that has powered off, all of it.
+func (m *Machine) DiskIO() (map[string]IO, error) {
+	m.state.mu.Lock()
+	traffic := m.state.traffic
+	m.state.mu.Unlock()
+	if traffic != nil {
+		return traffic, nil
+	}
+	var devices []struct {
+		Device string `json:"device"`
+		Stats  struct {
+			Read    int64 `json:"rd_bytes"`
+			Written int64 `json:"wr_bytes"`
+		} `json:"stats"`
+	}
+	if err := m.monitor.do("query-blockstats", nil, &devices); err != nil {
+		return nil, err
+	}
+	traffic = map[string]IO{}
+	for _, device := range devices {
+		if name, ok := strings.CutPrefix(device.Device, "drive-"); ok {
+			traffic[name] = IO{device.Stats.Read, device.Stats.Written}
+		}
+	}
+	return traffic, nil
+}
