@@ -11,7 +11,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -208,5 +207,5 @@ func (s System) FindOn(disk, label string) (Partition, error) {
 			return p, nil
 		}
 	}
-	return Partition{}, fmt.Errorf("find %s on %s: %w", label, disk, errors.Join(ErrNotFound, fs.ErrNotExist))
+	return Partition{}, fmt.Errorf("find %s on %s: %w", label, disk, ErrNotFound)
 }

@@ -121,15 +121,17 @@ func Build(in Input) []Step {
 		Sync{m.of(disk.LabelESP)},
 		Command{Argv: []string{"bootctl", "--no-variables", "--make-entry-directory=no", "--esp-path=" + m.of(disk.LabelESP), "install"}},
 		Sync{m.of(disk.LabelESP)})
+	complete := len(steps)
 	if in.Firmware {
 		add("firmware", "tell the firmware of the boot loader",
 			Command{Argv: []string{"bootctl", "--make-entry-directory=no", "--esp-path=" + m.of(disk.LabelESP), "install"}})
-		steps[len(steps)-1].Optional = true
 	}
 	add("finish", "unmount and write everything out", in.unmounts(m)...)
+	add("settle", "let udev find the new partitions",
+		Command{Argv: []string{"udevadm", "settle", "--timeout=60"}})
 	hook("kairos-install.after")
-	if in.Hooks {
-		steps[len(steps)-1].Optional = true
+	for i := range steps[complete:] {
+		steps[complete+i].Optional = steps[complete+i].Name != "finish"
 	}
 	return steps
 }

@@ -69,10 +69,10 @@ func TestBootLoaderComesLast(t *testing.T) {
 		switch {
 		case s.Name == "boot-loader":
 			seen = true
-		case seen && s.Name != "firmware" && s.Name != "finish" && s.Name != "hook":
+		case seen && !s.Optional && s.Name != "finish":
 			t.Errorf("step %s comes after the boot loader", s.Name)
-		case !seen && strings.Contains(s.Title, "after"):
-			continue
+		case !seen && s.Optional:
+			t.Errorf("step %s is optional", s.Name)
 		}
 	}
 	if !seen {
