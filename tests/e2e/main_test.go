@@ -83,10 +83,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// output runs a script that must succeed, and returns what it printed.
+// output runs a script that must succeed in each of its commands, and returns what it printed.
 func output(t *testing.T, n *story.Node, script string, args ...any) string {
 	t.Helper()
-	out, err := n.Machine.Output(t.Context(), fmt.Sprintf(script, args...))
+	out, err := n.Machine.Output(t.Context(), "set -e -o pipefail\n"+fmt.Sprintf(script, args...))
 	must(t, err)
 	return strings.TrimSpace(out)
 }

@@ -18,7 +18,7 @@ func TestDrift(t *testing.T) {
 	for _, path := range append(persistent, ephemeral...) {
 		output(t, n, "mkdir -p $(dirname %s) && echo %[1]s > %[1]s", path)
 	}
-	output(t, n, "echo changed >> /etc/hosts; rm /etc/kairos-release; echo changed > /etc/hostname")
+	output(t, n, "echo changed >> /etc/bash.bashrc; rm /etc/kairos-release; echo changed > /etc/hostname")
 	must(t, n.Reboot(t.Context()))
 
 	for _, path := range persistent {
@@ -32,8 +32,8 @@ func TestDrift(t *testing.T) {
 		}
 	}
 	version(t, n, "v1")
-	if hosts := output(t, n, "cat /etc/hosts"); strings.Contains(hosts, "changed") {
-		t.Errorf("/etc/hosts is still changed: %s", hosts)
+	if file := output(t, n, "cat /etc/bash.bashrc"); strings.Contains(file, "changed") {
+		t.Errorf("/etc/bash.bashrc is still changed: %s", file)
 	}
 	if name := output(t, n, "hostname"); name != "node-1" {
 		t.Errorf("the host is called %q, the config says node-1", name)
@@ -67,7 +67,7 @@ func TestSecondDisk(t *testing.T) {
 	before, err := n.Booted(t.Context())
 	must(t, err)
 	output(t, n, `disk=/dev/disk/by-id/virtio-impostor
-systemd-repart --quiet --dry-run=no --empty=force --definitions=/usr/lib/kairos/repart.d $disk >&2
+systemd-repart --dry-run=no --empty=force --definitions=/usr/lib/kairos/repart.d $disk >&2
 udevadm settle
 for label in COS_OEM COS_RECOVERY COS_STATE COS_PERSISTENT; do
   part=$(lsblk -nro PATH,PARTLABEL $disk | awk -v label=$label '$2 == label {print $1}')

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
@@ -24,7 +23,7 @@ import (
 // Registry is a running registry.
 type Registry struct {
 	process *exec.Cmd
-	ended   chan struct{}
+	ended   <-chan error
 	server  *http.Server
 	dir     string
 	port    int
@@ -51,7 +50,7 @@ func Start(ctx context.Context) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{dir: dir, ended: make(chan struct{})}
+	r := &Registry{dir: dir}
 	if err := r.start(ctx); err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start the registry: %w", err)
@@ -73,20 +72,16 @@ func (r *Registry) start(ctx context.Context) error {
 		return err
 	}
 	r.process = workspace.Tool(context.Background(), "docker-registry", "serve", file)
-	r.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	messages := &startup{ready: make(chan struct{})}
 	r.process.Stderr = messages
-	if err := r.process.Start(); err != nil {
+	var err error
+	if r.ended, err = workspace.Start(r.process); err != nil {
 		return err
 	}
-	go func() {
-		r.process.Wait()
-		close(r.ended)
-	}()
 	select {
 	case <-messages.ready:
-	case <-r.ended:
-		return fmt.Errorf("it ended: %s", messages.said.String())
+	case err := <-r.ended:
+		return fmt.Errorf("it ended: %w: %s", err, messages.said.String())
 	case <-ctx.Done():
 		r.process.Process.Kill()
 		return context.Cause(ctx)

@@ -21,7 +21,10 @@ type Console struct {
 func newConsole() *Console { return &Console{changed: make(chan struct{})} }
 
 // escapes are terminal control sequences: the firmware draws with them.
-var escapes = regexp.MustCompile(`\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>])|[\r\x00]`)
+var escapes = regexp.MustCompile(`\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>A-Z])|[\r\x00]`)
+
+// progress are the lines by which systemd shows over and over what it waits for.
+var progress = regexp.MustCompile(`(?m)^\[[ *]{6}\] .*\n`)
 
 // follow reads the port until it is closed, and hands each line to watch, also while it is still
 // growing.
@@ -81,7 +84,8 @@ func (c *Console) Wait(ctx context.Context, mark int, pattern *regexp.Regexp) (s
 
 // Tail returns the last n lines, indented and on lines of their own, to end an error message with.
 func (c *Console) Tail(n int) string {
-	lines := strings.Split(strings.TrimRight(c.Text(0), "\n"), "\n")
+	text := progress.ReplaceAllString(c.Text(0), "")
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	lines = lines[max(0, len(lines)-n):]
 	return "\n  console: " + strings.Join(lines, "\n  console: ")
 }

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -135,19 +134,16 @@ func (m *Machine) startQEMU() error {
 	m.qemu = workspace.Tool(context.Background(), "qemu-system-x86_64", m.Config.arguments(m.sockets)...)
 	m.qemu.ExtraFiles = m.sockets.listeners
 	m.qemu.Stderr = &m.stderr
-	m.qemu.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is ours to handle
-	if !m.Config.Detach {
-		m.qemu.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	start := workspace.Start
+	if m.Config.Detach {
+		start = workspace.StartDetached
 	}
-	started := make(chan error)
+	ended, err := start(m.qemu)
+	if err != nil {
+		return err
+	}
 	go func() {
-		runtime.LockOSThread() // QEMU dies with the thread that started it
-		err := m.qemu.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		m.qemu.Wait()
+		<-ended
 		for _, listener := range m.sockets.listeners {
 			listener.Close()
 		}
@@ -156,7 +152,7 @@ func (m *Machine) startQEMU() error {
 		m.state.happened(Exited, func() { m.state.session, m.state.exited = "", true })
 		close(m.ended)
 	}()
-	return <-started
+	return nil
 }
 
 // stuck matches what the console says when nothing more will happen by itself.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,6 +60,36 @@ func Run(cmd *exec.Cmd) (string, error) {
 // RunTool is Run of a Tool.
 func RunTool(ctx context.Context, name string, arg ...string) (string, error) {
 	return Run(Tool(ctx, name, arg...))
+}
+
+// Start starts cmd so that it can't outlive this process, whatever ends it, and an interrupt at the
+// terminal leaves it alone. What Wait returns is sent on ended.
+func Start(cmd *exec.Cmd) (ended <-chan error, err error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	return start(cmd)
+}
+
+// StartDetached is Start of a process that may outlive this one.
+func StartDetached(cmd *exec.Cmd) (ended <-chan error, err error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return start(cmd)
+}
+
+func start(cmd *exec.Cmd) (<-chan error, error) {
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // Pdeathsig is sent when the thread ends that started the process
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	return ended, <-started
 }
 
 func commandName(cmd *exec.Cmd) string {
