@@ -34,7 +34,8 @@ type Initrd struct {
 	Sysroot string                           // where the root of the system is mounted
 	BootID  string                           // the kernel's boot id
 
-	mounted []string // for undo, in order
+	deadline time.Time // until when devices are waited for, all together
+	mounted  []string  // for undo, in order
 }
 
 // path returns a path beneath /run/kairos.
@@ -93,7 +94,7 @@ func (i *Initrd) MountRoot(ctx context.Context) (err error) {
 // medium nothing is ever written.
 func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, error) {
 	i.Status("Waiting for %s", i.Args.Store)
-	wait, cancel := context.WithTimeout(ctx, i.Args.Timeout)
+	wait, cancel := i.waiting(ctx)
 	defer cancel()
 	part, err := i.Finder.Find(wait, i.Args.Store)
 	if err != nil {
@@ -107,6 +108,16 @@ func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, err
 		return part, err
 	}
 	return part, i.attach(t, i.path(storeDir))
+}
+
+// waiting returns the context to wait for a device in. All that are missing are
+// waited for at the same time: kairos.timeout= counts once.
+func (i *Initrd) waiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	if i.deadline.IsZero() {
+		i.deadline = time.Now().Add(i.Args.Timeout)
+		i.Extend(i.Args.Timeout + 5*time.Minute)
+	}
+	return context.WithDeadline(ctx, i.deadline)
 }
 
 // mountImage checks the image, mounts its metadata beside and the root at
@@ -166,78 +177,6 @@ func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
 		return
 	}
 	r.Mounts = append(r.Mounts, Mount{Path: "/oem", Target: "/oem", Kind: "config", Source: part.Path})
-}
-
-// fileSystem is a file system on a device.
-type fileSystem struct {
-	device     string
-	attr       int
-	readOnly   bool // the superblock, too
-	damagedToo bool // mount it even when e2fsck leaves errors
-}
-
-// create makes the mount of a file system, checked when it says that it needs
-// it, and once more when it cannot be mounted as it is.
-func (i *Initrd) create(ctx context.Context, fs fileSystem, r *Report) (*mount.Tree, error) {
-	content, err := blockfs.Probe(fs.device)
-	if err != nil {
-		return nil, err
-	}
-	needed := i.Checker.Needed(content) && !fs.readOnly
-	if needed {
-		if err := i.check(ctx, fs, r); err != nil {
-			return nil, err
-		}
-	}
-	t, err := fs.spec(content.Type).Create()
-	if err == nil || needed || fs.readOnly || content.Type != "ext4" || i.Args.Fsck == bootargs.FsckSkip {
-		return t, wrapDevice(fs.device, err)
-	}
-	i.Log.Warn("cannot be mounted, checking it", "device", fs.device, "error", err)
-	if err := i.check(ctx, fs, r); err != nil {
-		return nil, err
-	}
-	t, err = fs.spec(content.Type).Create()
-	return t, wrapDevice(fs.device, err)
-}
-
-func wrapDevice(device string, err error) error {
-	if err != nil {
-		return fmt.Errorf("mount %s: %w", device, err)
-	}
-	return nil
-}
-
-// checkLimit is how long e2fsck may take. A node whose disk takes longer starts
-// without that file system and says so, where somebody can reach it.
-const checkLimit = 45 * time.Minute
-
-func (i *Initrd) check(ctx context.Context, fs fileSystem, r *Report) error {
-	i.Status("Checking %s", fs.device)
-	i.Extend(checkLimit + time.Minute)
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
-	defer cancel()
-	did, err := i.Checker.Check(ctx, fs.device)
-	switch {
-	case err != nil && fs.damagedToo && ctx.Err() != context.Canceled:
-		i.degraded(r, fs.device, err)
-	case err != nil:
-		return err
-	default:
-		i.Log.Info("checked", "device", fs.device, "result", did)
-	}
-	return nil
-}
-
-func (fs fileSystem) spec(fstype string) mount.FileSystem {
-	options := []mount.Option{{Key: "source", Value: fs.device}}
-	if fs.readOnly {
-		options = append(options, mount.Option{Key: "ro"})
-	}
-	if fstype == "ext4" {
-		options = append(options, mount.Option{Key: "errors", Value: "remount-ro"})
-	}
-	return mount.FileSystem{Type: fstype, Options: options, Attr: fs.attr}
 }
 
 // attach places a mount on a directory of the initrd, which it makes.

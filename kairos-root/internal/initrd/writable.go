@@ -94,7 +94,7 @@ func (i *Initrd) mountPersistent(ctx context.Context, r *Report) {
 	part, err := i.Finder.FindOn(r.Booted.Disk, disk.LabelPersistent)
 	if errors.Is(err, disk.ErrNotFound) {
 		i.Status("Waiting for %s", disk.LabelPersistent)
-		wait, cancel := context.WithTimeout(ctx, i.Args.Timeout)
+		wait, cancel := i.waiting(ctx)
 		defer cancel()
 		part, err = i.Finder.Find(wait, disk.LabelPersistent)
 	}
@@ -179,7 +179,7 @@ func (i *Initrd) mountPlan(ctx context.Context, r *Report, l layout.Layout) erro
 
 // volume returns the device of a further file system.
 func (i *Initrd) volume(ctx context.Context, source string) (string, error) {
-	wait, cancel := context.WithTimeout(ctx, i.Args.Timeout)
+	wait, cancel := i.waiting(ctx)
 	defer cancel()
 	return i.Finder.FindSource(wait, source)
 }

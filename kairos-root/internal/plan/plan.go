@@ -45,14 +45,14 @@ const Local = "/usr/local"
 
 // Step is one mount.
 type Step struct {
-	Kind   Kind   `json:"kind"`
-	Path   string `json:"path"`             // as the layout names it
-	Target string `json:"target"`           // where it is, links of the image resolved
-	State  string `json:"state,omitempty"`  // overlay, bind: directory on COS_PERSISTENT, from its root
-	Work   string `json:"-"`                // overlay: its working directory, from the same root
-	Source string `json:"source,omitempty"` // volume: what is mounted
-	Lower  bool   `json:"lower"`            // the image has a directory at Target
-	Seed   bool   `json:"seed,omitempty"`   // bind: filled from the image when it is new
+	Kind   Kind
+	Path   string // as the layout names it
+	Target string // where it is, links of the image resolved
+	State  string // overlay, bind: directory on COS_PERSISTENT, from its root
+	Work   string // overlay: its working directory, from the same root
+	Source string // volume: what is mounted
+	Lower  bool   // the image has a directory at Target
+	Seed   bool   // bind: filled from the image when it is new
 }
 
 // Skip is a path that is left out.

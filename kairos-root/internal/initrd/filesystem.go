@@ -1,0 +1,83 @@
+package initrd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
+	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
+	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+)
+
+// fileSystem is a file system on a device.
+type fileSystem struct {
+	device     string
+	attr       int
+	readOnly   bool // the superblock, too
+	damagedToo bool // mount it even when e2fsck leaves errors
+}
+
+// create makes the mount of a file system, checked when it says that it needs
+// it, and once more when it cannot be mounted as it is.
+func (i *Initrd) create(ctx context.Context, fs fileSystem, r *Report) (*mount.Tree, error) {
+	content, err := blockfs.Probe(fs.device)
+	if err != nil {
+		return nil, err
+	}
+	needed := i.Checker.Needed(content) && !fs.readOnly
+	if needed {
+		if err := i.check(ctx, fs, r); err != nil {
+			return nil, err
+		}
+	}
+	t, err := fs.spec(content.Type).Create()
+	if err == nil || needed || fs.readOnly || content.Type != "ext4" || i.Args.Fsck == bootargs.FsckSkip {
+		return t, wrapDevice(fs.device, err)
+	}
+	i.Log.Warn("cannot be mounted, checking it", "device", fs.device, "error", err)
+	if err := i.check(ctx, fs, r); err != nil {
+		return nil, err
+	}
+	t, err = fs.spec(content.Type).Create()
+	return t, wrapDevice(fs.device, err)
+}
+
+func wrapDevice(device string, err error) error {
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", device, err)
+	}
+	return nil
+}
+
+// checkLimit is how long e2fsck may take. A node whose disk takes longer starts
+// without that file system and says so, where somebody can reach it.
+const checkLimit = 45 * time.Minute
+
+func (i *Initrd) check(ctx context.Context, fs fileSystem, r *Report) error {
+	i.Status("Checking %s", fs.device)
+	i.Extend(checkLimit + time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	did, err := i.Checker.Check(ctx, fs.device)
+	switch {
+	case err != nil && fs.damagedToo:
+		i.degraded(r, fs.device, err)
+	case err != nil:
+		return err
+	default:
+		i.Log.Info("checked", "device", fs.device, "result", did)
+	}
+	return nil
+}
+
+func (fs fileSystem) spec(fstype string) mount.FileSystem {
+	options := []mount.Option{{Key: "source", Value: fs.device}}
+	if fs.readOnly {
+		options = append(options, mount.Option{Key: "ro"})
+	}
+	if fstype == "ext4" {
+		options = append(options, mount.Option{Key: "errors", Value: "remount-ro"})
+	}
+	return mount.FileSystem{Type: fstype, Options: options, Attr: fs.attr}
+}
