@@ -20,6 +20,9 @@ depends() {
 installkernel() {
     # The file systems of a deployment, and the firmware's variables.
     hostonly='' instmods erofs overlay ext4 loop efivarfs
+    # fs-verity takes the fastest SHA-256 that is there when the store is
+    # mounted, and keeps it: the processor's, not the portable one.
+    hostonly='' instmods sha256_ssse3 sha256_ce sha2_ce sha256_arm64
     # Where a disk may be. An image boots on machines that nobody knows when its
     # initrd is made. dracut's kernel-modules brings many of them; these must be.
     hostonly='' instmods \
