@@ -77,12 +77,12 @@ func TestRunTimeout(t *testing.T) {
 	m, _ := connect(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := m.Run(ctx, "echo before; sleep 1000")
+	_, err := m.Run(ctx, "echo before; sleep 100731")
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	// The script is gone, with what it started.
-	if _, err := m.Output(t.Context(), "while pgrep -f '^sleep 1000$'; do sleep 0.01; done"); err != nil {
+	if _, err := m.Output(t.Context(), "while pgrep -f '^sleep 100731$'; do sleep 0.01; done"); err != nil {
 		t.Error(err)
 	}
 }
@@ -94,7 +94,7 @@ func TestRunInterrupted(t *testing.T) {
 	}
 	failed := make(chan error)
 	go func() {
-		_, err := m.Run(t.Context(), "sleep 1000")
+		_, err := m.Run(t.Context(), "sleep 100731")
 		failed <- err
 	}()
 	m.event("RESET", []byte(`{"guest":false}`)) // by the host: no reboot
