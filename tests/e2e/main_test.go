@@ -51,16 +51,17 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// installed starts a node that was just installed with v1, and waits until it is ready.
-func installed(t *testing.T, more ...vm.Disk) *story.Node {
+// booted takes up a node that was just installed with v1 and has booted for the first time. Its ssh is
+// at a port of the loopback, if one is given.
+func booted(t *testing.T, ssh ...int) *story.Node {
 	t.Helper()
-	n, err := world.FromInstalled(t.Context(), folder(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	n, err := world.FromBooted(t.Context(), folder(t))
+	must(t, err)
 	guard(t, n)
-	must(t, n.Start(t.Context(), more...))
-	must(t, n.Ready(t.Context()))
+	for _, port := range ssh {
+		n.SSH = port
+	}
+	must(t, n.Start(t.Context()))
 	return n
 }
 

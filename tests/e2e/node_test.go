@@ -1,17 +1,20 @@
 package e2e
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/tests/medium"
 	"github.com/kairos-io/toolkit/tests/vm"
+	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
 // TestDrift changes files everywhere and reboots: what drifted is gone, what is persistent stayed.
 func TestDrift(t *testing.T) {
-	n := installed(t)
+	n := booted(t)
 	persistent := []string{"/etc/ssh/kept", "/home/kept", "/root/kept", "/usr/local/kept", "/var/log/kept", "/var/lib/containerd/kept"}
 	ephemeral := []string{"/etc/drift", "/etc/systemd-drift", "/var/lib/drift", "/srv/drift"}
 	machine := output(t, n, "cat /etc/machine-id")
@@ -43,9 +46,11 @@ func TestDrift(t *testing.T) {
 	}
 }
 
-// TestConfig looks for what the config of the installation asked for.
+// TestConfig looks for what the config of the installation asked for, and logs in by ssh.
 func TestConfig(t *testing.T) {
-	n := installed(t)
+	port, err := vm.FreePort()
+	must(t, err)
+	n := booted(t, port)
 	if entry := output(t, n, "getent passwd kairos"); !strings.HasSuffix(entry, "/bin/bash") {
 		t.Errorf("the user of the config is %q", entry)
 	}
@@ -55,39 +60,40 @@ func TestConfig(t *testing.T) {
 	output(t, n, "grep -q booted /run/node-was-here")
 	output(t, n, "test -e /run/cos/active_mode")
 	output(t, n, "test -s /oem/90_custom.yaml")
+
+	login, err := n.Login(t.Context())
+	must(t, err)
+	out, err := workspace.RunTool(t.Context(), login[0], append(login[1:], "sudo -n id -un; hostname")...)
+	must(t, err)
+	if out != "root\nnode-1\n" {
+		t.Errorf("by ssh: %s", out)
+	}
 }
 
-// TestSecondDisk adds a disk with the same labels on every partition, found before the node's own:
-// nothing changes.
+// TestSecondDisk adds a disk with the same labels on every partition, found before the node's own, with
+// a config of its own: nothing changes.
 func TestSecondDisk(t *testing.T) {
-	dir := t.TempDir()
-	impostor := filepath.Join(dir, "impostor.qcow2")
-	must(t, vm.CreateDisk(t.Context(), impostor, 10<<30))
-	n := installed(t, vm.Disk{Name: "impostor", Path: impostor, Format: "qcow2"})
-	before, err := n.Booted(t.Context())
+	config, impostor := t.TempDir(), filepath.Join(t.TempDir(), "impostor.raw")
+	must(t, os.WriteFile(filepath.Join(config, "99_impostor.yaml"), []byte("#cloud-config\nhostname: impostor\n"), 0o644))
+	must(t, medium.Write(t.Context(), impostor,
+		medium.Partition{Kind: "esp", Label: "COS_GRUB", Format: "vfat", Size: 64 << 20},
+		medium.Partition{Kind: "linux-generic", Label: "COS_OEM", Format: "ext4", From: config, Size: 64 << 20},
+		medium.Partition{Kind: "linux-generic", Label: "COS_RECOVERY", Format: "ext4", Size: 64 << 20},
+		medium.Partition{Kind: "linux-generic", Label: "COS_STATE", Format: "ext4", Size: 64 << 20},
+		medium.Partition{Kind: "linux-generic", Label: "COS_PERSISTENT", Format: "ext4", Size: 64 << 20},
+	))
+	n, err := world.FromInstalled(t.Context(), folder(t))
 	must(t, err)
-	output(t, n, `disk=/dev/disk/by-id/virtio-impostor
-systemd-repart --dry-run=no --empty=force --definitions=/usr/lib/kairos/repart.d $disk >&2
-udevadm settle
-for label in COS_OEM COS_RECOVERY COS_STATE COS_PERSISTENT; do
-  part=$(lsblk -nro PATH,PARTLABEL $disk | awk -v label=$label '$2 == label {print $1}')
-  mkfs.ext4 -q -F -O verity -L $label "$part"
-done
-part=$(lsblk -nro PATH,PARTLABEL $disk | awk '$2 == "COS_OEM" {print $1}')
-mount "$part" /mnt
-printf '#cloud-config\nhostname: impostor\n' > /mnt/99_impostor.yaml
-umount /mnt`)
-	must(t, n.Machine.PowerOff(t.Context()))
-
-	must(t, n.StartBehind(t.Context(), vm.Disk{Name: "impostor", Path: impostor, Format: "qcow2"}))
+	guard(t, n)
+	must(t, n.StartBehind(t.Context(), vm.Disk{Name: "impostor", Path: impostor, Format: "raw"}))
 	must(t, n.Ready(t.Context()))
 	after, err := n.Booted(t.Context())
 	must(t, err)
 	if own := output(t, n, "basename $(readlink -f /dev/disk/by-id/virtio-system)"); after.Disk != own {
 		t.Errorf("the node runs from %s, its disk is %s", after.Disk, own)
 	}
-	if after.ID != before.ID || after.Mode != before.Mode {
-		t.Errorf("was %+v, is %+v", before, after)
+	if after.Mode != deployment.Active || after.Store != "COS_STATE" {
+		t.Errorf("booted is %+v", after)
 	}
 	if name := output(t, n, "hostname"); name != "node-1" {
 		t.Errorf("the host is called %q: the config of the other disk was taken", name)
@@ -103,7 +109,7 @@ umount /mnt`)
 
 // TestRecovery boots the recovery system and stages v2 from there.
 func TestRecovery(t *testing.T) {
-	n := installed(t)
+	n := booted(t)
 	next := n.Machine.Boots() + 1
 	output(t, n, "bootctl set-oneshot kairos-recovery.conf && systemctl reboot")
 	must(t, n.ReadyAt(t.Context(), next))

@@ -14,7 +14,7 @@ import (
 
 // TestWhatCannotBeStaged stages what is wrong in some way: the error is clear, and nothing changes.
 func TestWhatCannotBeStaged(t *testing.T) {
-	n := installed(t)
+	n := booted(t)
 	before := output(t, n, "kairos-upgrade status --json")
 	unchanged := func(t *testing.T) {
 		t.Helper()
@@ -43,7 +43,7 @@ func TestWhatCannotBeStaged(t *testing.T) {
 			world.Images.Ref("v2"), "oci-archive:"+archive)
 		must(t, err)
 		url := serve(t, archive)
-		output(t, n, "curl -fsS %s | head -c 60000000 > /run/v2.tar", url)
+		output(t, n, "curl -fsS --range 0-59999999 --output /run/v2.tar %s", url)
 		fails(t, n, 1, "kairos-upgrade stage oci-archive:/run/v2.tar", "stage oci-archive:/run/v2.tar")
 		unchanged(t)
 	})
@@ -52,7 +52,7 @@ func TestWhatCannotBeStaged(t *testing.T) {
 
 // TestTwoStagings stages twice at the same time.
 func TestTwoStagings(t *testing.T) {
-	n := installed(t)
+	n := booted(t)
 	// The first is held in its transaction, so that the second finds it there however fast it is.
 	output(t, n, `mkfifo /run/hold
 kairos-upgrade stage %s >/run/first.out 2>&1 & pid=$!
@@ -71,7 +71,7 @@ kill -STOP $pid; echo $pid > /run/first.pid`, world.Ref("v2"))
 // TestChangedByte changes a byte of an object on the disk, beneath the file system: reading it is an
 // error, and never other content.
 func TestChangedByte(t *testing.T) {
-	n := installed(t)
+	n := booted(t)
 	const program = "usr/bin/git"
 	file, err := os.Open(filepath.Join(world.Images.Base, program))
 	must(t, err)

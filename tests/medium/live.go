@@ -41,9 +41,9 @@ func Live(ctx context.Context, set *images.Set, path string) error {
 	if err != nil {
 		return fmt.Errorf("measure %s: %w", store, err)
 	}
-	return write(ctx, path,
-		partition{kind: "esp", label: "LIVE_ESP", format: "vfat", from: esp, size: 256 << 20},
-		partition{kind: "linux-generic", label: "COS_LIVE", format: "ext4", from: store, size: size},
+	return Write(ctx, path,
+		Partition{Kind: "esp", Label: "LIVE_ESP", Format: "vfat", From: esp, Size: 256 << 20},
+		Partition{Kind: "linux-generic", Label: "COS_LIVE", Format: "ext4", From: store, Size: size},
 	)
 }
 

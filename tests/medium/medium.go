@@ -14,20 +14,20 @@ import (
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
-// partition is a partition that holds a copy of a directory.
-type partition struct {
-	kind   string // repart.d(5) Type=: "esp", "root", "linux-generic"
-	label  string // of the partition and of the file system
-	format string // "vfat", "ext4"
-	from   string
-	size   int64 // bytes
+// Partition is a partition with a copy of a directory, or with an empty file system.
+type Partition struct {
+	Kind   string // repart.d(5) Type=: "esp", "linux-generic"
+	Label  string // of the partition and of the file system
+	Format string // "vfat", "ext4"
+	From   string // directory; none if empty
+	Size   int64  // bytes
 }
 
 // seed makes partition and file system identifiers the same on each build.
 const seed = "b6e8a1f0-5c0d-4e0c-9a63-6b1f7f5f8a01"
 
-// write makes the disk image path. It is as large as its partitions, and sparse.
-func write(ctx context.Context, path string, partitions ...partition) error {
+// Write makes the disk image path. It is as large as its partitions, and sparse.
+func Write(ctx context.Context, path string, partitions ...Partition) error {
 	definitions, err := os.MkdirTemp("", "kairos-medium-")
 	if err != nil {
 		return err
@@ -35,8 +35,11 @@ func write(ctx context.Context, path string, partitions ...partition) error {
 	defer os.RemoveAll(definitions)
 	for i, p := range partitions {
 		name := filepath.Join(definitions, fmt.Sprintf("%d.conf", i))
-		text := fmt.Sprintf("[Partition]\nType=%s\nLabel=%s\nFormat=%s\nCopyFiles=%s:/\nSizeMinBytes=%d\nSizeMaxBytes=%[5]d\n",
-			p.kind, p.label, p.format, p.from, p.size)
+		text := fmt.Sprintf("[Partition]\nType=%s\nLabel=%s\nFormat=%s\nSizeMinBytes=%d\nSizeMaxBytes=%[4]d\n",
+			p.Kind, p.Label, p.Format, p.Size)
+		if p.From != "" {
+			text += "CopyFiles=" + p.From + ":/\n"
+		}
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			return err
 		}

@@ -51,8 +51,8 @@ func Plain(ctx context.Context, set *images.Set, path string) error {
 	if err != nil {
 		return fmt.Errorf("measure %s: %w", root, err)
 	}
-	return write(ctx, path,
-		partition{kind: "esp", label: "PLAIN_ESP", format: "vfat", from: esp, size: 256 << 20},
-		partition{kind: "linux-generic", label: "PLAIN", format: "ext4", from: root, size: size},
+	return Write(ctx, path,
+		Partition{Kind: "esp", Label: "PLAIN_ESP", Format: "vfat", From: esp, Size: 256 << 20},
+		Partition{Kind: "linux-generic", Label: "PLAIN", Format: "ext4", From: root, Size: size},
 	)
 }

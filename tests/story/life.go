@@ -164,7 +164,7 @@ func (l life) tell(ctx context.Context) error {
 // stageByUnitScript ends the journal by a line of its own, so that none before it is lost.
 const stageByUnitScript = `unit=kairos-upgrade@$(systemd-escape %s).service
 exec 3< <(exec journalctl --follow --lines=0 --output=cat UNIT="$unit" + _SYSTEMD_UNIT="$unit" + SYSLOG_IDENTIFIER=story); journal=$!
-while read -r line && [ "$line" != the-end ]; do echo "$line"; done <&3 & reader=$!
+while IFS= read -r line && [ "$line" != the-end ]; do echo "$line"; done <&3 & reader=$!
 systemctl start "$unit" 2>/dev/null; status=$?
 echo the-end | systemd-cat --identifier=story
 wait $reader; kill $journal; exit $status`

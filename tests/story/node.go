@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +27,8 @@ type Node struct {
 	Detach  bool        // see vm.Config
 	Observe func(vm.Event)
 
-	written int64 // to the system disk, by machines that have ended
+	resume  string // saved state that the next start goes on from
+	written int64  // to the system disk, by machines that have ended
 }
 
 const (
@@ -99,11 +101,13 @@ func (n *Node) StartLive(ctx context.Context) error {
 
 func (n *Node) start(ctx context.Context, disks ...vm.Disk) error {
 	n.settle()
-	machine, err := vm.Start(ctx, vm.Config{Dir: n.Dir, Disks: disks, SSH: n.SSH, Detach: n.Detach, Observe: n.Observe})
+	machine, err := vm.Start(ctx, vm.Config{
+		Dir: n.Dir, Disks: disks, SSH: n.SSH, Resume: n.resume, Detach: n.Detach, Observe: n.Observe,
+	})
 	if err != nil {
 		return err
 	}
-	n.Machine = machine
+	n.Machine, n.resume = machine, ""
 	return nil
 }
 
@@ -164,6 +168,15 @@ func (n *Node) Reboot(ctx context.Context) error {
 		return err
 	}
 	return n.ReadyAt(ctx, next)
+}
+
+// Login returns the command that logs in to the node as its operator.
+func (n *Node) Login(ctx context.Context) ([]string, error) {
+	key, _, err := Key(ctx)
+	return []string{
+		"ssh", "-i", key, "-p", strconv.Itoa(n.SSH), "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
+		"-o", "LogLevel=ERROR", "kairos@127.0.0.1",
+	}, err
 }
 
 // Install installs the running live system on the node's disk with the story's config. What the

@@ -77,14 +77,17 @@ func (w *World) Plain(ctx context.Context) (string, error) {
 // cached returns a file that depends on the images alone. Files that belong to other images are
 // removed.
 func (w *World) cached(name string, build func(path string) error) (string, error) {
-	unlock, err := workspace.Lock("disks")
+	dir := workspace.Cache("disks", w.Images.Key)
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path, err
+	}
+	unlock, err := workspace.Lock("disks/" + name)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	dir := workspace.Cache("disks", w.Images.Key)
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) { // somebody else was faster
 		return path, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -109,7 +112,7 @@ func (w *World) prune() error {
 		return err
 	}
 	for _, dir := range dirs {
-		if dir.Name() != w.Images.Key {
+		if dir.IsDir() && dir.Name() != w.Images.Key {
 			if err := os.RemoveAll(workspace.Cache("disks", dir.Name())); err != nil {
 				return err
 			}
@@ -187,6 +190,50 @@ func (w *World) Installed(ctx context.Context) (disk, machine string, err error)
 		return node.Machine.PowerOff(ctx)
 	})
 	return filepath.Join(dir, systemDisk), dir, err
+}
+
+// booted returns the folder of a node that was installed and has booted v1 for the first time, with
+// the state of its machine at that moment. It is made once for the same images.
+func (w *World) booted(ctx context.Context) (string, error) {
+	if _, _, err := w.Installed(ctx); err != nil {
+		return "", err
+	}
+	return w.cached("booted", func(path string) error {
+		w.Report("booting v1 once for all tests")
+		node, err := w.FromInstalled(ctx, path)
+		if err != nil {
+			return err
+		}
+		if err := node.Start(ctx); err != nil {
+			return err
+		}
+		defer node.Close()
+		if err := node.Ready(ctx); err != nil {
+			return err
+		}
+		return node.Machine.Save(ctx, filepath.Join(path, savedState))
+	})
+}
+
+// savedState is the file name of a machine's saved state in its folder.
+const savedState = "state"
+
+// FromBooted makes a node in folder dir that was just installed with v1. Its first start takes it up
+// at the moment when its first boot was done.
+func (w *World) FromBooted(ctx context.Context, dir string) (*Node, error) {
+	base, err := w.booted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := vm.Copy(ctx, base, dir); err != nil {
+		return nil, err
+	}
+	n := &Node{World: w, Dir: dir}
+	if err := vm.CreateOverlay(ctx, n.disk(), filepath.Join(base, systemDisk), "qcow2"); err != nil {
+		return nil, err
+	}
+	n.resume = filepath.Join(base, savedState)
+	return n, nil
 }
 
 // FromInstalled makes a node in folder dir that was just installed with v1.

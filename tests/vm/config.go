@@ -7,6 +7,7 @@ package vm
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,8 +22,9 @@ type Config struct {
 	Memory int    // MiB; 2048 when 0
 	CPUs   int    // 2 when 0
 	Disks  []Disk
-	SSH    int  // port on the host's loopback that leads to the guest's port 22; none when 0
-	Detach bool // the machine may outlive this process: see Machine.Detach
+	SSH    int    // port on the host's loopback that leads to the guest's port 22; none when 0
+	Resume string // file of Machine.Save to go on from, instead of booting
+	Detach bool   // the machine may outlive this process: see Machine.Detach
 	// Observe, if set, is told of each event as it happens. It must not block.
 	Observe func(Event)
 }
@@ -80,6 +82,9 @@ func (c *Config) arguments(sockets channels) []string {
 		"-netdev", "user,id=net" + c.forward(),
 		"-device", "virtio-net-pci,netdev=net,romfile=",
 	}
+	if c.Resume != "" {
+		args = append(args, "-incoming", "defer")
+	}
 	for i, disk := range c.Disks {
 		args = append(args,
 			"-drive", fmt.Sprintf("if=none,id=drive-%s,format=%s,file=%s,discard=unmap,detect-zeroes=unmap", disk.Name, disk.Format, disk.Path),
@@ -94,6 +99,16 @@ func (c *Config) forward() string {
 		return ""
 	}
 	return fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:22", c.SSH)
+}
+
+// FreePort returns a port of the loopback that nobody listens on, for Config.SSH.
+func FreePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
 func orDefault(value, fallback int) int {

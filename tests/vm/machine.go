@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,7 @@ type Machine struct {
 func Start(ctx context.Context, config Config) (*Machine, error) {
 	m := &Machine{Config: config, Console: newConsole(), state: newState(config.Observe), ended: make(chan struct{})}
 	if err := m.start(ctx); err != nil {
+		m.abandon()
 		return nil, fmt.Errorf("start machine %s: %w", filepath.Base(config.Dir), err)
 	}
 	return m, nil
@@ -45,6 +47,11 @@ func (m *Machine) start(ctx context.Context) (err error) {
 	if err := os.MkdirAll(m.Config.Dir, 0o755); err != nil {
 		return err
 	}
+	lock, err := lockFolder(m.Config.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // QEMU inherits it, and so holds the lock until it ends
 	if err := m.copyVars(); err != nil {
 		return err
 	}
@@ -60,7 +67,7 @@ func (m *Machine) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := m.startQEMU(); err != nil {
+	if err := m.startQEMU(lock); err != nil {
 		return err
 	}
 	m.state.happened(Started, func() { m.state.boots = 1 })
@@ -68,10 +75,50 @@ func (m *Machine) start(ctx context.Context) (err error) {
 	m.guest = newGuest(conns[2], m.state)
 	m.guest.hello()
 	if m.monitor, err = newMonitor(conns[0], m.event); err != nil {
-		<-m.ended
+		m.Kill() // it has ended, most probably, and its messages say why
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(m.stderr.String()))
 	}
+	if m.Config.Resume != "" {
+		return m.resume(ctx)
+	}
 	return nil
+}
+
+// ErrInUse says that a machine runs in that folder.
+var ErrInUse = errors.New("a machine runs there already")
+
+// InUse tells whether a machine runs in a folder.
+func InUse(dir string) bool {
+	lock, err := lockFolder(dir)
+	if err == nil {
+		lock.Close()
+	}
+	return errors.Is(err, ErrInUse)
+}
+
+func lockFolder(dir string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return lock, nil
+}
+
+// abandon undoes what an unsuccessful start has done.
+func (m *Machine) abandon() {
+	if m.qemu != nil && m.qemu.Process != nil {
+		m.Kill()
+		return
+	}
+	m.stopTPM()
+	os.RemoveAll(m.sockets.dir)
 }
 
 // copyVars gives the machine firmware variables of its own, once.
@@ -130,9 +177,9 @@ func (m *Machine) listen(name string) (net.Conn, error) {
 	return net.Dial("unix", path)
 }
 
-func (m *Machine) startQEMU() error {
+func (m *Machine) startQEMU(lock *os.File) error {
 	m.qemu = workspace.Tool(context.Background(), "qemu-system-x86_64", m.Config.arguments(m.sockets)...)
-	m.qemu.ExtraFiles = m.sockets.listeners
+	m.qemu.ExtraFiles = append(slices.Clone(m.sockets.listeners), lock)
 	m.qemu.Stderr = &m.stderr
 	start := workspace.Start
 	if m.Config.Detach {
@@ -168,13 +215,16 @@ func (m *Machine) watch(text []byte) {
 // event is called by the monitor.
 func (m *Machine) event(name string, data json.RawMessage) {
 	var detail struct {
-		Guest bool `json:"guest"`
+		Guest  bool   `json:"guest"`
+		Status string `json:"status"`
 	}
 	json.Unmarshal(data, &detail)
 	switch {
 	case name == "RESET" && detail.Guest:
 		m.state.happened(Reset, func() { m.state.boots, m.state.session, m.state.stuck = m.state.boots+1, "", "" })
 		m.guest.lost()
+	case name == "MIGRATION" && (detail.Status == "completed" || detail.Status == "failed"):
+		m.state.happened(Moved, func() { m.state.migration = detail.Status })
 	case name == "SHUTDOWN" && detail.Guest:
 		m.state.happened(PowerOff, func() { m.state.session = "" })
 		m.guest.lost()

@@ -19,6 +19,7 @@ const (
 	AgentUp  EventKind = "agent-up"  // commands can be run
 	AgentBye EventKind = "agent-bye" // the guest is shutting down
 	Stuck    EventKind = "stuck"     // the console shows that nothing more will happen by itself
+	Moved    EventKind = "moved"     // the state was saved or taken up, or could not be
 	Exited   EventKind = "exited"    // QEMU has ended
 )
 
@@ -37,8 +38,10 @@ type state struct {
 	session string // the agent's; empty while none is there
 	stuck   string // what the console says about it; empty while the machine runs
 	exited  bool
-	traffic map[string]IO // of the disks, once the machine is off
-	observe func(Event)
+	// migration is what QEMU says of a state that is being saved or taken up.
+	migration string
+	traffic   map[string]IO // of the disks, once the machine is off
+	observe   func(Event)
 }
 
 func newState(observe func(Event)) *state {

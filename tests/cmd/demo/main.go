@@ -7,14 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/kairos-io/toolkit/tests/story"
+	"github.com/kairos-io/toolkit/tests/vm"
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
@@ -34,6 +34,9 @@ func main() {
 func demo(ctx context.Context) error {
 	keep := os.Getenv("KEEP") == "1"
 	dir := workspace.Cache("demo")
+	if vm.InUse(dir) {
+		return errors.New("the machine of an earlier demo still runs: end it first")
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
@@ -53,7 +56,7 @@ func demo(ctx context.Context) error {
 		return err
 	}
 	node.Detach = keep
-	if node.SSH, err = freePort(); err != nil {
+	if node.SSH, err = vm.FreePort(); err != nil {
 		return err
 	}
 	r.Follow(node)
@@ -72,28 +75,14 @@ func leave(ctx context.Context, node *story.Node) error {
 	if err := node.Machine.Detach(); err != nil {
 		return err
 	}
-	key, _, err := story.Key(ctx)
-	if err != nil {
-		return err
-	}
-	key, err = filepath.Rel(workspace.Top(), key)
+	login, err := node.Login(ctx)
 	if err != nil {
 		return err
 	}
 	fmt.Printf(`
-The node is running. Log in, from the top of the project, with
-    ssh -i %s -p %d -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no kairos@127.0.0.1
+The node is running. Log in with
+    %s
 and be root with sudo -i. It ends with "sudo poweroff" in there, or "kill %d" here. The registry ends now.
-`, key, node.SSH, node.Machine.PID())
+`, strings.Join(login, " "), node.Machine.PID())
 	return nil
-}
-
-// freePort returns a port of the loopback that nobody listens on.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
 }

@@ -2,6 +2,7 @@
 //
 //	node start live          from the live medium, beside an empty disk
 //	node start installed     from a disk on which v1 was just installed
+//	node start booted        the same, taken up when its first boot was done: takes seconds
 //	node start again         from the disk of the last time
 //	node start plain         the same root file system on plain ext4
 //	node run SCRIPT          runs a script in it as root; the exit status is the script's
@@ -59,7 +60,7 @@ func command(ctx context.Context, args []string) (int, error) {
 	case len(args) == 1 && args[0] == "stop":
 		return ask(call{Stop: true})
 	}
-	return 2, errors.New("usage: node start live|installed|again|plain, node run SCRIPT, node push FILE PATH, node refs, node stop")
+	return 2, errors.New("usage: node start live|installed|booted|again|plain, node run SCRIPT, node push FILE PATH, node refs, node stop")
 }
 
 // call is what the other commands ask of the one that holds the machine; answer is what it says.
@@ -123,16 +124,19 @@ func prepare(ctx context.Context, world *story.World, how string) (*story.Node, 
 	switch how {
 	case "again":
 		return world.Node(folder()), nil
-	case "live", "plain", "installed":
+	case "live", "plain", "installed", "booted":
 		if err := os.RemoveAll(folder()); err != nil {
 			return nil, err
 		}
-		if how == "installed" {
+		switch how {
+		case "installed":
 			return world.FromInstalled(ctx, folder())
+		case "booted":
+			return world.FromBooted(ctx, folder())
 		}
 		return world.NewNode(ctx, folder())
 	}
-	return nil, fmt.Errorf("start what? %q is none of live, installed, again, plain", how)
+	return nil, fmt.Errorf("start what? %q is none of live, installed, booted, again, plain", how)
 }
 
 // serve answers the other commands.
