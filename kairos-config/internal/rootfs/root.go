@@ -169,3 +169,18 @@ func (r *Root) Sub(dir string) (*Root, error) {
 func (r *Root) OpenLock(name string) (*os.File, error) {
 	return r.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 }
+
+// ReadLink returns the text of a symbolic link.
+func (r *Root) ReadLink(name string) (string, error) {
+	f, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var text [unix.PathMax]byte
+	n, err := unix.Readlinkat(int(f.Fd()), "", text[:])
+	if err != nil {
+		return "", &fs.PathError{Op: "read link", Path: name, Err: err}
+	}
+	return string(text[:n]), nil
+}
