@@ -46,6 +46,9 @@ type Problem struct {
 	Severity Severity
 	Message  string
 	Hint     string // what to do about it, "" when unknown
+	// Mistaken: a warning for those who use the config, because what stands
+	// beside it is fine, and an error for those who check it.
+	Mistaken bool
 }
 
 // Error returns the problem on one line: "file:line:column: error: message
@@ -88,6 +91,9 @@ func (l *List) Warnf(pos Pos, format string, args ...any) {
 func (l *List) Hint(format string, args ...any) {
 	(*l)[len(*l)-1].Hint = fmt.Sprintf(format, args...)
 }
+
+// Mistake marks the problem that was added last as a mistake.
+func (l *List) Mistake() { (*l)[len(*l)-1].Mistaken = true }
 
 // Failed reports whether there is an error among the problems.
 func (l List) Failed() bool {
