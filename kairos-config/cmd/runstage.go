@@ -1,12 +1,18 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
+	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
+	"github.com/kairos-io/toolkit/kairos-config/internal/provider"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/spell"
@@ -39,7 +45,10 @@ func runStage(c *cli.Context) error {
 		return err
 	}
 	defer root.Close()
-	system := &stage.System{Root: root, Strict: c.Bool("strict"), Timeout: c.Duration("command-timeout"), Log: logger(c)}
+	system := &stage.System{
+		Root: root, Strict: c.Bool("strict"), Timeout: c.Duration("command-timeout"), Log: logger(c),
+		Get: fetch.Client{}, KeyServers: keyServers(),
+	}
 	system.Booted = root.Path() == "/"
 	system.Node = system.Booted
 	if !system.Booted && rootfs.InInitrd() {
@@ -58,7 +67,8 @@ func runStage(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	plan := stage.NewPlan(collection, name)
+	addProviders(c.Context, root, collection, name)
+	plan := stage.NewPlan(collection, name, credential.Open())
 	if !plan.Has() && !schema.KnownStage(name) {
 		return unknownStage(name)
 	}
@@ -78,6 +88,20 @@ func runStage(c *cli.Context) error {
 		system.Log.Warn(fmt.Sprintf("stage %s: there were failures, which strict: true would not forgive", name))
 	}
 	return nil
+}
+
+// addProviders adds the steps that providers make of the merged config.
+func addProviders(ctx context.Context, root *rootfs.Root, collection *source.Collection, stage string) {
+	config, _ := collection.Merged()
+	docs, problems := provider.Steps(ctx, root, stage, config)
+	collection.Documents = append(collection.Documents, docs...)
+	collection.Problems = append(collection.Problems, problems...)
+}
+
+// keyServers are other addresses for github: and gitlab:, for sites that have
+// a server of their own.
+func keyServers() map[string]string {
+	return map[string]string{"github": os.Getenv("KAIROS_GITHUB_URL"), "gitlab": os.Getenv("KAIROS_GITLAB_URL")}
 }
 
 // validStage keeps the name usable as that of a record.

@@ -4,10 +4,13 @@ package stage
 
 import (
 	"fmt"
+	"slices"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
 // Plan is the steps of one stage in the order in which they run: first those
@@ -17,6 +20,8 @@ type Plan struct {
 	Stage    string
 	Steps    []Step
 	Problems diag.List // of configs, not of steps
+
+	credentials credential.Store
 }
 
 // Step is one step of a plan.
@@ -25,15 +30,19 @@ type Step struct {
 	Name      string // never empty
 	Source    string // the config
 	CloudInit bool   // made of cloud-init's keys at the top
+	KeysOnly  bool   // fetches keys for users that another step makes
 	Strict    bool   // the config is strict: a failure fails the stage
+	Assessed  bool   // a failure counts as a failed health check of the boot
 	Spec      schema.Step
 	Problems  diag.List
+	Secrets   credential.Secrets // credentials that are in Spec
 }
 
 // NewPlan gathers the steps of a stage. Each config counts by itself, as in
 // Kairos: keys at its top belong to its own users, strict to its own steps.
-func NewPlan(c *source.Collection, stage string) *Plan {
-	p := &Plan{Stage: stage, Problems: c.Problems}
+// Credentials take the place of what names them, in this stage's steps only.
+func NewPlan(c *source.Collection, stage string, credentials credential.Store) *Plan {
+	p := &Plan{Stage: stage, Problems: c.Problems, credentials: credentials}
 	heads := make([]schema.Head, len(c.Documents))
 	for i, doc := range c.Documents {
 		var problems diag.List
@@ -42,12 +51,31 @@ func NewPlan(c *source.Collection, stage string) *Plan {
 		p.Problems = append(p.Problems, heads[i].Stages.Slips(stage)...)
 	}
 	for _, part := range schema.Parts(stage) {
+		if part == "network" {
+			p.Steps = append(p.Steps, p.earlierKeys(c, heads)...)
+		}
+		begin := len(p.Steps)
 		for i, doc := range c.Documents {
 			p.add(part, doc, heads[i])
 		}
+		p.Steps = append(p.Steps[:begin], order(p.Steps[begin:])...)
 	}
 	p.lastHostname()
 	return p
+}
+
+// earlierKeys returns steps that fetch the keys which steps of earlier stages
+// name, as there was no network yet.
+func (p *Plan) earlierKeys(c *source.Collection, heads []schema.Head) []Step {
+	var earlier Plan // what is wrong with those steps was said in their stages
+	for _, stage := range []string{"rootfs", "initramfs", "fs", "boot"} {
+		for _, part := range schema.Parts(stage) {
+			for i, doc := range c.Documents {
+				earlier.add(part, doc, heads[i])
+			}
+		}
+	}
+	return keySteps(earlier.Steps)
 }
 
 // lastHostname leaves the host name at the top of configs to the last that
@@ -65,30 +93,55 @@ func (p *Plan) lastHostname() {
 }
 
 func (p *Plan) add(part string, doc source.Document, head schema.Head) {
-	step := Step{Part: part, Source: doc.Source, Strict: head.Strict}
+	step := Step{Part: part, Source: doc.Source, Strict: head.Strict, Assessed: head.Assess == "required"}
 	if part == schema.CloudInitStage && doc.Header {
-		spec, problems, wanted := schema.CloudInitStep(doc.Root)
-		if wanted {
-			step.Name, step.Spec, step.Problems = spec.Name, spec, problems
-			step.CloudInit = true
-			p.Steps = append(p.Steps, step)
-			step.CloudInit = false
-		} else {
-			p.Problems = append(p.Problems, problems...)
-		}
+		p.addCloudInit(step, doc.Root)
 	}
 	for _, s := range head.Stages {
 		if s.Name != part {
 			continue
 		}
 		for i, node := range s.Steps {
+			var err error
+			node, step.Secrets, err = p.credentials.Expand(node)
 			step.Spec, step.Problems = schema.DecodeStep(node)
+			step.check(node, err)
 			step.Name = step.Spec.Name
 			if step.Name == "" {
 				step.Name = fmt.Sprintf("%s.%d", part, i)
 			}
 			p.Steps = append(p.Steps, step)
 		}
+	}
+}
+
+// addCloudInit adds the step that cloud-init's keys at the top make.
+func (p *Plan) addCloudInit(step Step, root *tree.Node) {
+	var err error
+	if own := schema.CloudInitKeys(root); own != nil {
+		own, step.Secrets, err = p.credentials.Expand(own)
+		root = root.With(own.Fields)
+	}
+	spec, problems, wanted := schema.CloudInitStep(root)
+	if !wanted {
+		p.Problems = append(p.Problems, problems...)
+		return
+	}
+	step.Name, step.Spec, step.Problems, step.CloudInit = spec.Name, spec, problems, true
+	step.check(root, err)
+	p.Steps = append(p.Steps, step)
+}
+
+// check adds what is wrong with the credentials of a step, and takes them out
+// of what is wrong with the rest.
+func (s *Step) check(at *tree.Node, err error) {
+	s.Problems = slices.Clone(s.Problems)
+	for i := range s.Problems {
+		s.Problems[i].Message = s.Secrets.Hide(s.Problems[i].Message)
+	}
+	if err != nil {
+		s.Problems.Errorf(at.Pos, "%v", err)
+		s.Problems.Hint("kairos-config(8) says where credentials come from")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +28,12 @@ type System struct {
 	Strict  bool
 	Timeout time.Duration // of each command
 	Log     *slog.Logger
+	Get     Getter
+	// KeyServers replaces addresses of KeyServers.
+	KeyServers map[string]string
+	// Datasource asks for user data and keeps it in a file, whose name it
+	// returns when that changed.
+	Datasource func(ctx context.Context, d schema.Datasource) (changed []string, err error)
 }
 
 // Run applies a plan and records it beneath the root, before and after each
@@ -51,7 +58,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		}
 		record.Steps = append(record.Steps, newStepRecord(step))
 		s.save(record)
-		cmdline.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Name)
+		cmdline.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Secrets.Hide(step.Name))
 		result := s.runStep(ctx, step)
 		record.Steps[i] = result
 		record.DurationMS = time.Since(started).Milliseconds()
@@ -83,8 +90,9 @@ func notRun(step Step) StepRecord {
 }
 
 func newStepRecord(step Step) StepRecord {
-	return StepRecord{Stage: step.Part, Name: step.Name, File: step.Source, Line: step.Spec.Pos.Line, Outcome: Running,
-		Changed: []string{}, Errors: []string{}, Problems: ProblemRecords(step.Problems)}
+	return StepRecord{Stage: step.Part, Name: step.Secrets.Hide(step.Name), File: step.Source, Line: step.Spec.Pos.Line, Outcome: Running,
+		Assessed: step.Assessed,
+		Changed:  []string{}, Errors: []string{}, Problems: ProblemRecords(step.Problems)}
 }
 
 // report writes problems to the log.
@@ -113,7 +121,9 @@ func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 		r.fail(errors.New("not run: values of the wrong kind"))
 	} else if r.wanted(ctx) {
 		for _, apply := range []func(context.Context){
-			r.directories, r.files, r.commands, r.hostname, r.accounts, r.keys, r.units, r.environment,
+			r.dns, r.downloads, r.git, r.ensureEntities, r.directories, r.files, r.commands, r.deleteEntities,
+			r.hostname, r.sysctl, r.accounts, r.keys, r.modules, r.timesyncd, r.units, r.environment,
+			r.firstboot, r.datasource, r.layout, r.packagePins, r.packages, r.unpackImages,
 		} {
 			apply(ctx)
 		}
@@ -136,7 +146,7 @@ func (r *run) fail(err error) {
 		return
 	}
 	r.failed = true
-	text := err.Error()
+	text := r.step.Secrets.Hide(err.Error())
 	if errors.Is(err, unix.EROFS) && (r.step.Part == "rootfs" || strings.HasPrefix(r.step.Part, "rootfs.")) {
 		text += " (the root is not writable before the stage initramfs, only /run is)"
 	}
