@@ -177,15 +177,12 @@ func Collect(disk Disk, named []string, keep int) (removed []string, err error) 
 		if left <= keep {
 			break
 		}
-		// Renamed first: half a generation must not be taken for one.
-		gone := path.Join(dirName, unfinished+id)
-		if e := disk.Rename(path.Join(dirName, id), gone); e != nil {
+		if e := Remove(disk, id); e != nil {
 			err = errors.Join(err, e)
 			continue
 		}
 		left--
 		removed = append(removed, id)
-		err = errors.Join(err, disk.RemoveAll(gone))
 	}
 	return removed, err
 }
@@ -240,3 +237,16 @@ func (m mounted) Rename(from, to string) error {
 func (m mounted) SyncDir(name string) error { return atomicfile.SyncDir(m.root, name) }
 
 func (m mounted) RemoveAll(name string) error { return m.root.RemoveAll(name) }
+
+// Remove takes a generation away.
+func Remove(disk Disk, id string) error {
+	if err := CheckID(id); err != nil {
+		return err
+	}
+	// Renamed first: half a generation must not be taken for one.
+	gone := path.Join(dirName, unfinished+id)
+	if err := disk.Rename(path.Join(dirName, id), gone); err != nil {
+		return err
+	}
+	return disk.RemoveAll(gone)
+}
