@@ -172,19 +172,20 @@ func (r *Root) OpenLock(name string) (*os.File, error) {
 	return r.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 }
 
-// ReadLink returns the text of a symbolic link.
-func (r *Root) ReadLink(name string) (string, error) {
+// Readlink returns what a symbolic link says; links on the way to it are
+// followed beneath the root.
+func (r *Root) Readlink(name string) (string, error) {
 	f, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	var text [unix.PathMax]byte
-	n, err := unix.Readlinkat(int(f.Fd()), "", text[:])
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(f.Fd()), "", buf)
 	if err != nil {
-		return "", &fs.PathError{Op: "read link", Path: name, Err: err}
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
 	}
-	return string(text[:n]), nil
+	return string(buf[:n]), nil
 }
 
 // SHA256 returns the digest of a regular file, in hex.

@@ -74,7 +74,7 @@ func unknownSetting(key, name string) error {
 func (r *run) look(files []string) []string {
 	list := make([]string, len(files))
 	for i, file := range files {
-		if target, err := r.Root.ReadLink(file); err == nil {
+		if target, err := r.Root.Readlink(file); err == nil {
 			list[i] = "-> " + target
 		} else if data, err := r.Root.ReadFile(file, maxSmall); err == nil {
 			list[i] = string(data)

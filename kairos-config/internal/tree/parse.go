@@ -110,7 +110,7 @@ func (c *converter) convert(n *yaml.Node, depth int) (*Node, error) {
 }
 
 func (c *converter) scalar(n *yaml.Node) (*Node, error) {
-	node := &Node{Kind: String, Text: n.Value, Pos: c.pos(n)}
+	node := &Node{Kind: String, Text: n.Value, Pos: c.pos(n), Block: n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0}
 	switch n.ShortTag() {
 	case "!!null":
 		node.Kind, node.Text = Null, ""
