@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
+	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/provider"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
@@ -69,6 +71,10 @@ func runStage(c *cli.Context) error {
 	}
 	addProviders(c.Context, root, collection, name)
 	plan := stage.NewPlan(collection, name, credential.Open())
+	if err := verifyGeneration(root); err != nil {
+		plan.Damaged = true
+		plan.Problems.Errorf(diag.Pos{Source: generation.Dir}, "%v", err)
+	}
 	if !plan.Has() && !schema.KnownStage(name) {
 		return unknownStage(name)
 	}
@@ -83,11 +89,24 @@ func runStage(c *cli.Context) error {
 		return c.Context.Err()
 	case record.HardFailed:
 		err := fmt.Errorf("stage %s failed in a strict config", name)
+		if plan.Damaged {
+			err = fmt.Errorf("stage %s ran with other configs than those that were staged", name)
+		}
 		return cmdline.Hint(err, "kairos-config status says which step and why")
 	case record.Outcome == stage.Failed:
 		system.Log.Warn(fmt.Sprintf("stage %s: there were failures, which strict: true would not forgive", name))
 	}
 	return nil
+}
+
+// verifyGeneration compares the generation that this boot was to have with its
+// digests: with other configs the boot must not be found good.
+func verifyGeneration(root *rootfs.Root) error {
+	booted, err := generation.Booted(root)
+	if err != nil || booted == nil {
+		return err
+	}
+	return booted.Verify(root)
 }
 
 // addProviders adds the steps that providers make of the merged config.

@@ -206,17 +206,18 @@ func (g *Generation) Overlay(plain []string) []string {
 			list = append(list, g.Path(f.Name))
 		}
 	}
-	slices.SortStableFunc(list, func(a, b string) int { return strings.Compare(sortKey(a), sortKey(b)) })
+	slices.SortStableFunc(list, func(a, b string) int { return slices.Compare(place(a), place(b)) })
 	return list
 }
 
-// sortKey is the place of a config among the others: that of the plain file
-// which it stands for.
-func sortKey(file string) string {
+// place is where a config stands among the others: a staged one where the
+// plain file does which it stands for. A directory's content stands where its
+// name does.
+func place(file string) []string {
 	if strings.HasPrefix(file, Dir+"/") {
-		return path.Base(file)
+		return []string{path.Base(file)}
 	}
-	return strings.TrimPrefix(file, OEM+"/")
+	return strings.Split(strings.TrimPrefix(file, OEM+"/"), "/")
 }
 
 // All returns the generations on COS_OEM, oldest first. Damaged ones are

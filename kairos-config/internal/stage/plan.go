@@ -20,6 +20,7 @@ type Plan struct {
 	Stage    string
 	Steps    []Step
 	Problems diag.List // of configs, not of steps
+	Damaged  bool      // the configs are not those that this boot was to have
 
 	credentials credential.Store
 }
@@ -36,6 +37,8 @@ type Step struct {
 	Spec      schema.Step
 	Problems  diag.List
 	Secrets   credential.Secrets // credentials that are in Spec
+
+	fingerprint string // see there
 }
 
 // NewPlan gathers the steps of a stage. Each config counts by itself, as in
@@ -68,7 +71,7 @@ func NewPlan(c *source.Collection, stage string, credentials credential.Store) *
 // name, as there was no network yet.
 func (p *Plan) earlierKeys(c *source.Collection, heads []schema.Head) []Step {
 	var earlier Plan // what is wrong with those steps was said in their stages
-	for _, stage := range []string{"rootfs", "initramfs", "fs", "boot"} {
+	for _, stage := range bootStages[:4] {
 		for _, part := range schema.Parts(stage) {
 			for i, doc := range c.Documents {
 				earlier.add(part, doc, heads[i])
@@ -103,6 +106,7 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 		}
 		for i, node := range s.Steps {
 			var err error
+			step.fingerprint = fingerprint(part, node)
 			node, step.Secrets, err = p.credentials.Expand(node)
 			step.Spec, step.Problems = schema.DecodeStep(node)
 			step.check(node, err)
@@ -119,6 +123,7 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 func (p *Plan) addCloudInit(step Step, root *tree.Node) {
 	var err error
 	if own := schema.CloudInitKeys(root); own != nil {
+		step.fingerprint = fingerprint(step.Part, own)
 		own, step.Secrets, err = p.credentials.Expand(own)
 		root = root.With(own.Fields)
 	}

@@ -45,7 +45,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		Steps: []StepRecord{}, Problems: ProblemRecords(plan.Problems)}
 	s.report(plan.Problems)
 	failed := plan.Problems.Failed()
-	record.HardFailed = failed && s.Strict
+	record.HardFailed = failed && (s.Strict || plan.Damaged)
 	broken := map[string]bool{} // strict configs with a failed step
 	for i, step := range plan.Steps {
 		if ctx.Err() != nil {
