@@ -49,7 +49,8 @@ func Apply(ctx context.Context, device string, l schema.Layout) (changed []strin
 			return nil, fmt.Errorf("%s carries %s: not overwritten", device, kind)
 		}
 	}
-	if d.parts, err = d.repart(ctx, nil, "--dry-run=yes", "--empty="+empty); err != nil {
+	// Without definitions systemd-repart up to 252 says nothing, unless so.
+	if d.parts, err = d.repart(ctx, nil, "--dry-run=yes", "--empty=allow"); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(d.parts, func(a, b existing) int { return cmp.Compare(a.Offset, b.Offset) })
@@ -110,6 +111,11 @@ func (d *disk) definitions() (files []string, work bool) {
 	}
 	for i, p := range added {
 		files = append(files, d.addition(p, sizes[len(d.parts)+i]))
+	}
+	if last := len(files) - 1; last >= 0 && sizes[last] != 0 {
+		// What is free stays behind the last one, which can grow into it.
+		// systemd-repart would leave it before a partition that it adds.
+		files[last] += "PaddingWeight=1000\n"
 	}
 	return files, work
 }
