@@ -16,8 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"os/exec"
 	"path"
 	"slices"
@@ -129,35 +127,31 @@ func run(ctx context.Context, root *rootfs.Root, file, stage string, input []byt
 		cmd.SysProcAttr.Chroot = root.Path()
 	}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	out := &limited{left: maxOutput}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, os.Stderr
+	out, said := &limited{left: maxOutput}, &limited{left: maxOutput}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, said
 	err := cmd.Run()
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, fmt.Errorf("stopped after %v", timeout)
-	case errors.Is(err, exec.ErrWaitDelay):
-		err = nil // it left a process in the background
 	case out.left < 0:
 		return nil, errors.New("it printed more than 1 MiB")
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay): // which says that it left a process in the background
+		lines := strings.Split(strings.TrimSpace(said.buffer.String()), "\n")
+		return nil, fmt.Errorf("it failed: %w: %s", err, lines[len(lines)-1])
 	}
-	if err != nil {
-		return nil, fmt.Errorf("it failed: %w", err)
-	}
-	return out.Bytes(), nil
+	return out.buffer.Bytes(), nil
 }
 
 // limited keeps so many bytes and takes all: a provider must not hang at a
-// full pipe.
+// full pipe. The buffer isn't embedded: its ReadFrom would know no limit.
 type limited struct {
-	bytes.Buffer
-	left int
+	buffer bytes.Buffer
+	left   int
 }
 
 func (l *limited) Write(p []byte) (int, error) {
 	if l.left -= len(p); l.left < 0 {
 		return len(p), nil
 	}
-	return l.Buffer.Write(p)
+	return l.buffer.Write(p)
 }
-
-var _ io.Writer = (*limited)(nil)
