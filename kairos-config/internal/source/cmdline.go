@@ -1,6 +1,7 @@
 package source
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -29,7 +30,7 @@ var laterOptions = []string{"config_url", "kairos.config_url", "cos.setup"}
 // Later words win. Values are taken as YAML would take them without quotes.
 func (c *Collection) addCommandLine(line string) {
 	root := &tree.Node{Kind: tree.Map, Pos: diag.Pos{Source: CommandLine}}
-	for _, word := range words(line) {
+	for word := range Words(line) {
 		name, _, _ := strings.Cut(word, "=")
 		pos := diag.Pos{Source: CommandLine}
 		if slices.Contains(laterOptions, name) {
@@ -73,30 +74,29 @@ func set(root *tree.Node, word string, pos diag.Pos) error {
 	return root.Set(path, tree.Scalar(strings.Trim(value, `"`), pos))
 }
 
-// words splits the command line like the kernel: at spaces outside of double
+// Words splits the command line like the kernel: at spaces outside of double
 // quotes, which it removes when they surround a value or the whole word.
-func words(line string) []string {
-	var list []string
-	var word strings.Builder
-	quoted, any := false, false
-	flush := func() {
-		if any {
-			list = append(list, word.String())
+func Words(line string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var word strings.Builder
+		quoted, started := false, false
+		for _, r := range line {
+			switch {
+			case r == '"':
+				quoted, started = !quoted, true
+			case !quoted && strings.ContainsRune(" \t\n\r", r):
+				if started && !yield(word.String()) {
+					return
+				}
+				word.Reset()
+				started = false
+			default:
+				word.WriteRune(r)
+				started = true
+			}
 		}
-		word.Reset()
-		any = false
-	}
-	for _, r := range line {
-		switch {
-		case r == '"':
-			quoted, any = !quoted, true
-		case !quoted && strings.ContainsRune(" \t\n\r", r):
-			flush()
-		default:
-			word.WriteRune(r)
-			any = true
+		if started {
+			yield(word.String())
 		}
 	}
-	flush()
-	return list
 }

@@ -146,6 +146,15 @@ func (c *Collection) Add(source string, data []byte) {
 	c.Documents = append(c.Documents, doc)
 }
 
+// IsConfig reports whether a text is a config by its header, or by its stages.
+func IsConfig(data []byte) bool {
+	if hasHeader(data) {
+		return true
+	}
+	node, _ := tree.Parse("", data)
+	return node.Field("stages") != nil
+}
+
 // hasHeader looks for a header among the first ten lines, where cloud-init
 // allows other comments before it.
 func hasHeader(data []byte) bool {
