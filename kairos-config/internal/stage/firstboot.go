@@ -9,16 +9,17 @@ import (
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
-// firstbootSettings are what systemd-firstboot(1) can set, and the file that
-// each ends in. Passwords are not among them: they would be in argv.
-var firstbootSettings = map[string]string{
-	"locale":          "/etc/locale.conf",
-	"locale-messages": "/etc/locale.conf",
-	"keymap":          "/etc/vconsole.conf",
-	"timezone":        "/etc/localtime",
-	"hostname":        "/etc/hostname",
-	"machine-id":      "/etc/machine-id",
-	"root-shell":      "/etc/passwd",
+// firstbootSettings are what systemd-firstboot(1) can set, and the files that
+// each may end in: Debian has some of its own. Passwords are not among them:
+// they would be in argv.
+var firstbootSettings = map[string][]string{
+	"locale":          {"/etc/locale.conf", "/etc/default/locale"},
+	"locale-messages": {"/etc/locale.conf", "/etc/default/locale"},
+	"keymap":          {"/etc/vconsole.conf", "/etc/default/keyboard"},
+	"timezone":        {"/etc/localtime"},
+	"hostname":        {"/etc/hostname"},
+	"machine-id":      {"/etc/machine-id"},
+	"root-shell":      {"/etc/passwd"},
 }
 
 // firstboot hands settings over to systemd-firstboot, which knows the files
@@ -27,7 +28,7 @@ func (r *run) firstboot(ctx context.Context) {
 	var args, files []string
 	for _, e := range r.step.Spec.SystemdFirstboot {
 		name := strings.ReplaceAll(e.Key, "_", "-")
-		file, known := firstbootSettings[name]
+		written, known := firstbootSettings[name]
 		switch {
 		case strings.HasPrefix(name, "root-password"):
 			r.fail(fmt.Errorf("systemd_firstboot: %s: passwords are set by users, where nobody can read them", e.Key))
@@ -37,14 +38,14 @@ func (r *run) firstboot(ctx context.Context) {
 			r.fail(fmt.Errorf("systemd_firstboot: %s has a line break", e.Key))
 		default:
 			args = append(args, "--"+name+"="+e.Value)
-			if !slices.Contains(files, file) {
-				files = append(files, file)
-			}
+			files = append(files, written...)
 		}
 	}
 	if len(args) == 0 {
 		return
 	}
+	slices.Sort(files)
+	files = slices.Compact(files)
 	before := r.look(files)
 	// --force: an image has these files, and a config stands above it.
 	if err := execute(ctx, "systemd-firstboot", append([]string{"--root=" + r.Root.Path(), "--force"}, args...)...); err != nil {

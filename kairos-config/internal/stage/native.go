@@ -168,20 +168,16 @@ func sysctlFile(key string) (string, error) {
 	return "/proc/sys/" + name, nil
 }
 
-// modules writes modules-load.d(5), with their parameters in modprobe.d(5),
-// and loads what the running kernel lacks. In the initrd the kernel's modules
-// are not all there: systemd-modules-load does it in the system.
+// modules writes modules-load.d(5), and loads what the running kernel lacks. In
+// the initrd the kernel's modules are not all there: systemd-modules-load does
+// it in the system.
 func (r *run) modules(ctx context.Context) {
-	for _, line := range r.step.Spec.Modules {
-		name, parameters, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if !validModule(name) || strings.ContainsAny(parameters, "\n\x00") {
-			r.fail(fmt.Errorf("modules: %q is no name of a module", line))
+	for _, name := range r.step.Spec.Modules {
+		if !validModule(name) {
+			r.fail(fmt.Errorf("modules: %q is no name of a module", name))
 			continue
 		}
 		r.edit(r.runtimeDir()+"/modules-load.d/kairos-config.conf", func(old string) string { return withLine(old, name) })
-		if parameters = strings.TrimSpace(parameters); parameters != "" {
-			r.settings(r.runtimeDir()+"/modprobe.d/kairos-config.conf", "", " ", []setting{{"options " + name, parameters}})
-		}
 		if !r.Booted || r.Root.Exists("/sys/module/"+strings.ReplaceAll(name, "-", "_")) {
 			continue
 		}

@@ -109,11 +109,11 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 			step.fingerprint = fingerprint(part, node)
 			node, step.Secrets, err = p.credentials.Expand(node)
 			step.Spec, step.Problems = schema.DecodeStep(node)
-			step.check(node, err)
 			step.Name = step.Spec.Name
 			if step.Name == "" {
 				step.Name = fmt.Sprintf("%s.%d", part, i)
 			}
+			step.check(node, err)
 			p.Steps = append(p.Steps, step)
 		}
 	}
@@ -140,7 +140,7 @@ func (p *Plan) addCloudInit(step Step, root *tree.Node) {
 // check adds what is wrong with the credentials of a step, and takes them out
 // of what is wrong with the rest.
 func (s *Step) check(at *tree.Node, err error) {
-	s.Problems = slices.Clone(s.Problems)
+	s.Name, s.Problems = s.Secrets.Hide(s.Name), slices.Clone(s.Problems)
 	for i := range s.Problems {
 		s.Problems[i].Message = s.Secrets.Hide(s.Problems[i].Message)
 	}

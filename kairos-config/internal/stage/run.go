@@ -10,7 +10,6 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
-	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"golang.org/x/sys/unix"
 )
@@ -31,9 +30,8 @@ type System struct {
 	Get     Getter
 	// KeyServers replaces addresses of KeyServers.
 	KeyServers map[string]string
-	// Datasource asks for user data and keeps it in a file, whose name it
-	// returns when that changed.
-	Datasource func(ctx context.Context, d schema.Datasource) (changed []string, err error)
+	// MetadataServers replaces addresses of datasources, by provider.
+	MetadataServers map[string]string
 }
 
 // Run applies a plan and records it beneath the root, before and after each
@@ -58,7 +56,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		}
 		record.Steps = append(record.Steps, newStepRecord(step))
 		s.save(record)
-		cmdline.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Secrets.Hide(step.Name))
+		cmdline.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Name)
 		result := s.runStep(ctx, step)
 		record.Steps[i] = result
 		record.DurationMS = time.Since(started).Milliseconds()
@@ -90,7 +88,7 @@ func notRun(step Step) StepRecord {
 }
 
 func newStepRecord(step Step) StepRecord {
-	return StepRecord{Stage: step.Part, Name: step.Secrets.Hide(step.Name), File: step.Source, Line: step.Spec.Pos.Line, Outcome: Running,
+	return StepRecord{Stage: step.Part, Name: step.Name, File: step.Source, Line: step.Spec.Pos.Line, Outcome: Running,
 		Assessed: step.Assessed,
 		Changed:  []string{}, Errors: []string{}, Problems: ProblemRecords(step.Problems)}
 }
