@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"golang.org/x/sys/unix"
 )
 
 // existing is a partition as systemd-repart prints it.
@@ -31,21 +32,23 @@ type existing struct {
 
 // disk is the disk that is worked on.
 type disk struct {
+	root   string // whose programs do the work: the initrd lacks some
 	device string
 	layout schema.Layout
 	parts  []existing
 }
 
-// Apply brings a disk to a layout and returns what it changed. Partitions that
+// Apply brings a disk of this machine to a layout, with the programs of a root
+// that has its /dev and /run, and returns what it changed. Partitions that
 // have the label of one to add are left as they are; nothing is ever made
 // smaller, moved or taken away. A disk without partition table gets one where
 // the layout says init_disk, unless a file system lies there.
-func Apply(ctx context.Context, device string, l schema.Layout) (changed []string, err error) {
-	d := &disk{device: device, layout: l}
+func Apply(ctx context.Context, root, device string, l schema.Layout) (changed []string, err error) {
+	d := &disk{root: root, device: device, layout: l}
 	empty := "refuse"
 	if l.Device != nil && l.Device.InitDisk {
 		empty = "allow"
-		if kind := signature(ctx, device); kind != "" && kind != "gpt" && kind != "dos" {
+		if kind := d.signature(ctx, device); kind != "" && kind != "gpt" && kind != "dos" {
 			return nil, fmt.Errorf("%s carries %s: not overwritten", device, kind)
 		}
 	}
@@ -66,7 +69,7 @@ func Apply(ctx context.Context, device string, l schema.Layout) (changed []strin
 				changed = append(changed, "partition "+p.Label)
 			case p.Activity == "resize" || p.Size > p.Before:
 				changed = append(changed, "size of partition "+p.Label)
-				err = errors.Join(err, grow(ctx, p.Node))
+				err = errors.Join(err, d.grow(ctx, p.Node))
 			}
 		}
 		d.parts = parts
@@ -167,7 +170,7 @@ func sameLabels(p schema.Partition) bool {
 func (d *disk) formatOthers(ctx context.Context) (made []string, err error) {
 	for _, p := range d.layout.Parts {
 		i := slices.IndexFunc(d.parts, func(e existing) bool { return e.Label == label(p) })
-		if i < 0 || sameLabels(p) || signature(ctx, d.parts[i].Node) != "" {
+		if i < 0 || sameLabels(p) || d.signature(ctx, d.parts[i].Node) != "" {
 			continue
 		}
 		fs := filesystem(p)
@@ -176,7 +179,7 @@ func (d *disk) formatOthers(ctx context.Context) (made []string, err error) {
 		if fs == "swap" {
 			program = "mkswap"
 		}
-		if err := run(ctx, nil, program, cmp.Or(option, "-L"), cmp.Or(p.FSLabel, label(p)), d.parts[i].Node); err != nil {
+		if err := d.run(ctx, nil, program, cmp.Or(option, "-L"), cmp.Or(p.FSLabel, label(p)), d.parts[i].Node); err != nil {
 			return made, err
 		}
 		made = append(made, "file system "+cmp.Or(p.FSLabel, label(p)))
@@ -187,7 +190,11 @@ func (d *disk) formatOthers(ctx context.Context) (made []string, err error) {
 // repart runs systemd-repart with definitions and returns what it says of the
 // disk's partitions.
 func (d *disk) repart(ctx context.Context, definitions []string, args ...string) ([]existing, error) {
-	dir, err := os.MkdirTemp("", "kairos-repart-")
+	place := "" // that the root sees as well
+	if d.root != "/" {
+		place = "/run"
+	}
+	dir, err := os.MkdirTemp(place, "kairos-repart-")
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +206,7 @@ func (d *disk) repart(ctx context.Context, definitions []string, args ...string)
 	}
 	var out bytes.Buffer
 	args = append(args, "--no-pager", "--json=short", "--definitions="+dir, d.device)
-	if err := run(ctx, &out, "systemd-repart", args...); err != nil {
+	if err := d.run(ctx, &out, "systemd-repart", args...); err != nil {
 		return nil, err
 	}
 	var parts []existing
@@ -213,9 +220,9 @@ func (d *disk) repart(ctx context.Context, definitions []string, args ...string)
 }
 
 // signature is what lies on a device: "ext4", "gpt", "" for nothing known.
-func signature(ctx context.Context, device string) string {
+func (d *disk) signature(ctx context.Context, device string) string {
 	var out bytes.Buffer
-	if err := run(ctx, &out, "blkid", "-p", "-o", "export", "--", device); err != nil {
+	if err := d.run(ctx, &out, "blkid", "-p", "-o", "export", "--", device); err != nil {
 		return "" // its exit status 2 is that there is nothing
 	}
 	kind := ""
@@ -229,29 +236,34 @@ func signature(ctx context.Context, device string) string {
 }
 
 // grow makes a file system as large as its partition.
-func grow(ctx context.Context, node string) error {
+func (d *disk) grow(ctx context.Context, node string) error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(string(mounts)) {
 		if words := strings.Fields(line); len(words) > 1 && words[0] == node {
-			return run(ctx, nil, "/usr/lib/systemd/systemd-growfs", words[1])
+			return d.run(ctx, nil, "/usr/lib/systemd/systemd-growfs", words[1])
 		}
 	}
-	if kind := signature(ctx, node); !strings.HasPrefix(kind, "ext") {
+	if kind := d.signature(ctx, node); !strings.HasPrefix(kind, "ext") {
 		return nil // others grow when they are mounted
 	}
-	if err := run(ctx, nil, "e2fsck", "-f", "-p", node); err != nil {
+	if err := d.run(ctx, nil, "e2fsck", "-f", "-p", node); err != nil {
 		return err
 	}
-	return run(ctx, nil, "resize2fs", node)
+	return d.run(ctx, nil, "resize2fs", node)
 }
 
 // run runs a program; what it says on stderr goes into the error.
-func run(ctx context.Context, out *bytes.Buffer, name string, args ...string) error {
+func (d *disk) run(ctx context.Context, out *bytes.Buffer, name string, args ...string) error {
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
+	if d.root != "/" {
+		cmd = exec.CommandContext(ctx, "/usr/bin/env", append([]string{name}, args...)...)
+		cmd.SysProcAttr = &unix.SysProcAttr{Chroot: d.root}
+		cmd.Dir = "/"
+	}
 	cmd.Stderr = &stderr
 	if out != nil {
 		cmd.Stdout = out

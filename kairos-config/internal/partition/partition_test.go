@@ -33,7 +33,7 @@ func image(t *testing.T) string {
 func TestApply(t *testing.T) {
 	disk := image(t)
 	l := schema.Layout{Parts: []schema.Partition{{FSLabel: "ONE", Size: 16}, {FSLabel: "SWAP", PLabel: "swap", Filesystem: "swap", Size: 16}}}
-	if _, err := Apply(t.Context(), disk, l); err == nil || !strings.Contains(err.Error(), "systemd-repart") {
+	if _, err := Apply(t.Context(), "/", disk, l); err == nil || !strings.Contains(err.Error(), "systemd-repart") {
 		t.Fatalf("a disk without a table was taken, without init_disk: %v", err)
 	}
 	l.Device = &schema.Device{InitDisk: true}
@@ -67,7 +67,7 @@ func TestApply(t *testing.T) {
 
 func apply(t *testing.T, disk string, l schema.Layout, want string) {
 	t.Helper()
-	changed, err := Apply(t.Context(), disk, l)
+	changed, err := Apply(t.Context(), "/", disk, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func apply(t *testing.T, disk string, l schema.Layout, want string) {
 
 func table(t *testing.T, file string) []existing {
 	t.Helper()
-	parts, err := (&disk{device: file}).repart(t.Context(), nil, "--dry-run=yes", "--empty=allow")
+	parts, err := (&disk{root: "/", device: file}).repart(t.Context(), nil, "--dry-run=yes", "--empty=allow")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestFileSystemIsNotOverwritten(t *testing.T) {
 		t.Fatal(string(out))
 	}
 	l := schema.Layout{Device: &schema.Device{InitDisk: true}, Parts: []schema.Partition{{FSLabel: "X", Size: 16}}}
-	if _, err := Apply(t.Context(), disk, l); err == nil || !strings.Contains(err.Error(), "carries ext4: not overwritten") {
+	if _, err := Apply(t.Context(), "/", disk, l); err == nil || !strings.Contains(err.Error(), "carries ext4: not overwritten") {
 		t.Errorf("got %v", err)
 	}
 }

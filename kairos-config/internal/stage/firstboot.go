@@ -48,7 +48,14 @@ func (r *run) firstboot(ctx context.Context) {
 	files = slices.Compact(files)
 	before := r.look(files)
 	// --force: an image has these files, and a config stands above it.
-	if err := execute(ctx, "systemd-firstboot", append([]string{"--root=" + r.Root.Path(), "--force"}, args...)...); err != nil {
+	argv := append([]string{"systemd-firstboot", "--force"}, args...)
+	var err error
+	if r.Root.Exists("/usr/bin/systemd-firstboot") { // the initrd has none
+		err = r.within(ctx, argv)
+	} else {
+		err = execute(ctx, argv[0], append(argv[1:], "--root="+r.Root.Path())...)
+	}
+	if err != nil {
 		r.fail(err)
 		return
 	}

@@ -62,6 +62,8 @@ func TestEveryKeyTwice(t *testing.T) {
 		{"boot", "groups: [apps]", map[string]string{"etc/group": "+ apps:x:1000:"}},
 		{"boot", "users: {alice: {passwd: hunter2, groups: [sudo]}}", map[string]string{"etc/passwd": "+ alice:x:1000:1000::/home/alice:/bin/bash", "etc/shadow": "+ alice:$y$j9T$"}},
 		{"boot", "users: {alice: {passwd: hunter2, lock_passwd: true}}", map[string]string{"etc/shadow": "+ alice:!$y$j9T$"}},
+		{"boot", "users: {alice: {groups: [admin, sudo]}}", map[string]string{
+			"etc/sudoers.d/90-kairos-config-admin": nativeHeader + "%admin ALL=(ALL:ALL) NOPASSWD: ALL\n", "etc/sudoers": "%sudo ALL=(ALL:ALL) ALL\n"}},
 		{"network", "authorized_keys: {root: ['github:alice']}", map[string]string{"root/.ssh/authorized_keys": "ssh-ed25519 CCCC alice@github\n"}},
 		{"network", "authorized_keys: {root: ['SERVER/alice.keys']}", map[string]string{"root/.ssh/authorized_keys": "ssh-ed25519 CCCC alice@github\n"}},
 		{"boot", "modules: [br_netfilter, dummy]", map[string]string{
@@ -138,6 +140,8 @@ func image(t *testing.T, dir string) {
 		"usr/lib/systemd/system/one.service": "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n",
 		"usr/lib/systemd/system/two.service": "[Service]\nExecStart=/bin/true\n",
 		"usr/bin/apt-get":                    "",
+		"etc/sudoers":                        "%sudo ALL=(ALL:ALL) ALL\n",
+		"etc/sudoers.d/README":               "",
 		"usr/share/zoneinfo/Europe/Berlin":   "TZif",
 		"etc/localtime":                      "",
 	} {

@@ -24,7 +24,7 @@ func (r *run) layout(ctx context.Context) {
 		r.fail(fmt.Errorf("layout: %w", err))
 		return
 	}
-	changed, err := partition.Apply(ctx, device, l)
+	changed, err := partition.Apply(ctx, r.Root.Path(), device, l)
 	r.changed(changed...)
 	if err != nil {
 		r.fail(fmt.Errorf("layout of %s: %w", device, err))

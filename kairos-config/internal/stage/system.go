@@ -114,7 +114,50 @@ func (r *run) accounts(context.Context) {
 	}
 	for _, u := range made {
 		r.home(db, u)
+		r.sudo(u)
 	}
+}
+
+// sudoRules are what the members of these groups may do, where the image has
+// no rule for them. Kairos' examples put people into admin, without passwords.
+var sudoRules = map[string]string{
+	"admin": "%admin ALL=(ALL:ALL) NOPASSWD: ALL\n",
+	"sudo":  "%sudo ALL=(ALL:ALL) ALL\n",
+	"wheel": "%wheel ALL=(ALL:ALL) ALL\n",
+}
+
+// sudo makes the groups of administrators mean something.
+func (r *run) sudo(u schema.User) {
+	const dir = "/etc/sudoers.d"
+	for _, group := range u.Groups {
+		rule := sudoRules[group]
+		if rule == "" || !r.Root.Exists(dir) || r.sudoKnows(dir, group) {
+			continue
+		}
+		file := dir + "/90-kairos-config-" + group
+		wrote, err := r.write(file, []byte(nativeHeader+rule), rootfs.Attr{Mode: 0o440, UID: 0, GID: 0})
+		r.fail(err)
+		if wrote {
+			r.changed(file)
+		}
+	}
+}
+
+// sudoKnows reports whether sudoers(5) has a rule for a group.
+func (r *run) sudoKnows(dir, group string) bool {
+	files, _ := r.Root.Files(dir, func(name string) bool { return !strings.ContainsAny(name, ".~") })
+	for _, file := range append(files, "/etc/sudoers") {
+		data, err := r.Root.ReadFile(file, maxSmall)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "%"+group {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // home makes a user's home directory. System users get one only where the
