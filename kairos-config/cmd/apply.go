@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
@@ -54,7 +53,7 @@ func apply(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	plan, later := stage.Now(source.Collect(node.Root), next, credential.Open())
+	plan, later := stage.Now(source.Collect(node.Root), next, fill(node.Root))
 	result := applied{Steps: []stepName{}, Reboot: []stepName{}, Applied: c.Bool("now")}
 	for _, s := range plan.Steps {
 		result.Steps = append(result.Steps, nameOf(s, ""))

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/facts"
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/provider"
@@ -16,6 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/spell"
 	"github.com/urfave/cli/v2"
@@ -69,8 +72,14 @@ func runStage(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(collection.Remotes) > 0 && (name == "network" || name == "reconcile") {
+		fetchRemotes(c, root, collection, true)
+		if collection, err = collect(c, root); err != nil {
+			return err
+		}
+	}
 	addProviders(c.Context, root, collection, name)
-	plan := stage.NewPlan(collection, name, credential.Open())
+	plan := stage.NewPlan(collection, name, fill(root))
 	if err := verifyGeneration(root); err != nil {
 		plan.Damaged = true
 		plan.Problems.Errorf(diag.Pos{Source: generation.Dir}, "%v", err)
@@ -97,6 +106,14 @@ func runStage(c *cli.Context) error {
 		system.Log.Warn(fmt.Sprintf("stage %s: there were failures, which strict: true would not forgive", name))
 	}
 	return nil
+}
+
+// fill is what takes the place of templates and credentials.
+func fill(root *rootfs.Root) stage.Fill {
+	return stage.Fill{
+		Credentials: credential.Open(),
+		Templates:   template.New(sync.OnceValue(func() facts.Facts { return facts.Read(root) })),
+	}
 }
 
 // verifyGeneration compares the generation that this boot was to have with its

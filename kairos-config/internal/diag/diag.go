@@ -3,6 +3,7 @@
 package diag
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -94,6 +95,21 @@ func (l *List) Hint(format string, args ...any) {
 
 // Mistake marks the problem that was added last as a mistake.
 func (l *List) Mistake() { (*l)[len(*l)-1].Mistaken = true }
+
+// Judged is the problem for those who check a config: a mistake is an error.
+func (p Problem) Judged() Problem {
+	if p.Mistaken {
+		p.Severity = Error
+	}
+	return p
+}
+
+// Sort puts the problems in the order of the file.
+func (l List) Sort() {
+	slices.SortStableFunc(l, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
+	})
+}
 
 // Failed reports whether there is an error among the problems.
 func (l List) Failed() bool {

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"cmp"
 	"reflect"
 	"slices"
 	"strings"
@@ -171,6 +170,14 @@ func pick(n *tree.Node, keys []string) *tree.Node {
 	return part
 }
 
+// DecodeConfigURL reads the value of a key that says what to fetch.
+func DecodeConfigURL(n *tree.Node, name string) (ConfigURL, diag.List) {
+	var u ConfigURL
+	var problems diag.List
+	decode(n, &u, name, &problems)
+	return u, problems
+}
+
 // CloudInitKeys returns what a config has at its top for the step of the stage
 // boot; nil when there is nothing.
 func CloudInitKeys(n *tree.Node) *tree.Node {
@@ -179,6 +186,12 @@ func CloudInitKeys(n *tree.Node) *tree.Node {
 		return nil
 	}
 	return own
+}
+
+// Templated reports whether the texts beneath a key at the top may be
+// templates: those that steps are made of.
+func Templated(key string) bool {
+	return key == "stages" || slices.Contains(keysOf(reflect.TypeFor[CloudInit]()), key)
 }
 
 // CloudInitStage is the stage that cloud-init's keys at the top belong to.
@@ -245,12 +258,8 @@ func Check(n *tree.Node) diag.List {
 		}
 	}
 	for i := range problems {
-		if problems[i].Mistaken {
-			problems[i].Severity = diag.Error
-		}
+		problems[i] = problems[i].Judged()
 	}
-	slices.SortStableFunc(problems, func(a, b diag.Problem) int {
-		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
-	})
+	problems.Sort()
 	return problems
 }

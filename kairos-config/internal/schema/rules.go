@@ -56,7 +56,7 @@ func ruleFor(name string) rule {
 // hold adds an error when a text is not what it must be. Empty texts set
 // nothing and pass.
 func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) {
-	if text == "" || r.ok != nil && r.ok(text) || slices.Contains(r.words, text) {
+	if text == "" || credential(text) || r.ok != nil && r.ok(text) || slices.Contains(r.words, text) {
 		return
 	}
 	problems.Errorf(n.Pos, "%s must be %s, not %s", name, r.what, quoted(text, n, name))
@@ -69,6 +69,10 @@ func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) {
 		problems.Hint("one of %s", strings.TrimPrefix(strings.Join(r.words, ", "), ", "))
 	}
 }
+
+// credential reports whether a text comes from a credential of the node, which
+// only the node has: ${credential:NAME}.
+func credential(text string) bool { return strings.Contains(text, "${credential:") }
 
 // holdAll holds a rule against all texts of a value.
 func (r rule) holdAll(n *tree.Node, name string, problems *diag.List) {
@@ -175,7 +179,7 @@ func (u *User) check(n *tree.Node, problems *diag.List) {
 	at := n.Field("passwd")
 	hash := strings.HasPrefix(strings.TrimLeft(p, "!"), "$")
 	switch {
-	case p == "" || strings.Trim(p, "!*") == "":
+	case p == "" || strings.Trim(p, "!*") == "" || credential(p):
 	case strings.ContainsAny(p, "\n\x00"), hash && (strings.Count(p, "$") < 3 || strings.ContainsAny(p, ": ")):
 		problems.Errorf(at.Pos, "passwd of user %s is not a crypt(5) hash", u.Name)
 		problems.Hint("mkpasswd -m yescrypt makes a hash")

@@ -19,22 +19,23 @@ var dottedBlocks = []string{
 	"k0s", "k0s-worker", "kubevip", "p2p", "kcrypt", "providers", "phonehome",
 }
 
-// laterOptions are what Kairos understands there and this program doesn't yet.
-var laterOptions = []string{"config_url", "kairos.config_url", "cos.setup"}
-
-// addCommandLine reads the kernel command line:
+// readCommandLine reads the kernel command line:
 //
-//	kairos.config=KEY=VALUE   sets a dotted key
-//	BLOCK.KEY=VALUE           the same for the blocks that Kairos has
+//	kairos.config=KEY=VALUE         sets a dotted key
+//	BLOCK.KEY=VALUE                 the same for the blocks that Kairos has
+//	config_url=URL, kairos.config_url=URL
+//	                                the key config_url
+//	cos.setup=URL, cos.setup=PATH   one more config
 //
 // Later words win. Values are taken as YAML would take them without quotes.
-func (c *Collection) addCommandLine(line string) {
-	root := &tree.Node{Kind: tree.Map, Pos: diag.Pos{Source: CommandLine}}
+// What cos.setup says is returned beside the tree.
+func readCommandLine(line string) (root *tree.Node, setups []*tree.Node, problems diag.List) {
+	pos := diag.Pos{Source: CommandLine}
+	root = &tree.Node{Kind: tree.Map, Pos: pos}
 	for word := range Words(line) {
-		name, _, _ := strings.Cut(word, "=")
-		pos := diag.Pos{Source: CommandLine}
-		if slices.Contains(laterOptions, name) {
-			c.Problems.Warnf(pos, "%s= is not supported yet", name)
+		name, value, _ := strings.Cut(word, "=")
+		if name == "cos.setup" && value != "" {
+			setups = append(setups, &tree.Node{Kind: tree.String, Text: value, Pos: pos})
 			continue
 		}
 		key, ok := assignment(word)
@@ -42,12 +43,10 @@ func (c *Collection) addCommandLine(line string) {
 			continue
 		}
 		if err := set(root, key, pos); err != nil {
-			c.Problems.Errorf(pos, "%s: %v", name, err)
+			problems.Errorf(pos, "%s: %v", name, err)
 		}
 	}
-	if len(root.Fields) > 0 {
-		c.Documents = append(c.Documents, Document{Source: CommandLine, Header: true, Root: root})
-	}
+	return root, setups, problems
 }
 
 // assignment returns the KEY=VALUE or KEY that a word of the command line is
@@ -56,7 +55,10 @@ func assignment(word string) (string, bool) {
 	if ours, ok := strings.CutPrefix(word, "kairos.config="); ok {
 		return ours, ours != ""
 	}
-	key, _, _ := strings.Cut(word, "=")
+	key, value, _ := strings.Cut(word, "=")
+	if key == "config_url" || key == "kairos.config_url" {
+		return "config_url=" + value, value != ""
+	}
 	block, _, dotted := strings.Cut(key, ".")
 	return word, dotted && slices.Contains(dottedBlocks, block)
 }

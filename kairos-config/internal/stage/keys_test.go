@@ -181,7 +181,7 @@ func TestGit(t *testing.T) {
 	plan := func() *Plan {
 		var c source.Collection
 		c.Add("1.yaml", []byte("stages: {network: [{name: s, git: {url: '"+up+"', path: '"+clone+"', branch: main}}]}"))
-		return NewPlan(&c, "network", credential.Store{})
+		return NewPlan(&c, "network", Fill{})
 	}
 	apply := func(want string) {
 		t.Helper()
@@ -228,7 +228,7 @@ stages:
 `})
 	testroot.WithShell(t, n.dir)
 	run := func() *Record {
-		return n.Run(context.Background(), NewPlan(source.Collect(n.Root), "boot", credential.In(dir)))
+		return n.Run(context.Background(), NewPlan(source.Collect(n.Root), "boot", Fill{Credentials: credential.In(dir)}))
 	}
 	r := run()
 	if got := outcomes(r); got != "s (secret)=failed missing=failed right=done" {

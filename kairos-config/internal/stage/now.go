@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
@@ -21,17 +20,17 @@ var bootStages = []string{"rootfs", "initramfs", "fs", "boot", "network"}
 
 // Now returns the steps of a boot that configs have and others, those of the
 // running system, have not: those that can be applied to it, and the rest.
-func Now(running, next *source.Collection, credentials credential.Store) (*Plan, []Later) {
+func Now(running, next *source.Collection, fill Fill) (*Plan, []Later) {
 	known := map[string]bool{}
 	for _, stage := range bootStages {
-		for _, step := range NewPlan(running, stage, credentials).Steps {
+		for _, step := range NewPlan(running, stage, fill).Steps {
 			known[step.fingerprint] = true
 		}
 	}
-	plan := &Plan{Stage: NowStage, Problems: next.Problems, credentials: credentials}
+	plan := &Plan{Stage: NowStage, Problems: next.Problems, fill: fill}
 	var later []Later
 	for _, stage := range bootStages {
-		all := NewPlan(next, stage, credentials)
+		all := NewPlan(next, stage, fill)
 		for _, step := range all.Steps {
 			if known[step.fingerprint] || step.KeysOnly {
 				continue

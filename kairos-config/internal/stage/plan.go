@@ -10,6 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
@@ -22,7 +23,27 @@ type Plan struct {
 	Problems diag.List // of configs, not of steps
 	Damaged  bool      // the configs are not those that this boot was to have
 
-	credentials credential.Store
+	fill Fill
+}
+
+// Fill is what takes the place of templates and of names of credentials.
+type Fill struct {
+	Credentials credential.Store
+	Templates   *template.Renderer // nil: they stay as they are
+}
+
+// node fills a value. Templates come first: what a credential holds is none.
+func (f Fill) node(n *tree.Node) (*tree.Node, credential.Secrets, diag.List) {
+	var problems diag.List
+	if f.Templates != nil {
+		n, problems = f.Templates.Node(n)
+	}
+	filled, secrets, err := f.Credentials.Expand(n)
+	if err != nil {
+		problems.Errorf(n.Pos, "%v", err)
+		problems.Hint("kairos-config(8) says where credentials come from")
+	}
+	return filled, secrets, problems
 }
 
 // Step is one step of a plan.
@@ -43,9 +64,10 @@ type Step struct {
 
 // NewPlan gathers the steps of a stage. Each config counts by itself, as in
 // Kairos: keys at its top belong to its own users, strict to its own steps.
-// Credentials take the place of what names them, in this stage's steps only.
-func NewPlan(c *source.Collection, stage string, credentials credential.Store) *Plan {
-	p := &Plan{Stage: stage, Problems: c.Problems, credentials: credentials}
+// Templates are rendered and credentials take the place of what names them, in
+// this stage's steps only.
+func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
+	p := &Plan{Stage: stage, Problems: c.Problems, fill: fill}
 	heads := make([]schema.Head, len(c.Documents))
 	for i, doc := range c.Documents {
 		var problems diag.List
@@ -70,7 +92,7 @@ func NewPlan(c *source.Collection, stage string, credentials credential.Store) *
 // earlierKeys returns steps that fetch the keys which steps of earlier stages
 // name, as there was no network yet.
 func (p *Plan) earlierKeys(c *source.Collection, heads []schema.Head) []Step {
-	var earlier Plan // what is wrong with those steps was said in their stages
+	earlier := Plan{fill: p.fill} // what is wrong with those steps was said in their stages
 	for _, stage := range bootStages[:4] {
 		for _, part := range schema.Parts(stage) {
 			for i, doc := range c.Documents {
@@ -105,15 +127,15 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 			continue
 		}
 		for i, node := range s.Steps {
-			var err error
+			var problems diag.List
 			step.fingerprint = fingerprint(part, node)
-			node, step.Secrets, err = p.credentials.Expand(node)
+			node, step.Secrets, problems = p.fill.node(node)
 			step.Spec, step.Problems = schema.DecodeStep(node)
 			step.Name = step.Spec.Name
 			if step.Name == "" {
 				step.Name = fmt.Sprintf("%s.%d", part, i)
 			}
-			step.check(node, err)
+			step.clean(problems)
 			p.Steps = append(p.Steps, step)
 		}
 	}
@@ -121,10 +143,10 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 
 // addCloudInit adds the step that cloud-init's keys at the top make.
 func (p *Plan) addCloudInit(step Step, root *tree.Node) {
-	var err error
+	var found diag.List
 	if own := schema.CloudInitKeys(root); own != nil {
 		step.fingerprint = fingerprint(step.Part, own)
-		own, step.Secrets, err = p.credentials.Expand(own)
+		own, step.Secrets, found = p.fill.node(own)
 		root = root.With(own.Fields)
 	}
 	spec, problems, wanted := schema.CloudInitStep(root)
@@ -133,20 +155,16 @@ func (p *Plan) addCloudInit(step Step, root *tree.Node) {
 		return
 	}
 	step.Name, step.Spec, step.Problems, step.CloudInit = spec.Name, spec, problems, true
-	step.check(root, err)
+	step.clean(found)
 	p.Steps = append(p.Steps, step)
 }
 
-// check adds what is wrong with the credentials of a step, and takes them out
-// of what is wrong with the rest.
-func (s *Step) check(at *tree.Node, err error) {
-	s.Name, s.Problems = s.Secrets.Hide(s.Name), slices.Clone(s.Problems)
+// clean adds what else is wrong with a step, and takes credentials out of all
+// that is said of it.
+func (s *Step) clean(more diag.List) {
+	s.Name, s.Problems = s.Secrets.Hide(s.Name), slices.Concat(s.Problems, more)
 	for i := range s.Problems {
 		s.Problems[i].Message = s.Secrets.Hide(s.Problems[i].Message)
-	}
-	if err != nil {
-		s.Problems.Errorf(at.Pos, "%v", err)
-		s.Problems.Hint("kairos-config(8) says where credentials come from")
 	}
 }
 

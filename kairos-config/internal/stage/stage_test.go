@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
@@ -61,7 +60,7 @@ func (n *node) read(name string) string {
 }
 
 func (n *node) run(stage string) *Record {
-	return n.Run(context.Background(), NewPlan(source.Collect(n.Root), stage, credential.Store{}))
+	return n.Run(context.Background(), NewPlan(source.Collect(n.Root), stage, Fill{}))
 }
 
 // outcomes is a record in one word for each step: "early=done mine=failed".
@@ -321,7 +320,7 @@ func TestInterrupted(t *testing.T) {
 	testroot.WithShell(t, n.dir)
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
-	r := n.Run(ctx, NewPlan(source.Collect(n.Root), "boot", credential.Store{}))
+	r := n.Run(ctx, NewPlan(source.Collect(n.Root), "boot", Fill{}))
 	if outcomes(r) != "s=failed" || r.Outcome != Failed {
 		t.Errorf("got %s", outcomes(r))
 	}
@@ -558,7 +557,7 @@ func BenchmarkRun(b *testing.B) {
 	for b.Loop() {
 		c := source.Collect(n.Root)
 		c.Merged()
-		if r := n.Run(context.Background(), NewPlan(c, "boot", credential.Store{})); r.Outcome != Done {
+		if r := n.Run(context.Background(), NewPlan(c, "boot", Fill{})); r.Outcome != Done {
 			b.Fatalf("%+v", r)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
@@ -17,6 +18,19 @@ import (
 func (r *Renderer) Node(n *tree.Node) (*tree.Node, diag.List) {
 	var problems diag.List
 	return r.node(n, &problems), problems
+}
+
+// Config renders what may have templates in a config: the steps, and what they
+// are made of.
+func (r *Renderer) Config(config *tree.Node) (*tree.Node, diag.List) {
+	var problems diag.List
+	made := copied(config)
+	for i, f := range made.Fields {
+		if schema.Templated(f.Key) {
+			made.Fields[i].Value = r.node(f.Value, &problems)
+		}
+	}
+	return made, problems
 }
 
 func (r *Renderer) node(n *tree.Node, problems *diag.List) *tree.Node {
