@@ -116,7 +116,7 @@ func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	r := &run{System: s, step: step, record: newStepRecord(step)}
 	s.report(step.Problems)
 	if step.Problems.Failed() {
-		r.fail(errors.New("not run: values of the wrong kind"))
+		r.fail(errors.New("not run: values that can't be used"))
 	} else if r.wanted(ctx) {
 		for _, apply := range []func(context.Context){
 			r.dns, r.downloads, r.git, r.ensureEntities, r.directories, r.files, r.commands, r.deleteEntities,
