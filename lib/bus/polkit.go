@@ -63,8 +63,10 @@ func (c *Call) authorize(ctx context.Context, action string, details map[string]
 		return denied(ErrorAccessDenied, "%s: polkit does not answer: %v", action, err)
 	case answer.Authorized:
 		return nil
-	case answer.Challenge:
+	case answer.Challenge && !c.Interactive:
 		return denied(ErrorInteractive, "%s: user %d has to authenticate for that", action, who.UID)
+	case answer.Challenge:
+		return denied(ErrorAccessDenied, "%s: user %d has to authenticate for that, and there is no agent that asks for a password", action, who.UID)
 	}
 	return cmdline.Hint(denied(ErrorAccessDenied, "%s: user %d may not do that", action, who.UID), "a rule of polkit(8) can permit it")
 }

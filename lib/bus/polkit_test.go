@@ -50,6 +50,7 @@ func TestAuthorization(t *testing.T) {
 		{bustest.Answer{}, 0, ErrorAccessDenied},
 		{bustest.Answer{}, dbus.FlagAllowInteractiveAuthorization, ErrorAccessDenied},
 		{bustest.Answer{Challenge: true}, 0, ErrorInteractive},
+		{bustest.Answer{Challenge: true}, dbus.FlagAllowInteractiveAuthorization, ErrorAccessDenied},
 		{bustest.Answer{Authorized: true}, 0, "<nil>"},
 	} {
 		authority.Say(test.answer)
