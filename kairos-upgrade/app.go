@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -13,12 +14,13 @@ type machine struct {
 	booted string // file that says what is running
 	store  string // where its store is mounted
 	esp    string // where its EFI system partition is mounted
+	run    string // where transactions are published
 	isESP  func(*view.View) bool
 	disks  disk.System
 }
 
 func thisMachine() machine {
-	return machine{booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local()}
+	return machine{booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", run: transaction.Dir, isESP: isFAT, disks: disk.Local()}
 }
 
 func app(m machine) *cli.App {
@@ -34,6 +36,7 @@ func app(m machine) *cli.App {
 		verifyCommand(m),
 		digestCommand(),
 		inspectCommand(),
+		watchCommand(m),
 		quarantineCommand(m),
 	}
 	return a

@@ -39,6 +39,7 @@ func testMachine(dir string) machine {
 		booted: filepath.Join(dir, "booted.json"),
 		store:  filepath.Join(dir, "store"),
 		esp:    filepath.Join(dir, "esp"),
+		run:    filepath.Join(dir, "run"),
 		isESP:  func(*view.View) bool { return true },
 		disks:  disk.System{Sys: dir, Dev: dir, Vars: efivars.At(filepath.Join(dir, "efivars"))},
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/urfave/cli/v2"
@@ -26,7 +27,8 @@ type status struct {
 	Quarantined []deployment.Quarantine `json:"quarantined"`
 	Store       storeStatus             `json:"store"`
 	ESP         espStatus               `json:"esp"`
-	Busy        *store.Holder           `json:"busy"` // who changes it now, null
+	Busy        *store.Holder           `json:"busy"`     // who changes it now, null
+	Progress    *transaction.State      `json:"progress"` // how far that is, null
 
 	next string // what Staged means, for people
 }
@@ -54,7 +56,7 @@ func statusCommand(m machine) *cli.Command {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
-			n, close, err := m.open(c, "", "")
+			n, close, err := m.open(c)
 			if err != nil {
 				return err
 			}
@@ -63,6 +65,7 @@ func statusCommand(m machine) *cli.Command {
 			if err != nil {
 				return err
 			}
+			s.Progress = m.board(n.Store).Running(n.Store)
 			if c.Bool("json") {
 				return cmdline.PrintJSON(c, s)
 			}
@@ -135,6 +138,9 @@ func printStatus(w io.Writer, s *status) {
 	fmt.Fprintf(w, "boot loader: %s free of %s\n", progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
 	if s.Busy != nil {
 		fmt.Fprintf(w, "in progress: %s\n", s.Busy)
+	}
+	if s.Progress != nil && s.Progress.Phase != "" {
+		fmt.Fprintf(w, "  %s\n", progress.Text(s.Progress.Snapshot))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/urfave/cli/v2"
@@ -24,7 +25,7 @@ func verify(c *cli.Context, m machine) error {
 	if _, err := cmdline.Arguments(c, "[ID]"); err != nil {
 		return err
 	}
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return err
 	}
@@ -53,10 +54,15 @@ func verify(c *cli.Context, m machine) error {
 			v.Deployments, v.Images, v.Objects, v.BootFiles, progress.Bytes(v.Bytes))
 	}
 	if len(v.Damaged) > 0 {
-		return cmdline.Hint(errors.New(count(len(v.Damaged), "thing is", "things are")+" damaged"),
-			"stage the image again, or roll back to a deployment that is not touched")
+		return damaged(v)
 	}
 	return nil
+}
+
+// damaged is the error of a verification that has found something.
+func damaged(v *deploy.Verified) error {
+	return cmdline.Hint(errors.New(count(len(v.Damaged), "thing is", "things are")+" damaged"),
+		"stage the image again, or roll back to a deployment that is not touched")
 }
 
 func count(n int, one, many string) string {
