@@ -37,6 +37,7 @@ func app(m machine) *cli.App {
 		digestCommand(),
 		inspectCommand(),
 		watchCommand(m),
+		serveCommand(m),
 		quarantineCommand(m),
 	}
 	return a
