@@ -123,13 +123,16 @@ func parse(data []byte) (s State, err error) {
 		return State{}, fmt.Errorf("read transaction: id %.32q is not a number", s.ID)
 	}
 	for _, n := range []int64{s.Done, s.Total, s.Rate, s.ETA, s.Reused, s.ReusedOf, int64(s.PID), int64(s.Status)} {
-		if n < 0 {
-			return State{}, fmt.Errorf("read transaction: %d is less than nothing", n)
+		if n < 0 || n > maxNumber {
+			return State{}, fmt.Errorf("read transaction: %d is out of range", n)
 		}
 	}
 	s.Snapshot.ETA = time.Duration(min(s.ETA, int64(maxETA/time.Second))) * time.Second
 	return s, nil
 }
+
+// maxNumber leaves room to calculate with: 64 PiB.
+const maxNumber = 1 << 56
 
 // maxETA is the longest time that is told apart from never.
 const maxETA = 1000 * time.Hour
