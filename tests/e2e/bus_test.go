@@ -15,6 +15,12 @@ func TestBus(t *testing.T) {
 		t.Helper()
 		return output(t, n, "busctl get-property %s io.kairos.Upgrade1 %s", object, name)
 	}
+	healthy := func() {
+		t.Helper()
+		if result := output(t, n, "systemctl show -P Result kairos-upgrade-bus.service"); result != "success" {
+			t.Errorf("the service ended with %s:\n%s", result, output(t, n, "journalctl -b --no-pager -u kairos-upgrade-bus.service"))
+		}
+	}
 
 	// The first call starts it.
 	described := output(t, n, "busctl --no-pager --full introspect %s", object)
@@ -32,8 +38,8 @@ func TestBus(t *testing.T) {
 	// A user who may not. Nothing happens.
 	before := output(t, n, "ls -R /run/kairos/store/deployments /efi/loader/entries")
 	stage := "su kairos -c '" + call + "Stage sa{sv} " + world.Ref("v2") + " 0'"
-	fails(t, n, 1, stage, "io.kairos.upgrade1.stage", "1000")
-	output(t, n, "journalctl -b --no-pager -u polkit | grep -q polkitd || systemctl is-active polkit")
+	fails(t, n, 1, stage, "io.kairos.upgrade1.stage", "authenticate")
+	output(t, n, "systemctl is-active polkit")
 	if after := output(t, n, "ls -R /run/kairos/store/deployments /efi/loader/entries"); after != before {
 		t.Errorf("the store was\n%s\nand is\n%s", before, after)
 	}
@@ -49,7 +55,7 @@ systemctl restart polkit`, world.Ref("v2"))
 	fails(t, n, 1, strings.ReplaceAll(stage, "v2", "v3"), "io.kairos.upgrade1.stage")
 	fails(t, n, 1, "su kairos -c '"+call+"Pin s 1'", "io.kairos.upgrade1.pin")
 	output(t, n, `busctl --no-pager wait /io/kairos/Upgrade1 io.kairos.Upgrade1 Completed > /run/completed & waiting=$!
-until busctl --no-legend list | grep -q ' busctl .*root'; do read -t 0.1 <> <(:) || true; kill -0 $waiting; done
+until [ "$(busctl --no-legend list | grep -c ' busctl ')" = 2 ]; do read -t 0.1 <> <(:) || true; kill -0 $waiting; done
 %s
 wait $waiting`, stage)
 	completed := output(t, n, "cat /run/completed")
@@ -66,7 +72,12 @@ wait $waiting`, stage)
 	output(t, n, `kairos-upgrade stage %s >/run/cli.out 2>&1 & pid=$!
 until [ -s /run/kairos/store/lock ]; do read -t 0.05 <> <(:) || true; kill -0 $pid; done
 kill -STOP $pid; echo $pid > /run/cli.pid`, world.Ref("v3"))
-	path := strings.Trim(strings.TrimPrefix(property("Transaction"), "o "), `"`)
+	path := output(t, n, `for try in {1..50}; do
+  path=$(busctl get-property %s io.kairos.Upgrade1 Transaction | sed 's/^o "\(.*\)"$/\1/')
+  [ "$path" = / ] || break
+  read -t 0.1 <> <(:) || true
+done
+echo "$path"`, object)
 	if path == "/" {
 		t.Fatalf("the transaction is not seen: %s", output(t, n, "kairos-upgrade status; ls -l /run/kairos/upgrade"))
 	}
@@ -74,7 +85,8 @@ kill -STOP $pid; echo $pid > /run/cli.pid`, world.Ref("v3"))
 		t.Errorf("it is about %s", reference)
 	}
 	fails(t, n, 1, "su kairos -c 'busctl call io.kairos.Upgrade1 "+path+" io.kairos.Upgrade1.Transaction Cancel'", "io.kairos.upgrade1.cancel")
-	output(t, n, `kairos-upgrade watch --json > /run/watch.out 2>&1 & echo $! > /run/watch.pid
+	output(t, n, `kairos-upgrade watch --json > /run/watch.out 2>&1 & watch=$!; echo $watch > /run/watch.pid
+until [ -s /run/watch.out ]; do read -t 0.05 <> <(:) || true; kill -0 $watch; done
 busctl call io.kairos.Upgrade1 %s io.kairos.Upgrade1.Transaction Cancel
 kill -CONT $(cat /run/cli.pid); tail --pid=$(cat /run/cli.pid) -f /dev/null; tail --pid=$(cat /run/watch.pid) -f /dev/null`, path)
 	if out := output(t, n, "cat /run/cli.out"); !strings.Contains(out, "interrupted") {
@@ -92,13 +104,12 @@ kill -CONT $(cat /run/cli.pid); tail --pid=$(cat /run/cli.pid) -f /dev/null; tai
 grep -q '"completed":true,"status":0' /run/kairos/upgrade/*.json`, world.Ref("v3"))
 
 	// It leaves when nobody needs it, without a failure, and comes back.
-	output(t, n, `busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager Subscribe
-pid=$(systemctl show -P MainPID kairos-upgrade-bus.service)
-[ "$pid" = 0 ] || tail --pid=$pid -f /dev/null
-! systemctl is-failed kairos-upgrade-bus.service`)
+	output(t, n, `pid=$(systemctl show -P MainPID kairos-upgrade-bus.service)
+[ "$pid" = 0 ] || tail --pid=$pid -f /dev/null`)
+	healthy()
 	if staged := property("Staged"); !strings.Contains(staged, "3-") {
 		t.Errorf("after it came back, staged is %s", staged)
 	}
-	output(t, n, "! systemctl is-failed kairos-upgrade-bus.service && test \"$(systemctl show -P NRestarts kairos-upgrade-bus.service)\" = 0")
+	healthy()
 	verified(t, n)
 }
