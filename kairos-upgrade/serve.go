@@ -1,10 +1,11 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/inotify"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
@@ -56,16 +57,19 @@ func serve(c *cli.Context, m machine) error {
 		known:   map[string]bool{},
 	}
 	s.object = connection.Export(busPath, s.describe())
+	changes, err := inotify.New()
+	if err != nil {
+		return errors.Join(fmt.Errorf("serve: %w", err), connection.Close())
+	}
+	s.watchDirs(changes)
 	s.refresh()
-	// Changes are watched for as long as the bus is served.
-	ctx, stop := context.WithCancel(connection.Context())
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		s.watchStore(ctx)
+		s.watchStore(changes)
 	}()
 	err = connection.Run(c.Context)
-	stop()
+	changes.Close()
 	<-watched
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)

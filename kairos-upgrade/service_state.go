@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -117,28 +116,16 @@ func (s *service) interrupt(state transaction.State) error {
 }
 
 // watchStore refreshes the properties whenever the store, its quarantine, its
-// lock, the boot entries or what is published of transactions change.
-func (s *service) watchStore(ctx context.Context) {
-	changes, err := inotify.New()
-	if err != nil {
-		s.log.Warn("changes by others will not be told", "error", err)
-		return
-	}
-	defer changes.Close()
-	s.watchDirs(changes)
-	s.refresh() // what changed before
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-changes.Events():
-			if !s.matters(e) {
-				continue
-			}
+// lock, the boot entries or what is published of transactions change, until
+// the watch is closed.
+func (s *service) watchStore(changes *inotify.Watcher) {
+	for e := range changes.Events() {
+		if !s.matters(e) {
+			continue
 		}
 		for more := true; more; { // one refresh for many changes
 			select {
-			case <-changes.Events():
+			case _, more = <-changes.Events():
 			default:
 				more = false
 			}

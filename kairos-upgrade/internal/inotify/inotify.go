@@ -25,8 +25,10 @@ type Watcher struct {
 	events chan Event
 	done   chan struct{}
 
-	mu   sync.Mutex
-	dirs map[int32]string // by watch descriptor
+	mu     sync.Mutex
+	fd     int
+	closed bool
+	dirs   map[int32]string // by watch descriptor
 }
 
 // mask is what counts as a change: a file written and closed, or another name.
@@ -39,17 +41,21 @@ func New() (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify_init1: %w", err)
 	}
-	w := &Watcher{file: os.NewFile(uintptr(fd), "inotify"), events: make(chan Event), done: make(chan struct{}), dirs: map[int32]string{}}
+	w := &Watcher{fd: fd, file: os.NewFile(uintptr(fd), "inotify"), events: make(chan Event), done: make(chan struct{}), dirs: map[int32]string{}}
 	go w.read() // ends with Close
 	return w, nil
 }
 
 // Add watches a directory; one that is watched already counts once. One that
-// does not exist is no error: it is watched if it is added again.
+// does not exist is no error: it is watched if it is added again. After Close it
+// does nothing.
 func (w *Watcher) Add(dir string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	wd, err := unix.InotifyAddWatch(int(w.file.Fd()), dir, mask)
+	if w.closed {
+		return nil
+	}
+	wd, err := unix.InotifyAddWatch(w.fd, dir, mask)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -65,8 +71,11 @@ func (w *Watcher) Events() <-chan Event { return w.events }
 
 // Close ends the watch.
 func (w *Watcher) Close() error {
+	w.mu.Lock()
+	w.closed = true
 	close(w.done)
 	err := w.file.Close()
+	w.mu.Unlock()
 	for range w.events { // until read has ended
 	}
 	return err

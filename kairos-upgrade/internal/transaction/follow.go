@@ -43,7 +43,7 @@ func (b Board) Follow(ctx context.Context, s State, tell func(State)) (State, er
 		case err == nil && now.ID == id && now != s:
 			s = now
 			tell(s)
-		case err == nil && now.ID != id: // it ended, and the next one has begun
+		case err == nil && now.Since.After(s.Since): // it ended, and the next one has begun
 			return s, fmt.Errorf("%s %s: its end was missed", s.Operation, s.Reference)
 		}
 		if s.Completed {

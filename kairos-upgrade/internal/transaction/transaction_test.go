@@ -136,6 +136,24 @@ func TestFollowKilled(t *testing.T) {
 	}
 }
 
+// Right after the lock was taken, the last transaction is still published.
+func TestFollowFromTheBeginning(t *testing.T) {
+	b := Board{t.TempDir(), "x"}
+	h := holder()
+	b.Publish(New(h, Caller{}), nil).Finish(errors.New("failed"))
+	h.Since = h.Since.Add(time.Second)
+	last, err := b.Follow(t.Context(), New(h, Caller{}), func(s State) {
+		if !s.Completed && s.Phase == "" {
+			p := b.Publish(New(h, Caller{}), nil)
+			p.Observe(progress.Snapshot{Phase: "fetch"})
+			p.Finish(nil)
+		}
+	})
+	if err != nil || !last.Completed || last.Err() != nil || last.Phase != "fetch" {
+		t.Errorf("%+v, %v", last, err)
+	}
+}
+
 // The next transaction is not taken for the one that is followed.
 func TestFollowMissed(t *testing.T) {
 	b := Board{t.TempDir(), "x"}
