@@ -16,6 +16,13 @@ import (
 	digest "github.com/opencontainers/go-digest"
 )
 
+func commit(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestContents: objects are found by their plain SHA-256, by this process and
 // by the next, after the index was lost or damaged, and not when they are gone.
 func TestContents(t *testing.T) {
