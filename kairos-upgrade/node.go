@@ -176,6 +176,31 @@ func (m machine) mount(label, onDisk string) (*view.View, error) {
 	return view.Mount(p.Path)
 }
 
+// spare opens the other store of this node: the recovery system's for the
+// installed system, and the other way round. nil when there is none.
+func (m machine) spare(n *deploy.Node) (name string, s *store.Store) {
+	booted, err := deployment.ReadBooted(m.booted)
+	if err != nil {
+		return "", nil
+	}
+	label, name := disk.LabelRecovery, "the recovery system's store"
+	if n.Label == disk.LabelRecovery {
+		label, name = disk.LabelState, "the installed system's store"
+	}
+	v, _, err := m.openStore(where{label: label}, booted, false)
+	if err == nil {
+		s, err = store.Open(v)
+	}
+	if errors.Is(err, disk.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		n.Log.Warn("another store can't be looked at", "label", label, "error", err)
+		return "", nil
+	}
+	return name, s
+}
+
 func (m machine) openESP(w where, write bool) (*view.View, error) {
 	open := view.Readonly
 	if write {

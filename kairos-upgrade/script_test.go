@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
@@ -17,6 +19,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -41,7 +44,32 @@ func testMachine(dir string) machine {
 		esp:    filepath.Join(dir, "esp"),
 		isESP:  func(*view.View) bool { return true },
 		disks:  disk.System{Sys: dir, Dev: dir, Vars: efivars.At(filepath.Join(dir, "efivars"))},
+
+		root:    dir,
+		run:     filepath.Join(dir, "run"),
+		journal: func(e journal.Entry) error { return appendLine(filepath.Join(dir, "journal"), e) },
+		reboot:  func(context.Context) error { return appendLine(filepath.Join(dir, "rebooted"), "reboot") },
+		now:     testClock,
 	}
+}
+
+// testClock is what the variable CLOCK says, in local time, or else the clock.
+func testClock() time.Time {
+	t, err := time.ParseInLocation("2006-01-02 15:04", os.Getenv("CLOCK"), time.Local)
+	if err != nil {
+		return time.Now()
+	}
+	return t
+}
+
+// appendLine notes what the node would have done.
+func appendLine(name string, v any) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return json.NewEncoder(f).Encode(v)
 }
 
 func TestScripts(t *testing.T) {
@@ -71,6 +99,7 @@ func TestScripts(t *testing.T) {
 			"booted": bootedCommand,
 			"id":     idCommand,
 			"exit":   exitCommand,
+			"find":   findCommand,
 			"lock":   lockCommand,
 		},
 	})
@@ -166,6 +195,19 @@ func bootedCommand(ts *testscript.TestScript, neg bool, args []string) {
 func idCommand(ts *testscript.TestScript, neg bool, args []string) {
 	names := glob(ts, []string{filepath.Join(args[1], "deployments", args[2]+"-*.json")})
 	ts.Setenv(args[0], strings.TrimSuffix(filepath.Base(names[0]), ".json"))
+}
+
+// find NAME STORE SIZE sets a variable to the path of the object of that size.
+func findCommand(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range glob(ts, []string{filepath.Join(args[1], "objects/*/*")}) {
+		info, err := os.Stat(name)
+		ts.Check(err)
+		if fmt.Sprint(info.Size()) == args[2] {
+			ts.Setenv(args[0], name)
+			return
+		}
+	}
+	ts.Fatalf("no object of %s bytes", args[2])
 }
 
 // exit STATUS COMMAND… runs kairos-upgrade and wants an exit status.
