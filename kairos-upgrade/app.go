@@ -26,12 +26,13 @@ type machine struct {
 	journal func(journal.Entry) error
 	reboot  func(context.Context) error
 	now     func() time.Time
+	ask     func(context.Context) ([]byte, error) // for the history of boots
 }
 
 func thisMachine() machine {
 	return machine{
 		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
-		root: "/", run: "/run/kairos/upgrade", journal: toJournal, reboot: reboot, now: time.Now,
+		root: "/", run: "/run/kairos/upgrade", journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
 	}
 }
 
@@ -62,8 +63,11 @@ func app(m machine) *cli.App {
 		unpinCommand(m),
 		gcCommand(m),
 		verifyCommand(m),
-		digestCommand(),
-		inspectCommand(),
+		checkCommand(m),
+		listReleasesCommand(m),
+		autoCommand(m),
+		digestCommand(m),
+		inspectCommand(m),
 		quarantineCommand(m),
 	}
 	return a

@@ -50,6 +50,7 @@ func testMachine(dir string) machine {
 		journal: func(e journal.Entry) error { return appendLine(filepath.Join(dir, "journal"), e) },
 		reboot:  func(context.Context) error { return appendLine(filepath.Join(dir, "rebooted"), "reboot") },
 		now:     testClock,
+		ask:     func(context.Context) ([]byte, error) { return os.ReadFile(filepath.Join(dir, "history.json")) },
 	}
 }
 

@@ -73,7 +73,7 @@ func verify(c *cli.Context, m machine) error {
 
 // repair opens the other store of this node, if there is one, and repairs.
 func (m machine) repair(c *cli.Context, n *deploy.Node, dryRun bool) (*deploy.Repaired, error) {
-	o := deploy.RepairOptions{Source: sourceOptions(c), DryRun: dryRun}
+	o := deploy.RepairOptions{Source: m.sourceOptions(c), DryRun: dryRun}
 	if c.String("store") == "" {
 		if name, spare := m.spare(n); spare != nil {
 			defer spare.Close()
