@@ -81,7 +81,7 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 		if err != nil {
 			return err
 		}
-		d.Staged = id
+		d.Staged, d.Reason = id, "it boots next now"
 		if err := m.note(d); err != nil {
 			return err
 		}

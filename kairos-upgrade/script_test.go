@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/bls"
@@ -20,6 +21,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/journal"
+	digest "github.com/opencontainers/go-digest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -74,6 +76,7 @@ func appendLine(name string, v any) error {
 }
 
 func TestScripts(t *testing.T) {
+	registry := imagetest.NewRegistry(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -84,6 +87,9 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("NODE", filepath.Join(e.WorkDir, "node"))
 			e.Setenv("TZ", "UTC")
+			e.Setenv("REGISTRY", registry.Host+"/"+filepath.Base(e.WorkDir))
+			conf := filepath.Join(e.WorkDir, "node/etc/containers/registries.conf")
+			imagetest.Write(t, conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = true\n", registry.Host))
 			for _, dir := range []string{"node/store", "node/esp", "store", "esp"} {
 				if err := os.MkdirAll(filepath.Join(e.WorkDir, dir), 0o755); err != nil {
 					return err
@@ -101,7 +107,10 @@ func TestScripts(t *testing.T) {
 			"id":     idCommand,
 			"exit":   exitCommand,
 			"find":   findCommand,
-			"lock":   lockCommand,
+			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
+				serve(ts, registry, args)
+			},
+			"lock": lockCommand,
 		},
 	})
 }
@@ -196,6 +205,19 @@ func bootedCommand(ts *testscript.TestScript, neg bool, args []string) {
 func idCommand(ts *testscript.TestScript, neg bool, args []string) {
 	names := glob(ts, []string{filepath.Join(args[1], "deployments", args[2]+"-*.json")})
 	ts.Setenv(args[0], strings.TrimSuffix(filepath.Base(names[0]), ".json"))
+}
+
+// serve REPOSITORY TAG LAYOUT LAYOUT-TAG offers an image of a layout in the
+// registry.
+func serve(ts *testscript.TestScript, registry *imagetest.Registry, args []string) {
+	b := &imagetest.Built{Blobs: map[digest.Digest][]byte{}, Manifest: digest.Digest(ts.Getenv("DIGEST_" + args[3]))}
+	for _, name := range glob(ts, []string{filepath.Join(args[2], "blobs/sha256/*")}) {
+		data, err := os.ReadFile(name)
+		ts.Check(err)
+		b.Blobs[digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(name))] = data
+	}
+	_, base, _ := strings.Cut(ts.Getenv("REGISTRY"), "/")
+	registry.Push(base+"/"+args[0], args[1], b)
 }
 
 // find NAME STORE SIZE sets a variable to the path of the object of that size.

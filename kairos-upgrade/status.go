@@ -177,7 +177,7 @@ func printStatus(w io.Writer, s *status) {
 	}
 	for _, d := range s.Deployments {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark(s, d.Deployment), d.ID, deploy.Title(d.Record), describe(s, d.Deployment),
-			progress.Bytes(d.Bytes), progress.Bytes(d.Usage.Exclusive), d.Created.Local().Format("2006-01-02 15:04"), d.Reference)
+			progress.Bytes(d.Usage.Disk), progress.Bytes(d.Usage.Exclusive), d.Created.Local().Format("2006-01-02 15:04"), d.Reference)
 	}
 	table.Flush()
 	for _, q := range s.Quarantined {
