@@ -108,7 +108,7 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 	if s.Recovery, err = n.Recovery(); err != nil {
 		return nil, err
 	}
-	if err := m.measure(ctx, n, s, list); err != nil {
+	if err := measure(n, s, list); err != nil {
 		return nil, err
 	}
 	if n.Booted.Mode != "" {
@@ -118,7 +118,7 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 }
 
 // measure fills in what everything takes.
-func (m machine) measure(ctx context.Context, n *deploy.Node, s *status, list []deploy.Deployment) error {
+func measure(n *deploy.Node, s *status, list []deploy.Deployment) error {
 	usage, totals, err := n.Usage(list)
 	if usage == nil {
 		return err

@@ -1,24 +1,18 @@
 package automation
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
 )
 
 func write(t *testing.T, root, file, text string) {
 	t.Helper()
-	file = filepath.Join(root, file)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	imagetest.Write(t, filepath.Join(root, file), []byte(text))
 }
 
 func TestLoad(t *testing.T) {
