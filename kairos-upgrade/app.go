@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
+	"log/slog"
+	"time"
+
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -15,10 +20,36 @@ type machine struct {
 	esp    string // where its EFI system partition is mounted
 	isESP  func(*view.View) bool
 	disks  disk.System
+
+	root    string // of the file system with the settings
+	run     string // directory for what is known until the next boot
+	journal func(journal.Entry) error
+	reboot  func(context.Context) error
+	now     func() time.Time
+	ask     func(context.Context) ([]byte, error) // for the history of boots
 }
 
 func thisMachine() machine {
-	return machine{booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local()}
+	return machine{
+		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
+		root: "/", run: "/run/kairos/upgrade", journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+	}
+}
+
+// toJournal writes an entry where the journal is the one to hear.
+func toJournal(e journal.Entry) error {
+	if !cmdline.UnderSystemd() {
+		return nil
+	}
+	return journal.Send(journal.Socket, e)
+}
+
+// tell writes an entry to the journal. Nothing depends on it.
+func (m machine) tell(log *slog.Logger, e journal.Entry) {
+	e.Program = "kairos-upgrade"
+	if err := m.journal(e); err != nil {
+		log.Warn(err.Error())
+	}
 }
 
 func app(m machine) *cli.App {
@@ -32,8 +63,11 @@ func app(m machine) *cli.App {
 		unpinCommand(m),
 		gcCommand(m),
 		verifyCommand(m),
-		digestCommand(),
-		inspectCommand(),
+		checkCommand(m),
+		listReleasesCommand(m),
+		autoCommand(m),
+		digestCommand(m),
+		inspectCommand(m),
 		quarantineCommand(m),
 	}
 	return a

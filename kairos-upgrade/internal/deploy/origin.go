@@ -50,3 +50,9 @@ func openOrigin(ctx context.Context, given string, opts source.Options) (origin,
 	}
 	return &container{Image: img}, nil
 }
+
+func (f *Fetched) add(more Fetched) {
+	f.Bytes += more.Bytes
+	f.LayersFetched += more.LayersFetched
+	f.LayersReused += more.LayersReused
+}

@@ -12,9 +12,10 @@ import (
 
 // Plan is what a staging would do.
 type Plan struct {
-	Reference      string    `json:"reference"`
-	ManifestDigest string    `json:"manifest_digest"`
-	Version        string    `json:"version"`
+	Reference      string `json:"reference"`
+	ManifestDigest string `json:"manifest_digest"`
+	Version        string `json:"version"`
+	Change
 	Layers         int       `json:"layers"`
 	LayersKnown    int       `json:"layers_known"`
 	BytesToFetch   int64     `json:"bytes_to_fetch"`
@@ -44,7 +45,8 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 		return nil, err
 	}
 	n := t.node
-	p := &Plan{Reference: t.about.Reference, ManifestDigest: t.about.ManifestDigest, Version: t.about.Version, Layers: len(t.about.Layers)}
+	p := &Plan{Reference: t.about.Reference, ManifestDigest: t.about.ManifestDigest, Version: t.about.Version,
+		Change: changeTo(t.about.Version, t.list), Layers: len(t.about.Layers)}
 	var err error
 	if p.BytesEstimated, err = t.origin.estimate(ctx, n.Store); err != nil {
 		return nil, err
@@ -67,6 +69,9 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 
 func (t *transaction) steps(p *Plan) (steps []string) {
 	add := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
+	if p.Downgrade {
+		add("go down from version %s to %s", p.FromVersion, p.Version)
+	}
 	if p.BytesEstimated > p.BytesFree {
 		add("collect garbage: remove deployments %s", strings.Join(p.Collect.Deployments, ", "))
 	}

@@ -19,11 +19,14 @@ type Request struct {
 	// AddKargs and DeleteKargs change the node's own kernel arguments.
 	AddKargs, DeleteKargs []string
 	Origin                string // of the record
+	// ManifestDigest, unless "", is what the source must turn out to be.
+	ManifestDigest string
 }
 
 // Staged is what a staging has done.
 type Staged struct {
 	deployment.Record
+	Change
 	Fetched
 	ObjectsAdded int        `json:"objects_added"`
 	BytesAdded   int64      `json:"bytes_added"`      // of objects, to the store
@@ -69,6 +72,7 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 	if err := t.admit(); err != nil {
 		return nil, err
 	}
+	n.announce(changeTo(t.about.Version, t.list), t.about.Version)
 	if err := t.makeRoom(ctx); err != nil {
 		return nil, err
 	}
@@ -102,6 +106,9 @@ func (t *transaction) open(ctx context.Context) (err error) {
 		}
 	}()
 	t.about = t.origin.about()
+	if err := t.expect(); err != nil {
+		return err
+	}
 	list, damaged := t.node.Deployments()
 	if list == nil && damaged != nil {
 		return damaged
@@ -141,6 +148,10 @@ func (t *transaction) finish(ctx context.Context, c *contents) error {
 	n.Progress.Phase("publish", 0)
 	r, err := n.publish(r)
 	t.result.Record = r
+	t.result.Change = changeTo(r.Version, t.list)
+	if t.about.Version == "" { // known only since the image is here
+		n.announce(t.result.Change, r.Version)
+	}
 	for _, a := range n.Store.Added() {
 		if c.has(a.Digest) {
 			t.result.ObjectsAdded++

@@ -2,9 +2,11 @@ package imagetest
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,7 +80,39 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.blob(w, req, repository, digest.Digest(d))
 		return
 	}
+	if repository, ok := strings.CutSuffix(path, "/tags/list"); ok {
+		r.answer(w, req, nil, func() { r.tags(w, req, repository) })
+		return
+	}
 	r.answer(w, req, nil, func() {})
+}
+
+// tagsPage is how many tags are told at once.
+const tagsPage = 3
+
+// tags lists the tags of a repository, by pages.
+func (r *Registry) tags(w http.ResponseWriter, req *http.Request, repository string) {
+	r.mu.Lock()
+	var tags []string
+	for name := range r.images {
+		if tag, ok := strings.CutPrefix(name, repository+":"); ok {
+			tags = append(tags, tag)
+		}
+	}
+	r.mu.Unlock()
+	if len(tags) == 0 {
+		unknown(w, "NAME_UNKNOWN", "repository name not known to registry")
+		return
+	}
+	slices.Sort(tags)
+	last := req.URL.Query().Get("last")
+	tags = slices.DeleteFunc(tags, func(tag string) bool { return tag <= last })
+	if len(tags) > tagsPage {
+		tags = tags[:tagsPage]
+		w.Header().Set("Link", `</v2/`+repository+`/tags/list?last=`+tags[tagsPage-1]+`>; rel="next"`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"name": repository, "tags": tags})
 }
 
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, blob []byte, serve func()) {

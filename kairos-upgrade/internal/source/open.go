@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,8 @@ type Options struct {
 	// machine's.
 	Architecture string
 	// AuthFile holds credentials, as in containers-auth.json(5). "" is what
-	// REGISTRY_AUTH_FILE says, or the places given there.
+	// REGISTRY_AUTH_FILE says, or else the credential that the service manager
+	// has passed (see Credential), or else the places given there.
 	AuthFile string
 	// PolicyFile is a containers-policy.json(5).
 	PolicyFile string
@@ -55,14 +57,32 @@ type Options struct {
 	Log *slog.Logger
 }
 
-func (o Options) system() *types.SystemContext {
-	if o.AuthFile == "" {
-		o.AuthFile = os.Getenv("REGISTRY_AUTH_FILE")
+// Credential is the name of the systemd credential (systemd.exec(5),
+// LoadCredential=) with the contents of an auth.json.
+const Credential = "kairos.registry-auth"
+
+// authFile returns the file with credentials, "" for the usual places.
+func (o Options) authFile() string {
+	if o.AuthFile != "" {
+		return o.AuthFile
 	}
+	if file := os.Getenv("REGISTRY_AUTH_FILE"); file != "" {
+		return file
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		file := filepath.Join(dir, Credential)
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return ""
+}
+
+func (o Options) system() *types.SystemContext {
 	sys := &types.SystemContext{
 		ArchitectureChoice:           o.Architecture,
 		OSChoice:                     "linux",
-		AuthFilePath:                 o.AuthFile,
+		AuthFilePath:                 o.authFile(),
 		SignaturePolicyPath:          o.PolicyFile,
 		SystemRegistriesConfPath:     o.RegistriesConf,
 		SystemRegistriesConfDirPath:  o.RegistriesConfDir,

@@ -16,6 +16,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/shortnames"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/transports"
 	"go.podman.io/image/v5/types"
@@ -94,6 +95,15 @@ func (o *opener) name() string {
 }
 
 func (o *opener) open(ctx context.Context) (*Image, error) {
+	if named := o.ref.DockerReference(); o.remote && named != nil {
+		found, err := sysregistriesv2.FindRegistry(o.sys, named.Name())
+		if err != nil {
+			return nil, fmt.Errorf("read registries.conf: %w", err)
+		}
+		if found != nil && found.Blocked {
+			return nil, errBlocked(found)
+		}
+	}
 	var img *Image
 	err := retry(ctx, o.remote, o.opts.log(), func() error {
 		source, err := o.ref.NewImageSource(ctx, o.sys)

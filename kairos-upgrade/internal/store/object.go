@@ -26,9 +26,10 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, inMemory); return &b
 func (s *Store) Has(d fsverity.Digest) bool {
 	s.mu.Lock()
 	_, known := s.known[d]
+	_, damaged := s.distrusted[d]
 	s.mu.Unlock()
-	if known {
-		return true
+	if known || damaged {
+		return known
 	}
 	f, err := s.openObject(d)
 	if err != nil {

@@ -40,16 +40,17 @@ type Store struct {
 	tmp     *os.File
 	tmpName atomic.Uint64
 
-	mu      sync.Mutex
-	known   map[fsverity.Digest]struct{} // present, as far as this process has looked
-	waiting []fsverity.Digest            // written, not yet under their final names
-	added   []Added
-	learnt  []indexEntry      // for the index of contents
-	images  []fsverity.Digest // written by this process, as saved
-	saved   []string          // ids of layers
-	failed  error             // the first failure of a finisher
-	open    int               // objects handed to the finishers and not finished
-	idle    *sync.Cond        // open has become 0
+	mu         sync.Mutex
+	known      map[fsverity.Digest]struct{} // present, as far as this process has looked
+	distrusted map[fsverity.Digest]struct{} // present, but found damaged
+	waiting    []fsverity.Digest            // written, not yet under their final names
+	added      []Added
+	learnt     []indexEntry      // for the index of contents
+	images     []fsverity.Digest // written by this process, as saved
+	saved      []string          // ids of layers
+	failed     error             // the first failure of a finisher
+	open       int               // objects handed to the finishers and not finished
+	idle       *sync.Cond        // open has become 0
 
 	jobs      chan job
 	finishers sync.WaitGroup

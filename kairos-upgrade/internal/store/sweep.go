@@ -80,19 +80,6 @@ func (s *Store) list(dir, prefix string, yield func(Stored, error) bool) bool {
 	}
 }
 
-// Used returns how many bytes objects and images take on the disk.
-func (s *Store) Used() (used int64, err error) {
-	for _, files := range []iter.Seq2[Stored, error]{s.Objects(), s.Images()} {
-		for f, err := range files {
-			if err != nil {
-				return used, fmt.Errorf("measure store: %w", err)
-			}
-			used += f.Used
-		}
-	}
-	return used, nil
-}
-
 // Swept says what a sweep removed, or would remove.
 type Swept struct {
 	Objects int   `json:"objects"`
