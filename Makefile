@@ -18,6 +18,8 @@ UNITDIR     ?= $(PREFIX)/lib/systemd/system
 PRESETDIR   ?= $(PREFIX)/lib/systemd/system-preset
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 DRACUTDIR   ?= $(PREFIX)/lib/dracut/modules.d
+DBUSDIR     ?= $(PREFIX)/share/dbus-1
+POLKITDIR   ?= $(PREFIX)/share/polkit-1/actions
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR  ?= $(PREFIX)/share/zsh/vendor-completions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
@@ -38,7 +40,8 @@ GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvc
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, DRACUTDIR."
+	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, DRACUTDIR,"
+	@echo "  DBUSDIR, POLKITDIR."
 	@echo "  make demo KEEP=1 leaves the machine running and says how to log in."
 
 setup: ## install what the project needs on a fresh Debian machine
@@ -84,13 +87,17 @@ bench: setup ## run the benchmarks
 	done
 	cd tests && KAIROS_BENCH=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestBench' ./...
 
-install: ## install programs, units, presets, dracut module, man pages, completions
+install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)
 	install -m 0755 $(addprefix $(BUILD)/bin/,$(TOOLS)) $(DESTDIR)$(BINDIR)
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR) $(DESTDIR)$(TMPFILESDIR)
 	cp -dR --no-preserve=ownership units/system/. $(DESTDIR)$(UNITDIR)
 	install -m 0644 $(wildcard units/preset/*.preset) $(DESTDIR)$(PRESETDIR)
 	$(if $(wildcard units/tmpfiles.d/*.conf),install -m 0644 $(wildcard units/tmpfiles.d/*.conf) $(DESTDIR)$(TMPFILESDIR))
+	install -d $(DESTDIR)$(DBUSDIR)/system.d $(DESTDIR)$(DBUSDIR)/system-services $(DESTDIR)$(POLKITDIR)
+	install -m 0644 units/dbus/system.d/*.conf $(DESTDIR)$(DBUSDIR)/system.d
+	install -m 0644 units/dbus/system-services/*.service $(DESTDIR)$(DBUSDIR)/system-services
+	install -m 0644 units/polkit/*.policy $(DESTDIR)$(POLKITDIR)
 	install -d $(DESTDIR)$(DRACUTDIR)
 	cp -dR --no-preserve=ownership units/dracut/. $(DESTDIR)$(DRACUTDIR)
 	install -d $(DESTDIR)$(LIBDIR)/repart.d

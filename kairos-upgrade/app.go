@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -22,7 +23,7 @@ type machine struct {
 	disks  disk.System
 
 	root    string // of the file system with the settings
-	run     string // directory for what is known until the next boot
+	run     string // where transactions are published, and the last decision is kept until the next boot
 	journal func(journal.Entry) error
 	reboot  func(context.Context) error
 	now     func() time.Time
@@ -32,7 +33,7 @@ type machine struct {
 func thisMachine() machine {
 	return machine{
 		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
-		root: "/", run: "/run/kairos/upgrade", journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+		root: "/", run: transaction.Dir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
 	}
 }
 
@@ -68,6 +69,8 @@ func app(m machine) *cli.App {
 		autoCommand(m),
 		digestCommand(m),
 		inspectCommand(m),
+		watchCommand(m),
+		serveCommand(m),
 		quarantineCommand(m),
 	}
 	return a

@@ -65,7 +65,7 @@ func auto(c *cli.Context, m machine) error {
 }
 
 func (m machine) decide(c *cli.Context, config automation.Config) (*automation.Decision, error) {
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return nil, err
 	}
@@ -99,22 +99,21 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 // stageUpdate stages exactly what was decided upon: a tag that has moved on
 // since then is looked at again the next time.
 func (m machine) stageUpdate(c *cli.Context, o *deploy.Offer) (id string, err error) {
-	n, close, err := m.open(c, "auto", o.Reference)
-	if err != nil {
-		return "", err
-	}
-	defer close()
-	staged, err := n.Stage(c.Context, deploy.Request{
-		Source: o.Reference, Options: m.sourceOptions(c), ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
+	err = m.with(c, "auto", o.Reference, func(n *deploy.Node) error {
+		staged, err := n.Stage(c.Context, deploy.Request{
+			Source: o.Reference, Options: m.sourceOptions(c), ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
+		})
+		if err != nil {
+			return err
+		}
+		id = staged.ID
+		m.tell(n.Log, journal.Entry{
+			MessageID: journal.Update, Priority: 6, Message: fmt.Sprintf("staged %s: %s, boots next", id, deploy.Title(staged.Record)),
+			Fields: map[string]string{"KAIROS_ACTION": "stage", "KAIROS_DEPLOYMENT": id, "KAIROS_REFERENCE": o.Reference},
+		})
+		return nil
 	})
-	if err != nil {
-		return "", err
-	}
-	m.tell(n.Log, journal.Entry{
-		MessageID: journal.Update, Priority: 6, Message: fmt.Sprintf("staged %s: %s, boots next", staged.ID, deploy.Title(staged.Record)),
-		Fields: map[string]string{"KAIROS_ACTION": "stage", "KAIROS_DEPLOYMENT": staged.ID, "KAIROS_REFERENCE": o.Reference},
-	})
-	return staged.ID, nil
+	return id, err
 }
 
 // bootUpdate announces the reboot, waits, and reboots, if the window is still
@@ -150,7 +149,7 @@ func (m machine) decideAgain(c *cli.Context, config automation.Config, d *automa
 	if !config.Windows.Contains(m.now()) {
 		return "the window has closed", nil
 	}
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return "", err
 	}

@@ -34,7 +34,7 @@ func check(c *cli.Context, m machine) error {
 	if err != nil && reference == "" {
 		return err
 	}
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return err
 	}

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
-	"time"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
@@ -66,49 +63,37 @@ func (m machine) where(c *cli.Context) (where, error) {
 
 const labelChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 
-// open opens the node that the options name. With a command it is opened for
-// writing, and the lock says that this command holds it. The caller calls
+// with opens the node that the options name, and does some work on it. With a
+// command it is opened for writing: the lock says that this command holds it,
+// and others see how far it is and how it ends.
+func (m machine) with(c *cli.Context, command, reference string, work func(*deploy.Node) error) error {
+	w, err := m.where(c)
+	if err != nil {
+		return err
+	}
+	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	o, err := m.start(w, begin{command: command, reference: reference, bar: bar, log: cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet"))})
+	if err != nil {
+		return err
+	}
+	err = work(o.Node)
+	o.end(cmdline.Interrupted(c.Context, err))
+	return err
+}
+
+// open opens the node that the options name for reading. The caller calls
 // close.
-func (m machine) open(c *cli.Context, command, reference string) (n *deploy.Node, close func(), err error) {
+func (m machine) open(c *cli.Context) (n *deploy.Node, close func(), err error) {
 	w, err := m.where(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	booted, err := deployment.ReadBooted(m.booted)
-	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
-		return nil, nil, err
-	}
-	write := command != ""
-	sv, running, err := m.openStore(w, booted, write)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !running {
-		booted = deployment.Booted{}
-	}
-	s, err := openStore(sv, write, store.Holder{PID: os.Getpid(), Command: command, Reference: reference, Since: time.Now()})
-	if err != nil {
-		return nil, nil, err
-	}
-	ev, err := m.openESP(w, write)
-	if err != nil {
-		return nil, nil, errors.Join(err, s.Close())
-	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	n = &deploy.Node{
-		Store:    s,
-		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
-		Label:    w.label,
-		Booted:   booted,
-		Log:      cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet")),
-		Progress: bar,
+	o, err := m.start(w, begin{bar: bar, log: cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet"))})
+	if err != nil {
+		return nil, nil, err
 	}
-	return n, func() {
-		n.Progress.Close()
-		if err := errors.Join(s.Close(), ev.Close()); err != nil {
-			n.Log.Warn("close", "error", err)
-		}
-	}, nil
+	return o.Node, func() { o.end(nil) }, nil
 }
 
 func openStore(v *view.View, write bool, h store.Holder) (*store.Store, error) {

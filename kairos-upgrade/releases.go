@@ -82,7 +82,7 @@ type marks struct {
 // marks reads them. Without a node nothing is marked: the list is of use
 // anywhere.
 func (m machine) marks(c *cli.Context, repository string) (k marks) {
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return k
 	}

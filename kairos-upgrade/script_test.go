@@ -108,7 +108,7 @@ func TestScripts(t *testing.T) {
 			"exit":   exitCommand,
 			"find":   findCommand,
 			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
-				serve(ts, registry, args)
+				offer(ts, registry, args)
 			},
 			"lock": lockCommand,
 		},
@@ -209,7 +209,7 @@ func idCommand(ts *testscript.TestScript, neg bool, args []string) {
 
 // serve REPOSITORY TAG LAYOUT LAYOUT-TAG offers an image of a layout in the
 // registry.
-func serve(ts *testscript.TestScript, registry *imagetest.Registry, args []string) {
+func offer(ts *testscript.TestScript, registry *imagetest.Registry, args []string) {
 	b := &imagetest.Built{Blobs: map[digest.Digest][]byte{}, Manifest: digest.Digest(ts.Getenv("DIGEST_" + args[3]))}
 	for _, name := range glob(ts, []string{filepath.Join(args[2], "blobs/sha256/*")}) {
 		data, err := os.ReadFile(name)

@@ -64,11 +64,10 @@ func stage(c *cli.Context, m machine) error {
 	if c.Bool("dry-run") {
 		return planStage(c, m, req)
 	}
-	n, close, err := m.open(c, "stage", req.Source)
-	if err != nil {
-		return err
-	}
-	defer close()
+	return m.with(c, "stage", req.Source, func(n *deploy.Node) error { return stageOn(c, n, req) })
+}
+
+func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {
 	staged, err := n.Stage(c.Context, req)
 	if err != nil {
 		return err
@@ -106,7 +105,7 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 
 // planStage prints what a staging would do.
 func planStage(c *cli.Context, m machine, req deploy.Request) error {
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return err
 	}

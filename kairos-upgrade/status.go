@@ -13,6 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/urfave/cli/v2"
@@ -31,7 +32,8 @@ type status struct {
 	Automation  *automation.Decision    `json:"automation"` // the last decision since the boot, null
 	Store       storeStatus             `json:"store"`
 	ESP         espStatus               `json:"esp"`
-	Busy        *store.Holder           `json:"busy"` // who changes it now, null
+	Busy        *store.Holder           `json:"busy"`     // who changes it now, null
+	Progress    *transaction.State      `json:"progress"` // how far that is, null
 
 	next string // what Staged means, for people
 }
@@ -67,7 +69,7 @@ func statusCommand(m machine) *cli.Command {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
-			n, close, err := m.open(c, "", "")
+			n, close, err := m.open(c)
 			if err != nil {
 				return err
 			}
@@ -76,6 +78,7 @@ func statusCommand(m machine) *cli.Command {
 			if err != nil {
 				return err
 			}
+			s.Progress = m.board(n.Store).Running(n.Store)
 			if c.Bool("json") {
 				return cmdline.PrintJSON(c, s)
 			}
@@ -192,6 +195,9 @@ func printStatus(w io.Writer, s *status) {
 	fmt.Fprintf(w, "boot loader: %s free of %s\n", progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
 	if s.Busy != nil {
 		fmt.Fprintf(w, "in progress: %s\n", s.Busy)
+	}
+	if s.Progress != nil && s.Progress.Phase != "" {
+		fmt.Fprintf(w, "  %s\n", progress.Text(s.Progress.Snapshot))
 	}
 }
 

@@ -35,38 +35,39 @@ func verify(c *cli.Context, m machine) error {
 	if dryRun && !repair {
 		return cmdline.Usagef("--dry-run belongs to --repair: verify alone changes nothing")
 	}
-	command := ""
 	if repair && !dryRun {
-		command = "verify --repair"
+		return m.with(c, "verify --repair", c.Args().First(), func(n *deploy.Node) error { return m.verifyOn(c, n) })
 	}
-	n, close, err := m.open(c, command, "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return err
 	}
 	defer close()
+	return m.verifyOn(c, n)
+}
+
+func (m machine) verifyOn(c *cli.Context, n *deploy.Node) (err error) {
 	var v *deploy.Verified
 	var repaired *deploy.Repaired
-	if repair {
-		repaired, err = m.repair(c, n, dryRun)
-	} else {
-		v, err = n.Verify(c.Context, c.Args().First())
-	}
-	if err != nil {
-		return err
-	}
-	var result any = v
-	if repair {
+	var result any
+	dryRun := c.Bool("dry-run")
+	if c.Bool("repair") {
+		if repaired, err = m.repair(c, n, dryRun); err != nil {
+			return err
+		}
 		v, result = &repaired.Verified, repaired
+	} else {
+		if v, err = n.Verify(c.Context, c.Args().First()); err != nil {
+			return err
+		}
+		result = v
 	}
 	n.Progress.Close()
 	m.report(n, v, repaired)
-	switch {
-	case c.Bool("json"):
-		if err := cmdline.PrintJSON(c, result); err != nil {
-			return err
-		}
-	default:
+	if !c.Bool("json") {
 		printVerified(c.App.Writer, v, repaired, dryRun)
+	} else if err := cmdline.PrintJSON(c, result); err != nil {
+		return err
 	}
 	return damageError(v, repaired, dryRun)
 }
