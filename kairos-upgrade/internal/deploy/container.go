@@ -129,6 +129,7 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 		Survey:   o.survey,
 		Needed:   visitNeeded,
 		Progress: n.Progress.Set,
+		Reused:   n.Progress.Reused,
 	}
 	o.survey = nil
 	root, stats, err := pull.Tree(ctx, o.Image, n.Store, options)
