@@ -122,6 +122,18 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, blob []byte,
 	serve()
 }
 
+// large returns the name of the file of a large blob, or "".
+func (r *Registry) large(repository string, d digest.Digest) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, b := range r.images {
+		if strings.HasPrefix(name, repository+":") && b.Large[d] != "" {
+			return b.Large[d]
+		}
+	}
+	return ""
+}
+
 // find returns a blob of any image of the repository.
 func (r *Registry) find(repository string, d digest.Digest) []byte {
 	r.mu.Lock()
@@ -160,6 +172,10 @@ func (r *Registry) manifest(w http.ResponseWriter, req *http.Request, repository
 }
 
 func (r *Registry) blob(w http.ResponseWriter, req *http.Request, repository string, d digest.Digest) {
+	if name := r.large(repository, d); name != "" {
+		r.answer(w, req, nil, func() { http.ServeFile(w, req, name) })
+		return
+	}
 	data := r.find(repository, d)
 	r.answer(w, req, data, func() {
 		if data == nil {
