@@ -176,3 +176,43 @@ func unknown(w http.ResponseWriter, code, message string) {
 	w.WriteHeader(http.StatusNotFound)
 	io.WriteString(w, `{"errors":[{"code":"`+code+`","message":"`+message+`"}]}`)
 }
+
+// Cut passes n bytes of a body on and then drops the connection.
+func Cut(w http.ResponseWriter, n int) http.ResponseWriter { return &cut{ResponseWriter: w, left: n} }
+
+type cut struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cut) Write(p []byte) (int, error) {
+	if len(p) <= c.left {
+		c.left -= len(p)
+		return c.ResponseWriter.Write(p)
+	}
+	c.ResponseWriter.Write(p[:c.left])
+	http.NewResponseController(c.ResponseWriter).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// Stall passes n bytes of a body on and then sends nothing, until the client
+// hangs up.
+func Stall(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	return &stall{cut{ResponseWriter: w, left: n}, r}
+}
+
+type stall struct {
+	cut
+	r *http.Request
+}
+
+func (s *stall) Write(p []byte) (int, error) {
+	if len(p) > s.left {
+		s.ResponseWriter.Write(p[:s.left])
+		http.NewResponseController(s.ResponseWriter).Flush()
+		<-s.r.Context().Done()
+		panic(http.ErrAbortHandler)
+	}
+	s.left -= len(p)
+	return s.ResponseWriter.Write(p)
+}
