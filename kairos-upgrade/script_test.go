@@ -51,18 +51,25 @@ func testMachine(dir string) machine {
 		run:     filepath.Join(dir, "run"),
 		journal: func(e journal.Entry) error { return appendLine(filepath.Join(dir, "journal"), e) },
 		reboot:  func(context.Context) error { return appendLine(filepath.Join(dir, "rebooted"), "reboot") },
-		now:     testClock,
+		now:     testClock(),
 		ask:     func(context.Context) ([]byte, error) { return os.ReadFile(filepath.Join(dir, "history.json")) },
 	}
 }
 
 // testClock is what the variable CLOCK says, in local time, or else the clock.
-func testClock() time.Time {
-	t, err := time.ParseInLocation("2006-01-02 15:04", os.Getenv("CLOCK"), time.Local)
-	if err != nil {
-		return time.Now()
+// Of several times, separated by commas, each look at it takes the next.
+func testClock() func() time.Time {
+	times := strings.Split(os.Getenv("CLOCK"), ",")
+	return func() time.Time {
+		t, err := time.ParseInLocation("2006-01-02 15:04", times[0], time.Local)
+		if err != nil {
+			return time.Now()
+		}
+		if len(times) > 1 {
+			times = times[1:]
+		}
+		return t
 	}
-	return t
 }
 
 // appendLine notes what the node would have done.
