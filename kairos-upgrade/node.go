@@ -129,7 +129,7 @@ func (m machine) openStore(w where, booted deployment.Booted, write bool) (v *vi
 		err = cmdline.Hint(errors.New("this system was booted from a medium, which keeps nothing"),
 			"kairos-install puts it on a disk; --store and --esp name another store")
 	default:
-		v, err = m.mount(w.label, booted.Disk)
+		v, err = m.mount(w.label, booted.Disk, view.Mount)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("open store: %w", err)
@@ -150,7 +150,7 @@ func (m machine) isRunning(v *view.View) bool {
 }
 
 // mount mounts another store of this node, privately.
-func (m machine) mount(label, onDisk string) (*view.View, error) {
+func (m machine) mount(label, onDisk string, mount func(device string) (*view.View, error)) (*view.View, error) {
 	p, err := m.disks.FindOn(onDisk, label)
 	if onDisk == "" {
 		p, err = m.disks.Find(label)
@@ -158,7 +158,37 @@ func (m machine) mount(label, onDisk string) (*view.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view.Mount(p.Path)
+	return mount(p.Path)
+}
+
+// spare opens the other store of this node: the recovery system's for the
+// installed system, and the other way round. nil when there is none.
+func (m machine) spare(n *deploy.Node) (name string, s *store.Store) {
+	booted, err := deployment.ReadBooted(m.booted)
+	if err != nil {
+		return "", nil
+	}
+	label, name := disk.LabelRecovery, "the recovery system's store"
+	if n.Label == disk.LabelRecovery {
+		label, name = disk.LabelState, "the installed system's store"
+	}
+	var v *view.View
+	if booted.Store == label { // it runs
+		v, err = view.Readonly(m.store)
+	} else {
+		v, err = m.mount(label, booted.Disk, view.MountReadonly)
+	}
+	if err == nil {
+		s, err = store.Open(v)
+	}
+	if errors.Is(err, disk.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		n.Log.Warn("another store can't be looked at", "label", label, "error", err)
+		return "", nil
+	}
+	return name, s
 }
 
 func (m machine) openESP(w where, write bool) (*view.View, error) {

@@ -188,7 +188,7 @@ func (s *service) verify(ctx context.Context, c *bus.Call, id string, options ma
 	return s.do(ctx, c, begin{command: "verify", reference: id, reading: true}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		v, err := n.Verify(ctx, id)
 		if err == nil && len(v.Damaged) > 0 {
-			err = damaged(v)
+			err = damageError(v, nil, false)
 		}
 		return v, err
 	})
