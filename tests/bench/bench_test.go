@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/kairos-io/toolkit/tests/story"
@@ -41,9 +42,31 @@ func report(f Figure) {
 	fmt.Printf("  %-58s %12.6g %-4s  %s\n", f.What, f.Value, f.Unit, note)
 }
 
-var world *story.World
+var shared struct {
+	sync.Once
+	world *story.World
+	err   error
+}
+
+// theWorld makes the images of the tests and their registry when they are first
+// asked for.
+func theWorld(t *testing.T) *story.World {
+	t.Helper()
+	shared.Do(func() {
+		shared.world, shared.err = story.NewWorld(context.Background(), func(what string) { fmt.Println("world:", what) })
+	})
+	must(t, shared.err)
+	return shared.world
+}
 
 func TestMain(m *testing.M) {
+	if os.Getenv(measuring) == "1" {
+		if err := measureChild(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv("KAIROS_BENCH") != "1" {
 		fmt.Println("benchmarks are skipped: run make bench")
 		os.Exit(0)
@@ -52,13 +75,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	var err error
-	world, err = story.NewWorld(context.Background(), func(what string) { fmt.Println("world:", what) })
-	if err != nil {
-		fmt.Println("world:", err)
-		return 1
-	}
-	defer world.Close()
+	defer func() {
+		if shared.world != nil {
+			shared.world.Close()
+		}
+		closeDebian()
+	}()
 	status := m.Run()
 	data, err := json.MarshalIndent(figures, "", "  ")
 	if err == nil {
