@@ -46,7 +46,7 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 	n := t.node
 	p := &Plan{Reference: t.about.Reference, ManifestDigest: t.about.ManifestDigest, Version: t.about.Version, Layers: len(t.about.Layers)}
 	var err error
-	if p.BytesEstimated, err = t.origin.estimate(n.Store); err != nil {
+	if p.BytesEstimated, err = t.origin.estimate(ctx, n.Store); err != nil {
 		return nil, err
 	}
 	if _, p.BytesFree, err = n.Store.View().Space(); err != nil {
@@ -115,13 +115,13 @@ func Inspect(ctx context.Context, given string, opts source.Options) (*Inspected
 		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,
 		Architecture: r.Architecture, Layers: append([]string{}, r.Layers...),
 	}
-	if err := in.measure(o); err != nil {
+	if err := in.measure(ctx, o); err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", given, err)
 	}
 	return in, nil
 }
 
-func (in *Inspected) measure(o origin) (err error) {
+func (in *Inspected) measure(ctx context.Context, o origin) (err error) {
 	switch o := o.(type) {
 	case *stored:
 		in.ImageDigest, in.OS, in.Kernel = o.record.ImageDigest, o.record.OS, o.record.Kernel
@@ -132,9 +132,9 @@ func (in *Inspected) measure(o origin) (err error) {
 		in.Exact = true
 	case *container:
 		_, in.BytesFetch = o.toFetch(nil)
-		in.BytesStore, err = o.estimate(nil)
+		in.BytesStore, err = o.estimate(ctx, nil)
 	case plainTree:
-		in.BytesStore, err = o.estimate(nil)
+		in.BytesStore, err = o.estimate(ctx, nil)
 	}
 	return err
 }

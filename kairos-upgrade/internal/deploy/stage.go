@@ -69,7 +69,10 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 	if err := t.admit(); err != nil {
 		return nil, err
 	}
-	if err := t.makeRoom(); err != nil {
+	if err := t.makeRoom(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.Store.BeginTransfer(); err != nil {
 		return nil, err
 	}
 	c, fetched, err := t.origin.fetch(ctx, n)
@@ -89,6 +92,7 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 func (t *transaction) open(ctx context.Context) (err error) {
 	t.node.Progress.Phase("look at "+t.req.Source, 0)
 	t.req.Options.TempDir, t.req.Options.Log = t.node.Store.TempDir(), t.node.Log
+	t.req.Options.Spool = t.node.Store
 	if t.origin, err = openOrigin(ctx, t.req.Source, t.req.Options); err != nil {
 		return err
 	}
@@ -204,11 +208,14 @@ func (t *transaction) tidy(c *contents) {
 	if _, err := n.Store.Drop(c.has); err != nil {
 		n.Log.Warn("objects of shadowed files could not be removed", "error", err)
 	}
+	if err := n.Store.EndTransfer(); err != nil {
+		n.Log.Warn("what was kept of the transfer could not be removed", "error", err)
+	}
 	list, err := n.Deployments()
 	if err == nil && len(keepers(list)) < len(list) {
 		var collected Collected
 		if collected, err = n.Collect(false); err == nil {
-			t.result.Collected = &collected
+			t.collected(collected)
 		}
 	}
 	if err != nil {

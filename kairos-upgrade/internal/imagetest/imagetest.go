@@ -18,6 +18,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage/pkg/chunked/compressor"
 )
 
 // Tar returns an archive with the entries; bodies has the contents of regular
@@ -49,12 +50,14 @@ func Tar(t testing.TB, entries []tar.Header, bodies map[string]string) []byte {
 // Layer is a layer of an Image.
 type Layer struct {
 	Tar []byte
-	// Compression is "", "gzip" or "zstd".
+	// Compression is "", "gzip", "zstd" or "zstd:chunked".
 	Compression string
 	// DiffID replaces the right one.
 	DiffID digest.Digest
 	// MediaType replaces the right one.
 	MediaType string
+	// Annotations, if not nil, changes those of the layer.
+	Annotations func(map[string]string) map[string]string
 }
 
 // Image is what an image is made of.
@@ -88,12 +91,33 @@ func Compress(t testing.TB, data []byte, compression string) []byte {
 	return buf.Bytes()
 }
 
+// Chunked returns the zstd:chunked blob of a layer and the annotations that
+// describe its table of contents, as podman and skopeo make them.
+func Chunked(t testing.TB, data []byte) ([]byte, map[string]string) {
+	t.Helper()
+	var buf bytes.Buffer
+	annotations := make(map[string]string)
+	w, err := compressor.ZstdCompressor(&buf, annotations, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes(), annotations
+}
+
 // Built is an image as blobs.
 type Built struct {
 	Blobs    map[digest.Digest][]byte
 	Manifest digest.Digest
 	// Layers are the digests of the layers' blobs.
 	Layers []digest.Digest
+	// DiffIDs are those of the image's configuration.
+	DiffIDs []digest.Digest
 }
 
 func (b *Built) add(data []byte) digest.Digest {
@@ -131,18 +155,30 @@ func Build(t testing.TB, img Image) *Built {
 			diffID = digest.FromBytes(l.Tar)
 		}
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
-		blob := Compress(t, l.Tar, l.Compression)
+		var blob []byte
+		var annotations map[string]string
+		compression := l.Compression
+		if compression == "zstd:chunked" {
+			blob, annotations = Chunked(t, l.Tar)
+			compression = "zstd"
+		} else {
+			blob = Compress(t, l.Tar, compression)
+		}
+		if l.Annotations != nil {
+			annotations = l.Annotations(annotations)
+		}
 		mediaType := l.MediaType
 		if mediaType == "" {
 			mediaType = imgspecv1.MediaTypeImageLayer
-			if l.Compression != "" {
-				mediaType += "+" + l.Compression
+			if compression != "" {
+				mediaType += "+" + compression
 			}
 		}
 		d := b.add(blob)
 		b.Layers = append(b.Layers, d)
-		manifest.Layers = append(manifest.Layers, imgspecv1.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(blob))})
+		manifest.Layers = append(manifest.Layers, imgspecv1.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(blob)), Annotations: annotations})
 	}
+	b.DiffIDs = config.RootFS.DiffIDs
 	d, size := b.addJSON(t, config)
 	manifest.Config = imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: size}
 	b.Manifest, _ = b.addJSON(t, manifest)

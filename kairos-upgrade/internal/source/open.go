@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -48,6 +49,8 @@ type Options struct {
 	// Root is put before every absolute path of settings that is not given
 	// above.
 	Root string
+	// Spool keeps what has arrived of large blobs; nil keeps nothing.
+	Spool Spool
 	// Log gets warnings; nil discards them.
 	Log *slog.Logger
 }
@@ -115,10 +118,16 @@ type Image struct {
 	// Layers from the lowest to the topmost.
 	Layers []Layer
 
-	source  types.ImageSource
-	remote  bool
-	log     *slog.Logger
-	fetched atomic.Int64
+	source   types.ImageSource
+	remote   bool
+	log      *slog.Logger
+	fetched  atomic.Int64
+	requests atomic.Int64
+
+	spool   Spool
+	blobAt  *blobAt // nil: parts can't be read
+	probing sync.Mutex
+	ranges  *int // in one request, nil before that is known
 }
 
 // Layer describes one layer of an image.
@@ -130,12 +139,21 @@ type Layer struct {
 	// DiffID is the digest of the uncompressed tar stream.
 	DiffID    digest.Digest
 	MediaType string
+	// TOC is where its table of contents is, nil if it has none.
+	TOC *TOC
 
 	info types.BlobInfo
 }
 
 // Fetched returns how many bytes of blobs have been read so far.
 func (img *Image) Fetched() int64 { return img.fetched.Load() }
+
+// Requests returns how many requests for blobs of layers were made so far,
+// those that containers/image makes again on its own not counted.
+func (img *Image) Requests() int64 { return img.requests.Load() }
+
+// Log is where warnings about the image go.
+func (img *Image) Log() *slog.Logger { return img.log }
 
 // Close gives back what the image holds open.
 func (img *Image) Close() error { return img.source.Close() }
@@ -231,6 +249,8 @@ func (o *opener) openImage(ctx context.Context, source types.ImageSource) (*Imag
 		source:         source,
 		remote:         o.remote,
 		log:            o.opts.log(),
+		spool:          o.opts.Spool,
+		blobAt:         newBlobAt(source),
 	}, nil
 }
 

@@ -171,7 +171,7 @@ func describeLayers(infos []types.BlobInfo, diffIDs []digest.Digest) ([]Layer, e
 		if err := checkLayer(info, diffIDs[i]); err != nil {
 			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(infos), err)
 		}
-		layers[i] = Layer{Digest: info.Digest, Size: info.Size, DiffID: diffIDs[i], MediaType: info.MediaType, info: info}
+		layers[i] = Layer{Digest: info.Digest, Size: info.Size, DiffID: diffIDs[i], MediaType: info.MediaType, TOC: tocOf(info), info: info}
 	}
 	return layers, nil
 }
