@@ -181,19 +181,30 @@ func TestHostileLayers(t *testing.T) {
 		"a name in two lines":       {0, entriesOf("a\nb")},
 		"a name that is no UTF-8":   {0, entriesOf("\xff\xfe")},
 	} {
-		t.Run(name, func(t *testing.T) {
-			h := h
-			body := strings.Repeat("overwritten", 10)
-			bodies := make(map[string]string)
-			for _, e := range c.entries {
-				bodies[e.Name] = body
+		for _, compression := range []string{"", "zstd:chunked"} {
+			if name == "every type, one name" && compression != "" {
+				continue // a table of contents has each name once
 			}
-			layer := imagetest.Layer{Tar: imagetest.Tar(t, c.entries, bodies)}
-			if c.status == 0 {
-				h = newHostile(t)
-			}
-			h.node.t = t
-			h.stage(t, c.status, "oci:"+bootable(t, layer).Layout(t, "bad"))
-		})
+			t.Run(name+"/"+compression, func(t *testing.T) {
+				h := h
+				if c.status == 0 {
+					h = newHostile(t)
+				}
+				h.node.t = t
+				bodies := make(map[string]string)
+				for _, e := range c.entries {
+					bodies[e.Name] = strings.Repeat("overwritten", 10)
+				}
+				bad := bootable(t, imagetest.Layer{Tar: imagetest.Tar(t, c.entries, bodies), Compression: compression})
+				if compression == "" {
+					h.stage(t, c.status, "oci:"+bad.Layout(t, "bad"))
+					return
+				}
+				// From a registry it is read by its table of contents.
+				registry := imagetest.NewRegistry(t)
+				registry.Push("os", "bad", bad)
+				h.stage(t, c.status, registry.Host+"/os:bad", "--insecure")
+			})
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -30,16 +31,18 @@ var figures []Figure
 
 func report(f Figure) {
 	figures = append(figures, f)
-	note := ""
-	switch {
-	case f.Limit != 0 && f.Value > f.Limit:
-		note = fmt.Sprintf("limit %.6g: EXCEEDED", f.Limit)
-	case f.Limit != 0:
-		note = fmt.Sprintf("limit %.6g", f.Limit)
-	case f.Peer != 0:
-		note = fmt.Sprintf("%s: %.6g, ratio %.2f", f.By, f.Peer, f.Value/f.Peer)
+	var notes []string
+	if f.Limit != 0 {
+		notes = append(notes, fmt.Sprintf("limit %.6g", f.Limit))
+		if f.Value > f.Limit {
+			notes = append(notes, "EXCEEDED")
+		}
 	}
-	fmt.Printf("  %-58s %12.6g %-4s  %s\n", f.What, f.Value, f.Unit, note)
+	if f.By != "" {
+		notes = append(notes, fmt.Sprintf("%s: %.6g, ratio %.2f", f.By, f.Peer, f.Value/f.Peer))
+	}
+	note := strings.Join(notes, ", ")
+	fmt.Printf("  %-66s %12.6g %-4s  %s\n", f.What, f.Value, f.Unit, note)
 }
 
 var shared struct {

@@ -34,11 +34,15 @@ const (
 // changedPackage is the one that differs in single.
 const changedPackage = "libssl3"
 
-// Repositories have the images compressed in one way each.
+// repository names the images that are compressed in one way.
+func repository(compression string) string {
+	return "bench/" + strings.ReplaceAll(compression, ":", "-")
+}
+
 const (
-	plainRepository   = "bench/zstd"
-	chunkedRepository = "bench/chunked"
-	gzipRepository    = "bench/gzip"
+	plain   = "zstd"
+	chunked = "zstd:chunked"
+	gzip    = "gzip"
 )
 
 // debian is the registry with these images, and what they hold.
@@ -51,18 +55,13 @@ type debian struct {
 var made struct {
 	sync.Once
 	debian *debian
-	dir    string
 	err    error
 }
 
 // theDebian makes the images when they are first asked for.
 func theDebian(t *testing.T) *debian {
 	t.Helper()
-	made.Do(func() {
-		if made.dir, made.err = os.MkdirTemp("/tmp", "kairos-bench-images-"); made.err == nil {
-			made.debian, made.err = newDebian(context.Background(), made.dir)
-		}
-	})
+	made.Do(func() { made.debian, made.err = newDebian(context.Background()) })
 	must(t, made.err)
 	return made.debian
 }
@@ -71,16 +70,27 @@ func closeDebian() {
 	if made.debian != nil {
 		made.debian.registry.Stop()
 	}
-	if made.dir != "" {
-		os.RemoveAll(made.dir)
-	}
 }
 
-func newDebian(ctx context.Context, dir string) (*debian, error) {
+func newDebian(ctx context.Context) (*debian, error) {
 	say := func(what string) { fmt.Println("debian:", what) }
 	before, after, err := images.Updates(ctx, say)
 	if err != nil {
 		return nil, err
+	}
+	dir := workspace.Cache("bench", filepath.Base(filepath.Dir(before)))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		say("making images that differ, as zstd, zstd:chunked and gzip")
+		if err := os.RemoveAll(workspace.Cache("bench")); err != nil {
+			return nil, err
+		}
+		unfinished := dir + ".new"
+		if err := makeImages(ctx, unfinished, before, after); err != nil {
+			return nil, err
+		}
+		if err := os.Rename(unfinished, dir); err != nil {
+			return nil, err
+		}
 	}
 	d := &debian{
 		roots: map[string]string{
@@ -89,51 +99,73 @@ func newDebian(ctx context.Context, dir string) (*debian, error) {
 		},
 		contents: make(map[string]contents),
 	}
-	if err := makeSingle(ctx, before, after, d.roots[single]); err != nil {
+	if d.registry, err = registry.Start(ctx); err != nil {
 		return nil, err
 	}
-	if err := makeRebuilt(ctx, before, d.roots[rebuilt]); err != nil {
-		return nil, err
-	}
-	say("making layers")
-	var all []oci.Image
+	say("filling the registry")
 	for tag, root := range d.roots {
 		if d.contents[tag], err = contentsOf(root); err != nil {
 			return nil, err
 		}
-		layerOf := byKind
-		if tag == rebuilt {
-			layerOf = byName
-		}
-		layers, err := split(ctx, root, filepath.Join(dir, "layers-"+tag), layerOf)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, oci.Image{Name: tag, Layers: layers, Created: newest, Labels: map[string]string{"org.opencontainers.image.version": tag}})
-	}
-	layout := filepath.Join(dir, "layout")
-	if err := oci.WriteLayout(layout, all); err != nil {
-		return nil, err
-	}
-	if d.registry, err = registry.Start(ctx); err != nil {
-		return nil, err
-	}
-	say("pushing as zstd, zstd:chunked and gzip")
-	for repository, option := range map[string][]string{
-		plainRepository:   nil,
-		chunkedRepository: {"--dest-compress-format", "zstd:chunked", "--dest-force-compress-format"},
-		gzipRepository:    {"--dest-compress-format", "gzip", "--dest-force-compress-format"},
-	} {
-		for tag := range d.roots {
-			if repository == gzipRepository && tag != release && tag != single {
-				continue
-			}
-			if err := d.registry.Push(ctx, "oci:"+layout+":"+tag, repository+":"+tag, option...); err != nil {
+		for _, compression := range []string{plain, chunked, gzip} {
+			layout := filepath.Join(dir, "layout-"+strings.ReplaceAll(compression, ":", "-"))
+			if err := d.registry.Push(ctx, "oci:"+layout+":"+tag, repository(compression)+":"+tag); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return d, nil
+}
+
+// makeImages makes, in dir, the root file systems that are derived, and image
+// layouts with each compression.
+func makeImages(ctx context.Context, dir, before, after string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	roots := map[string]string{
+		release: before, updated: after,
+		single: filepath.Join(dir, single), rebuilt: filepath.Join(dir, rebuilt),
+	}
+	if err := makeSingle(ctx, before, after, roots[single]); err != nil {
+		return err
+	}
+	if err := makeRebuilt(ctx, before, roots[rebuilt]); err != nil {
+		return err
+	}
+	var all []oci.Image
+	for tag, root := range roots {
+		layerOf := byKind
+		if tag == rebuilt {
+			layerOf = byName
+		}
+		layers, err := split(ctx, root, filepath.Join(dir, "layers", tag), layerOf)
+		if err != nil {
+			return err
+		}
+		all = append(all, oci.Image{Name: tag, Layers: layers, Created: newest, Labels: map[string]string{"org.opencontainers.image.version": tag}})
+	}
+	layout := filepath.Join(dir, "layout-zstd")
+	if err := oci.WriteLayout(layout, all); err != nil {
+		return err
+	}
+	for _, compression := range []string{chunked, gzip} {
+		to := filepath.Join(dir, "layout-"+strings.ReplaceAll(compression, ":", "-"))
+		for tag := range roots {
+			if err := recompress(ctx, layout, to, tag, compression); err != nil {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(filepath.Join(dir, "layers"))
+}
+
+// recompress copies an image from one layout to another, and compresses its
+// layers in another way.
+func recompress(ctx context.Context, from, to, tag, compression string) error {
+	_, err := workspace.RunTool(ctx, "skopeo", "copy", "--quiet", "--insecure-policy",
+		"--dest-compress-format", compression, "oci:"+from+":"+tag, "oci:"+to+":"+tag)
+	return err
 }
 
 // newest is the time that no file in a layer exceeds.
@@ -236,7 +268,7 @@ func byName(path string) int {
 
 // split makes layers of a tree; each has all directories.
 func split(ctx context.Context, root, dir string, layerOf func(path string) int) ([]oci.Layer, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	part := filepath.Join(dir, "part")

@@ -68,41 +68,42 @@ func TestBenchFetch(t *testing.T) {
 	all := d.contents[release].since(t, nil)
 	report(Figure{What: "Debian release, all files", Value: all.raw, Unit: "B"})
 	report(Figure{What: "Debian release, all files, each compressed", Value: all.compressed, Unit: "B"})
-	for _, c := range []struct{ what, repository, to string }{
-		{"one package, zstd:chunked", chunkedRepository, single},
-		{"one package, gzip", gzipRepository, single},
-		{"all layers rebuilt, zstd:chunked", chunkedRepository, rebuilt},
-		{"months of updates, zstd:chunked", chunkedRepository, updated},
-		{"months of updates, zstd", plainRepository, updated},
+	for _, c := range []struct{ what, compression, to string }{
+		{"one package, zstd:chunked", chunked, single},
+		{"one package, gzip", gzip, single},
+		{"all layers rebuilt, zstd:chunked", chunked, rebuilt},
+		{"months of updates, zstd:chunked", chunked, updated},
+		{"months of updates, gzip", gzip, updated},
 	} {
-		t.Run(c.what, func(t *testing.T) { d.upgrade(t, c.what, c.repository, c.to) })
+		t.Run(c.what, func(t *testing.T) { d.upgrade(t, c.what, c.compression, c.to) })
 	}
 }
 
 // upgrade measures one upgrade from the release, at the registry and at the
 // store's block device.
-func (d *debian) upgrade(t *testing.T, what, repository, to string) {
+func (d *debian) upgrade(t *testing.T, what, compression, to string) {
 	changed := d.contents[to].since(t, d.contents[release])
 	if changed.raw == 0 {
 		t.Skipf("%s has nothing that the release has not: Debian has no updates for it today", to)
 	}
 	store, esp := newDisk(t, 4<<30), t.TempDir()
-	stage(t, d.registry, store.dir, esp, repository+":"+release, 0)
+	stage(t, d.registry, store.dir, esp, repository(compression)+":"+release, 0)
 	bless(t, esp)
 	before := store.written()
-	s := stage(t, d.registry, store.dir, esp, repository+":"+to, 0)
+	s := stage(t, d.registry, store.dir, esp, repository(compression)+":"+to, 0)
 	written := store.written() - before
 
-	limit := d.changedLayers(t, repository, to)
+	limit := d.changedLayers(t, repository(compression), to)
 	report(Figure{What: what + ": changed files", Value: changed.raw, Unit: "B"})
 	report(Figure{What: what + ": changed files, compressed", Value: changed.compressed, Unit: "B"})
-	if repository == chunkedRepository {
+	if compression == chunked {
 		report(Figure{What: what + ": tables of contents", Value: limit.tables, Unit: "B"})
 		report(Figure{What: what + ": fetched", Value: s.fetched(), Unit: "B", Limit: 1.2*changed.compressed + limit.tables + limit.rest})
 	} else {
 		report(Figure{What: what + ": fetched", Value: s.fetched(), Unit: "B", Limit: limit.layers + limit.rest})
 	}
 	report(Figure{What: what + ": time", Value: s.Seconds, Unit: "s"})
+	report(Figure{What: what + ": time of processors", Value: s.CPU, Unit: "s"})
 	report(Figure{What: what + ": peak resident memory", Value: s.Memory, Unit: "B", Limit: 128 << 20})
 	image, err := os.Stat(filepath.Join(store.dir, "images", strings.TrimPrefix(s.Image, "sha256:")))
 	must(t, err)

@@ -15,6 +15,7 @@ import (
 // usage is what a command has cost.
 type usage struct {
 	Seconds float64 // from start to end
+	CPU     float64 // seconds of processors, with its children's
 	Memory  float64 // peak resident memory in bytes, of the largest process
 	Written float64 // bytes that it caused to be written
 	Status  int
@@ -68,12 +69,13 @@ func measureChild() error {
 	}
 	rusage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	u.Status = cmd.ProcessState.ExitCode()
+	u.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	u.Memory = float64(rusage.Maxrss) * 1024
 	u.Written = float64(rusage.Oublock) * 512
 	return json.NewEncoder(out).Encode(u)
 }
 
-// TestMeasure: the peak is that of the program, not of this process.
+// TestBenchMeasure: the peak is that of the program, not of this process.
 func TestBenchMeasure(t *testing.T) {
 	ballast := bytes.Repeat([]byte{1}, 100<<20)
 	small := measure(t, exec.Command("sh", "-c", "exit 3"), 3)

@@ -13,10 +13,10 @@ import (
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
-// pipelineSeconds fetches the layers of an image, decompresses them, hashes
+// pipeline fetches the layers of an image, decompresses them, hashes
 // both forms, and unpacks them with tar, as streams: the least that a staging
 // has to do too.
-func pipelineSeconds(t *testing.T, r *registry.Registry, repository, tag string) float64 {
+func pipeline(t *testing.T, r *registry.Registry, repository, tag string) usage {
 	t.Helper()
 	dir := folder(t)
 	manifest, _ := manifestOf(t, r, repository, tag)
@@ -30,7 +30,7 @@ func pipelineSeconds(t *testing.T, r *registry.Registry, repository, tag string)
   tee >(sha256sum >raw) | tar -x -C root --exclude='.wh.*'`, r.LocalHost(), repository, layer.Digest, decompress))
 	}
 	script = append(script, "wait", "sync -f .")
-	return measure(t, workspace.Tool(t.Context(), "bash", "-euo", "pipefail", "-c", strings.Join(script, "\n")), 0).Seconds
+	return measure(t, workspace.Tool(t.Context(), "bash", "-euo", "pipefail", "-c", strings.Join(script, "\n")), 0)
 }
 
 // folder returns a folder that the programs of the tools root see as well.
@@ -53,9 +53,9 @@ func TestBenchPeers(t *testing.T) {
 		}
 		t.Run(to, func(t *testing.T) {
 			store, esp := folder(t), folder(t)
-			first := stage(t, d.registry, store, esp, chunkedRepository+":"+release, 0)
+			first := stage(t, d.registry, store, esp, repository(chunked)+":"+release, 0)
 			bless(t, esp)
-			ours := stage(t, d.registry, store, esp, chunkedRepository+":"+to, 0)
+			ours := stage(t, d.registry, store, esp, repository(chunked)+":"+to, 0)
 			for _, peer := range []struct {
 				name    string
 				upgrade func(*testing.T, string) (first, next cost)
@@ -97,7 +97,7 @@ func (d *debian) storage(t *testing.T, to string) (first, next cost) {
 		mark := d.registry.Mark()
 		u := measure(t, workspace.Tool(t.Context(), "env", "CONTAINERS_STORAGE_CONF="+conf,
 			"skopeo", "copy", "--quiet", "--insecure-policy", "--src-tls-verify=false",
-			"docker://"+d.registry.LocalHost()+"/"+chunkedRepository+":"+tag, "containers-storage:bench:"+tag), 0)
+			"docker://"+d.registry.LocalHost()+"/"+repository(chunked)+":"+tag, "containers-storage:bench:"+tag), 0)
 		return cost{u.Seconds, float64(registry.Fetched(d.registry.Since(mark)))}
 	}
 	return pull(release), pull(to)

@@ -82,8 +82,8 @@ var compressions = []struct {
 	option []string
 }{
 	{"zstd", nil},
-	{"zstd:chunked", []string{"--dest-compress-format", "zstd:chunked", "--dest-force-compress-format"}},
-	{"gzip", []string{"--dest-compress-format", "gzip", "--dest-compress-level", "1", "--dest-force-compress-format"}},
+	{"zstd:chunked", []string{"--dest-compress-format", "zstd:chunked"}},
+	{"gzip", []string{"--dest-compress-format", "gzip", "--dest-compress-level", "1"}},
 }
 
 // TestBenchLargeLayer stages a layer of 2 GiB with one file of 1 GiB.
