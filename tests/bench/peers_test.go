@@ -128,7 +128,7 @@ ostree init --repo=node --mode=bare
 ostree --repo=node remote add --no-gpg-verify site %s/server`, dir, url)
 	pull := func(tag string) cost {
 		script(t, `cd %s
-ostree --repo=server commit --branch=os --quiet --tree=dir=%s
+ostree --repo=server commit --branch=os --tree=dir=%s >/dev/null
 ostree --repo=server summary --update`, dir, d.roots[tag])
 		mark := log.Mark()
 		seconds := script(t, `cd %s

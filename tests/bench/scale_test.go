@@ -126,6 +126,7 @@ func TestBenchManyFiles(t *testing.T) {
 				all = append(all, s)
 				what := fmt.Sprintf("%d files, %s", count, c.name)
 				report(Figure{What: what + ": time", Value: s.Seconds, Unit: "s"})
+				report(Figure{What: what + ": time of processors", Value: s.CPU, Unit: "s"})
 				report(Figure{What: what + ": peak resident memory", Value: s.Memory, Unit: "B", Limit: 128 << 20})
 				if count != counts[len(counts)-1] {
 					continue
@@ -142,6 +143,7 @@ func TestBenchManyFiles(t *testing.T) {
 				between := float64(counts[i+1] - counts[i])
 				span := fmt.Sprintf("from %d to %d files, %s: ", counts[i], counts[i+1], c.name)
 				report(Figure{What: span + "time for each 1000 more", Value: (all[i+1].Seconds - all[i].Seconds) / between * 1000, Unit: "s"})
+				report(Figure{What: span + "time of processors for each 1000 more", Value: (all[i+1].CPU - all[i].CPU) / between * 1000, Unit: "s"})
 				report(Figure{What: span + "memory for each 1000 more", Value: (all[i+1].Memory - all[i].Memory) / between * 1000, Unit: "B"})
 			}
 		})
