@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -112,7 +113,9 @@ func Chunked(t testing.TB, data []byte) ([]byte, map[string]string) {
 
 // Built is an image as blobs.
 type Built struct {
-	Blobs    map[digest.Digest][]byte
+	Blobs map[digest.Digest][]byte
+	// Large are blobs in files, by the names of these.
+	Large    map[digest.Digest]string
 	Manifest digest.Digest
 	// Layers are the digests of the layers' blobs.
 	Layers []digest.Digest
@@ -139,50 +142,61 @@ func (b *Built) addJSON(t testing.TB, v any) (digest.Digest, int64) {
 func Build(t testing.TB, img Image) *Built {
 	t.Helper()
 	b := &Built{Blobs: make(map[digest.Digest][]byte)}
-	arch := img.Architecture
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
-	config := imgspecv1.Image{
-		Platform: imgspecv1.Platform{OS: "linux", Architecture: arch},
-		Config:   imgspecv1.ImageConfig{Labels: img.Labels},
-		RootFS:   imgspecv1.RootFS{Type: "layers"},
-	}
-	manifest := imgspecv1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imgspecv1.MediaTypeImageManifest}
+	var layers []imgspecv1.Descriptor
 	for _, l := range img.Layers {
 		diffID := l.DiffID
 		if diffID == "" {
 			diffID = digest.FromBytes(l.Tar)
 		}
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
+		b.DiffIDs = append(b.DiffIDs, diffID)
 		var blob []byte
 		var annotations map[string]string
-		compression := l.Compression
-		if compression == "zstd:chunked" {
+		if l.Compression == "zstd:chunked" {
 			blob, annotations = Chunked(t, l.Tar)
-			compression = "zstd"
 		} else {
-			blob = Compress(t, l.Tar, compression)
+			blob = Compress(t, l.Tar, l.Compression)
 		}
 		if l.Annotations != nil {
 			annotations = l.Annotations(annotations)
 		}
-		mediaType := l.MediaType
-		if mediaType == "" {
-			mediaType = imgspecv1.MediaTypeImageLayer
-			if compression != "" {
-				mediaType += "+" + compression
-			}
+		kind := l.MediaType
+		if kind == "" {
+			kind = mediaType(l.Compression)
 		}
 		d := b.add(blob)
 		b.Layers = append(b.Layers, d)
-		manifest.Layers = append(manifest.Layers, imgspecv1.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(blob)), Annotations: annotations})
+		layers = append(layers, imgspecv1.Descriptor{MediaType: kind, Digest: d, Size: int64(len(blob)), Annotations: annotations})
 	}
-	b.DiffIDs = config.RootFS.DiffIDs
-	d, size := b.addJSON(t, config)
-	manifest.Config = imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: size}
-	b.Manifest, _ = b.addJSON(t, manifest)
+	b.describe(t, img, layers)
 	return b
+}
+
+func mediaType(compression string) string {
+	kind, _, _ := strings.Cut(compression, ":")
+	if kind == "" {
+		return imgspecv1.MediaTypeImageLayer
+	}
+	return imgspecv1.MediaTypeImageLayer + "+" + kind
+}
+
+// describe adds configuration and manifest.
+func (b *Built) describe(t testing.TB, img Image, layers []imgspecv1.Descriptor) {
+	t.Helper()
+	arch := img.Architecture
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	d, size := b.addJSON(t, imgspecv1.Image{
+		Platform: imgspecv1.Platform{OS: "linux", Architecture: arch},
+		Config:   imgspecv1.ImageConfig{Labels: img.Labels},
+		RootFS:   imgspecv1.RootFS{Type: "layers", DiffIDs: b.DiffIDs},
+	})
+	b.Manifest, _ = b.addJSON(t, imgspecv1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: imgspecv1.MediaTypeImageManifest,
+		Config:    imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: size},
+		Layers:    layers,
+	})
 }
 
 // Join makes one image for several architectures; the keys are those.

@@ -88,6 +88,18 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, blob []byte,
 	serve()
 }
 
+// large returns the name of the file of a large blob, or "".
+func (r *Registry) large(repository string, d digest.Digest) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, b := range r.images {
+		if strings.HasPrefix(name, repository+":") && b.Large[d] != "" {
+			return b.Large[d]
+		}
+	}
+	return ""
+}
+
 // find returns a blob of any image of the repository.
 func (r *Registry) find(repository string, d digest.Digest) []byte {
 	r.mu.Lock()
@@ -126,6 +138,10 @@ func (r *Registry) manifest(w http.ResponseWriter, req *http.Request, repository
 }
 
 func (r *Registry) blob(w http.ResponseWriter, req *http.Request, repository string, d digest.Digest) {
+	if name := r.large(repository, d); name != "" {
+		r.answer(w, req, nil, func() { http.ServeFile(w, req, name) })
+		return
+	}
 	data := r.find(repository, d)
 	r.answer(w, req, data, func() {
 		if data == nil {
@@ -141,4 +157,44 @@ func unknown(w http.ResponseWriter, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusNotFound)
 	io.WriteString(w, `{"errors":[{"code":"`+code+`","message":"`+message+`"}]}`)
+}
+
+// Cut passes n bytes of a body on and then drops the connection.
+func Cut(w http.ResponseWriter, n int) http.ResponseWriter { return &cut{ResponseWriter: w, left: n} }
+
+type cut struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cut) Write(p []byte) (int, error) {
+	if len(p) <= c.left {
+		c.left -= len(p)
+		return c.ResponseWriter.Write(p)
+	}
+	c.ResponseWriter.Write(p[:c.left])
+	http.NewResponseController(c.ResponseWriter).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// Stall passes n bytes of a body on and then sends nothing, until the client
+// hangs up.
+func Stall(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	return &stall{cut{ResponseWriter: w, left: n}, r}
+}
+
+type stall struct {
+	cut
+	r *http.Request
+}
+
+func (s *stall) Write(p []byte) (int, error) {
+	if len(p) > s.left {
+		s.ResponseWriter.Write(p[:s.left])
+		http.NewResponseController(s.ResponseWriter).Flush()
+		<-s.r.Context().Done()
+		panic(http.ErrAbortHandler)
+	}
+	s.left -= len(p)
+	return s.ResponseWriter.Write(p)
 }

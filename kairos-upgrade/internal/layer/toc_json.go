@@ -76,8 +76,13 @@ func (t *tocDecoder) table() error {
 }
 
 func (t *tocDecoder) entries() error {
-	if err := t.delim('['); err != nil {
-		return err
+	switch first, err := t.json.Token(); {
+	case err != nil:
+		return tocError(err)
+	case first == nil: // null, of an empty layer
+		return nil
+	case first != json.Delim('['):
+		return fmt.Errorf("%w: entries are %v", ErrTOC, first)
 	}
 	for t.json.More() {
 		var e tocEntry
@@ -125,7 +130,7 @@ func (t *tocReader) Read(p []byte) (int, error) {
 	if t.n >= t.limit || t.n >= tocMax {
 		return 0, fmt.Errorf("%w: more than %d bytes in a table of contents, or %d in an entry", ErrLimit, tocMax, tocEntryMax)
 	}
-	n, err := t.r.Read(p)
+	n, err := t.r.Read(p[:min(int64(len(p)), t.limit-t.n, tocMax-t.n)])
 	t.n += int64(n)
 	if err != nil && err != io.EOF {
 		t.err = err

@@ -35,7 +35,7 @@ type body struct {
 	ctx   context.Context
 	img   *Image
 	layer int
-	guard *guard
+	guard *guard // of the first connection
 
 	at   int64 // in the blob
 	kept int64 // bytes that were here before
@@ -47,8 +47,9 @@ type body struct {
 // openBody opens the blob of a layer. size is what the source says, -1 when it
 // says nothing.
 func (img *Image) openBody(ctx context.Context, layer int) (b *body, size int64, err error) {
-	b = &body{img: img, layer: layer}
-	b.ctx, b.guard = img.guard(ctx)
+	b = &body{ctx: ctx, img: img, layer: layer}
+	guarded, guard := img.guard(ctx)
+	b.guard = guard
 	l := img.Layers[layer]
 	b.openFile()
 	if b.kept > 0 {
@@ -59,7 +60,7 @@ func (img *Image) openBody(ctx context.Context, layer int) (b *body, size int64,
 		img.requests.Add(1)
 	}
 	err = b.guard.open(func() (err error) {
-		b.now, size, err = img.source.GetBlob(b.ctx, l.info, none.NoCache)
+		b.now, size, err = img.source.GetBlob(guarded, l.info, none.NoCache)
 		return err
 	})
 	if err != nil {
