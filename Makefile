@@ -35,7 +35,7 @@ GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/cmdline.Versio
 GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-alone unit lint e2e test demo bench fuzz install clean
+.PHONY: help setup build build-alone unit lint e2e test test-long demo bench fuzz install clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,12 +80,31 @@ demo: setup ## show a node's life in a virtual machine: install, upgrade, fail, 
 	@$(MAKE) --no-print-directory build
 	cd tests && KEEP=$(KEEP) $(GO) run -tags "$(GO_TAGS)" ./cmd/demo
 
-bench: setup ## run the benchmarks
+bench: ## run the benchmarks
+	@tests/setup --bench
 	@$(MAKE) --no-print-directory build
 	@for module in $(filter-out tests,$(MODULES)); do \
 		(cd $$module && $(GO) test -tags "$(GO_TAGS)" -run '^$$' -bench . -benchmem ./...); \
 	done
 	cd tests && KAIROS_BENCH=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestBench' ./...
+
+# Each fuzz target for this long; KILLS is how many stagings are killed.
+FUZZTIME ?= 1m
+KILLS    ?= 200
+
+fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
+	@for module in $(MODULES); do ( \
+		cd $$module; \
+		grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n 1 dirname | sort -u | while read -r package; do \
+			$(GO) test -tags "$(GO_TAGS)" -list '^Fuzz' $$package | grep '^Fuzz' | while read -r target; do \
+				echo "  $$module $$package $$target"; \
+				$(GO) test -tags "$(GO_TAGS)" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+			done; \
+		done ); \
+	done
+
+test-long: ## the fault tests that take longer: KILLS (200) stagings are killed
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestKilled' . -kills $(KILLS)
 
 install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)

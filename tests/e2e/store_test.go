@@ -108,6 +108,29 @@ sync; echo 3 > /proc/sys/vm/drop_caches`, object)
 	return object, name
 }
 
+// TestClockOf1970 upgrades a node whose clock has lost its battery: the order of boots, the records and
+// the assessment don't depend on the time of day.
+func TestClockOf1970(t *testing.T) {
+	n := booted(t)
+	output(t, n, "systemctl stop systemd-timesyncd.service || true; date --set=@0")
+	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
+	after := status(t, n)
+	if staged := after.Find(after.Staged); staged == nil || staged.Version != "v2" {
+		t.Fatalf("staged is %+v, want v2", staged)
+	}
+	if year := output(t, n, "date +%%Y"); year != "1970" {
+		t.Fatalf("the year is %s: the test shows nothing", year)
+	}
+	verified(t, n)
+	output(t, n, "kairos-upgrade gc")
+	must(t, n.Reboot(t.Context()))
+	version(t, n, "v2")
+	if after := status(t, n); after.Booted == "" || len(after.Deployments) != 2 {
+		t.Errorf("after the upgrade the status is %+v", after)
+	}
+	verified(t, n)
+}
+
 // serve offers a file to virtual machines, until the test ends, and returns its URL.
 func serve(t *testing.T, file string) string {
 	t.Helper()
