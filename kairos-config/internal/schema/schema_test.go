@@ -121,7 +121,7 @@ func TestCheck(t *testing.T) {
 		{"stages: {boot: [{systemctl: {overrides: [{service: x, content: y, name: a/b}]}}]}", `error: name must be the name of a file, without slashes, not "a/b"`},
 		{"stages: {boot: [{files: [{content: x}]}]}", "f:1:26: error: files: path is missing"},
 		{"stages: {boot: [{files: [{path: x}]}]}", `f:1:33: error: path must be an absolute path, not "x"`},
-		{"stages: {boot: [{files: [{path: /x, permissions: rw}]}]}", `error: permissions must be permissions like 0644, not "rw"`},
+		{"stages: {boot: [{files: [{path: /x, permissions: rw}]}]}", `error: permissions must be an octal number like 0644, not "rw"`},
 		{"stages: {boot: [{files: [{path: /x, permissions: 0644}, {path: /x, permissions: '0644'}, {path: /x, permissions: 0o644}, {path: /x, permissions: 420}]}]}",
 			"permissions 420 is a decimal number, 0644 in octal (write 0420 if octal is meant)"},
 		{"stages: {boot: [{files: [{path: /x, permissions: 644}]}]}", "permissions 644 is a decimal number, 01204 in octal (write 0644 if octal is meant)"},
