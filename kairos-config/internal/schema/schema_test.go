@@ -182,6 +182,33 @@ runcmd: [ls, [echo, "it's"]]
 	}
 }
 
+// blocks are the types of all maps that the format has.
+func blocks() []reflect.Type {
+	var list []reflect.Type
+	var visit func(t reflect.Type)
+	visit = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Slice, reflect.Pointer:
+			visit(t.Elem())
+		case reflect.Struct:
+			if value, free := t.FieldByName("Value"); free && strings.HasPrefix(t.Name(), "Entry[") {
+				visit(value.Type)
+				return
+			}
+			if len(fieldsOf(t)) == 0 || slices.Contains(list, t) {
+				return
+			}
+			list = append(list, t)
+			for _, f := range fieldsOf(t) {
+				visit(f.typ)
+			}
+		}
+	}
+	visit(topType)
+	visit(reflect.TypeFor[Step]())
+	return list
+}
+
 // TestTags: every key says what it does and has an example, which is valid, or
 // keys of its own.
 func TestTags(t *testing.T) {
