@@ -18,7 +18,7 @@ import (
 func App() *cli.App {
 	app := cmdline.New("kairos-config", "collect, show and apply the node's cloud-config")
 	app.Commands = []*cli.Command{
-		showCommand(), getCommand(), validateCommand(), runStageCommand(), statusCommand(),
+		showCommand(), getCommand(), validateCommand(), schemaCommand(), runStageCommand(), statusCommand(),
 	}
 	return app
 }
@@ -29,6 +29,16 @@ func rootFlag() cli.Flag {
 
 func configFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "config", Usage: "read `FILE` too, behind the files of the node; can be repeated"}
+}
+
+func offlineFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "offline", Usage: "fetch nothing: of config_url use the last good copy"}
+}
+
+// fetchRemotes fetches what the configs ask for; with again, even what this boot has
+// a copy of.
+func fetchRemotes(c *cli.Context, root *rootfs.Root, collection *source.Collection, again bool) {
+	warn(c, (&source.Fetcher{Root: root}).Fetch(c.Context, collection.Remotes, again))
 }
 
 // logger writes to the application's stderr.
@@ -61,6 +71,12 @@ func merged(c *cli.Context) (config *tree.Node, complete bool, err error) {
 	collection, err := collect(c, root)
 	if err != nil {
 		return nil, false, err
+	}
+	if len(collection.Remotes) > 0 && !c.Bool("offline") && !rootfs.InInitrd() {
+		fetchRemotes(c, root, collection, false)
+		if collection, err = collect(c, root); err != nil {
+			return nil, false, err
+		}
 	}
 	config, problems := collection.Merged()
 	warn(c, append(collection.Problems, problems...))

@@ -15,7 +15,7 @@ func getCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "default", Usage: "print `VALUE` when the key has none"},
 			&cli.BoolFlag{Name: "check", Usage: "print nothing; end with 0 when the value is there and neither false, 0 nor empty, with 1 otherwise"},
-			cmdline.JSONFlag(), configFlag(), rootFlag(), cmdline.QuietFlag(),
+			cmdline.JSONFlag(), configFlag(), offlineFlag(), rootFlag(), cmdline.QuietFlag(),
 		},
 		Action: get,
 	}

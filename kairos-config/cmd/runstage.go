@@ -58,6 +58,12 @@ func runStage(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(collection.Remotes) > 0 && (name == "network" || name == "reconcile") {
+		fetchRemotes(c, root, collection, true)
+		if collection, err = collect(c, root); err != nil {
+			return err
+		}
+	}
 	plan := stage.NewPlan(collection, name)
 	if !plan.Has() && !schema.KnownStage(name) {
 		return unknownStage(name)

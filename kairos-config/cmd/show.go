@@ -17,7 +17,7 @@ func showCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "origin", Usage: "say of every value which file and line it comes from"},
 			&cli.BoolFlag{Name: "reveal", Usage: "print secrets too; for root only"},
-			cmdline.JSONFlag(), configFlag(), rootFlag(), cmdline.QuietFlag(),
+			cmdline.JSONFlag(), configFlag(), offlineFlag(), rootFlag(), cmdline.QuietFlag(),
 		},
 		Action: show,
 	}

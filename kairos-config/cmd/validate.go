@@ -2,58 +2,113 @@ package cmd
 
 import (
 	"fmt"
+	"os"
+	"path"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/facts"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/urfave/cli/v2"
 )
 
 func validateCommand() *cli.Command {
 	return &cli.Command{
-		Name: "validate", Usage: "check configs: syntax, keys and types", ArgsUsage: "FILE...",
+		Name: "validate", Usage: "check configs: syntax, keys, values and templates", ArgsUsage: "FILE|DIR...",
 		Flags:  []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: validate,
 	}
 }
 
 func validate(c *cli.Context) error {
-	files, err := cmdline.Arguments(c, "FILE...")
+	names, err := cmdline.Arguments(c, "FILE|DIR...")
 	if err != nil {
 		return err
 	}
-	var problems diag.List
-	valid := true
-	for _, f := range files {
-		var file source.Collection
-		file.AddFile(f)
-		problems = append(problems, file.Problems...)
-		for _, doc := range file.Documents {
-			problems = append(problems, schema.Check(doc.Root)...)
-		}
-		valid = valid && file.Skipped == 0 // what the node skips is of no use
+	files, err := configsIn(names)
+	if err != nil {
+		return err
 	}
-	valid = valid && !problems.Failed()
-	if c.Bool("json") {
-		if err := cmdline.PrintJSON(c, validation{valid, stage.ProblemRecords(problems)}); err != nil {
-			return err
-		}
-	} else {
+	result := validation{Valid: true, Problems: []validationProblem{}}
+	for _, name := range files {
+		problems := check(name)
+		excerpt := newExcerpt(name, problems)
 		for _, p := range problems {
-			if p.Severity == diag.Error || !c.Bool("quiet") {
-				fmt.Fprintln(c.App.ErrWriter, p.Error())
+			result.Valid = result.Valid && p.Severity != diag.Error
+			record := stage.ProblemRecords(diag.List{p})[0]
+			result.Problems = append(result.Problems, validationProblem{record, excerpt.line(p.Pos)})
+			if !c.Bool("json") && (p.Severity == diag.Error || !c.Bool("quiet")) {
+				excerpt.print(c.App.ErrWriter, p)
 			}
 		}
 	}
-	if !valid {
+	if c.Bool("json") {
+		if err := cmdline.PrintJSON(c, result); err != nil {
+			return err
+		}
+	}
+	if !result.Valid {
 		return cmdline.Silent(cmdline.ExitFailed)
 	}
 	return nil
 }
 
 type validation struct {
-	Valid    bool                  `json:"valid"`
-	Problems []stage.ProblemRecord `json:"problems"`
+	Valid    bool                `json:"valid"`
+	Problems []validationProblem `json:"problems"`
+}
+
+type validationProblem struct {
+	stage.ProblemRecord
+	Text string `json:"text,omitempty"` // the line that it was found in, secrets masked
+}
+
+// configsIn returns the files that are named, and those in directories that
+// are.
+func configsIn(names []string) ([]string, error) {
+	var files []string
+	for _, name := range names {
+		if st, err := os.Stat(name); err != nil || !st.IsDir() {
+			files = append(files, name) // what can't be read is told as a problem
+			continue
+		}
+		dir, err := rootfs.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		found, err := dir.Files(".", source.Named)
+		dir.Close()
+		if err != nil {
+			return nil, fmt.Errorf("list configs in %s: %w", name, err)
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("no configs in %s: their names end in .yaml or .yml", name)
+		}
+		for _, f := range found {
+			files = append(files, path.Join(name, f))
+		}
+	}
+	return files, nil
+}
+
+// check finds what is wrong with a config. Templates are rendered with the
+// facts of no machine: what they make is checked too.
+func check(name string) diag.List {
+	var file source.Collection
+	file.AddFile(name)
+	problems := file.Problems
+	for i := range problems {
+		problems[i] = problems[i].Judged()
+	}
+	for _, doc := range file.Documents {
+		rendered, found := template.New(facts.Sample).Config(doc.Root)
+		problems = append(problems, found...)
+		problems = append(problems, schema.Check(rendered)...)
+	}
+	problems.Sort()
+	return problems
 }

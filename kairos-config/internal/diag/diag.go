@@ -3,6 +3,7 @@
 package diag
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -46,6 +47,9 @@ type Problem struct {
 	Severity Severity
 	Message  string
 	Hint     string // what to do about it, "" when unknown
+	// Mistaken: a warning for those who use the config, because what stands
+	// beside it is fine, and an error for those who check it.
+	Mistaken bool
 }
 
 // Error returns the problem on one line: "file:line:column: error: message
@@ -87,6 +91,24 @@ func (l *List) Warnf(pos Pos, format string, args ...any) {
 // Hint gives the problem that was added last a hint.
 func (l *List) Hint(format string, args ...any) {
 	(*l)[len(*l)-1].Hint = fmt.Sprintf(format, args...)
+}
+
+// Mistake marks the problem that was added last as a mistake.
+func (l *List) Mistake() { (*l)[len(*l)-1].Mistaken = true }
+
+// Judged is the problem for those who check a config: a mistake is an error.
+func (p Problem) Judged() Problem {
+	if p.Mistaken {
+		p.Severity = Error
+	}
+	return p
+}
+
+// Sort puts the problems in the order of the file.
+func (l List) Sort() {
+	slices.SortStableFunc(l, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
+	})
 }
 
 // Failed reports whether there is an error among the problems.

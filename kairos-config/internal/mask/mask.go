@@ -2,6 +2,7 @@
 package mask
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
@@ -13,7 +14,7 @@ const Mark = "(secret)"
 // words in the name of a key say that its value is a secret.
 var words = []string{
 	"passwd", "password", "passphrase", "token", "secret", "private_key", "privatekey", "private-key",
-	"apikey", "api_key", "api-key", "credential",
+	"apikey", "api_key", "api-key", "credential", "external_db", "datastore_endpoint", "preshared", "psk",
 }
 
 // exceptions hold a word without being secret.
@@ -41,7 +42,7 @@ func Tree(n *tree.Node) *tree.Node {
 			masked.Items[i] = Tree(item)
 		}
 	case tree.String:
-		masked.Text = line(n.Text)
+		masked.Text = text(n.Text)
 	}
 	return &masked
 }
@@ -84,6 +85,31 @@ func hide(n *tree.Node) *tree.Node {
 		}
 	}
 	return &hidden
+}
+
+// setting is a line that gives a name a value, as in most config files and
+// scripts, within the content of files.
+var setting = regexp.MustCompile(`(?m)^([ \t]*(?:- )?(?:export )?["']?)([A-Za-z0-9_.-]+)(["']?[ \t]*[=:][ \t]*)(\S.*)$`)
+
+// pem is a private key.
+var pem = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`)
+
+// text hides the secrets in a string of any number of lines.
+func text(s string) string {
+	if strings.Contains(s, "PRIVATE KEY") {
+		s = pem.ReplaceAllLiteralString(s, Mark)
+	}
+	s = line(s)
+	if !strings.ContainsAny(s, "=:") {
+		return s
+	}
+	return setting.ReplaceAllStringFunc(s, func(found string) string {
+		part := setting.FindStringSubmatch(found)
+		if !Secret(part[2]) || strings.HasPrefix(part[4], "|") || strings.HasPrefix(part[4], ">") {
+			return found
+		}
+		return part[1] + part[2] + part[3] + Mark
+	})
 }
 
 // line hides the secrets in a string: the values of assignments to names of

@@ -169,3 +169,19 @@ func (r *Root) Sub(dir string) (*Root, error) {
 func (r *Root) OpenLock(name string) (*os.File, error) {
 	return r.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 }
+
+// Readlink returns what a symbolic link says; links on the way to it are
+// followed beneath the root.
+func (r *Root) Readlink(name string) (string, error) {
+	f, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(f.Fd()), "", buf)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return string(buf[:n]), nil
+}

@@ -1,9 +1,9 @@
 package schema
 
 import (
-	"cmp"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
@@ -12,48 +12,71 @@ import (
 
 // Head is what every stage needs of the top of a config.
 type Head struct {
-	Strict bool   `key:"strict"` // a failed step fails the stage
+	Strict bool   `key:"strict"`
+	Assess string `key:"assess"`
 	Stages Stages `key:"stages"`
 }
 
-// Top is the rest of the top of a config.
+// CloudInit is what cloud-init has at the top; it becomes a step of the stage
+// boot, before the other steps of the file.
+type CloudInit struct {
+	Hostname          string    `key:"hostname" doc:"As in a step. Of several configs, the last one counts." eg:"node-1" is:"hostname"`
+	Users             Users     `key:"users" doc:"A list of users, each with name and the keys of a user in a step."`
+	Groups            Groups    `key:"groups" doc:"As in a step." eg:"[docker, {admins: [alice]}]"`
+	SSHAuthorizedKeys []string  `key:"ssh_authorized_keys" doc:"Keys for all users of this file, or for root when it has none." eg:"[github:octocat]" is:"oneline"`
+	WriteFiles        []File    `key:"write_files" doc:"The files of a step."`
+	RunCmd            []Command `key:"runcmd" doc:"The commands of a step." eg:"[systemctl daemon-reload]"`
+	Growpart          Growpart  `key:"growpart" doc:"Partitions to grow. COS_PERSISTENT always grows by itself."`
+}
+
+// Growpart is which partitions grow.
+type Growpart struct {
+	Mode    string   `key:"mode" doc:"How; off grows nothing." def:"auto" enum:"auto|growpart|gpart|off|false" eg:"auto"`
+	Devices []string `key:"devices" doc:"Disks whose last partition grows, with its file system. / stands for the disk of the system, which needs nothing." eg:"[/dev/vdb]" is:"path"`
+	Ignore  bool     `key:"ignore_growroot_disabled" doc:"Accepted, without effect." def:"false" eg:"false"`
+}
+
+// Top is all keys at the top of a config.
 type Top struct {
-	Name   string `key:"name"`
-	Strict Opaque `key:"strict"` // see Head
-	Stages Opaque `key:"stages"`
+	Name   string `key:"name" doc:"A name for the file." eg:"my node"`
+	Strict bool   `key:"strict" doc:"A failing step ends the steps of this config and fails the stage." def:"false" eg:"true"`
+	Assess string `key:"assess" doc:"required: a failing step of this config counts as a failed health check of the boot." enum:"required|wanted" def:"wanted" eg:"required"`
 
-	// What cloud-init has at the top; it becomes a step of the stage boot.
-	Hostname          string    `key:"hostname"`
-	Users             Users     `key:"users"`
-	Groups            Groups    `key:"groups"`
-	SSHAuthorizedKeys []string  `key:"ssh_authorized_keys"`
-	WriteFiles        []File    `key:"write_files"`
-	RunCmd            []Command `key:"runcmd"`
-	Growpart          Later     `key:"growpart"`
+	CloudInit
 
-	ConfigURL Later `key:"config_url"`
+	Stages Stages `key:"stages" doc:"A map of stages to lists of steps." eg:"{boot: [{name: Greet, commands: [echo hello]}]}"`
 
-	// Blocks of other programs, known so that slips are seen.
-	Install        Opaque `key:"install"`
-	Upgrade        Opaque `key:"upgrade"`
-	Reset          Opaque `key:"reset"`
-	Options        Opaque `key:"options"`
-	Bundles        Opaque `key:"bundles"`
-	Env            Opaque `key:"env"`
-	Debug          Opaque `key:"debug"`
-	Logs           Opaque `key:"logs"`
-	Kcrypt         Opaque `key:"kcrypt"`
-	K3s            Opaque `key:"k3s"`
-	K3sAgent       Opaque `key:"k3s-agent"`
-	K0s            Opaque `key:"k0s"`
-	K0sWorker      Opaque `key:"k0s-worker"`
-	Kubevip        Opaque `key:"kubevip"`
-	P2P            Opaque `key:"p2p"`
-	Providers      Opaque `key:"providers"`
-	Phonehome      Opaque `key:"phonehome"`
-	BindPCRs       Opaque `key:"bind-pcrs"`
-	BindPublicPCRs Opaque `key:"bind-public-pcrs"`
-	CloudInitPaths Opaque `key:"cloud-init-paths"`
+	ConfigURL      ConfigURL       `key:"config_url" doc:"A config to fetch, which counts after all files: a URL, which may end in #sha256=DIGEST, or a map." eg:"https://example.org/node.yaml"`
+	Install        Install         `key:"install" doc:"What kairos-install(8) does."`
+	Upgrade        Upgrade         `key:"upgrade" doc:"What kairos-upgrade(8) does."`
+	Reset          Reset           `key:"reset" doc:"What kairos-reset(8) does."`
+	Bundles        []Bundle        `key:"bundles" doc:"Software to add at boot."`
+	FailOnBundles  bool            `key:"fail_on_bundles_errors" doc:"A bundle that can't be added is a failure." def:"false" eg:"true"`
+	Env            []string        `key:"env" doc:"Variables for the programs of the toolkit." eg:"[SITE=berlin]" is:"assignment"`
+	Options        Opaque          `key:"options" doc:"Free settings for the programs of others." eg:"{site: berlin}"`
+	GrubOptions    Entries[string] `key:"grub_options" doc:"As in install." eg:"{extra_cmdline: 'console=ttyS0'}" is:"oneline"`
+	Debug          bool            `key:"debug" doc:"Log more." def:"false" eg:"true"`
+	Logs           Opaque          `key:"logs" doc:"What belongs to a report for others: files and journal." eg:"{journal: [k3s], files: [/var/log/app/*.log]}"`
+	CloudInitPaths []string        `key:"cloud-init-paths" doc:"Accepted, without effect: configs are where kairos-config(8) says." eg:"[/some/path]" is:"path"`
+	EjectCD        bool            `key:"eject-cd" doc:"As in install." def:"false" eg:"true"`
+
+	Kcrypt    Kcrypt     `key:"kcrypt" doc:"Where the keys of encrypted volumes come from."`
+	K3s       Kubernetes `key:"k3s" doc:"A K3s server."`
+	K3sAgent  Kubernetes `key:"k3s-agent" doc:"A K3s agent."`
+	K0s       Kubernetes `key:"k0s" doc:"A k0s controller."`
+	K0sWorker Kubernetes `key:"k0s-worker" doc:"A k0s worker."`
+	Kubevip   KubeVIP    `key:"kubevip" doc:"An address that the servers of a cluster share."`
+	P2P       P2P        `key:"p2p" doc:"The mesh of Kairos' provider."`
+	Providers Opaque     `key:"providers" doc:"Settings of providers." eg:"{example: {url: 'https://example.org'}}"`
+	Phonehome Opaque     `key:"phonehome" doc:"Settings of the phone-home client." eg:"{url: 'https://example.org'}"`
+
+	BindPCRs       Names  `key:"bind-pcrs" doc:"PCRs that keys of encrypted volumes are bound to." eg:"['7']"`
+	BindPublicPCRs Names  `key:"bind-public-pcrs" doc:"The same, by a signed policy." eg:"['11']"`
+	Arch           string `key:"arch" doc:"Accepted, without effect." eg:"amd64" is:"word"`
+	Cosign         bool   `key:"cosign" doc:"Accepted, without effect: containers-policy.json(5) says whose images are accepted." def:"false" eg:"true"`
+	CosignKey      string `key:"cosign-key" doc:"Accepted, without effect." eg:"https://example.org/cosign.pub"`
+	Verify         bool   `key:"verify" doc:"Accepted, without effect: images are always verified." def:"false" eg:"true"`
+	UKIMaxEntries  int    `key:"uki-max-entries" doc:"Accepted, without effect." eg:"3"`
 }
 
 var topType = reflect.TypeFor[Top]()
@@ -121,18 +144,18 @@ func (s Stages) Slips(stages ...string) diag.List {
 			continue
 		}
 		if meant := spell.Closest(stage.Name, known); slices.Contains(stageKeys(stages), meant) {
-			problems.Warnf(stage.Pos, "unknown stage %q", stage.Name)
-			problems.Hint("did you mean %q?", meant)
+			problems.Warnf(stage.Pos, "unknown stage %q: did you mean %q?", stage.Name, meant)
+			problems.Mistake()
 		}
 	}
 	return problems
 }
 
-// DecodeHead reads strict and stages; other keys are not looked at.
+// DecodeHead reads what every stage needs; other keys are not looked at.
 func DecodeHead(n *tree.Node) (Head, diag.List) {
 	var head Head
 	var problems diag.List
-	decode(pick(n, keys(reflect.TypeFor[Head]())), &head, "the config", &problems)
+	decode(pick(n, keysOf(reflect.TypeFor[Head]())), &head, "the config", &problems)
 	return head, problems
 }
 
@@ -147,25 +170,52 @@ func pick(n *tree.Node, keys []string) *tree.Node {
 	return part
 }
 
-// cloudInitKeys are the keys at the top that become a step of the stage boot.
-var cloudInitKeys = []string{"hostname", "users", "groups", "ssh_authorized_keys", "write_files", "runcmd"}
+// DecodeConfigURL reads the value of a key that says what to fetch.
+func DecodeConfigURL(n *tree.Node, name string) (ConfigURL, diag.List) {
+	var u ConfigURL
+	var problems diag.List
+	decode(n, &u, name, &problems)
+	return u, problems
+}
+
+// CloudInitKeys returns what a config has at its top for the step of the stage
+// boot; nil when there is nothing.
+func CloudInitKeys(n *tree.Node) *tree.Node {
+	own := pick(n, keysOf(reflect.TypeFor[CloudInit]()))
+	if len(own.Fields) == 0 {
+		return nil
+	}
+	return own
+}
+
+// Templated reports whether the texts beneath a key at the top may be
+// templates: those that steps are made of.
+func Templated(key string) bool {
+	return key == "stages" || slices.Contains(keysOf(reflect.TypeFor[CloudInit]()), key)
+}
 
 // CloudInitStage is the stage that cloud-init's keys at the top belong to.
 const CloudInitStage = "boot"
 
 // CloudInitStep returns what the keys of cloud-init at the top ask for, and
-// what is wrong with the top of the config. wanted is false when there are no
-// such keys.
+// what is wrong with them and with the names of the other keys there. wanted
+// is false when there are no such keys.
 func CloudInitStep(n *tree.Node) (step Step, problems diag.List, wanted bool) {
-	var top Top
-	decode(n, &top, "the config", &problems)
-	own := pick(n, cloudInitKeys)
-	if len(own.Fields) == 0 {
+	for _, f := range n.Fields {
+		if !slices.Contains(keysOf(topType), f.Key) && spell.Closest(f.Key, keysOf(topType)) != "" {
+			unknownKey(f, topType, "the config", &problems)
+		}
+	}
+	own := CloudInitKeys(n)
+	if own == nil {
 		return Step{}, problems, false
 	}
+	var top CloudInit
+	decode(own, &top, "the config", &problems)
 	step = Step{
 		Name: "cloud-init", Pos: own.Fields[0].Pos,
 		Files: top.WriteFiles, Commands: top.RunCmd, Hostname: top.Hostname, Users: top.Users, Groups: top.Groups,
+		Layout: top.Growpart.layout(),
 	}
 	// As in Kairos: the keys at the top are for all users of the file, and for
 	// root when the file has no users.
@@ -175,7 +225,6 @@ func CloudInitStep(n *tree.Node) (step Step, problems diag.List, wanted bool) {
 	if len(top.Users) == 0 {
 		step.addKeys("root", step.Pos, top.SSHAuthorizedKeys)
 	}
-	step.check(&problems)
 	return step, problems, true
 }
 
@@ -185,20 +234,32 @@ func (s *Step) addKeys(user string, pos diag.Pos, keys []string) {
 	}
 }
 
+// layout returns the disk to grow. Kairos takes one disk for a step as well.
+func (g Growpart) layout() Layout {
+	for _, device := range g.Devices {
+		if g.Mode != "off" && g.Mode != "false" && strings.HasPrefix(device, "/dev/") {
+			return Layout{Device: &Device{Path: device}, Expand: &Expand{}}
+		}
+	}
+	return Layout{}
+}
+
 // Check finds all that is wrong with a config, in the order of the file.
+// Mistakes that a boot forgives are errors here.
 func Check(n *tree.Node) diag.List {
-	head, problems := DecodeHead(n)
-	_, found, _ := CloudInitStep(n)
-	problems = append(problems, found...)
-	problems = append(problems, head.Stages.Slips(StageNames...)...)
-	for _, stage := range head.Stages {
+	var top Top
+	var problems diag.List
+	decode(n, &top, "the config", &problems)
+	problems = append(problems, top.Stages.Slips(StageNames...)...)
+	for _, stage := range top.Stages {
 		for _, step := range stage.Steps {
 			_, found := DecodeStep(step)
 			problems = append(problems, found...)
 		}
 	}
-	slices.SortStableFunc(problems, func(a, b diag.Problem) int {
-		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
-	})
+	for i := range problems {
+		problems[i] = problems[i].Judged()
+	}
+	problems.Sort()
 	return problems
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,7 +27,7 @@ func (m *Mode) decode(n *tree.Node, name string, problems *diag.List) {
 			err = strconv.ErrSyntax
 		}
 	}
-	if !expect(n, err == nil && bits >= 0 && bits <= 0o7777, "permissions like 0644", name, problems) {
+	if !expect(n, err == nil && bits >= 0 && bits <= 0o7777, "an octal number like 0644", name, problems) {
 		return
 	}
 	*m = Mode{Set: true, Bits: int(bits)}
@@ -64,14 +65,20 @@ func (names *Names) decode(n *tree.Node, name string, problems *diag.List) {
 		decode(n, (*[]string)(names), name, problems)
 		return
 	}
-	if !expect(n, n.Scalar(), "a list of names", name, problems) {
-		return
+	if expect(n, n.Scalar(), "a list of names", name, problems) {
+		*names = splitNames(n.Text)
 	}
-	for part := range strings.SplitSeq(n.Text, ",") {
+}
+
+// splitNames takes apart names with commas between them.
+func splitNames(text string) []string {
+	var names []string
+	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part != "" {
-			*names = append(*names, part)
+			names = append(names, part)
 		}
 	}
+	return names
 }
 
 // Secret is a string that no message repeats.
@@ -117,6 +124,7 @@ func (u *Users) decode(n *tree.Node, name string, problems *diag.List) {
 	case tree.Map:
 		for _, f := range n.Fields {
 			user := User{Name: f.Key, Pos: f.Pos}
+			ruleFor("account").hold(&tree.Node{Kind: tree.String, Pos: f.Pos}, f.Key, "the name of a user", problems)
 			decode(f.Value, &user, name+"."+f.Key, problems)
 			if user.Name != f.Key {
 				problems.Errorf(f.Pos, "user %s has another name inside: %q", f.Key, user.Name)
@@ -131,6 +139,9 @@ func (u *Users) decode(n *tree.Node, name string, problems *diag.List) {
 			}
 			var user User
 			decode(item, &user, name, problems)
+			if item.Kind == tree.Map && user.Name == "" {
+				problems.Errorf(item.Pos, "%s: name is missing", name)
+			}
 			*u = append(*u, user)
 		}
 	default:
@@ -147,6 +158,7 @@ func (g *Groups) decode(n *tree.Node, name string, problems *diag.List) {
 		var names Names
 		names.decode(n, name, problems)
 		for _, group := range names {
+			ruleFor("account").hold(n, group, name, problems)
 			*g = append(*g, Group{Pos: n.Pos, Name: group})
 		}
 		return
@@ -154,9 +166,11 @@ func (g *Groups) decode(n *tree.Node, name string, problems *diag.List) {
 	for _, item := range n.Items {
 		switch {
 		case item.Scalar():
+			ruleFor("account").hold(item, item.Text, name, problems)
 			*g = append(*g, Group{Pos: item.Pos, Name: item.Text})
 		case item.Kind == tree.Map && item.Field("name") == nil && len(item.Fields) == 1:
 			group := Group{Pos: item.Pos, Name: item.Fields[0].Key}
+			ruleFor("account").holdKeys(item, name, problems)
 			decode(item.Fields[0].Value, &group.Members, name, problems)
 			*g = append(*g, group)
 		default:
@@ -167,5 +181,35 @@ func (g *Groups) decode(n *tree.Node, name string, problems *diag.List) {
 	}
 }
 
-// secretName reports whether a key of the format names a secret.
-func secretName(key string) bool { return key == "passwd" || strings.HasSuffix(key, ".passwd") }
+// secretNames are the keys whose values no message repeats.
+var secretNames = []string{"passwd", "password", "private_key", "network_token", "external_db", "env", "environment"}
+
+// secretName reports whether a key, dotted or not, names a secret.
+func secretName(key string) bool {
+	for part := range strings.SplitSeq(key, ".") {
+		if slices.Contains(secretNames, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// ParseConfigURL takes the digest off a URL: https://HOST/PATH#sha256=DIGEST.
+func ParseConfigURL(text string) ConfigURL {
+	url, fragment, _ := strings.Cut(text, "#")
+	u := ConfigURL{URL: url}
+	if digest, ok := strings.CutPrefix(fragment, "sha256="); ok {
+		u.SHA256 = digest
+	}
+	return u
+}
+
+// decode takes a bare name, or a map with a name.
+func (d *Dependency) decode(n *tree.Node, name string, problems *diag.List) {
+	if n.Scalar() {
+		d.Name = n.Text
+		return
+	}
+	type plain Dependency // without this method
+	decode(n, (*plain)(d), name, problems)
+}

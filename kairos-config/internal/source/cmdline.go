@@ -1,6 +1,7 @@
 package source
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -18,22 +19,23 @@ var dottedBlocks = []string{
 	"k0s", "k0s-worker", "kubevip", "p2p", "kcrypt", "providers", "phonehome",
 }
 
-// laterOptions are what Kairos understands there and this program doesn't yet.
-var laterOptions = []string{"config_url", "kairos.config_url", "cos.setup"}
-
-// addCommandLine reads the kernel command line:
+// readCommandLine reads the kernel command line:
 //
-//	kairos.config=KEY=VALUE   sets a dotted key
-//	BLOCK.KEY=VALUE           the same for the blocks that Kairos has
+//	kairos.config=KEY=VALUE         sets a dotted key
+//	BLOCK.KEY=VALUE                 the same for the blocks that Kairos has
+//	config_url=URL, kairos.config_url=URL
+//	                                the key config_url
+//	cos.setup=URL, cos.setup=PATH   one more config
 //
 // Later words win. Values are taken as YAML would take them without quotes.
-func (c *Collection) addCommandLine(line string) {
-	root := &tree.Node{Kind: tree.Map, Pos: diag.Pos{Source: CommandLine}}
-	for _, word := range words(line) {
-		name, _, _ := strings.Cut(word, "=")
-		pos := diag.Pos{Source: CommandLine}
-		if slices.Contains(laterOptions, name) {
-			c.Problems.Warnf(pos, "%s= is not supported yet", name)
+// What cos.setup says is returned beside the tree.
+func readCommandLine(line string) (root *tree.Node, setups []*tree.Node, problems diag.List) {
+	pos := diag.Pos{Source: CommandLine}
+	root = &tree.Node{Kind: tree.Map, Pos: pos}
+	for word := range Words(line) {
+		name, value, _ := strings.Cut(word, "=")
+		if name == "cos.setup" && value != "" {
+			setups = append(setups, &tree.Node{Kind: tree.String, Text: value, Pos: pos})
 			continue
 		}
 		key, ok := assignment(word)
@@ -41,12 +43,10 @@ func (c *Collection) addCommandLine(line string) {
 			continue
 		}
 		if err := set(root, key, pos); err != nil {
-			c.Problems.Errorf(pos, "%s: %v", name, err)
+			problems.Errorf(pos, "%s: %v", name, err)
 		}
 	}
-	if len(root.Fields) > 0 {
-		c.Documents = append(c.Documents, Document{Source: CommandLine, Header: true, Root: root})
-	}
+	return root, setups, problems
 }
 
 // assignment returns the KEY=VALUE or KEY that a word of the command line is
@@ -55,7 +55,10 @@ func assignment(word string) (string, bool) {
 	if ours, ok := strings.CutPrefix(word, "kairos.config="); ok {
 		return ours, ours != ""
 	}
-	key, _, _ := strings.Cut(word, "=")
+	key, value, _ := strings.Cut(word, "=")
+	if key == "config_url" || key == "kairos.config_url" {
+		return "config_url=" + value, value != ""
+	}
 	block, _, dotted := strings.Cut(key, ".")
 	return word, dotted && slices.Contains(dottedBlocks, block)
 }
@@ -73,30 +76,29 @@ func set(root *tree.Node, word string, pos diag.Pos) error {
 	return root.Set(path, tree.Scalar(strings.Trim(value, `"`), pos))
 }
 
-// words splits the command line like the kernel: at spaces outside of double
+// Words splits the command line like the kernel: at spaces outside of double
 // quotes, which it removes when they surround a value or the whole word.
-func words(line string) []string {
-	var list []string
-	var word strings.Builder
-	quoted, any := false, false
-	flush := func() {
-		if any {
-			list = append(list, word.String())
+func Words(line string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var word strings.Builder
+		quoted, started := false, false
+		for _, r := range line {
+			switch {
+			case r == '"':
+				quoted, started = !quoted, true
+			case !quoted && strings.ContainsRune(" \t\n\r", r):
+				if started && !yield(word.String()) {
+					return
+				}
+				word.Reset()
+				started = false
+			default:
+				word.WriteRune(r)
+				started = true
+			}
 		}
-		word.Reset()
-		any = false
-	}
-	for _, r := range line {
-		switch {
-		case r == '"':
-			quoted, any = !quoted, true
-		case !quoted && strings.ContainsRune(" \t\n\r", r):
-			flush()
-		default:
-			word.WriteRune(r)
-			any = true
+		if started {
+			yield(word.String())
 		}
 	}
-	flush()
-	return list
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
@@ -42,16 +43,17 @@ type Document struct {
 type Collection struct {
 	Documents []Document
 	Skipped   int       // files that are not used
+	Remotes   []Remote  // what the configs ask to be fetched
 	Problems  diag.List // of reading and parsing
 }
 
 // Collect reads all configs beneath a root: its directories, then files that
-// the caller adds by their path in the running system, then the kernel command
-// line. What can't be read becomes a problem; the rest is still returned.
+// the caller adds by their path in the running system, then the copies of what
+// was fetched, then the kernel command line. What can't be read becomes a problem; the rest is still returned.
 func Collect(root *rootfs.Root, files ...string) *Collection {
 	c := &Collection{}
 	for _, dir := range Directories {
-		names, err := root.Files(dir, isConfig)
+		names, err := root.Files(dir, Named)
 		if err != nil {
 			c.Problems.Errorf(diag.Pos{Source: dir}, "can't list configs: %v", err)
 		}
@@ -62,12 +64,32 @@ func Collect(root *rootfs.Root, files ...string) *Collection {
 	for _, name := range files {
 		c.AddFile(name)
 	}
-	if line, err := root.ReadFile("/proc/cmdline", MaxSize); err == nil {
-		c.addCommandLine(string(line))
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	c.addRest(root)
+	return c
+}
+
+// addRest adds what comes behind the files: what is fetched, and what the
+// kernel command line says.
+func (c *Collection) addRest(root *rootfs.Root) {
+	text, err := root.ReadFile("/proc/cmdline", MaxSize)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.Problems.Errorf(diag.Pos{Source: CommandLine}, "%v", err)
 	}
-	return c
+	line, setups, problems := readCommandLine(string(text))
+	c.Problems = append(c.Problems, problems...)
+	local := func(n *tree.Node) bool { return strings.HasPrefix(n.Text, "/") }
+	for _, n := range setups {
+		if local(n) {
+			c.read(root, n.Text, n.Text)
+		}
+	}
+	c.Remotes = c.remotes(line, slices.DeleteFunc(setups, local))
+	for _, r := range c.Remotes {
+		c.readCopy(root, r)
+	}
+	if len(line.Fields) > 0 {
+		c.Documents = append(c.Documents, Document{Source: CommandLine, Header: true, Root: line})
+	}
 }
 
 // AddFile reads one file of the running system as a config.
@@ -87,7 +109,8 @@ func (c *Collection) AddFile(name string) {
 	c.read(system, absolute, name)
 }
 
-func isConfig(name string) bool {
+// Named reports whether a file has the name of a config.
+func Named(name string) bool {
 	ext := path.Ext(name)
 	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".")
 }
@@ -99,6 +122,7 @@ func (c *Collection) read(root *rootfs.Root, name, source string) {
 	case errors.Is(err, rootfs.ErrTooLarge):
 		c.Skipped++
 		c.Problems.Warnf(pos, "skipped: larger than 1 MB")
+		c.Problems.Mistake()
 		return
 	case err != nil:
 		c.Skipped++
@@ -116,6 +140,7 @@ func (c *Collection) Add(source string, data []byte) {
 		c.Skipped++
 		c.Problems.Warnf(diag.Pos{Source: source, Line: 1}, "skipped: the first lines have no header")
 		c.Problems.Hint("write #cloud-config into the first line")
+		c.Problems.Mistake()
 		return
 	}
 	c.Problems = append(c.Problems, problems...)
@@ -124,6 +149,15 @@ func (c *Collection) Add(source string, data []byte) {
 		return
 	}
 	c.Documents = append(c.Documents, doc)
+}
+
+// IsConfig reports whether a text is a config by its header, or by its stages.
+func IsConfig(data []byte) bool {
+	if hasHeader(data) {
+		return true
+	}
+	node, _ := tree.Parse("", data)
+	return node.Field("stages") != nil
 }
 
 // hasHeader looks for a header among the first ten lines, where cloud-init

@@ -78,7 +78,7 @@ func TestSkipped(t *testing.T) {
 		{"another language", "#!/bin/sh\necho\n", "no header"},
 		{"empty", "", "no header"},
 		{"binary", "#cloud-config\n\x00\x01\xff", "not valid YAML"},
-		{"broken", "#cloud-config\na: [\n", "/oem/x.yaml:2: error: not valid YAML"},
+		{"broken", "#cloud-config\na: [\n", "/oem/x.yaml:2:4: error: not valid YAML"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := collect(t, map[string]string{"oem/x.yaml": c.content, "oem/y.yaml": "#cloud-config\nb: 1\n"})
@@ -143,7 +143,10 @@ func TestCommandLine(t *testing.T) {
 		{"kairos.config= kairos.config", "{}", ""},
 		{"kairos.config=a[=1", "{}", `kernel command line: error: kairos.config: key "a[": bracket without end`},
 		{"kairos.config=a=1 kairos.config=a.b=2", `{"a":1}`, `kernel command line: error: kairos.config: "b" stands beneath an integer`},
-		{"cos.setup=http://x config_url=y", "{}", "kernel command line: warning: cos.setup= is not supported yet"},
+		{"cos.setup=ftp://x", "{}", `kernel command line: error: cos.setup must be a URL with https:// or http://, not "ftp://x"`},
+		{"cos.setup=/nowhere.yaml", "{}", "/nowhere.yaml: error: can't be read: no such file or directory"},
+		{"config_url=https://h/x#sha256=" + strings.Repeat("0", 64), `{"config_url":"https://h/x#sha256=` + strings.Repeat("0", 64) + `"}`, ""},
+		{"config_url=a kairos.config_url=https://h/y", `{"config_url":"https://h/y"}`, ""},
 	} {
 		got := collect(t, map[string]string{"proc/cmdline": c.line + "\n"})
 		merged, _ := got.Merged()
@@ -159,9 +162,7 @@ func TestCommandLine(t *testing.T) {
 func FuzzCommandLine(f *testing.F) {
 	f.Add(`quiet install.auto=true kairos.config=users.0.name="a b" kairos.config=a."b.c"[1]=x`)
 	f.Fuzz(func(t *testing.T, line string) {
-		c := &Collection{}
-		c.addCommandLine(line)
-		merged, _ := c.Merged()
+		merged, _, _ := readCommandLine(line)
 		if _, err := merged.MarshalJSON(); err != nil {
 			t.Fatal(err)
 		}

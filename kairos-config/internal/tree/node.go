@@ -36,6 +36,7 @@ type Node struct {
 	Items  []*Node // lists
 	Fields []Field // maps, in the order of the source, each key once
 	Pos    diag.Pos
+	Block  bool // a text below Pos, as after | and >: its first line is the next
 }
 
 // Field is one key of a map.

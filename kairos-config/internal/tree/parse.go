@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
@@ -27,14 +26,21 @@ const (
 func Parse(source string, data []byte) (*Node, diag.List) {
 	var problems diag.List
 	pos := diag.Pos{Source: source, Line: 1}
+	if at, what := unreadable(data); what != "" {
+		at.Source = source
+		problems.Errorf(at, "not valid YAML: %s", what)
+		return nil, problems
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
 		return &Node{Kind: Map, Pos: pos}, nil
 	case err != nil:
-		line, msg := syntaxError(err)
-		problems.Errorf(diag.Pos{Source: source, Line: line}, "not valid YAML: %s", msg)
+		at, message, hint := syntaxError(data, err)
+		at.Source = source
+		problems.Errorf(at, "not valid YAML: %s", message)
+		problems.Hint("%s", hint)
 		return nil, problems
 	}
 	c := converter{source: source, problems: &problems, open: map[*yaml.Node]bool{}}
@@ -55,20 +61,6 @@ func Parse(source string, data []byte) (*Node, diag.List) {
 		problems.Warnf(c.pos(&next), "a second YAML document in the file is not read")
 	}
 	return root, problems
-}
-
-// syntaxError takes the line out of an error of the YAML parser, whose errors
-// have a text only: "yaml: line 3: …".
-func syntaxError(err error) (line int, message string) {
-	message = strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(message, "line "); ok {
-		if number, text, ok := strings.Cut(rest, ": "); ok {
-			if n, err := strconv.Atoi(number); err == nil {
-				return n, text
-			}
-		}
-	}
-	return 0, message
 }
 
 // converter makes a Node of a yaml.Node: aliases and merge keys resolved,
@@ -110,7 +102,7 @@ func (c *converter) convert(n *yaml.Node, depth int) (*Node, error) {
 }
 
 func (c *converter) scalar(n *yaml.Node) (*Node, error) {
-	node := &Node{Kind: String, Text: n.Value, Pos: c.pos(n)}
+	node := &Node{Kind: String, Text: n.Value, Pos: c.pos(n), Block: n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0}
 	switch n.ShortTag() {
 	case "!!null":
 		node.Kind, node.Text = Null, ""

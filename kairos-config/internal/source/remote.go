@@ -1,0 +1,274 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// Copies of fetched configs: of this boot, and the last good ones, for boots
+// without a network. A copy's name is the SHA-256 digest of its URL; it is not
+// one of a config, so that the directory is none of configs either.
+const (
+	bootCopies = "/run/kairos/config-url"
+	goodCopies = "/oem/.config-url"
+)
+
+// Remote is a config to fetch.
+type Remote struct {
+	schema.ConfigURL
+	Key string // what asks for it: config_url or cos.setup
+}
+
+// name is what messages and origins call the config: its address without what
+// may be secret, which is the login and the query.
+func (r Remote) name() string {
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		return r.Key
+	}
+	return r.Key + " " + u.Scheme + "://" + u.Host + u.EscapedPath()
+}
+
+// file is the name of the copies.
+func (r Remote) file() string {
+	sum := sha256.Sum256([]byte(r.URL))
+	return hex.EncodeToString(sum[:])
+}
+
+// check refuses what can't be the config, so that no copy of it is kept.
+func (r Remote) check(data []byte) error {
+	if want := strings.ToLower(strings.TrimPrefix(r.SHA256, "sha256:")); want != "" {
+		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != want {
+			return fmt.Errorf("its SHA-256 digest is %x, not %s", sum, want)
+		}
+	}
+	switch {
+	case !utf8.Valid(data):
+		return errors.New("it is no text in UTF-8")
+	case !IsConfig(data):
+		return errors.New("it is no config: the first lines have no header")
+	}
+	return nil
+}
+
+// remotes returns the configs to fetch that the node's own ask for, in the
+// order in which they count: config_url, then cos.setup.
+func (c *Collection) remotes(line *tree.Node, setups []*tree.Node) []Remote {
+	merged, _ := c.Merged()
+	if line != nil {
+		var ignored diag.List
+		merged = tree.Merge(merged, line, &ignored)
+	}
+	var list []Remote
+	list = c.addRemotes(list, "config_url", []*tree.Node{merged.Field("config_url")})
+	return c.addRemotes(list, "cos.setup", setups)
+}
+
+func (c *Collection) addRemotes(list []Remote, key string, nodes []*tree.Node) []Remote {
+	for _, n := range nodes {
+		if n == nil || n.Kind == tree.Null || n.Scalar() && n.Text == "" {
+			continue
+		}
+		u, problems := schema.DecodeConfigURL(n, key)
+		c.Problems = append(c.Problems, problems...)
+		if !problems.Failed() {
+			list = append(list, Remote{u, key})
+		}
+	}
+	return list
+}
+
+// readCopy adds the copy of a fetched config: of this boot, or the last good
+// one. Where there is none yet, nothing is said: only a fetch can tell that.
+func (c *Collection) readCopy(root *rootfs.Root, r Remote) {
+	for _, dir := range []string{bootCopies, goodCopies} {
+		data, err := root.ReadFile(path.Join(dir, r.file()), MaxSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = r.check(data)
+		}
+		if err != nil {
+			c.Problems.Warnf(r.Pos, "%s: the copy in %s is not used: %v", r.name(), dir, err)
+			continue
+		}
+		c.Add(r.name(), data)
+		return
+	}
+}
+
+// Fetcher fetches configs.
+type Fetcher struct {
+	Root *rootfs.Root
+	// Client is for tests; nil fetches within bounds, through the proxies of
+	// the environment.
+	Client *http.Client
+	// Backoff is the time before the first repetition, which doubles with
+	// each; one second when 0.
+	Backoff time.Duration
+}
+
+// Bounds on a fetch.
+const (
+	fetchAttempts  = 3
+	fetchTimeout   = 20 * time.Second // of one attempt
+	fetchRedirects = 5
+)
+
+// Fetch fetches what the node's configs ask for and keeps a copy of it. With
+// again it does so even when there is a copy of this boot. What can't be
+// fetched is told, with the copy that is used instead.
+func (f *Fetcher) Fetch(ctx context.Context, remotes []Remote, again bool) diag.List {
+	var problems diag.List
+	for _, r := range remotes {
+		if !again && f.Root.Exists(path.Join(bootCopies, r.file())) {
+			continue
+		}
+		if strings.HasPrefix(r.URL, "http://") && r.SHA256 == "" {
+			problems.Warnf(r.Pos, "%s: fetched without encryption: whoever is on the way can change it", r.name())
+			problems.Hint("use https, or end the URL in #sha256=DIGEST")
+		}
+		data, err := f.get(ctx, r)
+		if err == nil {
+			err = r.check(data)
+		}
+		if err != nil {
+			f.failed(r, err, &problems)
+			continue
+		}
+		if err := f.keep(r, data); err != nil {
+			problems.Warnf(r.Pos, "%s: no copy could be kept: %v", r.name(), err)
+		}
+	}
+	return problems
+}
+
+// failed tells what is used instead of what could not be fetched.
+func (f *Fetcher) failed(r Remote, err error, problems *diag.List) {
+	for _, dir := range []string{bootCopies, goodCopies} {
+		if st, statErr := f.Root.Stat(path.Join(dir, r.file())); statErr == nil {
+			when := time.Unix(st.Mtim.Unix()).UTC().Format("2006-01-02 15:04 MST")
+			problems.Warnf(r.Pos, "%s: %v: the last good copy is used, of %s", r.name(), err, when)
+			return
+		}
+	}
+	problems.Errorf(r.Pos, "%s: %v, and there is no copy of it", r.name(), err)
+}
+
+// keep writes the copies: of this boot, and the last good one where there is
+// COS_OEM, which a live system has not.
+func (f *Fetcher) keep(r Remote, data []byte) error {
+	directory := rootfs.Attr{Mode: 0o700, UID: rootfs.Keep, GID: rootfs.Keep}
+	file := rootfs.Attr{Mode: 0o600, UID: rootfs.Keep, GID: rootfs.Keep}
+	dirs := []string{bootCopies}
+	if f.Root.Exists(path.Dir(goodCopies)) {
+		dirs = append(dirs, goodCopies)
+	}
+	var errs []error
+	for _, dir := range dirs {
+		_, err := f.Root.Mkdir(dir, directory)
+		if err == nil {
+			_, err = f.Root.WriteFile(path.Join(dir, r.file()), data, file)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (f *Fetcher) get(ctx context.Context, r Remote) (data []byte, err error) {
+	client := f.Client
+	if client == nil {
+		client = newClient()
+		defer client.CloseIdleConnections()
+	}
+	wait := f.Backoff
+	if wait == 0 {
+		wait = time.Second
+	}
+	for attempt := range fetchAttempts {
+		if attempt > 0 {
+			select {
+			case <-ctx.Done():
+				return nil, err
+			case <-time.After(wait << (attempt - 1)):
+			}
+		}
+		again := false
+		if data, again, err = once(ctx, client, r.URL); err == nil || !again {
+			return data, err
+		}
+	}
+	return nil, err
+}
+
+// once makes one attempt; again says whether another one may help.
+func once(ctx context.Context, client *http.Client, address string) (data []byte, again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		var failed *url.Error // it holds the address, with all that is secret in it
+		if errors.As(err, &failed) {
+			err = failed.Err
+		}
+		return nil, !errors.Is(err, errRefused), err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		err := fmt.Errorf("status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		return nil, resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests, err
+	}
+	data, err = io.ReadAll(io.LimitReader(resp.Body, MaxSize+1))
+	if err == nil && len(data) > MaxSize {
+		return nil, false, errors.New("larger than 1 MB")
+	}
+	return data, true, err
+}
+
+var errRefused = errors.New("refused to follow")
+
+func newClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSHandshakeTimeout:    10 * time.Second,
+			ResponseHeaderTimeout:  10 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: CheckRedirect,
+	}
+}
+
+// CheckRedirect follows a few redirects, never from https to http.
+func CheckRedirect(req *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) > fetchRedirects:
+		return fmt.Errorf("%w more than %d redirects", errRefused, fetchRedirects)
+	case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
+		return fmt.Errorf("%w a redirect from https to %s://%s", errRefused, req.URL.Scheme, req.URL.Host)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package template
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// Node renders all texts of a value and returns the result, the same node
+// where there is nothing to render.
+//
+// A template that fails is an error where it speaks of facts. Any other text
+// with braces may be a template of somebody else, such as of a Helm chart or
+// of docker --format: it stays as it is, with a warning, as in Kairos.
+func (r *Renderer) Node(n *tree.Node) (*tree.Node, diag.List) {
+	var problems diag.List
+	return r.node(n, &problems), problems
+}
+
+// Config renders what may have templates in a config: the steps, and what they
+// are made of.
+func (r *Renderer) Config(config *tree.Node) (*tree.Node, diag.List) {
+	var problems diag.List
+	made := copied(config)
+	for i, f := range made.Fields {
+		if schema.Templated(f.Key) {
+			made.Fields[i].Value = r.node(f.Value, &problems)
+		}
+	}
+	return made, problems
+}
+
+func (r *Renderer) node(n *tree.Node, problems *diag.List) *tree.Node {
+	switch n.Kind {
+	case tree.String:
+		if Has(n.Text) {
+			return r.scalar(n, problems)
+		}
+	case tree.List:
+		for i, item := range n.Items {
+			if made := r.node(item, problems); made != item {
+				n = copied(n)
+				n.Items[i] = made
+			}
+		}
+	case tree.Map:
+		for i, f := range n.Fields {
+			if made := r.node(f.Value, problems); made != f.Value {
+				n = copied(n)
+				n.Fields[i].Value = made
+			}
+		}
+	}
+	return n
+}
+
+// copied returns a node of its own with the same values.
+func copied(n *tree.Node) *tree.Node {
+	c := *n
+	c.Items = append([]*tree.Node(nil), n.Items...)
+	c.Fields = append([]tree.Field(nil), n.Fields...)
+	return &c
+}
+
+func (r *Renderer) scalar(n *tree.Node, problems *diag.List) *tree.Node {
+	text, err := r.Text(n.Text)
+	var failed *Error
+	if errors.As(err, &failed) {
+		at := n.Pos
+		if n.Block && failed.Line > 0 {
+			at.Line, at.Column = at.Line+failed.Line, 0
+		}
+		if mentionsFacts(n.Text) {
+			problems.Errorf(at, "template: %s", failed.Message)
+		} else {
+			problems.Warnf(at, "text in braces stays as it is: as a template, it fails: %s", failed.Message)
+		}
+		return n
+	}
+	const missing = "<no value>"
+	if strings.Contains(text, missing) && !strings.Contains(n.Text, missing) {
+		problems.Warnf(n.Pos, "template: a fact that it asks for does not exist")
+	}
+	made := *n
+	made.Text = text
+	return &made
+}
+
+func mentionsFacts(text string) bool {
+	return strings.Contains(text, ".Values") || strings.Contains(text, ".MachineID") || strings.Contains(text, ".Random")
+}

@@ -1,0 +1,188 @@
+// Package template renders the templates of configs: Go's text/template with
+// the functions of sprig that compute and nothing else. There is none that
+// reads the environment, files or the network, and none that makes keys.
+//
+// Templates come from outside: what one may cost is bounded in output, values,
+// turns of loops, calls of templates and time.
+package template
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/template"
+	"text/template/parse"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/facts"
+)
+
+// Bounds on one text, far beyond any real config.
+const (
+	maxText  = 1 << 20 // bytes, of the output and of each value on the way
+	maxTurns = 100_000 // of loops
+	maxCalls = 1000    // of named templates, which bounds the stack
+	maxItems = 10_000  // of a list that a function makes
+	maxTime  = 2 * time.Second
+)
+
+// Renderer renders texts with the facts of a machine.
+type Renderer struct {
+	read  func() facts.Facts
+	facts *facts.Facts
+}
+
+// New returns a renderer. The facts are read when the first template needs
+// them: most configs have none.
+func New(read func() facts.Facts) *Renderer { return &Renderer{read: read} }
+
+// Error is what is wrong with a template, and where in the text.
+type Error struct {
+	Line, Column int // from 1; 0 when unknown
+	Message      string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Has reports whether a text may be a template.
+func Has(text string) bool { return strings.Contains(text, "{{") }
+
+// Text renders a text. Errors are of type *Error.
+func (r *Renderer) Text(text string) (string, error) {
+	if !Has(text) {
+		return text, nil
+	}
+	if r.facts == nil {
+		f := r.read()
+		r.facts = &f
+	}
+	b := &bounds{end: time.Now().Add(maxTime)}
+	t, err := template.New("t").Funcs(b.functions()).Parse(text)
+	if err != nil {
+		return "", place(err)
+	}
+	b.watch(t)
+	var out strings.Builder
+	if err := t.Execute(limited{&out}, r.facts); err != nil {
+		return "", place(err)
+	}
+	return out.String(), nil
+}
+
+// limited is a text that does not grow beyond its bound.
+type limited struct{ *strings.Builder }
+
+var errTooLong = errors.New("makes more than 1 MiB of text")
+
+func (l limited) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > maxText {
+		return 0, errTooLong
+	}
+	return l.Builder.Write(p)
+}
+
+// bounds counts what a template does.
+type bounds struct {
+	turns, calls int
+	end          time.Time
+}
+
+// Names of the functions that count. Who writes them into a template only
+// comes to the bounds earlier.
+const (
+	turnName = "_turn"
+	callName = "_call"
+)
+
+// turn is called in each turn of a loop.
+func (b *bounds) turn() (string, error) {
+	if b.turns++; b.turns > maxTurns {
+		return "", fmt.Errorf("goes round more than %d times", maxTurns)
+	}
+	return "", b.late()
+}
+
+// call is called at the start of each named template.
+func (b *bounds) call() (string, error) {
+	if b.calls++; b.calls > maxCalls {
+		return "", fmt.Errorf("calls templates more than %d times", maxCalls)
+	}
+	return "", b.late()
+}
+
+func (b *bounds) late() error {
+	if time.Now().After(b.end) {
+		return fmt.Errorf("takes longer than %v", maxTime)
+	}
+	return nil
+}
+
+// watch puts the functions that count into the parsed template.
+func (b *bounds) watch(t *template.Template) {
+	for _, named := range t.Templates() {
+		if named.Tree == nil || named.Tree.Root == nil {
+			continue
+		}
+		walk(named.Tree.Root)
+		insert(named.Tree.Root, callName)
+	}
+}
+
+func walk(n parse.Node) {
+	branch := func(list, other *parse.ListNode) {
+		walk(list)
+		if other != nil {
+			walk(other)
+		}
+	}
+	switch n := n.(type) {
+	case *parse.ListNode:
+		for _, child := range n.Nodes {
+			walk(child)
+		}
+	case *parse.RangeNode:
+		branch(n.List, n.ElseList)
+		insert(n.List, turnName)
+	case *parse.IfNode:
+		branch(n.List, n.ElseList)
+	case *parse.WithNode:
+		branch(n.List, n.ElseList)
+	}
+}
+
+// insert puts {{name}} before what a list holds.
+func insert(list *parse.ListNode, name string) {
+	word := parse.NewIdentifier(name).SetPos(list.Pos)
+	action := &parse.ActionNode{
+		NodeType: parse.NodeAction, Pos: list.Pos,
+		Pipe: &parse.PipeNode{NodeType: parse.NodePipe, Pos: list.Pos, Cmds: []*parse.CommandNode{
+			{NodeType: parse.NodeCommand, Pos: list.Pos, Args: []parse.Node{word}},
+		}},
+	}
+	list.Nodes = append([]parse.Node{action}, list.Nodes...)
+}
+
+var (
+	where   = regexp.MustCompile(`^template: t:(\d+)(?::(\d+))?: `)
+	context = regexp.MustCompile(`^executing "[^"]*" at (<.*?>): `)
+)
+
+// place takes the place out of an error of text/template, whose errors have a
+// text only: "template: NAME:LINE:COLUMN: …".
+func place(err error) error {
+	text := strings.ReplaceAll(err.Error(), "facts.Facts", "the facts")
+	e := &Error{Message: strings.TrimPrefix(text, "template: ")}
+	if m := where.FindStringSubmatch(text); m != nil {
+		e.Line, _ = strconv.Atoi(m[1])
+		if column, err := strconv.Atoi(m[2]); err == nil {
+			e.Column = column + 1 // text/template counts bytes before it
+		}
+		e.Message = text[len(m[0]):]
+	}
+	if m := context.FindStringSubmatch(e.Message); m != nil {
+		e.Message = m[1] + ": " + e.Message[len(m[0]):]
+	}
+	return e
+}
