@@ -10,9 +10,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/config"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
-	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // Check runs all health checks and gives this boot its verdict. Recovery and

@@ -1,10 +1,10 @@
 package schema
 
 import (
-	"fmt"
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -73,13 +73,21 @@ func expect(n *tree.Node, ok bool, want, name string, problems *diag.List) bool 
 	return ok
 }
 
-// quoted returns a text for a message: itself when it is short and no secret,
-// else what kind of value it is.
+// quoted returns a text for a message: its beginning when it is no secret, else
+// what kind of value it is.
 func quoted(text string, n *tree.Node, name string) string {
-	if n.Scalar() && n.Kind != tree.Null && len(text) < 40 && !strings.Contains(text, "\n") && !secretName(name) {
-		return fmt.Sprintf("%q", text)
+	if !n.Scalar() || n.Kind == tree.Null || secretName(name) {
+		return n.Kind.String()
 	}
-	return n.Kind.String()
+	const most = 40
+	text, _, more := strings.Cut(text, "\n")
+	if runes := []rune(text); len(runes) > most {
+		text, more = string(runes[:most]), true
+	}
+	if more {
+		text += "…"
+	}
+	return strconv.Quote(text)
 }
 
 func decodeSlice(n *tree.Node, v reflect.Value, name string, problems *diag.List) {

@@ -59,7 +59,11 @@ func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) {
 	if text == "" || credential(text) || r.ok != nil && r.ok(text) || slices.Contains(r.words, text) {
 		return
 	}
-	problems.Errorf(n.Pos, "%s must be %s, not %s", name, r.what, quoted(text, n, name))
+	if secretName(name) {
+		problems.Errorf(n.Pos, "%s must be %s", name, r.what)
+	} else {
+		problems.Errorf(n.Pos, "%s must be %s, not %s", name, r.what, quoted(text, n, name))
+	}
 	if r.words == nil {
 		return
 	}

@@ -121,7 +121,7 @@ func TestCheck(t *testing.T) {
 		{"stages: {boot: [{systemctl: {overrides: [{service: x, content: y, name: a/b}]}}]}", `error: name must be the name of a file, without slashes, not "a/b"`},
 		{"stages: {boot: [{files: [{content: x}]}]}", "f:1:26: error: files: path is missing"},
 		{"stages: {boot: [{files: [{path: x}]}]}", `f:1:33: error: path must be an absolute path, not "x"`},
-		{"stages: {boot: [{files: [{path: /x, permissions: rw}]}]}", `error: permissions must be permissions like 0644, not "rw"`},
+		{"stages: {boot: [{files: [{path: /x, permissions: rw}]}]}", `error: permissions must be an octal number like 0644, not "rw"`},
 		{"stages: {boot: [{files: [{path: /x, permissions: 0644}, {path: /x, permissions: '0644'}, {path: /x, permissions: 0o644}, {path: /x, permissions: 420}]}]}",
 			"permissions 420 is a decimal number, 0644 in octal (write 0420 if octal is meant)"},
 		{"stages: {boot: [{files: [{path: /x, permissions: 644}]}]}", "permissions 644 is a decimal number, 01204 in octal (write 0644 if octal is meant)"},
@@ -180,6 +180,33 @@ runcmd: [ls, [echo, "it's"]]
 	if _, _, wanted := CloudInitStep(parse(t, "install: {}\nstages: {}")); wanted {
 		t.Error("a step of nothing")
 	}
+}
+
+// blocks are the types of all maps that the format has.
+func blocks() []reflect.Type {
+	var list []reflect.Type
+	var visit func(t reflect.Type)
+	visit = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Slice, reflect.Pointer:
+			visit(t.Elem())
+		case reflect.Struct:
+			if value, free := t.FieldByName("Value"); free && strings.HasPrefix(t.Name(), "Entry[") {
+				visit(value.Type)
+				return
+			}
+			if len(fieldsOf(t)) == 0 || slices.Contains(list, t) {
+				return
+			}
+			list = append(list, t)
+			for _, f := range fieldsOf(t) {
+				visit(f.typ)
+			}
+		}
+	}
+	visit(topType)
+	visit(reflect.TypeFor[Step]())
+	return list
 }
 
 // TestTags: every key says what it does and has an example, which is valid, or

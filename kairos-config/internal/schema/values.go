@@ -27,7 +27,7 @@ func (m *Mode) decode(n *tree.Node, name string, problems *diag.List) {
 			err = strconv.ErrSyntax
 		}
 	}
-	if !expect(n, err == nil && bits >= 0 && bits <= 0o7777, "permissions like 0644", name, problems) {
+	if !expect(n, err == nil && bits >= 0 && bits <= 0o7777, "an octal number like 0644", name, problems) {
 		return
 	}
 	*m = Mode{Set: true, Bits: int(bits)}

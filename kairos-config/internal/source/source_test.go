@@ -78,7 +78,7 @@ func TestSkipped(t *testing.T) {
 		{"another language", "#!/bin/sh\necho\n", "no header"},
 		{"empty", "", "no header"},
 		{"binary", "#cloud-config\n\x00\x01\xff", "not valid YAML"},
-		{"broken", "#cloud-config\na: [\n", "/oem/x.yaml:2: error: not valid YAML"},
+		{"broken", "#cloud-config\na: [\n", "/oem/x.yaml:2:4: error: not valid YAML"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := collect(t, map[string]string{"oem/x.yaml": c.content, "oem/y.yaml": "#cloud-config\nb: 1\n"})

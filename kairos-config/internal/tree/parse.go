@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"go.yaml.in/yaml/v3"
@@ -39,11 +37,10 @@ func Parse(source string, data []byte) (*Node, diag.List) {
 	case errors.Is(err, io.EOF):
 		return &Node{Kind: Map, Pos: pos}, nil
 	case err != nil:
-		line, msg := syntaxError(err)
-		problems.Errorf(diag.Pos{Source: source, Line: line}, "not valid YAML: %s", msg)
-		if hint := syntaxHint(msg, lineOf(data, line)); hint != "" {
-			problems.Hint("%s", hint)
-		}
+		at, message, hint := syntaxError(data, err)
+		at.Source = source
+		problems.Errorf(at, "not valid YAML: %s", message)
+		problems.Hint("%s", hint)
 		return nil, problems
 	}
 	c := converter{source: source, problems: &problems, open: map[*yaml.Node]bool{}}
@@ -64,75 +61,6 @@ func Parse(source string, data []byte) (*Node, diag.List) {
 		problems.Warnf(c.pos(&next), "a second YAML document in the file is not read")
 	}
 	return root, problems
-}
-
-// syntaxError takes the line out of an error of the YAML parser, whose errors
-// have a text only: "yaml: line 3: …".
-func syntaxError(err error) (line int, message string) {
-	message = strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(message, "line "); ok {
-		if number, text, ok := strings.Cut(rest, ": "); ok {
-			if n, err := strconv.Atoi(number); err == nil {
-				return n, text
-			}
-		}
-	}
-	return 1, message // it leaves the first line out
-}
-
-// unreadable finds the first byte that can't be in a text: the YAML parser
-// refuses it without saying where.
-func unreadable(data []byte) (at diag.Pos, what string) {
-	at = diag.Pos{Line: 1, Column: 1}
-	for len(data) > 0 {
-		r, size := utf8.DecodeRune(data)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			return at, fmt.Sprintf("byte 0x%02x is no UTF-8", data[0])
-		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
-			return at, fmt.Sprintf("control character 0x%02x", data[0])
-		case r == '\n':
-			at.Line++
-			at.Column = 0
-		}
-		at.Column++
-		data = data[size:]
-	}
-	return at, ""
-}
-
-// lineOf returns a line of a text, "" when there is none.
-func lineOf(data []byte, number int) string {
-	for n := 1; ; n++ {
-		line, rest, more := bytes.Cut(data, []byte("\n"))
-		if n == number {
-			return string(line)
-		}
-		if !more {
-			return ""
-		}
-		data = rest
-	}
-}
-
-// syntaxHint says in other words what the YAML parser complains about.
-func syntaxHint(message, line string) string {
-	trimmed := strings.TrimLeft(line, " ")
-	switch {
-	case strings.HasPrefix(trimmed, "\t"), strings.Contains(message, "tab character"):
-		return "indent with spaces, not with tabs"
-	case strings.Contains(message, "mapping values are not allowed"):
-		return `check the indentation; a value with ": " in it needs quotes`
-	case strings.Contains(message, "cannot start any token"):
-		return "a value that starts with @, %, ` or a tab needs quotes"
-	case strings.Contains(message, "did not find expected key"), strings.Contains(message, "did not find expected '-' indicator"):
-		return "check the indentation of this line and of those above"
-	case strings.Contains(message, "found unexpected end of stream"):
-		return "a quote is not closed"
-	case strings.Contains(message, "did not find expected ',' or"), strings.Contains(message, "did not find expected node content"):
-		return "a bracket is not closed, or a comma is missing"
-	}
-	return ""
 }
 
 // converter makes a Node of a yaml.Node: aliases and merge keys resolved,

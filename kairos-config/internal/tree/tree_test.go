@@ -126,8 +126,8 @@ func TestParseProblems(t *testing.T) {
 		name, yaml, problem string
 		usable              bool
 	}{
-		{"tab", "a:\n\tb: 1\n", "f:2: error: not valid YAML: found character that cannot start any token (indent with spaces, not with tabs)", false},
-		{"not closed", "a: [1, 2\n", "f:1: error: not valid YAML: did not find expected ',' or ']'", false},
+		{"tab", "a:\n\tb: 1\n", "f:2:1: error: not valid YAML: found character that cannot start any token (indent with spaces, not with tabs)", false},
+		{"not closed", "a: [1, 2\n", "f:1:8: error: not valid YAML: did not find expected ',' or ']'", false},
 		{"list", "- a\n- b\n", "f:1:1: error: a config is a map of keys, this is a list", false},
 		{"text", "hello\n", "f:1:1: error: a config is a map of keys, this is a string", false},
 		{"duplicate", "a: 1\nb: 2\na: 3\n", `f:3:1: error: key "a" stands here a second time, first in line 1`, true},
@@ -138,7 +138,7 @@ func TestParseProblems(t *testing.T) {
 		{"not UTF-8", "a: \xff\xfe\n", "f:1:4: error: not valid YAML: byte 0xff is no UTF-8", false},
 		{"UTF-16", "\xff\xfea\x00:\x00", "f:1:1: error: not valid YAML: byte 0xff is no UTF-8", false},
 		{"quote", "a: 1\nb: \"x\nc: 1\n", "(a quote is not closed)", false},
-		{"colon", "a: b: c\n", "f:1: error: not valid YAML: mapping values are not allowed in this context (check the indentation; a value with \": \" in it needs quotes)", false},
+		{"colon", "a: b: c\n", "f:1:5: error: not valid YAML: mapping values are not allowed in this context (check the indentation; a value with \": \" in it needs quotes)", false},
 		{"NUL", "a: \x00\n", "f:1:4: error: not valid YAML: control character 0x00", false},
 		{"key is a list", "? [a]\n: b\n", "f:1:3: error: a key must be a word, not a list or a map", false},
 		{"merge of text", "a: {<<: b}\n", "f:1:4: error: merge key << wants a map, got a string", false},
