@@ -27,6 +27,8 @@ type System struct {
 	Strict  bool
 	Timeout time.Duration // of each command
 	Log     *slog.Logger
+	// StepLog returns the logger of a step, nil for Log.
+	StepLog func(Step) *slog.Logger
 	Get     Getter
 	// KeyServers replaces addresses of KeyServers.
 	KeyServers map[string]string
@@ -113,6 +115,11 @@ type run struct {
 // right is not applied at all.
 func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	started := time.Now()
+	if s.StepLog != nil {
+		own := *s
+		own.Log = s.StepLog(step)
+		s = &own
+	}
 	r := &run{System: s, step: step, record: newStepRecord(step)}
 	s.report(step.Problems)
 	if step.Problems.Failed() {
