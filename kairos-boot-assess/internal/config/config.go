@@ -26,12 +26,21 @@ const (
 	Off      Severity = "off"      // nothing
 )
 
+func (s *Severity) set(value string) error {
+	if !slices.Contains([]Severity{Required, Wanted, Off}, Severity(value)) {
+		return fmt.Errorf("%q: not required, wanted or off", value)
+	}
+	*s = Severity(value)
+	return nil
+}
+
 // Config is the settings.
 type Config struct {
-	Timeout     time.Duration            // of checks that have none of their own
-	FailedUnits Severity                 // of the built-in check
-	Ignore      []string                 // patterns of units that may fail
-	Timeouts    map[string]time.Duration // by name of the check
+	Timeout      time.Duration            // of checks that have none of their own
+	FailedUnits  Severity                 // of the built-in check of units
+	ConfigStages Severity                 // of the built-in check of the node's config
+	Ignore       []string                 // patterns of units that may fail
+	Timeouts     map[string]time.Duration // by name of the check
 }
 
 // TimeoutOf returns the time that a check may take.
@@ -47,7 +56,7 @@ func (c Config) TimeoutOf(check string) time.Duration {
 // must not make a boot bad.
 func Load(root string) (Config, error) {
 	c := Config{
-		Timeout: DefaultTimeout, FailedUnits: Required,
+		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required,
 		Ignore: slices.Clone(checks.IgnoredUnits), Timeouts: map[string]time.Duration{},
 	}
 	return c, settings.Load(root, "boot-assess", c.set)
@@ -67,11 +76,9 @@ func (c *Config) set(section, key, value string) (err error) {
 			c.Timeout = t
 		}
 	case section == "Assess" && key == "FailedUnits":
-		if s := Severity(value); slices.Contains([]Severity{Required, Wanted, Off}, s) {
-			c.FailedUnits = s
-		} else {
-			err = fmt.Errorf("%q: not required, wanted or off", value)
-		}
+		err = c.FailedUnits.set(value)
+	case section == "Assess" && key == "ConfigStages":
+		err = c.ConfigStages.set(value)
 	case section == "Assess" && key == "IgnoreFailedUnits":
 		return c.ignore(value)
 	default:
