@@ -18,6 +18,8 @@ UNITDIR     ?= $(PREFIX)/lib/systemd/system
 PRESETDIR   ?= $(PREFIX)/lib/systemd/system-preset
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 DRACUTDIR   ?= $(PREFIX)/lib/dracut/modules.d
+DBUSDIR     ?= $(PREFIX)/share/dbus-1
+POLKITDIR   ?= $(PREFIX)/share/polkit-1/actions
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR  ?= $(PREFIX)/share/zsh/vendor-completions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
@@ -35,12 +37,13 @@ GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/cmdline.Versio
 GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-alone unit lint e2e test demo bench fuzz install clean
+.PHONY: help setup build build-alone unit lint e2e test test-long demo bench fuzz install clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, DRACUTDIR."
+	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, DRACUTDIR,"
+	@echo "  DBUSDIR, POLKITDIR."
 	@echo "  make demo KEEP=1 leaves the machine running and says how to log in."
 
 setup: ## install what the project needs on a fresh Debian machine
@@ -80,20 +83,43 @@ demo: setup ## show a node's life in a virtual machine: install, upgrade, fail, 
 	@$(MAKE) --no-print-directory build
 	cd tests && KEEP=$(KEEP) $(GO) run -tags "$(GO_TAGS)" ./cmd/demo
 
-bench: setup ## run the benchmarks
+bench: ## run the benchmarks
+	@tests/setup --bench
 	@$(MAKE) --no-print-directory build
 	@for module in $(filter-out tests,$(MODULES)); do \
 		(cd $$module && $(GO) test -tags "$(GO_TAGS)" -run '^$$' -bench . -benchmem ./...); \
 	done
 	cd tests && KAIROS_BENCH=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestBench' ./...
 
-install: ## install programs, units, presets, dracut module, man pages, completions
+# Each fuzz target for this long; KILLS is how many stagings are killed.
+FUZZTIME ?= 1m
+KILLS    ?= 200
+
+fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
+	@for module in $(MODULES); do ( \
+		cd $$module; \
+		grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n 1 dirname | sort -u | while read -r package; do \
+			$(GO) test -tags "$(GO_TAGS)" -list '^Fuzz' $$package | grep '^Fuzz' | while read -r target; do \
+				echo "  $$module $$package $$target"; \
+				$(GO) test -tags "$(GO_TAGS)" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+			done; \
+		done ); \
+	done
+
+test-long: ## the fault tests that take longer: KILLS (200) stagings are killed
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestKilled' . -kills $(KILLS)
+
+install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)
 	install -m 0755 $(addprefix $(BUILD)/bin/,$(TOOLS)) $(DESTDIR)$(BINDIR)
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR) $(DESTDIR)$(TMPFILESDIR)
 	cp -dR --no-preserve=ownership units/system/. $(DESTDIR)$(UNITDIR)
 	install -m 0644 $(wildcard units/preset/*.preset) $(DESTDIR)$(PRESETDIR)
 	$(if $(wildcard units/tmpfiles.d/*.conf),install -m 0644 $(wildcard units/tmpfiles.d/*.conf) $(DESTDIR)$(TMPFILESDIR))
+	install -d $(DESTDIR)$(DBUSDIR)/system.d $(DESTDIR)$(DBUSDIR)/system-services $(DESTDIR)$(POLKITDIR)
+	install -m 0644 units/dbus/system.d/*.conf $(DESTDIR)$(DBUSDIR)/system.d
+	install -m 0644 units/dbus/system-services/*.service $(DESTDIR)$(DBUSDIR)/system-services
+	install -m 0644 units/polkit/*.policy $(DESTDIR)$(POLKITDIR)
 	install -d $(DESTDIR)$(DRACUTDIR)
 	cp -dR --no-preserve=ownership units/dracut/. $(DESTDIR)$(DRACUTDIR)
 	install -d $(DESTDIR)$(LIBDIR)/repart.d

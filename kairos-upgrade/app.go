@@ -1,10 +1,16 @@
 package main
 
 import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -15,10 +21,36 @@ type machine struct {
 	esp    string // where its EFI system partition is mounted
 	isESP  func(*view.View) bool
 	disks  disk.System
+
+	root    string // of the file system with the settings
+	run     string // where transactions are published, and the last decision is kept until the next boot
+	journal func(journal.Entry) error
+	reboot  func(context.Context) error
+	now     func() time.Time
+	ask     func(context.Context) ([]byte, error) // for the history of boots
 }
 
 func thisMachine() machine {
-	return machine{booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local()}
+	return machine{
+		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
+		root: "/", run: transaction.Dir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+	}
+}
+
+// toJournal writes an entry where the journal is the one to hear.
+func toJournal(e journal.Entry) error {
+	if !cmdline.UnderSystemd() {
+		return nil
+	}
+	return journal.Send(journal.Socket, e)
+}
+
+// tell writes an entry to the journal. Nothing depends on it.
+func (m machine) tell(log *slog.Logger, e journal.Entry) {
+	e.Program = "kairos-upgrade"
+	if err := m.journal(e); err != nil {
+		log.Warn(err.Error())
+	}
 }
 
 func app(m machine) *cli.App {
@@ -32,8 +64,13 @@ func app(m machine) *cli.App {
 		unpinCommand(m),
 		gcCommand(m),
 		verifyCommand(m),
-		digestCommand(),
-		inspectCommand(),
+		checkCommand(m),
+		listReleasesCommand(m),
+		autoCommand(m),
+		digestCommand(m),
+		inspectCommand(m),
+		watchCommand(m),
+		serveCommand(m),
 		quarantineCommand(m),
 	}
 	return a

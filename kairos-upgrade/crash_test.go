@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
 )
 
 // node is a store and an ESP in directories, driven by the program itself.
@@ -112,21 +114,15 @@ func files(t *testing.T, dirs ...string) string {
 	return list.String()
 }
 
-// testImages makes images that share a layer of count files: v1, v2 with a
-// layer of as many more, and v3 with a layer of small files besides.
-func testImages(t *testing.T, count, size int) (layout string) {
+// testLayers makes the directories of layers with a kernel (base) and count
+// files each.
+func testLayers(t *testing.T, count, size int) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir = t.TempDir()
 	write := func(name string, size int) {
-		name = filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
 		b := make([]byte, size)
 		rand.NewChaCha8([32]byte([]byte(fmt.Sprintf("%32s", name[len(name)-min(32, len(name)):])))).Read(b)
-		if err := os.WriteFile(name, b, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		imagetest.Write(t, filepath.Join(dir, name), b)
 	}
 	write("base/usr/lib/modules/6.1.2/vmlinuz", 100_000)
 	write("base/usr/lib/modules/6.1.2/initramfs.img", 300_000)
@@ -135,6 +131,14 @@ func testImages(t *testing.T, count, size int) (layout string) {
 		write(fmt.Sprintf("next/usr/share/next/%03d", i), size)
 		write(fmt.Sprintf("small/usr/share/small/%03d", i), 1000)
 	}
+	return dir
+}
+
+// testImages makes images that share a layer of count files: v1, v2 with a
+// layer of as many more, and v3 with a layer of small files besides.
+func testImages(t *testing.T, count, size int) (layout string) {
+	t.Helper()
+	dir := testLayers(t, count, size)
 	layout = filepath.Join(dir, "oci")
 	for tag, layers := range map[string][]string{"v1": {"base"}, "v2": {"base", "next"}, "v3": {"base", "small", "next"}} {
 		var dirs []string
@@ -148,28 +152,55 @@ func testImages(t *testing.T, count, size int) (layout string) {
 	return "oci:" + layout
 }
 
-var kills = flag.Int("kills", 12, "how many stagings TestKilled kills")
+// chunkedImages offers v1 and v2 in a registry as images of one zstd:chunked
+// layer each: v2 is fetched in parts.
+func chunkedImages(t *testing.T, count, size int) (repository string) {
+	t.Helper()
+	dir := testLayers(t, count, size)
+	registry := imagetest.NewRegistry(t)
+	push := func(tag string) {
+		data, err := archive(filepath.Join(dir, "base"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		layer := imagetest.Layer{Tar: data, Compression: "zstd:chunked"}
+		registry.Push("os", tag, imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{layer}}))
+	}
+	push("v1")
+	if err := os.CopyFS(filepath.Join(dir, "base"), os.DirFS(filepath.Join(dir, "next"))); err != nil {
+		t.Fatal(err)
+	}
+	push("v2")
+	return registry.Host + "/os"
+}
+
+var kills = flag.Int("kills", 6, "how many stagings TestKilled kills of each kind")
 
 // A staging that is killed at any moment leaves the old system as it was or
 // the new one complete, a store that verifies, and nothing in the way of the
 // next attempt, whose result is that of an undisturbed one.
 func TestKilled(t *testing.T) {
-	images := testImages(t, 150, 20_000)
+	t.Run("layers", func(t *testing.T) { testKilled(t, testImages(t, 150, 20_000)) })
+	t.Run("parts of layers", func(t *testing.T) { testKilled(t, chunkedImages(t, 150, 20_000), "--insecure") })
+}
+
+func testKilled(t *testing.T, images string, options ...string) {
+	stage := func(tag string) []string { return append(slices.Clone(options), images+":"+tag) }
 	ideal := newNode(t)
-	ideal.want(0, "stage", images+":v1")
+	ideal.want(0, "stage", stage("v1")...)
 	ideal.bless(1)
 	begin := time.Now()
-	ideal.want(0, "stage", images+":v2")
+	ideal.want(0, "stage", stage("v2")...)
 	whole := time.Since(begin)
 	ideal.want(0, "gc")
 
 	published := 0
 	for i := range *kills {
 		n := newNode(t)
-		n.want(0, "stage", images+":v1")
+		n.want(0, "stage", stage("v1")...)
 		n.bless(1)
 		before := n.entries()
-		if kill(t, n.command("stage", images+":v2"), n.moment(i, whole)) {
+		if kill(t, n.command("stage", stage("v2")...), n.moment(i, whole)) {
 			n.want(0, "verify")
 			now := n.entries()
 			if !slices.Contains(now, before[0]) || len(now) > 2 {
@@ -177,7 +208,7 @@ func TestKilled(t *testing.T) {
 			}
 			published += len(now) - 1
 		}
-		if code, out := n.run("stage", images+":v2"); code != 0 && code != 3 {
+		if code, out := n.run("stage", stage("v2")...); code != 0 && code != 3 {
 			t.Fatalf("kill %d: staging again: exit status %d:\n%s", i, code, out)
 		}
 		n.want(0, "gc")

@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-func digestCommand() *cli.Command {
+func digestCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "digest",
 		Usage:     "print the image digest of a source, without root and without a store",
@@ -21,7 +21,7 @@ func digestCommand() *cli.Command {
 				return err
 			}
 			bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-			d, err := deploy.Digest(c.Context, args[0], sourceOptions(c), bar)
+			d, err := deploy.Digest(c.Context, args[0], m.sourceOptions(c), bar)
 			bar.Close()
 			if err != nil {
 				return err
@@ -38,7 +38,7 @@ func digestCommand() *cli.Command {
 	}
 }
 
-func inspectCommand() *cli.Command {
+func inspectCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
 		Usage:     "tell what an image is and how much room it needs, without a store",
@@ -49,7 +49,7 @@ func inspectCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			in, err := deploy.Inspect(c.Context, args[0], sourceOptions(c))
+			in, err := deploy.Inspect(c.Context, args[0], m.sourceOptions(c))
 			if err != nil {
 				return err
 			}

@@ -23,20 +23,17 @@ func gcCommand(m machine) *cli.Command {
 			if c.Bool("dry-run") {
 				command = ""
 			}
-			n, close, err := m.open(c, command, "")
-			if err != nil {
-				return err
-			}
-			defer close()
-			collected, err := n.Collect(c.Bool("dry-run"))
-			if err != nil {
-				return err
-			}
-			if c.Bool("json") {
-				return cmdline.PrintJSON(c, collected)
-			}
-			printCollected(c.App.Writer, collected, c.Bool("dry-run"))
-			return nil
+			return m.with(c, command, "", func(n *deploy.Node) error {
+				collected, err := n.Collect(c.Bool("dry-run"))
+				if err != nil {
+					return err
+				}
+				if c.Bool("json") {
+					return cmdline.PrintJSON(c, collected)
+				}
+				printCollected(c.App.Writer, collected, c.Bool("dry-run"))
+				return nil
+			})
 		},
 	}
 }

@@ -4,7 +4,9 @@ go 1.26.0
 
 require (
 	github.com/BurntSushi/toml v1.6.0
+	github.com/Masterminds/semver/v3 v3.5.0
 	github.com/docker/distribution v2.8.3+incompatible
+	github.com/godbus/dbus/v5 v5.2.2
 	github.com/kairos-io/toolkit/lib v0.0.0
 	github.com/klauspost/compress v1.19.1
 	github.com/opencontainers/go-digest v1.0.0

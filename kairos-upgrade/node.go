@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
-	"time"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
@@ -66,49 +63,37 @@ func (m machine) where(c *cli.Context) (where, error) {
 
 const labelChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 
-// open opens the node that the options name. With a command it is opened for
-// writing, and the lock says that this command holds it. The caller calls
+// with opens the node that the options name, and does some work on it. With a
+// command it is opened for writing: the lock says that this command holds it,
+// and others see how far it is and how it ends.
+func (m machine) with(c *cli.Context, command, reference string, work func(*deploy.Node) error) error {
+	w, err := m.where(c)
+	if err != nil {
+		return err
+	}
+	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	o, err := m.start(w, begin{command: command, reference: reference, bar: bar, log: cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet"))})
+	if err != nil {
+		return err
+	}
+	err = work(o.Node)
+	o.end(cmdline.Interrupted(c.Context, err))
+	return err
+}
+
+// open opens the node that the options name for reading. The caller calls
 // close.
-func (m machine) open(c *cli.Context, command, reference string) (n *deploy.Node, close func(), err error) {
+func (m machine) open(c *cli.Context) (n *deploy.Node, close func(), err error) {
 	w, err := m.where(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	booted, err := deployment.ReadBooted(m.booted)
-	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
-		return nil, nil, err
-	}
-	write := command != ""
-	sv, running, err := m.openStore(w, booted, write)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !running {
-		booted = deployment.Booted{}
-	}
-	s, err := openStore(sv, write, store.Holder{PID: os.Getpid(), Command: command, Reference: reference, Since: time.Now()})
-	if err != nil {
-		return nil, nil, err
-	}
-	ev, err := m.openESP(w, write)
-	if err != nil {
-		return nil, nil, errors.Join(err, s.Close())
-	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	n = &deploy.Node{
-		Store:    s,
-		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
-		Label:    w.label,
-		Booted:   booted,
-		Log:      cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet")),
-		Progress: bar,
+	o, err := m.start(w, begin{bar: bar, log: cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet"))})
+	if err != nil {
+		return nil, nil, err
 	}
-	return n, func() {
-		n.Progress.Close()
-		if err := errors.Join(s.Close(), ev.Close()); err != nil {
-			n.Log.Warn("close", "error", err)
-		}
-	}, nil
+	return o.Node, func() { o.end(nil) }, nil
 }
 
 func openStore(v *view.View, write bool, h store.Holder) (*store.Store, error) {
@@ -144,7 +129,7 @@ func (m machine) openStore(w where, booted deployment.Booted, write bool) (v *vi
 		err = cmdline.Hint(errors.New("this system was booted from a medium, which keeps nothing"),
 			"kairos-install puts it on a disk; --store and --esp name another store")
 	default:
-		v, err = m.mount(w.label, booted.Disk)
+		v, err = m.mount(w.label, booted.Disk, view.Mount)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("open store: %w", err)
@@ -165,7 +150,7 @@ func (m machine) isRunning(v *view.View) bool {
 }
 
 // mount mounts another store of this node, privately.
-func (m machine) mount(label, onDisk string) (*view.View, error) {
+func (m machine) mount(label, onDisk string, mount func(device string) (*view.View, error)) (*view.View, error) {
 	p, err := m.disks.FindOn(onDisk, label)
 	if onDisk == "" {
 		p, err = m.disks.Find(label)
@@ -173,7 +158,37 @@ func (m machine) mount(label, onDisk string) (*view.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view.Mount(p.Path)
+	return mount(p.Path)
+}
+
+// spare opens the other store of this node: the recovery system's for the
+// installed system, and the other way round. nil when there is none.
+func (m machine) spare(n *deploy.Node) (name string, s *store.Store) {
+	booted, err := deployment.ReadBooted(m.booted)
+	if err != nil {
+		return "", nil
+	}
+	label, name := disk.LabelRecovery, "the recovery system's store"
+	if n.Label == disk.LabelRecovery {
+		label, name = disk.LabelState, "the installed system's store"
+	}
+	var v *view.View
+	if booted.Store == label { // it runs
+		v, err = view.Readonly(m.store)
+	} else {
+		v, err = m.mount(label, booted.Disk, view.MountReadonly)
+	}
+	if err == nil {
+		s, err = store.Open(v)
+	}
+	if errors.Is(err, disk.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		n.Log.Warn("another store can't be looked at", "label", label, "error", err)
+		return "", nil
+	}
+	return name, s
 }
 
 func (m machine) openESP(w where, write bool) (*view.View, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/urfave/cli/v2"
 )
@@ -32,18 +33,26 @@ func pin(c *cli.Context, m machine, pinned bool) error {
 	if err != nil {
 		return err
 	}
-	n, close, err := m.open(c, c.Command.Name, args[0])
-	if err != nil {
+	return m.with(c, c.Command.Name, args[0], func(n *deploy.Node) error {
+		d, err := pinOn(n, args[0], pinned)
+		if err == nil {
+			fmt.Fprintf(c.App.Writer, "%sned %s\n", c.Command.Name, d.ID)
+		}
 		return err
+	})
+}
+
+func pinOn(n *deploy.Node, id string, pinned bool) (*deploy.Deployment, error) {
+	verb := "pin"
+	if !pinned {
+		verb = "unpin"
 	}
-	defer close()
-	d, changed, err := n.Pin(args[0], pinned)
+	d, changed, err := n.Pin(id, pinned)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%s: %w", c.Command.Name, err)
+		return nil, fmt.Errorf("%s: %w", verb, err)
 	case !changed:
-		return cmdline.WithCode(fmt.Errorf("deployment %s is %sned already", d.ID, c.Command.Name), cmdline.ExitNothing)
+		return nil, cmdline.WithCode(fmt.Errorf("deployment %s is %sned already", d.ID, verb), cmdline.ExitNothing)
 	}
-	fmt.Fprintf(c.App.Writer, "%sned %s\n", c.Command.Name, d.ID)
-	return nil
+	return d, nil
 }

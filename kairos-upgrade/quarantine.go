@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/urfave/cli/v2"
@@ -52,13 +53,12 @@ func quarantineAdd(c *cli.Context, m machine) error {
 	if c.String("reason") == "" {
 		return cmdline.Usagef("--reason is missing: somebody will want to know why")
 	}
-	n, close, err := m.open(c, "quarantine", args[0])
-	if err != nil {
-		return err
-	}
-	defer close()
+	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error { return quarantineOn(c, n, args[0]) })
+}
+
+func quarantineOn(c *cli.Context, n *deploy.Node, digest string) error {
 	q := deployment.Quarantine{
-		ManifestDigest: args[0],
+		ManifestDigest: digest,
 		Deployment:     c.String("deployment"),
 		Reason:         c.String("reason"),
 		Time:           time.Now().UTC().Truncate(time.Second),
@@ -68,17 +68,17 @@ func quarantineAdd(c *cli.Context, m machine) error {
 		return err
 	}
 	for _, d := range list { // newest first
-		if d.ID == q.Deployment || q.Deployment == "" && (d.ManifestDigest == args[0] || d.ImageDigest == args[0]) {
+		if d.ID == q.Deployment || q.Deployment == "" && (d.ManifestDigest == digest || d.ImageDigest == digest) {
 			q.Deployment, q.ImageDigest, q.Reference = d.ID, d.ImageDigest, d.Reference
 			break
 		}
 	}
 	added, err := n.Store.PutQuarantine(q)
 	if err != nil {
-		return fmt.Errorf("quarantine %s: %w", args[0], err)
+		return fmt.Errorf("quarantine %s: %w", digest, err)
 	}
 	if !added {
-		return cmdline.WithCode(fmt.Errorf("%s is in quarantine already", args[0]), cmdline.ExitNothing)
+		return cmdline.WithCode(fmt.Errorf("%s is in quarantine already", digest), cmdline.ExitNothing)
 	}
 	return nil
 }
@@ -91,26 +91,23 @@ func quarantineRemove(c *cli.Context, m machine) error {
 	if _, err := deployment.ParseDigest(args[0]); err != nil {
 		return cmdline.Usagef("%w", err)
 	}
-	n, close, err := m.open(c, "quarantine", args[0])
-	if err != nil {
-		return err
-	}
-	defer close()
-	removed, err := n.Store.RemoveQuarantine(args[0])
-	if err != nil {
-		return fmt.Errorf("remove quarantine of %s: %w", args[0], err)
-	}
-	if !removed {
-		return cmdline.WithCode(fmt.Errorf("%s is not in quarantine", args[0]), cmdline.ExitNothing)
-	}
-	return nil
+	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error {
+		removed, err := n.Store.RemoveQuarantine(args[0])
+		if err != nil {
+			return fmt.Errorf("remove quarantine of %s: %w", args[0], err)
+		}
+		if !removed {
+			return cmdline.WithCode(fmt.Errorf("%s is not in quarantine", args[0]), cmdline.ExitNothing)
+		}
+		return nil
+	})
 }
 
 func quarantineList(c *cli.Context, m machine) error {
 	if _, err := cmdline.Arguments(c); err != nil {
 		return err
 	}
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return err
 	}

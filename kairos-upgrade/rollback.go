@@ -42,21 +42,16 @@ func rollback(c *cli.Context, m machine) error {
 	if c.Bool("dry-run") {
 		command = ""
 	}
-	n, close, err := m.open(c, command, id)
+	return m.with(c, command, id, func(n *deploy.Node) error { return rollbackOn(c, n, id, command == "") })
+}
+
+func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
+	to, err := rollbackTo(n, id, c.Bool("force"))
 	if err != nil {
 		return err
 	}
-	defer close()
-	list, err := n.Deployments()
-	if list == nil && err != nil {
-		return err
-	}
-	to, err := deploy.RollbackTarget(list, id, c.Bool("force"))
-	if err != nil {
-		return fmt.Errorf("roll back: %w", err)
-	}
-	done := rolledBack{From: to.ID, deployedImage: deployedImage{to.ImageDigest, to.ManifestDigest, to.Reference, to.Version}}
-	if command != "" {
+	done := rolledBackTo("", to)
+	if !dryRun {
 		r, err := n.Rollback(c.Context, to)
 		if err != nil {
 			return err
@@ -73,4 +68,21 @@ func rollback(c *cli.Context, m machine) error {
 	}
 	fmt.Fprintf(c.App.Writer, "staged %s: %s, as in %s\n  boots next\n", done.ID, deploy.Title(to.Record), to.ID)
 	return nil
+}
+
+// rollbackTo returns the deployment that is gone back to.
+func rollbackTo(n *deploy.Node, id string, force bool) (*deploy.Deployment, error) {
+	list, err := n.Deployments()
+	if list == nil && err != nil {
+		return nil, err
+	}
+	to, err := deploy.RollbackTarget(list, id, force)
+	if err != nil {
+		return nil, fmt.Errorf("roll back: %w", err)
+	}
+	return to, nil
+}
+
+func rolledBackTo(id string, to *deploy.Deployment) rolledBack {
+	return rolledBack{id, to.ID, deployedImage{to.ImageDigest, to.ManifestDigest, to.Reference, to.Version}}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/bls"
@@ -17,6 +20,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/journal"
+	digest "github.com/opencontainers/go-digest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -41,10 +46,44 @@ func testMachine(dir string) machine {
 		esp:    filepath.Join(dir, "esp"),
 		isESP:  func(*view.View) bool { return true },
 		disks:  disk.System{Sys: dir, Dev: dir, Vars: efivars.At(filepath.Join(dir, "efivars"))},
+
+		root:    dir,
+		run:     filepath.Join(dir, "run"),
+		journal: func(e journal.Entry) error { return appendLine(filepath.Join(dir, "journal"), e) },
+		reboot:  func(context.Context) error { return appendLine(filepath.Join(dir, "rebooted"), "reboot") },
+		now:     testClock(),
+		ask:     func(context.Context) ([]byte, error) { return os.ReadFile(filepath.Join(dir, "history.json")) },
 	}
 }
 
+// testClock is what the variable CLOCK says, in local time, or else the clock.
+// Of several times, separated by commas, each look at it takes the next.
+func testClock() func() time.Time {
+	times := strings.Split(os.Getenv("CLOCK"), ",")
+	return func() time.Time {
+		t, err := time.ParseInLocation("2006-01-02 15:04", times[0], time.Local)
+		if err != nil {
+			return time.Now()
+		}
+		if len(times) > 1 {
+			times = times[1:]
+		}
+		return t
+	}
+}
+
+// appendLine notes what the node would have done.
+func appendLine(name string, v any) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return json.NewEncoder(f).Encode(v)
+}
+
 func TestScripts(t *testing.T) {
+	registry := imagetest.NewRegistry(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -55,6 +94,9 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("NODE", filepath.Join(e.WorkDir, "node"))
 			e.Setenv("TZ", "UTC")
+			e.Setenv("REGISTRY", registry.Host+"/"+filepath.Base(e.WorkDir))
+			conf := filepath.Join(e.WorkDir, "node/etc/containers/registries.conf")
+			imagetest.Write(t, conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = true\n", registry.Host))
 			for _, dir := range []string{"node/store", "node/esp", "store", "esp"} {
 				if err := os.MkdirAll(filepath.Join(e.WorkDir, dir), 0o755); err != nil {
 					return err
@@ -71,7 +113,11 @@ func TestScripts(t *testing.T) {
 			"booted": bootedCommand,
 			"id":     idCommand,
 			"exit":   exitCommand,
-			"lock":   lockCommand,
+			"find":   findCommand,
+			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
+				offer(ts, registry, args)
+			},
+			"lock": lockCommand,
 		},
 	})
 }
@@ -166,6 +212,32 @@ func bootedCommand(ts *testscript.TestScript, neg bool, args []string) {
 func idCommand(ts *testscript.TestScript, neg bool, args []string) {
 	names := glob(ts, []string{filepath.Join(args[1], "deployments", args[2]+"-*.json")})
 	ts.Setenv(args[0], strings.TrimSuffix(filepath.Base(names[0]), ".json"))
+}
+
+// serve REPOSITORY TAG LAYOUT LAYOUT-TAG offers an image of a layout in the
+// registry.
+func offer(ts *testscript.TestScript, registry *imagetest.Registry, args []string) {
+	b := &imagetest.Built{Blobs: map[digest.Digest][]byte{}, Manifest: digest.Digest(ts.Getenv("DIGEST_" + args[3]))}
+	for _, name := range glob(ts, []string{filepath.Join(args[2], "blobs/sha256/*")}) {
+		data, err := os.ReadFile(name)
+		ts.Check(err)
+		b.Blobs[digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(name))] = data
+	}
+	_, base, _ := strings.Cut(ts.Getenv("REGISTRY"), "/")
+	registry.Push(base+"/"+args[0], args[1], b)
+}
+
+// find NAME STORE SIZE sets a variable to the path of the object of that size.
+func findCommand(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range glob(ts, []string{filepath.Join(args[1], "objects/*/*")}) {
+		info, err := os.Stat(name)
+		ts.Check(err)
+		if fmt.Sprint(info.Size()) == args[2] {
+			ts.Setenv(args[0], name)
+			return
+		}
+	}
+	ts.Fatalf("no object of %s bytes", args[2])
 }
 
 // exit STATUS COMMAND… runs kairos-upgrade and wants an exit status.

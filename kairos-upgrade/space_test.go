@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
 	"golang.org/x/sys/unix"
 )
 
@@ -154,6 +156,63 @@ func TestFullESP(t *testing.T) {
 	}
 	n.want(0, "stage", images+":v1")
 	n.want(0, "verify")
+}
+
+// Space that runs out at any file, in a way that no estimate foresees: there are
+// no more inodes. Both file systems are as they were afterwards.
+func TestNoInodes(t *testing.T) {
+	images := testImages(t, 10, 1000)
+	dir := t.TempDir()
+	for _, name := range []string{"vmlinuz", "initramfs.img"} {
+		imagetest.Write(t, filepath.Join(dir, "usr/lib/modules/7", name), bytes.Repeat([]byte(name), 50_000))
+	}
+	for i := range 10 {
+		imagetest.Write(t, filepath.Join(dir, "usr/share", fmt.Sprint(i)), bytes.Repeat([]byte{byte(i)}, 1000))
+	}
+	if _, err := writeImage(strings.TrimPrefix(images, "oci:"), "other", []string{dir}); err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{"store", "ESP"} {
+		t.Run(where, func(t *testing.T) {
+			n := newNode(t)
+			full, least := n.store, 10
+			if where == "ESP" {
+				full, least = n.esp, 3 // kernel, initrd, entry
+			}
+			small(t, full, "tmpfs", 16<<20)
+			n.want(0, "stage", images+":v1")
+			n.bless(1)
+			before := files(t, n.store, n.esp)
+			for points := 0; ; points++ {
+				var st unix.Statfs_t
+				if err := unix.Statfs(full, &st); err != nil {
+					t.Fatal(err)
+				}
+				limit := func(inodes uint64) {
+					if err := unix.Mount("", full, "", unix.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", inodes)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				limit(st.Files - st.Ffree + uint64(points))
+				code, out := n.run("stage", images+":other")
+				limit(st.Files)
+				if code == 0 {
+					if points < least {
+						t.Errorf("it ran out of space %d times only", points)
+					}
+					break
+				}
+				if code != 5 || !strings.Contains(out, "no space left on device") {
+					t.Fatalf("%d files more: exit status %d:\n%s", points, code, out)
+				}
+				if now := files(t, n.store, n.esp); now != before {
+					t.Fatalf("%d files more: files changed:\n%s\nwere:\n%s", points, now, before)
+				}
+				n.want(0, "verify")
+			}
+			n.want(0, "verify")
+		})
+	}
 }
 
 // Boot files of what is not kept make room on the ESP; what has been fetched

@@ -19,8 +19,13 @@ func sourceFlags() []cli.Flag {
 	}
 }
 
-func sourceOptions(c *cli.Context) source.Options {
+func (m machine) sourceOptions(c *cli.Context) source.Options {
+	root := m.root
+	if root == "/" {
+		root = ""
+	}
 	return source.Options{
+		Root:     root,
 		AuthFile: c.String("authfile"),
 		Insecure: c.Bool("insecure"),
 		Log:      cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet")),
@@ -50,7 +55,7 @@ func stage(c *cli.Context, m machine) error {
 	}
 	req := deploy.Request{
 		Source:      args[0],
-		Options:     sourceOptions(c),
+		Options:     m.sourceOptions(c),
 		Force:       c.Bool("force"),
 		AddKargs:    c.StringSlice("karg"),
 		DeleteKargs: c.StringSlice("delete-karg"),
@@ -59,11 +64,10 @@ func stage(c *cli.Context, m machine) error {
 	if c.Bool("dry-run") {
 		return planStage(c, m, req)
 	}
-	n, close, err := m.open(c, "stage", req.Source)
-	if err != nil {
-		return err
-	}
-	defer close()
+	return m.with(c, "stage", req.Source, func(n *deploy.Node) error { return stageOn(c, n, req) })
+}
+
+func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {
 	staged, err := n.Stage(c.Context, req)
 	if err != nil {
 		return err
@@ -86,6 +90,9 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 		fmt.Fprintf(w, "  fetched %s in %d layers, reused %d layers\n", progress.Bytes(s.Fetched.Bytes), s.LayersFetched, s.LayersReused)
 	}
 	fmt.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, progress.Bytes(s.BytesAdded), progress.Bytes(s.Record.Bytes))
+	if s.Downgrade {
+		fmt.Fprintf(w, "  a downgrade: from version %s\n", s.FromVersion)
+	}
 	if s.Lifted != "" {
 		fmt.Fprintf(w, "  taken out of quarantine, where it was because: %s\n", s.Lifted)
 	}
@@ -98,7 +105,7 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 
 // planStage prints what a staging would do.
 func planStage(c *cli.Context, m machine, req deploy.Request) error {
-	n, close, err := m.open(c, "", "")
+	n, close, err := m.open(c)
 	if err != nil {
 		return err
 	}

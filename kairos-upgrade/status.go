@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -8,9 +9,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/urfave/cli/v2"
@@ -21,22 +24,34 @@ type status struct {
 	Booted      string                  `json:"booted"`   // id, "" when nothing runs from this store
 	Staged      string                  `json:"staged"`   // id of what boots next, "" when that is what runs
 	Previous    string                  `json:"previous"` // id of the newest good one beside these, ""
+	Pinned      []string                `json:"pinned"`   // ids
 	Mode        deployment.Mode         `json:"mode"`     // how the machine was booted, ""
-	Deployments []deploy.Deployment     `json:"deployments"`
+	Deployments []deployed              `json:"deployments"`
+	Recovery    *deploy.Recovery        `json:"recovery"` // null when there is none, or it is this store
 	Quarantined []deployment.Quarantine `json:"quarantined"`
+	Automation  *automation.Decision    `json:"automation"` // the last decision since the boot, null
 	Store       storeStatus             `json:"store"`
 	ESP         espStatus               `json:"esp"`
-	Busy        *store.Holder           `json:"busy"` // who changes it now, null
+	Busy        *store.Holder           `json:"busy"`     // who changes it now, null
+	Progress    *transaction.State      `json:"progress"` // how far that is, null
 
 	next string // what Staged means, for people
+}
+
+// deployed is a deployment in a status.
+type deployed struct {
+	deploy.Deployment
+	Usage deploy.Usage `json:"usage"`
+	Boots *boots       `json:"boots"` // null when it is not known to have been booted
 }
 
 type storeStatus struct {
 	Path   string `json:"path"`
 	Label  string `json:"label"`
 	Verity bool   `json:"verity"`
-	Bytes  int64  `json:"bytes"` // that the store takes on the disk
-	Free   int64  `json:"free"`  // bytes
+	Size   int64  `json:"size"` // bytes, of its file system
+	Free   int64  `json:"free"` // bytes
+	deploy.Totals
 }
 
 type espStatus struct {
@@ -54,15 +69,16 @@ func statusCommand(m machine) *cli.Command {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
-			n, close, err := m.open(c, "", "")
+			n, close, err := m.open(c)
 			if err != nil {
 				return err
 			}
 			defer close()
-			s, err := readStatus(n)
+			s, err := m.status(c.Context, n)
 			if err != nil {
 				return err
 			}
+			s.Progress = m.board(n.Store).Running(n.Store)
 			if c.Bool("json") {
 				return cmdline.PrintJSON(c, s)
 			}
@@ -72,7 +88,7 @@ func statusCommand(m machine) *cli.Command {
 	}
 }
 
-func readStatus(n *deploy.Node) (*status, error) {
+func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 	list, err := n.Deployments()
 	if err != nil {
 		if list == nil {
@@ -80,7 +96,7 @@ func readStatus(n *deploy.Node) (*status, error) {
 		}
 		n.Log.Warn("some deployments are damaged", "error", err)
 	}
-	s := &status{Deployments: list, Mode: n.Booted.Mode, Busy: n.Store.Busy(), next: "boots next"}
+	s := &status{Mode: n.Booted.Mode, Busy: n.Store.Busy(), Pinned: []string{}, next: "boots next"}
 	if n.Fixed() {
 		s.next = "in use"
 	}
@@ -92,17 +108,60 @@ func readStatus(n *deploy.Node) (*status, error) {
 	if s.Quarantined == nil {
 		s.Quarantined = []deployment.Quarantine{}
 	}
-	v := n.Store.View()
-	s.Store = storeStatus{Path: v.Path, Label: n.Label, Verity: n.Store.Verity()}
-	if _, s.Store.Free, err = v.Space(); err != nil {
+	if s.Recovery, err = n.Recovery(); err != nil {
 		return nil, err
 	}
-	if s.Store.Bytes, err = n.Store.Used(); err != nil {
+	if err := measure(n, s, list); err != nil {
 		return nil, err
+	}
+	if n.Booted.Mode != "" {
+		m.recall(ctx, n, s)
+	}
+	return s, nil
+}
+
+// measure fills in what everything takes.
+func measure(n *deploy.Node, s *status, list []deploy.Deployment) error {
+	usage, totals, err := n.Usage(list)
+	if usage == nil {
+		return err
+	}
+	if err != nil {
+		n.Log.Warn("sizes are incomplete", "error", err)
+	}
+	s.Deployments = make([]deployed, len(list))
+	for i, d := range list {
+		s.Deployments[i] = deployed{Deployment: d, Usage: usage[i]}
+		if d.Pinned {
+			s.Pinned = append(s.Pinned, d.ID)
+		}
+	}
+	v := n.Store.View()
+	s.Store = storeStatus{Path: v.Path, Label: n.Label, Verity: n.Store.Verity(), Totals: totals}
+	if s.Store.Size, s.Store.Free, err = v.Space(); err != nil {
+		return err
 	}
 	s.ESP.Path = n.Loader.Path()
 	s.ESP.Size, s.ESP.Free, err = n.Loader.Space()
-	return s, err
+	return err
+}
+
+// recall fills in what is known of the past of the node that runs: what the
+// automation has decided, and how boots went. Status does without it.
+func (m machine) recall(ctx context.Context, n *deploy.Node, s *status) {
+	var err error
+	if s.Automation, err = m.noted(); err != nil {
+		n.Log.Warn("what the automation has decided is not known", "error", err)
+	}
+	history, err := m.history(ctx)
+	if err != nil {
+		n.Log.Debug("the history of boots is not known", "error", err)
+	}
+	for i := range s.Deployments {
+		if b, ok := history[s.Deployments[i].ID]; ok {
+			s.Deployments[i].Boots = &b
+		}
+	}
 }
 
 func idOf(d *deploy.Deployment) string {
@@ -117,11 +176,11 @@ func printStatus(w io.Writer, s *status) {
 	if len(s.Deployments) == 0 {
 		fmt.Fprintln(w, "no deployments")
 	} else {
-		fmt.Fprintln(table, " \tDEPLOYMENT\tSYSTEM\tSTATE\tSIZE\tSTAGED\tIMAGE")
+		fmt.Fprintln(table, " \tDEPLOYMENT\tSYSTEM\tSTATE\tSIZE\tOWN\tSTAGED\tIMAGE")
 	}
 	for _, d := range s.Deployments {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark(s, d), d.ID, deploy.Title(d.Record), describe(s, d),
-			progress.Bytes(d.Bytes), d.Created.Local().Format("2006-01-02 15:04"), d.Reference)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark(s, d.Deployment), d.ID, deploy.Title(d.Record), describe(s, d.Deployment),
+			progress.Bytes(d.Usage.Disk), progress.Bytes(d.Usage.Exclusive), d.Created.Local().Format("2006-01-02 15:04"), d.Reference)
 	}
 	table.Flush()
 	for _, q := range s.Quarantined {
@@ -131,11 +190,24 @@ func printStatus(w io.Writer, s *status) {
 	if !s.Store.Verity {
 		verity = "no fs-verity"
 	}
+	printAutomation(w, s)
 	fmt.Fprintf(w, "\nstore %s (%s): %s used, %s free\n", s.Store.Label, verity, progress.Bytes(s.Store.Bytes), progress.Bytes(s.Store.Free))
 	fmt.Fprintf(w, "boot loader: %s free of %s\n", progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
 	if s.Busy != nil {
 		fmt.Fprintf(w, "in progress: %s\n", s.Busy)
 	}
+	if s.Progress != nil && s.Progress.Phase != "" {
+		fmt.Fprintf(w, "  %s\n", progress.Text(s.Progress.Snapshot))
+	}
+}
+
+// printAutomation tells of an update that waits.
+func printAutomation(w io.Writer, s *status) {
+	d := s.Automation
+	if d == nil || d.Update == nil || d.Staged != "" && d.Staged == s.Booted {
+		return
+	}
+	fmt.Fprintf(w, "\nupdate: %s%s: %s\n", d.Update.Reference, inBrackets(d.Update.Version), d.Reason)
 }
 
 // mark is the first thing that the eye catches.

@@ -17,10 +17,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
-	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // The command tests run the program as a process on a machine made of files in

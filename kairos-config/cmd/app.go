@@ -19,6 +19,7 @@ func App() *cli.App {
 	app := cmdline.New("kairos-config", "collect, show and apply the node's cloud-config")
 	app.Commands = []*cli.Command{
 		showCommand(), getCommand(), validateCommand(), schemaCommand(), runStageCommand(), statusCommand(),
+		stageCommand(), diffCommand(), applyCommand(), discardCommand(), rollbackCommand(),
 	}
 	return app
 }

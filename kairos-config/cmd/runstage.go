@@ -1,13 +1,24 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/facts"
+	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
+	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
+	"github.com/kairos-io/toolkit/kairos-config/internal/provider"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/spell"
 	"github.com/urfave/cli/v2"
@@ -39,7 +50,10 @@ func runStage(c *cli.Context) error {
 		return err
 	}
 	defer root.Close()
-	system := &stage.System{Root: root, Strict: c.Bool("strict"), Timeout: c.Duration("command-timeout"), Log: logger(c)}
+	system := &stage.System{
+		Root: root, Strict: c.Bool("strict"), Timeout: c.Duration("command-timeout"), Log: logger(c),
+		Get: fetch.Client{}, KeyServers: keyServers(),
+	}
 	system.Booted = root.Path() == "/"
 	system.Node = system.Booted
 	if !system.Booted && rootfs.InInitrd() {
@@ -64,7 +78,12 @@ func runStage(c *cli.Context) error {
 			return err
 		}
 	}
-	plan := stage.NewPlan(collection, name)
+	addProviders(c.Context, root, collection, name)
+	plan := stage.NewPlan(collection, name, fill(root))
+	if err := verifyGeneration(root); err != nil {
+		plan.Damaged = true
+		plan.Problems.Errorf(diag.Pos{Source: generation.Dir}, "%v", err)
+	}
 	if !plan.Has() && !schema.KnownStage(name) {
 		return unknownStage(name)
 	}
@@ -79,11 +98,46 @@ func runStage(c *cli.Context) error {
 		return c.Context.Err()
 	case record.HardFailed:
 		err := fmt.Errorf("stage %s failed in a strict config", name)
+		if plan.Damaged {
+			err = fmt.Errorf("stage %s ran with other configs than those that were staged", name)
+		}
 		return cmdline.Hint(err, "kairos-config status says which step and why")
 	case record.Outcome == stage.Failed:
 		system.Log.Warn(fmt.Sprintf("stage %s: there were failures, which strict: true would not forgive", name))
 	}
 	return nil
+}
+
+// fill is what takes the place of templates and credentials.
+func fill(root *rootfs.Root) stage.Fill {
+	return stage.Fill{
+		Credentials: credential.Open(),
+		Templates:   template.New(sync.OnceValue(func() facts.Facts { return facts.Read(root) })),
+	}
+}
+
+// verifyGeneration compares the generation that this boot was to have with its
+// digests: with other configs the boot must not be found good.
+func verifyGeneration(root *rootfs.Root) error {
+	booted, err := generation.Booted(root)
+	if err != nil || booted == nil {
+		return err
+	}
+	return booted.Verify(root)
+}
+
+// addProviders adds the steps that providers make of the merged config.
+func addProviders(ctx context.Context, root *rootfs.Root, collection *source.Collection, stage string) {
+	config, _ := collection.Merged()
+	docs, problems := provider.Steps(ctx, root, stage, config)
+	collection.Documents = append(collection.Documents, docs...)
+	collection.Problems = append(collection.Problems, problems...)
+}
+
+// keyServers are other addresses for github: and gitlab:, for sites that have
+// a server of their own.
+func keyServers() map[string]string {
+	return map[string]string{"github": os.Getenv("KAIROS_GITHUB_URL"), "gitlab": os.Getenv("KAIROS_GITLAB_URL")}
 }
 
 // validStage keeps the name usable as that of a record.

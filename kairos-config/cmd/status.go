@@ -2,11 +2,15 @@ package cmd
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/urfave/cli/v2"
 )
@@ -32,14 +36,17 @@ func status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	configs := generations(c, root)
 	if c.Bool("json") {
 		if records == nil {
 			records = []stage.Record{}
 		}
 		return cmdline.PrintJSON(c, struct {
 			Stages []stage.Record `json:"stages"`
-		}{records})
+			Config staging.State  `json:"config"`
+		}{records, configs})
 	}
+	printGenerations(c.App.Writer, configs)
 	if len(records) == 0 {
 		_, err := fmt.Fprintln(c.App.Writer, "no stage has run in this boot")
 		return err
@@ -50,6 +57,33 @@ func status(c *cli.Context) error {
 		printRecord(w, r)
 	}
 	return w.Flush()
+}
+
+// generations tells what has become of staged configs. What can't be found out
+// is told, and the rest shown all the same.
+func generations(c *cli.Context, root *rootfs.Root) staging.State {
+	var upgrade staging.Upgrade
+	if root.Path() == "/" && os.Geteuid() == 0 {
+		upgrade = staging.Command{}
+	}
+	state, err := staging.Read(c.Context, root, upgrade)
+	if err != nil {
+		logger(c).Warn(err.Error())
+	}
+	return state
+}
+
+func printGenerations(w io.Writer, s staging.State) {
+	for _, g := range s.Generations {
+		names := make([]string, len(g.Files))
+		for i, f := range g.Files {
+			names[i] = f.Name
+		}
+		fmt.Fprintf(w, "generation %s, %s: %s (%s)\n", g.ID, g.State, strings.Join(names, " "), g.Created.Local().Format(time.DateTime))
+		if g.Reason != "" {
+			fmt.Fprintf(w, "  %s\n", g.Reason)
+		}
+	}
 }
 
 func printRecord(w *tabwriter.Writer, r stage.Record) {

@@ -82,11 +82,18 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	if err == nil {
 		return ExitOK
 	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		err = WithCode(fmt.Errorf("interrupted: %w", err), ExitInterrupted)
-	}
+	err = Interrupted(ctx, err)
 	PrintError(app.ErrWriter, app.Name, err, slices.Contains(args, "--json"))
 	return Code(err)
+}
+
+// Interrupted gives an error that comes of a context that was cancelled the
+// exit status for that.
+func Interrupted(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return WithCode(fmt.Errorf("interrupted: %w", err), ExitInterrupted)
+	}
+	return err
 }
 
 // tighten makes the application and all its commands strict.

@@ -20,6 +20,11 @@ func ExtendTimeout(d time.Duration) {
 	_ = notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }
 
+// Stopping tells the service manager that the program is about to end:
+// STOPPING=1 of sd_notify(3). From then on a request to start it waits until
+// it is gone.
+func Stopping() { _ = notify("STOPPING=1") }
+
 // notify sends one datagram to NOTIFY_SOCKET. It speaks the protocol of
 // sd_notify(3) without the net package, which would add half a megabyte to
 // the programs in the initrd.

@@ -108,3 +108,37 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// FuzzQuarantine: what stands in the store as a quarantine, readable or not,
+// keeps the image from being offered.
+func FuzzQuarantine(f *testing.F) {
+	digest := "sha256:" + strings.Repeat("ab", 32)
+	data, _ := json.Marshal(Quarantine{ManifestDigest: digest, Reason: "it failed"})
+	f.Add(data)
+	f.Add([]byte("\x00"))
+	f.Add([]byte(`{"manifest_digest":"sha256:00"}`))
+	dir := f.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { root.Close() })
+	name, err := QuarantinePath(digest)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, QuarantineDir), 0o755); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if q, err := Quarantined(root, digest); q == nil && err == nil {
+			t.Error("the quarantine was ignored")
+		}
+		if _, err := QuarantineList(root); err != nil {
+			t.Logf("list: %v", err)
+		}
+	})
+}

@@ -39,7 +39,7 @@ type Record struct {
 	Kernel         string    `json:"kernel,omitempty"`          // kernel release
 	Architecture   string    `json:"architecture"`              // GOARCH
 	Created        time.Time `json:"created"`                   // when it was staged
-	Origin         string    `json:"origin"`                    // "stage", "rollback" or "install"
+	Origin         string    `json:"origin"`                    // "stage", "auto", "rollback" or "install"
 	Boot           []File    `json:"boot"`                      // boot files on the ESP
 	Options        string    `json:"options"`                   // kernel command line
 	NodeOptions    []string  `json:"node_options,omitempty"`    // those of its arguments that belong to the node, not to the image

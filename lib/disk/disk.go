@@ -4,7 +4,8 @@
 // "This disk" is the one that the firmware booted from, told by
 // LoaderDevicePartUUID: a second disk with the same labels never confuses a
 // node. Partition labels come from the kernel's own reading of the GPT
-// (PARTNAME in sysfs); nothing is probed.
+// (PARTNAME in sysfs), and so do their UUIDs; where the kernel keeps those to
+// itself they are read from the GPT. Nothing waits for udev.
 package disk
 
 import (
@@ -62,15 +63,18 @@ func (s System) Partitions() ([]Partition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list block devices: %w", err)
 	}
-	uuids := s.uuids()
+	tables := map[string]map[int]string{}
 	var partitions []Partition
 	for _, d := range devices {
 		p, ok := s.partition(class, d.Name())
 		if !ok {
 			continue
 		}
-		if p.UUID == "" {
-			p.UUID = uuids[p.Name]
+		if p.UUID == "" { // Linux before 6.13 does not tell
+			if _, read := tables[p.Disk]; !read {
+				tables[p.Disk] = s.gpt(p.Disk)
+			}
+			p.UUID = tables[p.Disk][p.Number]
 		}
 		partitions = append(partitions, p)
 	}
@@ -123,23 +127,6 @@ func properties(file string) map[string]string {
 		}
 	}
 	return props
-}
-
-// uuids reads udev's by-partuuid links, for kernels whose sysfs has no
-// PARTUUID: kernel name to UUID.
-func (s System) uuids() map[string]string {
-	dir := filepath.Join(s.Dev, "disk/by-partuuid")
-	links, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	uuids := map[string]string{}
-	for _, l := range links {
-		if target, err := os.Readlink(filepath.Join(dir, l.Name())); err == nil {
-			uuids[filepath.Base(target)] = strings.ToLower(l.Name())
-		}
-	}
-	return uuids
 }
 
 // BootPartition returns the partition that the boot loader was started from.

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/kairos-io/toolkit/tests/story"
@@ -29,21 +31,45 @@ var figures []Figure
 
 func report(f Figure) {
 	figures = append(figures, f)
-	note := ""
-	switch {
-	case f.Limit != 0 && f.Value > f.Limit:
-		note = fmt.Sprintf("limit %.6g: EXCEEDED", f.Limit)
-	case f.Limit != 0:
-		note = fmt.Sprintf("limit %.6g", f.Limit)
-	case f.Peer != 0:
-		note = fmt.Sprintf("%s: %.6g, ratio %.2f", f.By, f.Peer, f.Value/f.Peer)
+	var notes []string
+	if f.Limit != 0 {
+		notes = append(notes, fmt.Sprintf("limit %.6g", f.Limit))
+		if f.Value > f.Limit {
+			notes = append(notes, "EXCEEDED")
+		}
 	}
-	fmt.Printf("  %-58s %12.6g %-4s  %s\n", f.What, f.Value, f.Unit, note)
+	if f.By != "" {
+		notes = append(notes, fmt.Sprintf("%s: %.6g, ratio %.2f", f.By, f.Peer, f.Value/f.Peer))
+	}
+	note := strings.Join(notes, ", ")
+	fmt.Printf("  %-66s %12.6g %-4s  %s\n", f.What, f.Value, f.Unit, note)
 }
 
-var world *story.World
+var shared struct {
+	sync.Once
+	world *story.World
+	err   error
+}
+
+// theWorld makes the images of the tests and their registry when they are first
+// asked for.
+func theWorld(t *testing.T) *story.World {
+	t.Helper()
+	shared.Do(func() {
+		shared.world, shared.err = story.NewWorld(context.Background(), func(what string) { fmt.Println("world:", what) })
+	})
+	must(t, shared.err)
+	return shared.world
+}
 
 func TestMain(m *testing.M) {
+	if os.Getenv(measuring) == "1" {
+		if err := measureChild(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv("KAIROS_BENCH") != "1" {
 		fmt.Println("benchmarks are skipped: run make bench")
 		os.Exit(0)
@@ -52,13 +78,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	var err error
-	world, err = story.NewWorld(context.Background(), func(what string) { fmt.Println("world:", what) })
-	if err != nil {
-		fmt.Println("world:", err)
-		return 1
-	}
-	defer world.Close()
+	defer func() {
+		if shared.world != nil {
+			shared.world.Close()
+		}
+		closeDebian()
+	}()
 	status := m.Run()
 	data, err := json.MarshalIndent(figures, "", "  ")
 	if err == nil {

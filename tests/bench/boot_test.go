@@ -23,6 +23,7 @@ const boots = 5
 // installed node and on the same root file system on plain ext4, in the same
 // kind of machine, in turn.
 func TestBenchBoot(t *testing.T) {
+	world := theWorld(t)
 	installed, err := world.FromInstalled(t.Context(), filepath.Join(t.TempDir(), "installed"))
 	must(t, err)
 	plainDisk, err := world.Plain(t.Context())

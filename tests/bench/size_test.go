@@ -11,6 +11,7 @@ import (
 // TestBenchSizes measures the stripped programs and what they add to the
 // initrd.
 func TestBenchSizes(t *testing.T) {
+	world := theWorld(t)
 	limits := map[string]float64{"kairos-root": 4e6, "kairos-config": 10e6, "kairos-upgrade": 30e6}
 	programs, err := filepath.Glob(filepath.Join(workspace.Top(), "build/bin/kairos-*"))
 	must(t, err)

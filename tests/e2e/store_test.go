@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"github.com/kairos-io/toolkit/tests/story"
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
@@ -72,23 +73,7 @@ kill -STOP $pid; echo $pid > /run/first.pid`, world.Ref("v2"))
 // error, and never other content.
 func TestChangedByte(t *testing.T) {
 	n := booted(t)
-	const program = "usr/bin/git"
-	file, err := os.Open(filepath.Join(world.Images.Base, program))
-	must(t, err)
-	defer file.Close()
-	digest, _, err := fsverity.File(file)
-	must(t, err)
-	name := digest.String()
-	object := "/run/kairos/store/objects/" + name[:2] + "/" + name[2:]
-	output(t, n, "cmp %s /%s", object, program)
-
-	// The third block of the file, where it lies on the partition.
-	output(t, n, `device=$(findmnt -no SOURCE --target /run/kairos/store | sed 's/\[.*//')
-block=$(filefrag -b4096 -v %s | awk '$1 == "0:" {sub(/\.\..*/, "", $4); print $4 + 2}')
-sync
-printf X | dd of=$device bs=1 seek=$((block * 4096 + 100)) conv=notrunc status=none
-sync; echo 3 > /proc/sys/vm/drop_caches`, object)
-
+	_, name := changeByte(t, n)
 	result := try(t, n, "cat /%s | sha256sum; exit ${PIPESTATUS[0]}", program)
 	if result.Status == 0 || !strings.Contains(result.Stderr, "Input/output error") {
 		t.Errorf("a changed program could be read: %s", result.Output())
@@ -97,6 +82,53 @@ sync; echo 3 > /proc/sys/vm/drop_caches`, object)
 	if result.Status != 1 || !strings.Contains(result.Stdout, name) {
 		t.Errorf("verify doesn't name the damaged object %s: exit status %d\n%s", name, result.Status, result.Output())
 	}
+}
+
+// program is a file of the image that nothing in the tests needs.
+const program = "usr/bin/git"
+
+// changeByte changes a byte of the program's object, and returns its path and its digest.
+func changeByte(t *testing.T, n *story.Node) (object, name string) {
+	t.Helper()
+	file, err := os.Open(filepath.Join(world.Images.Base, program))
+	must(t, err)
+	defer file.Close()
+	digest, _, err := fsverity.File(file)
+	must(t, err)
+	name = digest.String()
+	object = "/run/kairos/store/objects/" + name[:2] + "/" + name[2:]
+	output(t, n, "cmp %s /%s", object, program)
+
+	// The third block of the file, where it lies on the partition.
+	output(t, n, `device=$(findmnt -no SOURCE --target /run/kairos/store | sed 's/\[.*//')
+block=$(filefrag -b4096 -v %s | awk '$1 == "0:" {sub(/\.\..*/, "", $4); print $4 + 2}')
+sync
+printf X | dd of=$device bs=1 seek=$((block * 4096 + 100)) conv=notrunc status=none
+sync; echo 3 > /proc/sys/vm/drop_caches`, object)
+	return object, name
+}
+
+// TestClockOf1970 upgrades a node whose clock has lost its battery: the order of boots, the records and
+// the assessment don't depend on the time of day.
+func TestClockOf1970(t *testing.T) {
+	n := booted(t)
+	output(t, n, "systemctl stop systemd-timesyncd.service || true; date --set=@0")
+	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
+	after := status(t, n)
+	if staged := after.Find(after.Staged); staged == nil || staged.Version != "v2" {
+		t.Fatalf("staged is %+v, want v2", staged)
+	}
+	if year := output(t, n, "date +%%Y"); year != "1970" {
+		t.Fatalf("the year is %s: the test shows nothing", year)
+	}
+	verified(t, n)
+	output(t, n, "kairos-upgrade gc")
+	must(t, n.Reboot(t.Context()))
+	version(t, n, "v2")
+	if after := status(t, n); after.Booted == "" || len(after.Deployments) != 2 {
+		t.Errorf("after the upgrade the status is %+v", after)
+	}
+	verified(t, n)
 }
 
 // serve offers a file to virtual machines, until the test ends, and returns its URL.

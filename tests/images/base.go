@@ -57,6 +57,18 @@ func buildBase(ctx context.Context, report func(string)) (base, error) {
 
 func makeBase(ctx context.Context, dir string) error {
 	root := filepath.Join(dir, "tree")
+	if err := debian(ctx, dir, packageNames(basePackages), "trixie", root); err != nil {
+		return err
+	}
+	_, err := oci.CreateLayer(filepath.Join(dir, "layer"), "base packages", func(w io.Writer) error {
+		return tree.WriteDiff(w, "", root, epoch)
+	})
+	return err
+}
+
+// debian installs packages to the tree root, with its recipe and the extra package in dir. The last
+// arguments are mmdebstrap's: suite, root and, if not Debian's own, lines of sources.list.
+func debian(ctx context.Context, dir string, packages []string, suite, root string, sources ...string) error {
 	script := filepath.Join(dir, "base.sh")
 	if err := os.WriteFile(script, []byte(baseScript), 0o755); err != nil {
 		return err
@@ -65,14 +77,14 @@ func makeBase(ctx context.Context, dir string) error {
 		"INITRD=No", // the initrd is made later, with the toolkit in it
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()),
 		"mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
-		"--include=" + strings.Join(packageNames(basePackages), ","),
+		"--include=" + strings.Join(packages, ","),
 		"--aptopt=" + workspace.Cache("fetch.conf"),
 		fmt.Sprintf("--customize-hook=%s \"$1\" %s %s/extra.deb", script, extraPackage, dir),
 	}
 	for _, path := range baseExcludes {
 		args = append(args, "--dpkgopt=path-exclude="+path)
 	}
-	if _, err := workspace.RunTool(ctx, "env", append(args, "trixie", root)...); err != nil {
+	if _, err := workspace.RunTool(ctx, "env", append(append(args, suite, root), sources...)...); err != nil {
 		return err
 	}
 	// What is mounted there while mmdebstrap runs is no part of the image.
@@ -82,13 +94,7 @@ func makeBase(ctx context.Context, dir string) error {
 		}
 	}
 	conf := filepath.Join(root, "etc/dracut.conf.d/50-node.conf")
-	if err := os.WriteFile(conf, []byte(dracutConf), 0o644); err != nil {
-		return err
-	}
-	_, err := oci.CreateLayer(filepath.Join(dir, "layer"), "base packages", func(w io.Writer) error {
-		return tree.WriteDiff(w, "", root, epoch)
-	})
-	return err
+	return os.WriteFile(conf, []byte(dracutConf), 0o644)
 }
 
 // empty removes all that a directory holds.

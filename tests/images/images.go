@@ -138,6 +138,9 @@ func prune(used ...string) error {
 	}
 	for _, entry := range entries {
 		dir := workspace.Cache("images", entry.Name()) + "/"
+		if strings.HasPrefix(entry.Name(), updatesName) { // Updates removes its own
+			continue
+		}
 		if slices.ContainsFunc(used, func(path string) bool { return strings.HasPrefix(path, dir) }) {
 			continue
 		}

@@ -14,34 +14,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
 // Registry is a running registry.
 type Registry struct {
+	Log
 	process *exec.Cmd
 	ended   <-chan error
 	server  *http.Server
 	dir     string
 	port    int
-
-	mu       sync.Mutex
-	requests []Request
-}
-
-// Request is one request that the registry has answered.
-type Request struct {
-	Method, Path string
-	Status       int
-	Bytes        int64 // of the answer's body, as they were sent
-}
-
-// Blob tells whether the request asked for content by digest: a layer or an image's config.
-func (r Request) Blob() bool {
-	return r.Method == http.MethodGet && strings.Contains(r.Path, "/blobs/")
 }
 
 // Start starts an empty registry. Its storage is removed when it is stopped.
@@ -126,15 +110,7 @@ func (r *Registry) serve() error {
 	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
-	r.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		counted := &countingWriter{ResponseWriter: w, status: http.StatusOK}
-		defer func() { // also when the client has gone away, which panics
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.requests = append(r.requests, Request{request.Method, request.URL.Path, counted.status, counted.bytes})
-		}()
-		proxy.ServeHTTP(counted, request)
-	})}
+	r.server = &http.Server{Handler: r.Watch(proxy)}
 	go r.server.Serve(listener)
 	return nil
 }
@@ -162,46 +138,3 @@ func (r *Registry) Push(ctx context.Context, image, name string, option ...strin
 	_, err := workspace.RunTool(ctx, "skopeo", append(args, image, "docker://"+r.LocalHost()+"/"+name)...)
 	return err
 }
-
-// Mark is the number of requests answered so far.
-func (r *Registry) Mark() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.requests)
-}
-
-// Since returns the requests answered after mark.
-func (r *Registry) Since(mark int) []Request {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.requests[mark:])
-}
-
-// Fetched sums what was downloaded.
-func Fetched(requests []Request) (bytes int64) {
-	for _, request := range requests {
-		if request.Method == http.MethodGet {
-			bytes += request.Bytes
-		}
-	}
-	return bytes
-}
-
-type countingWriter struct {
-	http.ResponseWriter
-	status int
-	bytes  int64
-}
-
-func (w *countingWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *countingWriter) Write(p []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(p)
-	w.bytes += int64(n)
-	return n, err
-}
-
-func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -32,9 +32,9 @@ type Node struct {
 }
 
 const (
-	systemDisk = "system.qcow2" // file name in the folder
-	diskSize   = 10 << 30       // bytes; the file grows as the disk is written
-	bootTime   = 6 * time.Minute
+	systemDisk = "system.qcow2"   // file name in the folder
+	diskSize   = 10 << 30         // bytes; the file grows as the disk is written
+	bootTime   = 12 * time.Minute // emulated, on a busy host
 )
 
 // NewNode makes a node with an empty disk.

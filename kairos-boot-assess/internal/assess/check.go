@@ -10,9 +10,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/config"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
-	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // Check runs all health checks and gives this boot its verdict. Recovery and
@@ -94,7 +94,7 @@ func (n *Node) examine(ctx context.Context, boot history.Boot, begins func(check
 	return verdict, nil
 }
 
-// checks returns the checks in their order: the built-in one, then the
+// checks returns the checks in their order: the built-in ones, then the
 // installed ones.
 func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
 	settings, err := config.Load(n.Root)
@@ -102,6 +102,14 @@ func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
 		n.Log.Error(err.Error())
 	}
 	var list []checks.Check
+	if settings.ConfigStages != config.Off {
+		list = append(list, checks.Check{
+			Name: checks.ConfigName, Source: checks.BuiltIn,
+			Required: settings.ConfigStages == config.Required,
+			Timeout:  settings.TimeoutOf(checks.ConfigName),
+			Do:       checks.ConfigStages(n.Root),
+		})
+	}
 	if settings.FailedUnits != config.Off {
 		list = append(list, checks.Check{
 			Name: checks.FailedUnitsName, Source: checks.BuiltIn,

@@ -8,9 +8,9 @@ import (
 	"strconv"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
-	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // settle finds the deployments that used up their tries and were not settled

@@ -18,11 +18,11 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
-	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // Where things are, from the root of the system.
@@ -65,9 +65,12 @@ func Local() *Node {
 		Uptime:     uptime,
 		Persistent: persistent,
 		Dial:       func(ctx context.Context) (PID1, error) { return pid1.Dial(ctx) },
-		Journal:    func(e journal.Entry) error { return journal.Send(journal.Socket, e) },
-		Upgrade:    upgrade,
-		Log:        cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
+		Journal: func(e journal.Entry) error {
+			e.Program = "kairos-boot-assess"
+			return journal.Send(journal.Socket, e)
+		},
+		Upgrade: upgrade,
+		Log:     cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
 	}
 }
 

@@ -15,10 +15,10 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // machine is a node made of files in a temporary directory, a systemd that

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
-	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/journal"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // start and check run what the units run, and must not fail.
@@ -57,7 +57,7 @@ func TestGoodBoot(t *testing.T) {
 	m.script("usr/lib/kairos/checks/wanted.d/60-time", "echo clock is off >&2; exit 1")
 	m.start()
 	b := m.check()
-	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 3 || b.Checks[2].OK() {
+	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 4 || b.Checks[3].OK() {
 		t.Errorf("%+v", b)
 	}
 	if len(m.told) != 1 || m.told[0].MessageID != journal.BootGood {
@@ -313,7 +313,7 @@ func TestTimeoutWhileCheckingStays(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	m.write("ended", "")
-	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 2 {
+	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 3 {
 		t.Errorf("%+v", b)
 	}
 }

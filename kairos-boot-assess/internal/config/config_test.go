@@ -81,30 +81,3 @@ Wait=1
 		}
 	}
 }
-
-func TestParseTimeSpan(t *testing.T) {
-	for s, want := range map[string]time.Duration{
-		"90": 90 * time.Second, "1min 30s": 90 * time.Second, "1min30s": 90 * time.Second, "2h": 2 * time.Hour,
-		" 250 ms ": 250 * time.Millisecond, "24h": 24 * time.Hour,
-	} {
-		if got, err := ParseTimeSpan(s); err != nil || got != want {
-			t.Errorf("%q: %s, %v; want %s", s, got, err, want)
-		}
-	}
-	for _, s := range []string{"", "0", "-1", "s", "1x", "1.5h", "infinity", "25h", "23h 61min", "99999999999999999999", "1min-3s", "१"} {
-		if got, err := ParseTimeSpan(s); err == nil {
-			t.Errorf("%q: %s, want an error", s, got)
-		}
-	}
-}
-
-func FuzzParseTimeSpan(f *testing.F) {
-	for _, s := range []string{"90", "1min 30s", "5min30", "18446744073709551615h", "١s"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if d, err := ParseTimeSpan(s); err == nil && (d <= 0 || d > maxSpan) {
-			t.Errorf("%q: %s", s, d)
-		}
-	})
-}

@@ -73,3 +73,10 @@ func (t *table) addMember(line []string, field int, name string) {
 		t.set(line, field, strings.Join(append(members, name), ","))
 	}
 }
+
+// remove takes the line of a name away.
+func (t *table) remove(name string) {
+	before := len(t.lines)
+	t.lines = slices.DeleteFunc(t.lines, func(l []string) bool { return len(l) == t.fields && l[nameField] == name })
+	t.dirty = t.dirty || len(t.lines) != before
+}

@@ -26,7 +26,9 @@ func (db *Database) EnsureUser(want schema.User) error {
 	} else if err := db.change(line, want); err != nil {
 		return fmt.Errorf("change user %s: %w", want.Name, err)
 	}
-	db.setPassword(want)
+	if err := db.setPassword(want); err != nil {
+		return fmt.Errorf("password of user %s: %w", want.Name, err)
+	}
 	for _, group := range want.Groups {
 		if err := db.EnsureGroup(schema.Group{Name: group, System: true}); err != nil {
 			return fmt.Errorf("groups of user %s: %w", want.Name, err)
@@ -150,21 +152,30 @@ func (db *Database) change(line []string, want schema.User) error {
 	return nil
 }
 
-// setPassword writes the hash to shadow(5). The date of the last change stays
-// empty: /etc is made anew at every boot, so ageing could not work.
-func (db *Database) setPassword(want schema.User) {
+// setPassword writes the hash to shadow(5), of a plain password one that it
+// makes. The date of the last change stays empty: /etc is made anew at every
+// boot, so ageing could not work.
+func (db *Database) setPassword(want schema.User) error {
 	line := db.shadow.find(want.Name)
 	if line == nil {
 		line = db.shadow.add(want.Name, noPassword, "", "0", "99999", "7", "", "", "")
 	}
-	hash := string(want.Passwd)
-	if hash == "" {
-		hash = line[shadowHash]
+	password := string(want.Passwd)
+	switch {
+	case password == "":
+		password = line[shadowHash]
+	case !hashed(password):
+		made, err := hash(password, strings.TrimPrefix(line[shadowHash], "!"))
+		if err != nil {
+			return err
+		}
+		password = made
 	}
-	if want.LockPasswd && !strings.HasPrefix(hash, "!") {
-		hash = "!" + hash
+	if want.LockPasswd && !strings.HasPrefix(password, "!") {
+		password = "!" + password
 	}
-	db.shadow.set(line, shadowHash, hash)
+	db.shadow.set(line, shadowHash, password)
+	return nil
 }
 
 // EnsureGroup makes a group and adds members to it.

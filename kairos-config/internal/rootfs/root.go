@@ -9,6 +9,8 @@
 package rootfs
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -184,4 +186,32 @@ func (r *Root) Readlink(name string) (string, error) {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
 	}
 	return string(buf[:n]), nil
+}
+
+// SHA256 returns the digest of a regular file, in hex.
+func (r *Root) SHA256(name string) (string, error) {
+	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", &fs.PathError{Op: "read", Path: name, Err: errors.Join(err, errors.New("not a regular file"))}
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// Chattr gives a file its attributes and reports whether anything changed.
+func (r *Root) Chattr(name string, attr Attr) (changed bool, err error) {
+	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	changed, err = attr.apply(f)
+	return changed, named(err, name)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -133,9 +134,100 @@ func unchanged(dir *os.File, base string, data []byte, attr Attr, size int64) (s
 	return true, changed, err
 }
 
+// WriteFrom is WriteFile for content that a function writes, however large it
+// is: it lies on the disk beside the file until it is complete, and is
+// compared there. The function's error is returned as it is, and then nothing
+// has changed.
+func (r *Root) WriteFrom(name string, attr Attr, fill func(io.Writer) error) (changed bool, err error) {
+	dir, base, err := r.parent(name)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	var st unix.Stat_t
+	var old *unix.Stat_t
+	err = unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+	case err != nil:
+		return false, &fs.PathError{Op: "stat", Path: name, Err: err}
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return false, &fs.PathError{Op: "write", Path: name, Err: errors.New("not a regular file")}
+	default:
+		old = &st
+	}
+	err = replaceBy(dir, base, attr, old, func(f *os.File) error {
+		if err := fill(f); err != nil || old == nil {
+			return err
+		}
+		if same, err := sameContent(dir, base, f); err != nil || !same {
+			return err
+		}
+		return errSame
+	})
+	if !errors.Is(err, errSame) {
+		return err == nil, err
+	}
+	f, err := openIn(dir, base, unix.O_RDONLY|unix.O_NONBLOCK, 0, unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	changed, err = attr.apply(f)
+	return changed, named(err, name)
+}
+
+// errSame says that a new file is like the old one.
+var errSame = errors.New("the content is the same")
+
+// sameContent compares a file with an open one, from its beginning.
+func sameContent(dir *os.File, base string, f *os.File) (bool, error) {
+	old, err := openIn(dir, base, unix.O_RDONLY|unix.O_NONBLOCK, 0, unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return false, err
+	}
+	defer old.Close()
+	before, err := old.Stat()
+	if err != nil {
+		return false, err
+	}
+	after, err := f.Stat()
+	if err != nil || before.Size() != after.Size() {
+		return false, err
+	}
+	var a, b [64 << 10]byte
+	for at := int64(0); at < after.Size(); {
+		n, err := old.ReadAt(a[:], at)
+		if n == 0 {
+			return false, err
+		}
+		if m, err := f.ReadAt(b[:n], at); m < n || !bytes.Equal(a[:n], b[:n]) {
+			return false, ignoreEOF(err)
+		}
+		at += int64(n)
+	}
+	return true, nil
+}
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
 // replace writes a new file beside base and renames it over base. What attr
 // keeps comes from the old file.
 func replace(dir *os.File, base string, data []byte, attr Attr, old *unix.Stat_t) (err error) {
+	return replaceBy(dir, base, attr, old, func(f *os.File) error {
+		if _, err := f.Write(data); err != nil {
+			return errors.Unwrap(err)
+		}
+		return nil
+	})
+}
+
+func replaceBy(dir *os.File, base string, attr Attr, old *unix.Stat_t, fill func(*os.File) error) (err error) {
 	mode := uint32(0o644)
 	if old != nil {
 		mode = old.Mode & 07777
@@ -150,7 +242,7 @@ func replace(dir *os.File, base string, data []byte, attr Attr, old *unix.Stat_t
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails
 	temp := ".#" + hex.EncodeToString(random[:])
-	f, err := openIn(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600, unix.RESOLVE_NO_SYMLINKS)
+	f, err := openIn(dir, temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return errors.Unwrap(err)
 	}
@@ -160,8 +252,8 @@ func replace(dir *os.File, base string, data []byte, attr Attr, old *unix.Stat_t
 		}
 	}()
 	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return errors.Unwrap(err)
+	if err := fill(f); err != nil {
+		return err
 	}
 	if _, err := attr.apply(f); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
@@ -50,16 +51,36 @@ type Collection struct {
 
 // Collect reads all configs beneath a root: its directories, then files that
 // the caller adds by their path in the running system, then the copies of what
-// was fetched, then the kernel command line. What can't be read becomes a problem; the rest is still returned.
+// was fetched, then the kernel command line. What can't be read becomes a
+// problem; the rest is still returned.
+//
+// Of COS_OEM those count that the booted generation says.
 func Collect(root *rootfs.Root, files ...string) *Collection {
+	booted, err := generation.Booted(root)
+	c := CollectWith(root, OEM{Generation: booted}, files...)
+	if err != nil {
+		c.Problems.Errorf(diag.Pos{Source: generation.Dir}, "%v", err)
+	}
+	return c
+}
+
+// CollectWith is Collect with other configs on COS_OEM.
+func CollectWith(root *rootfs.Root, oem OEM, files ...string) *Collection {
 	c := &Collection{}
 	for _, dir := range Directories {
 		names, err := root.Files(dir, Named)
 		if err != nil {
 			c.Problems.Errorf(diag.Pos{Source: dir}, "can't list configs: %v", err)
 		}
+		if dir == generation.OEM {
+			names = oem.names(names)
+		}
 		for _, name := range names {
-			c.read(root, name, name)
+			if data, put := oem.Put[path.Base(name)]; put && path.Dir(name) == generation.OEM {
+				c.Add(name, data)
+			} else {
+				c.read(root, name, name)
+			}
 		}
 	}
 	for _, name := range files {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,49 +33,6 @@ func (r *run) commands(ctx context.Context) {
 	}
 }
 
-// wanted answers the step's conditions.
-func (r *run) wanted(ctx context.Context) bool {
-	if reason := r.filesMissing(r.step.Spec.IfFiles); reason != "" {
-		r.record.Outcome, r.record.Reason = Skipped, reason
-		return false
-	}
-	if r.step.Spec.If == "" {
-		return true
-	}
-	err := r.shell(ctx, r.step.Spec.If)
-	if err == nil {
-		return true
-	}
-	r.record.Outcome, r.record.Reason = Skipped, "if: "+err.Error()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() >= 126 {
-		r.Log.Warn(fmt.Sprintf("%s: %s: the condition could not be tried: %v", r.step.Spec.Pos.FileLine(), r.step.Name, err))
-	}
-	return false
-}
-
-func (r *run) filesMissing(c schema.IfFiles) (reason string) {
-	for _, f := range c.All {
-		if !r.Root.Exists(f) {
-			return "if_files: " + f + " is missing"
-		}
-	}
-	for _, f := range c.None {
-		if r.Root.Exists(f) {
-			return "if_files: " + f + " exists"
-		}
-	}
-	for _, f := range c.Any {
-		if r.Root.Exists(f) {
-			return ""
-		}
-	}
-	if len(c.Any) > 0 {
-		return "if_files: none of the files exists"
-	}
-	return ""
-}
-
 // shell runs a script with /bin/sh beneath the root. The script goes in
 // through a file in memory, because it may hold secrets and everybody can read
 // argv; its own stdin is /dev/null. What it prints goes to the log, line by
@@ -97,7 +53,7 @@ func (r *run) shell(ctx context.Context, script string) error {
 		return err
 	}
 	defer null.Close()
-	out := &lineWriter{emit: func(line string) { r.Log.Info(r.step.Name + ": " + line) }}
+	out := &lineWriter{left: maxOutput, emit: func(line string) { r.Log.Info(r.step.Secrets.Hide(r.step.Name + ": " + line)) }}
 	cmd := exec.CommandContext(ctx, "/bin/sh")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
 	cmd.ExtraFiles = []*os.File{null} // descriptor 3
@@ -159,16 +115,30 @@ func commandEnvironment() []string {
 	return append(env, path)
 }
 
-// maxLine is where an endless line of output is cut, in bytes.
-const maxLine = 4096
+const (
+	// maxLine is where an endless line of output is cut, in bytes.
+	maxLine = 4096
+	// maxOutput is how much of a command's output goes to the log, in bytes.
+	maxOutput = 1 << 20
+)
 
-// lineWriter passes on whole lines.
+// lineWriter passes on whole lines, and drops what is beyond its limit: a
+// command never waits for us to read.
 type lineWriter struct {
 	emit func(line string)
 	rest []byte
+	left int // bytes that may still come
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
+	if w.left <= 0 {
+		return len(p), nil
+	}
+	if w.left -= len(p); w.left <= 0 {
+		w.flush()
+		w.emit("more than 1 MiB of output: the rest is left out")
+		return len(p), nil
+	}
 	w.rest = append(w.rest, p...)
 	for {
 		end := bytes.IndexByte(w.rest, '\n')

@@ -57,12 +57,34 @@ func (r *run) file(f schema.File) (changed bool, err error) {
 	return r.write(f.Path, content, attr)
 }
 
-// write writes a file and makes the directories above it.
+// write writes a file and makes the directories above it. A credential in it
+// makes it one for its owner's eyes.
 func (r *run) write(name string, content []byte, attr rootfs.Attr) (changed bool, err error) {
+	if r.step.Secrets.In(string(content)) {
+		if attr.Mode, err = r.privateMode(name, attr.Mode); err != nil {
+			return false, err
+		}
+	}
 	if _, err := r.Root.Mkdir(path.Dir(name), rootfs.KeepAll); err != nil {
 		return false, err
 	}
 	return r.Root.WriteFile(name, content, attr)
+}
+
+// privateMode returns the mode of a file that holds a credential, 0600 for a
+// new one, or an error when everybody could read it.
+func (r *run) privateMode(name string, mode int) (int, error) {
+	if mode == rootfs.Keep {
+		st, err := r.Root.Stat(name)
+		if err != nil {
+			return 0o600, nil
+		}
+		mode = int(st.Mode & 0o7777)
+	}
+	if mode&0o007 != 0 {
+		return 0, fmt.Errorf("it is to hold a credential, and everybody could read it (%04o): give it permissions of 0600 or 0640", mode)
+	}
+	return mode, nil
 }
 
 // attr returns what a file or directory is given. What a step leaves open is

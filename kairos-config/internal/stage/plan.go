@@ -4,10 +4,14 @@ package stage
 
 import (
 	"fmt"
+	"slices"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/template"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
 // Plan is the steps of one stage in the order in which they run: first those
@@ -17,6 +21,29 @@ type Plan struct {
 	Stage    string
 	Steps    []Step
 	Problems diag.List // of configs, not of steps
+	Damaged  bool      // the configs are not those that this boot was to have
+
+	fill Fill
+}
+
+// Fill is what takes the place of templates and of names of credentials.
+type Fill struct {
+	Credentials credential.Store
+	Templates   *template.Renderer // nil: they stay as they are
+}
+
+// node fills a value. Templates come first: what a credential holds is none.
+func (f Fill) node(n *tree.Node) (*tree.Node, credential.Secrets, diag.List) {
+	var problems diag.List
+	if f.Templates != nil {
+		n, problems = f.Templates.Node(n)
+	}
+	filled, secrets, err := f.Credentials.Expand(n)
+	if err != nil {
+		problems.Errorf(n.Pos, "%v", err)
+		problems.Hint("kairos-config(8) says where credentials come from")
+	}
+	return filled, secrets, problems
 }
 
 // Step is one step of a plan.
@@ -25,15 +52,22 @@ type Step struct {
 	Name      string // never empty
 	Source    string // the config
 	CloudInit bool   // made of cloud-init's keys at the top
+	KeysOnly  bool   // fetches keys for users that another step makes
 	Strict    bool   // the config is strict: a failure fails the stage
+	Assessed  bool   // a failure counts as a failed health check of the boot
 	Spec      schema.Step
 	Problems  diag.List
+	Secrets   credential.Secrets // credentials that are in Spec
+
+	fingerprint string // see there
 }
 
 // NewPlan gathers the steps of a stage. Each config counts by itself, as in
 // Kairos: keys at its top belong to its own users, strict to its own steps.
-func NewPlan(c *source.Collection, stage string) *Plan {
-	p := &Plan{Stage: stage, Problems: c.Problems}
+// Templates are rendered and credentials take the place of what names them, in
+// this stage's steps only.
+func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
+	p := &Plan{Stage: stage, Problems: c.Problems, fill: fill}
 	heads := make([]schema.Head, len(c.Documents))
 	for i, doc := range c.Documents {
 		var problems diag.List
@@ -42,12 +76,31 @@ func NewPlan(c *source.Collection, stage string) *Plan {
 		p.Problems = append(p.Problems, heads[i].Stages.Slips(stage)...)
 	}
 	for _, part := range schema.Parts(stage) {
+		if part == "network" {
+			p.Steps = append(p.Steps, p.earlierKeys(c, heads)...)
+		}
+		begin := len(p.Steps)
 		for i, doc := range c.Documents {
 			p.add(part, doc, heads[i])
 		}
+		p.Steps = append(p.Steps[:begin], order(p.Steps[begin:])...)
 	}
 	p.lastHostname()
 	return p
+}
+
+// earlierKeys returns steps that fetch the keys which steps of earlier stages
+// name, as there was no network yet.
+func (p *Plan) earlierKeys(c *source.Collection, heads []schema.Head) []Step {
+	earlier := Plan{fill: p.fill} // what is wrong with those steps was said in their stages
+	for _, stage := range bootStages[:4] {
+		for _, part := range schema.Parts(stage) {
+			for i, doc := range c.Documents {
+				earlier.add(part, doc, heads[i])
+			}
+		}
+	}
+	return keySteps(earlier.Steps)
 }
 
 // lastHostname leaves the host name at the top of configs to the last that
@@ -65,30 +118,53 @@ func (p *Plan) lastHostname() {
 }
 
 func (p *Plan) add(part string, doc source.Document, head schema.Head) {
-	step := Step{Part: part, Source: doc.Source, Strict: head.Strict}
+	step := Step{Part: part, Source: doc.Source, Strict: head.Strict, Assessed: head.Assess == "required"}
 	if part == schema.CloudInitStage && doc.Header {
-		spec, problems, wanted := schema.CloudInitStep(doc.Root)
-		if wanted {
-			step.Name, step.Spec, step.Problems = spec.Name, spec, problems
-			step.CloudInit = true
-			p.Steps = append(p.Steps, step)
-			step.CloudInit = false
-		} else {
-			p.Problems = append(p.Problems, problems...)
-		}
+		p.addCloudInit(step, doc.Root)
 	}
 	for _, s := range head.Stages {
 		if s.Name != part {
 			continue
 		}
 		for i, node := range s.Steps {
+			var problems diag.List
+			step.fingerprint = fingerprint(part, node)
+			node, step.Secrets, problems = p.fill.node(node)
 			step.Spec, step.Problems = schema.DecodeStep(node)
 			step.Name = step.Spec.Name
 			if step.Name == "" {
 				step.Name = fmt.Sprintf("%s.%d", part, i)
 			}
+			step.clean(problems)
 			p.Steps = append(p.Steps, step)
 		}
+	}
+}
+
+// addCloudInit adds the step that cloud-init's keys at the top make.
+func (p *Plan) addCloudInit(step Step, root *tree.Node) {
+	var found diag.List
+	if own := schema.CloudInitKeys(root); own != nil {
+		step.fingerprint = fingerprint(step.Part, own)
+		own, step.Secrets, found = p.fill.node(own)
+		root = root.With(own.Fields)
+	}
+	spec, problems, wanted := schema.CloudInitStep(root)
+	if !wanted {
+		p.Problems = append(p.Problems, problems...)
+		return
+	}
+	step.Name, step.Spec, step.Problems, step.CloudInit = spec.Name, spec, problems, true
+	step.clean(found)
+	p.Steps = append(p.Steps, step)
+}
+
+// clean adds what else is wrong with a step, and takes credentials out of all
+// that is said of it.
+func (s *Step) clean(more diag.List) {
+	s.Name, s.Problems = s.Secrets.Hide(s.Name), slices.Concat(s.Problems, more)
+	for i := range s.Problems {
+		s.Problems[i].Message = s.Secrets.Hide(s.Problems[i].Message)
 	}
 }
 

@@ -46,6 +46,7 @@ type StepRecord struct {
 	File       string          `json:"file"`
 	Line       int             `json:"line"`
 	Outcome    Outcome         `json:"outcome"`
+	Assessed   bool            `json:"assessed"`         // a failure counts as a failed health check of the boot
 	Reason     string          `json:"reason,omitempty"` // why it was skipped
 	DurationMS int64           `json:"duration_ms"`
 	Changed    []string        `json:"changed"` // paths, users, units

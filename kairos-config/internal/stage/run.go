@@ -27,6 +27,11 @@ type System struct {
 	Strict  bool
 	Timeout time.Duration // of each command
 	Log     *slog.Logger
+	Get     Getter
+	// KeyServers replaces addresses of KeyServers.
+	KeyServers map[string]string
+	// MetadataServers replaces addresses of datasources, by provider.
+	MetadataServers map[string]string
 }
 
 // Run applies a plan and records it beneath the root, before and after each
@@ -38,7 +43,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		Steps: []StepRecord{}, Problems: ProblemRecords(plan.Problems)}
 	s.report(plan.Problems)
 	failed := plan.Problems.Failed()
-	record.HardFailed = failed && s.Strict
+	record.HardFailed = failed && (s.Strict || plan.Damaged)
 	broken := map[string]bool{} // strict configs with a failed step
 	for i, step := range plan.Steps {
 		if ctx.Err() != nil {
@@ -84,7 +89,8 @@ func notRun(step Step) StepRecord {
 
 func newStepRecord(step Step) StepRecord {
 	return StepRecord{Stage: step.Part, Name: step.Name, File: step.Source, Line: step.Spec.Pos.Line, Outcome: Running,
-		Changed: []string{}, Errors: []string{}, Problems: ProblemRecords(step.Problems)}
+		Assessed: step.Assessed,
+		Changed:  []string{}, Errors: []string{}, Problems: ProblemRecords(step.Problems)}
 }
 
 // report writes problems to the log.
@@ -113,7 +119,9 @@ func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 		r.fail(errors.New("not run: values of the wrong kind"))
 	} else if r.wanted(ctx) {
 		for _, apply := range []func(context.Context){
-			r.directories, r.files, r.commands, r.hostname, r.accounts, r.keys, r.units, r.environment,
+			r.dns, r.downloads, r.git, r.ensureEntities, r.directories, r.files, r.commands, r.deleteEntities,
+			r.hostname, r.sysctl, r.accounts, r.keys, r.modules, r.timesyncd, r.units, r.environment,
+			r.firstboot, r.datasource, r.layout, r.packagePins, r.packages, r.unpackImages,
 		} {
 			apply(ctx)
 		}
@@ -136,7 +144,7 @@ func (r *run) fail(err error) {
 		return
 	}
 	r.failed = true
-	text := err.Error()
+	text := r.step.Secrets.Hide(err.Error())
 	if errors.Is(err, unix.EROFS) && (r.step.Part == "rootfs" || strings.HasPrefix(r.step.Part, "rootfs.")) {
 		text += " (the root is not writable before the stage initramfs, only /run is)"
 	}

@@ -60,7 +60,7 @@ func (n *node) read(name string) string {
 }
 
 func (n *node) run(stage string) *Record {
-	return n.Run(context.Background(), NewPlan(source.Collect(n.Root), stage))
+	return n.Run(context.Background(), NewPlan(source.Collect(n.Root), stage, Fill{}))
 }
 
 // outcomes is a record in one word for each step: "early=done mine=failed".
@@ -320,7 +320,7 @@ func TestInterrupted(t *testing.T) {
 	testroot.WithShell(t, n.dir)
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
-	r := n.Run(ctx, NewPlan(source.Collect(n.Root), "boot"))
+	r := n.Run(ctx, NewPlan(source.Collect(n.Root), "boot", Fill{}))
 	if outcomes(r) != "s=failed" || r.Outcome != Failed {
 		t.Errorf("got %s", outcomes(r))
 	}
@@ -530,7 +530,7 @@ func TestContentProblems(t *testing.T) {
 
 func TestLineWriter(t *testing.T) {
 	var lines []string
-	w := &lineWriter{emit: func(l string) { lines = append(lines, l) }}
+	w := &lineWriter{left: maxOutput, emit: func(l string) { lines = append(lines, l) }}
 	for _, part := range []string{"a", "b\nc\r\n", "\n", strings.Repeat("x", maxLine+5), "\nlast"} {
 		if n, err := w.Write([]byte(part)); n != len(part) || err != nil {
 			t.Error(n, err)
@@ -557,7 +557,7 @@ func BenchmarkRun(b *testing.B) {
 	for b.Loop() {
 		c := source.Collect(n.Root)
 		c.Merged()
-		if r := n.Run(context.Background(), NewPlan(c, "boot")); r.Outcome != Done {
+		if r := n.Run(context.Background(), NewPlan(c, "boot", Fill{})); r.Outcome != Done {
 			b.Fatalf("%+v", r)
 		}
 	}

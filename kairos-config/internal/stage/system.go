@@ -35,18 +35,20 @@ func (r *run) hostname(context.Context) {
 	r.edit("/etc/hosts", func(old string) string { return hostsWith(old, name) })
 }
 
-// edit replaces a file's content by what a function makes of it.
-func (r *run) edit(path string, change func(old string) string) {
+// edit replaces a file's content by what a function makes of it, and reports
+// whether that is a change.
+func (r *run) edit(path string, change func(old string) string) bool {
 	old, err := r.Root.ReadFile(path, maxSmall)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.fail(err)
-		return
+		return false
 	}
 	wrote, err := r.write(path, []byte(change(string(old))), rootfs.KeepAll)
 	r.fail(err)
 	if wrote {
 		r.changed(path)
 	}
+	return wrote
 }
 
 // hostsWith gives hosts(5) the line of the node's own name. 127.0.1.1 keeps it
@@ -112,7 +114,50 @@ func (r *run) accounts(context.Context) {
 	}
 	for _, u := range made {
 		r.home(db, u)
+		r.sudo(u)
 	}
+}
+
+// sudoRules are what the members of these groups may do, where the image has
+// no rule for them. Kairos' examples put people into admin, without passwords.
+var sudoRules = map[string]string{
+	"admin": "%admin ALL=(ALL:ALL) NOPASSWD: ALL\n",
+	"sudo":  "%sudo ALL=(ALL:ALL) ALL\n",
+	"wheel": "%wheel ALL=(ALL:ALL) ALL\n",
+}
+
+// sudo makes the groups of administrators mean something.
+func (r *run) sudo(u schema.User) {
+	const dir = "/etc/sudoers.d"
+	for _, group := range u.Groups {
+		rule := sudoRules[group]
+		if rule == "" || !r.Root.Exists(dir) || r.sudoKnows(dir, group) {
+			continue
+		}
+		file := dir + "/90-kairos-config-" + group
+		wrote, err := r.write(file, []byte(nativeHeader+rule), rootfs.Attr{Mode: 0o440, UID: 0, GID: 0})
+		r.fail(err)
+		if wrote {
+			r.changed(file)
+		}
+	}
+}
+
+// sudoKnows reports whether sudoers(5) has a rule for a group.
+func (r *run) sudoKnows(dir, group string) bool {
+	files, _ := r.Root.Files(dir, func(name string) bool { return !strings.ContainsAny(name, ".~") })
+	for _, file := range append(files, "/etc/sudoers") {
+		data, err := r.Root.ReadFile(file, maxSmall)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "%"+group {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // home makes a user's home directory. System users get one only where the
@@ -130,7 +175,7 @@ func (r *run) home(db *account.Database, u schema.User) {
 }
 
 // keys adds the ssh keys of users and of authorized_keys.
-func (r *run) keys(context.Context) {
+func (r *run) keys(ctx context.Context) {
 	wanted := slices.Clone(r.step.Spec.AuthorizedKeys)
 	for _, u := range r.step.Spec.Users {
 		if len(u.SSHAuthorizedKeys) > 0 {
@@ -148,37 +193,17 @@ func (r *run) keys(context.Context) {
 	for _, e := range wanted {
 		a, ok := db.Lookup(e.Key)
 		if !ok {
-			r.fail(fmt.Errorf("keys of %s: there is no such user", e.Key))
+			if !r.step.KeysOnly { // its own step has made it, or has said why not
+				r.fail(fmt.Errorf("keys of %s: there is no such user", e.Key))
+			}
 			continue
 		}
-		changed, err := account.AuthorizeKeys(r.Root, a, r.localKeys(e))
+		changed, err := account.AuthorizeKeys(r.Root, a, r.localKeys(ctx, e))
 		r.fail(err)
 		if changed != "" {
 			r.changed(changed)
 		}
 	}
-}
-
-// localKeys leaves out the keys that have to be fetched.
-func (r *run) localKeys(e schema.Entry[[]string]) []string {
-	var keys []string
-	for _, key := range e.Value {
-		if reference(key) {
-			r.fail(fmt.Errorf("keys of %s: %s: fetching keys is not supported yet", e.Key, key))
-			continue
-		}
-		keys = append(keys, key)
-	}
-	return keys
-}
-
-func reference(key string) bool {
-	for _, scheme := range []string{"github:", "gitlab:", "http://", "https://"} {
-		if strings.HasPrefix(key, scheme) {
-			return true
-		}
-	}
-	return false
 }
 
 // environment sets variables in a file of environment.d(5) form.

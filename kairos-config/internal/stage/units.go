@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
-// units enables, disables, masks and starts units, in this order.
+// units writes drop-ins, then enables, disables, masks and starts units, in
+// this order.
 func (r *run) units(ctx context.Context) {
 	s := r.step.Spec.Systemctl
+	r.overrides(ctx)
 	r.unitFiles(ctx, "enable", s.Enable)
 	r.unitFiles(ctx, "disable", s.Disable)
 	r.unitFiles(ctx, "mask", s.Mask)
@@ -36,9 +38,9 @@ func (r *run) units(ctx context.Context) {
 // reached are the states that systemctl is-enabled prints when a verb has
 // nothing left to do.
 var reached = map[string][]string{
-	"enable":  {"enabled", "static", "indirect", "generated", "alias"},
-	"disable": {"disabled", "masked"},
-	"mask":    {"masked"},
+	"enable":  {"enabled", "enabled-runtime", "static", "indirect", "generated", "alias"},
+	"disable": {"disabled", "masked", "masked-runtime"},
+	"mask":    {"masked", "masked-runtime"},
 }
 
 var past = map[string]string{"enable": "enabled", "disable": "disabled", "mask": "masked"}
@@ -65,6 +67,11 @@ func (r *run) unitFiles(ctx context.Context, verb string, units []string) {
 
 func (r *run) unitFileArgs(verb string, units ...string) []string {
 	args := []string{verb, "--no-ask-password"}
+	if r.Node && (verb == "enable" || verb == "mask") {
+		// For this boot: /etc/systemd is persistent, and would keep what a config
+		// that was taken back had asked for. Only disable can't do without it.
+		args = append(args, "--runtime")
+	}
 	if !r.Booted {
 		args = append(args, "--root="+r.Root.Path())
 	}

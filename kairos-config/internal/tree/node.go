@@ -4,6 +4,7 @@
 package tree
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,6 +62,18 @@ func (n *Node) Field(key string) *Node {
 		}
 	}
 	return nil
+}
+
+// With returns a map with other values for the keys of fields, which it has.
+func (n *Node) With(fields []Field) *Node {
+	made := *n
+	made.Fields = slices.Clone(n.Fields)
+	for _, f := range fields {
+		if i := slices.IndexFunc(made.Fields, func(old Field) bool { return old.Key == f.Key }); i >= 0 {
+			made.Fields[i] = f
+		}
+	}
+	return &made
 }
 
 // Int returns an integer as YAML means it: 0644 and 0o644 are octal, 0x1f is

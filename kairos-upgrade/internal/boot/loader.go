@@ -34,6 +34,8 @@ type Loader interface {
 	Put(f deployment.File, open func() (io.ReadCloser, error)) error
 	// Check reads a boot file and compares it with its digest.
 	Check(deployment.File) error
+	// Open opens a boot file for reading, whatever it holds.
+	Open(deployment.File) (io.ReadCloser, error)
 	// Missing returns how many bytes Put would have to write.
 	Missing(files []deployment.File) (int64, error)
 	// Sweep removes the boot files that no entry names, and returns them. A
@@ -143,6 +145,8 @@ func (l *SystemdBoot) Check(f deployment.File) error {
 	}
 	return nil
 }
+
+func (l *SystemdBoot) Open(f deployment.File) (io.ReadCloser, error) { return l.esp.Root.Open(f.Path) }
 
 func (l *SystemdBoot) Missing(files []deployment.File) (int64, error) {
 	var sum int64

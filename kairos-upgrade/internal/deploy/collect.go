@@ -32,10 +32,13 @@ func (c Collected) Nothing() bool {
 //
 // A deployment is taken apart in the reverse order of its publication: first
 // its entry, so that nothing incomplete can be booted.
-func (n *Node) Collect(dryRun bool) (Collected, error) { return n.collect(dryRun, nil) }
+//
+// What an interrupted staging has left is kept for a week, for the next one.
+func (n *Node) Collect(dryRun bool) (Collected, error) { return n.collect(dryRun, true, nil) }
 
-// collect keeps, besides, what some records reach that are not published yet.
-func (n *Node) collect(dryRun bool, unpublished []deployment.Record) (c Collected, err error) {
+// collect keeps what an interrupted staging has left only if it is told to, and
+// besides what some records reach that are not published yet.
+func (n *Node) collect(dryRun, interrupted bool, unpublished []deployment.Record) (c Collected, err error) {
 	c.Deployments, c.BootFiles = []string{}, []deployment.File{}
 	list, err := n.Deployments()
 	if err != nil {
@@ -60,7 +63,7 @@ func (n *Node) collect(dryRun bool, unpublished []deployment.Record) (c Collecte
 			return c, fmt.Errorf("remove deployment %s: %w", d.ID, err)
 		}
 	}
-	return c, n.sweep(kept, dryRun, &c)
+	return c, n.sweep(kept, dryRun, interrupted, &c)
 }
 
 // keepers returns the ids of the deployments that are kept.
@@ -93,8 +96,9 @@ func (n *Node) remove(d Deployment) error {
 }
 
 // sweep removes what the kept records do not reach.
-func (n *Node) sweep(kept []deployment.Record, dryRun bool, c *Collected) error {
+func (n *Node) sweep(kept []deployment.Record, dryRun, interrupted bool, c *Collected) error {
 	live, err := n.live(kept)
+	live.Interrupted = interrupted
 	if err == nil {
 		err = n.addRunning(live)
 	}

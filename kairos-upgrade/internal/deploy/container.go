@@ -1,8 +1,10 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
@@ -16,7 +18,12 @@ import (
 )
 
 // container is a container image.
-type container struct{ *source.Image }
+type container struct {
+	*source.Image
+	// survey is what the tables of contents of its layers say, once an
+	// estimate has read them.
+	survey *pull.Survey
+}
 
 func (o *container) about() deployment.Record {
 	r := deployment.Record{
@@ -36,36 +43,72 @@ func (o *container) about() deployment.Record {
 // the rounding of small files to blocks.
 const expansion = 2.5
 
-// estimate adds up the layers that are not known. Files that are here already
-// are not known to be, so this is more than will be needed.
-func (o *container) estimate(s *store.Store) (int64, error) {
-	var sum int64
-	for _, l := range o.unknown(s) {
-		factor := expansion
-		if strings.HasSuffix(l.MediaType, ".tar") {
-			factor = 1
+// estimate adds up what is missing. Of a layer with a table of contents it is
+// known exactly; of another one, files that are here already are not known to
+// be, so this is more than will be needed. What is kept of the blobs during
+// the transfer comes on top.
+func (o *container) estimate(ctx context.Context, s *store.Store) (sum int64, err error) {
+	o.survey = nil
+	chunked := func(i int) bool { return o.Layers[i].TOC != nil }
+	if s != nil && slices.ContainsFunc(o.unknown(s), chunked) {
+		known, err := s.Contents(ctx)
+		if err != nil {
+			return 0, err
 		}
-		sum += int64(float64(max(0, l.Size)) * factor)
+		if o.survey, err = pull.Look(ctx, o.Image, s, known, layer.Limits{}); err != nil {
+			return 0, err
+		}
 	}
-	return sum, nil
+	for _, i := range o.unknown(s) {
+		l := o.Layers[i]
+		exact := o.survey.Missing(i, func(size int64) {
+			if size > tree.InlineMax {
+				sum += onDisk(size)
+			}
+		})
+		if !exact {
+			factor := expansion
+			if strings.HasSuffix(l.MediaType, ".tar") {
+				factor = 1
+			}
+			sum += int64(float64(max(0, l.Size)) * factor)
+		}
+	}
+	return sum + o.spooled(s), nil
 }
 
-// unknown returns the layers that a store knows nothing of.
-func (o *container) unknown(s *store.Store) (layers []source.Layer) {
-	for _, l := range o.Layers {
-		if s != nil && s.Knows(l.DiffID.String()) {
+// spooled returns how many bytes of blobs are kept at most at once.
+func (o *container) spooled(s *store.Store) (sum int64) {
+	var sizes []int64
+	for _, i := range o.unknown(s) {
+		if o.Image.Kept(i) && o.survey.ToFetch(o.Image, i) >= o.Layers[i].Size {
+			sizes = append(sizes, o.Layers[i].Size)
+		}
+	}
+	slices.SortFunc(sizes, func(a, b int64) int { return cmp.Compare(b, a) })
+	for _, size := range sizes[:min(len(sizes), pull.DefaultParallel)] {
+		sum += size
+	}
+	return sum
+}
+
+// unknown returns the indices of the layers that a store knows nothing of.
+func (o *container) unknown(s *store.Store) (layers []int) {
+	for i, l := range o.Layers {
+		if s != nil && (s.Knows(l.DiffID.String()) || s.Knows(l.PartialID())) {
 			continue
 		}
-		layers = append(layers, l)
+		layers = append(layers, i)
 	}
 	return layers
 }
 
-// toFetch returns how many layers are known and how many bytes the others are.
+// toFetch returns how many layers are known and how many bytes of the others
+// are to be fetched.
 func (o *container) toFetch(s *store.Store) (known int, size int64) {
 	unknown := o.unknown(s)
-	for _, l := range unknown {
-		size += max(0, l.Size)
+	for _, i := range unknown {
+		size += o.survey.ToFetch(o.Image, i)
 	}
 	return len(o.Layers) - len(unknown), size
 }
@@ -80,9 +123,25 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 	// A layer that is known is fetched again only if something is missing that
 	// will be needed: what is in /boot beside the kernel, or is replaced by
 	// another layer, was dropped when the layer was new.
-	options := pull.Options{Cache: n.Store, Needed: visitNeeded, Progress: n.Progress.Set}
+	options := pull.Options{
+		Cache:    n.Store,
+		Known:    func(ctx context.Context) (pull.Known, error) { return n.Store.Contents(ctx) },
+		Survey:   o.survey,
+		Needed:   visitNeeded,
+		Progress: n.Progress.Set,
+		Reused:   n.Progress.Reused,
+	}
+	o.survey = nil
 	root, stats, err := pull.Tree(ctx, o.Image, n.Store, options)
-	f := Fetched{Bytes: stats.Bytes, LayersFetched: stats.Fetched, LayersReused: stats.Reused}
+	f := Fetched{
+		Bytes:         stats.Bytes,
+		Requests:      stats.Requests,
+		LayersFetched: stats.Fetched,
+		LayersPartial: stats.Partial,
+		LayersReused:  stats.Reused,
+		FilesReused:   stats.FilesReused,
+		BytesReused:   stats.BytesReused,
+	}
 	if err != nil {
 		return nil, f, err
 	}

@@ -16,7 +16,7 @@ type origin interface {
 	about() deployment.Record
 	// estimate returns how many bytes the store will need at most, as far as
 	// can be told beforehand; 0 when unknown.
-	estimate(s *store.Store) (int64, error)
+	estimate(ctx context.Context, s *store.Store) (int64, error)
 	// fetch puts everything into the store.
 	fetch(ctx context.Context, n *Node) (*contents, Fetched, error)
 	Close() error
@@ -25,8 +25,12 @@ type origin interface {
 // Fetched says what a fetch took.
 type Fetched struct {
 	Bytes         int64 `json:"bytes_fetched"`
+	Requests      int64 `json:"requests"` // for blobs of layers
 	LayersFetched int   `json:"layers_fetched"`
+	LayersPartial int   `json:"layers_partial"` // of those fetched
 	LayersReused  int   `json:"layers_reused"`
+	FilesReused   int   `json:"files_reused"` // of layers: contents that were here
+	BytesReused   int64 `json:"bytes_reused"` // of content
 }
 
 func openOrigin(ctx context.Context, given string, opts source.Options) (origin, error) {
@@ -44,5 +48,11 @@ func openOrigin(ctx context.Context, given string, opts source.Options) (origin,
 	if err != nil {
 		return nil, err
 	}
-	return &container{img}, nil
+	return &container{Image: img}, nil
+}
+
+func (f *Fetched) add(more Fetched) {
+	f.Bytes += more.Bytes
+	f.LayersFetched += more.LayersFetched
+	f.LayersReused += more.LayersReused
 }

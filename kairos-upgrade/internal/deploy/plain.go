@@ -43,7 +43,7 @@ func counted(ctx context.Context, n *Node) tree.Sink {
 func (t plainTree) Close() error { return nil }
 
 // estimate adds up all files, whether or not the store has them.
-func (t plainTree) estimate(*store.Store) (sum int64, err error) {
+func (t plainTree) estimate(context.Context, *store.Store) (sum int64, err error) {
 	err = filepath.WalkDir(t.src.Path, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err

@@ -12,9 +12,10 @@ import (
 
 // Plan is what a staging would do.
 type Plan struct {
-	Reference      string    `json:"reference"`
-	ManifestDigest string    `json:"manifest_digest"`
-	Version        string    `json:"version"`
+	Reference      string `json:"reference"`
+	ManifestDigest string `json:"manifest_digest"`
+	Version        string `json:"version"`
+	Change
 	Layers         int       `json:"layers"`
 	LayersKnown    int       `json:"layers_known"`
 	BytesToFetch   int64     `json:"bytes_to_fetch"`
@@ -44,9 +45,10 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 		return nil, err
 	}
 	n := t.node
-	p := &Plan{Reference: t.about.Reference, ManifestDigest: t.about.ManifestDigest, Version: t.about.Version, Layers: len(t.about.Layers)}
+	p := &Plan{Reference: t.about.Reference, ManifestDigest: t.about.ManifestDigest, Version: t.about.Version,
+		Change: changeTo(t.about.Version, t.list), Layers: len(t.about.Layers)}
 	var err error
-	if p.BytesEstimated, err = t.origin.estimate(n.Store); err != nil {
+	if p.BytesEstimated, err = t.origin.estimate(ctx, n.Store); err != nil {
 		return nil, err
 	}
 	if _, p.BytesFree, err = n.Store.View().Space(); err != nil {
@@ -67,6 +69,9 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 
 func (t *transaction) steps(p *Plan) (steps []string) {
 	add := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
+	if p.Downgrade {
+		add("go down from version %s to %s", p.FromVersion, p.Version)
+	}
 	if p.BytesEstimated > p.BytesFree {
 		add("collect garbage: remove deployments %s", strings.Join(p.Collect.Deployments, ", "))
 	}
@@ -115,13 +120,13 @@ func Inspect(ctx context.Context, given string, opts source.Options) (*Inspected
 		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,
 		Architecture: r.Architecture, Layers: append([]string{}, r.Layers...),
 	}
-	if err := in.measure(o); err != nil {
+	if err := in.measure(ctx, o); err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", given, err)
 	}
 	return in, nil
 }
 
-func (in *Inspected) measure(o origin) (err error) {
+func (in *Inspected) measure(ctx context.Context, o origin) (err error) {
 	switch o := o.(type) {
 	case *stored:
 		in.ImageDigest, in.OS, in.Kernel = o.record.ImageDigest, o.record.OS, o.record.Kernel
@@ -132,9 +137,9 @@ func (in *Inspected) measure(o origin) (err error) {
 		in.Exact = true
 	case *container:
 		_, in.BytesFetch = o.toFetch(nil)
-		in.BytesStore, err = o.estimate(nil)
+		in.BytesStore, err = o.estimate(ctx, nil)
 	case plainTree:
-		in.BytesStore, err = o.estimate(nil)
+		in.BytesStore, err = o.estimate(ctx, nil)
 	}
 	return err
 }

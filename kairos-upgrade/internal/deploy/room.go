@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
@@ -11,8 +12,8 @@ import (
 
 // makeRoom compares the estimate of needed space with what is free, and
 // collects garbage first where that helps.
-func (t *transaction) makeRoom() error {
-	need, err := t.origin.estimate(t.node.Store)
+func (t *transaction) makeRoom(ctx context.Context) error {
+	need, err := t.origin.estimate(ctx, t.node.Store)
 	if err != nil {
 		return err
 	}
@@ -20,23 +21,40 @@ func (t *transaction) makeRoom() error {
 	if err != nil || need <= free {
 		return err
 	}
-	c, err := t.node.collect(false, t.unpublished())
-	if err != nil {
-		return err
-	}
-	t.result.Collected = &c
-	// What an interrupted attempt had fetched may have been garbage, too.
-	if need, err = t.origin.estimate(t.node.Store); err != nil {
-		return err
-	}
-	if _, free, err = t.node.Store.View().Space(); err != nil || need <= free {
-		return err
+	// What an interrupted attempt had fetched, of this image or of another, goes
+	// only if the rest is not enough.
+	for _, interrupted := range []bool{true, false} {
+		c, err := t.node.collect(false, interrupted, t.unpublished())
+		if err != nil {
+			return err
+		}
+		t.collected(c)
+		if need, err = t.origin.estimate(ctx, t.node.Store); err != nil {
+			return err
+		}
+		if _, free, err = t.node.Store.View().Space(); err != nil || need <= free {
+			return err
+		}
 	}
 	if t.req.Force {
 		t.node.Log.Warn("less space than estimated", "needed", progress.Bytes(need), "free", progress.Bytes(free))
 		return nil
 	}
 	return t.noSpace("store "+t.node.Store.View().Path, need, free)
+}
+
+// collected adds to what was collected.
+func (t *transaction) collected(c Collected) {
+	if before := t.result.Collected; before != nil {
+		c.Deployments = append(before.Deployments, c.Deployments...)
+		c.BootFiles = append(before.BootFiles, c.BootFiles...)
+		c.Objects += before.Objects
+		c.Images += before.Images
+		c.Layers += before.Layers
+		c.Bytes += before.Bytes
+		c.ESPBytes += before.ESPBytes
+	}
+	t.result.Collected = &c
 }
 
 func (t *transaction) noSpace(where string, need, free int64) error {
@@ -64,11 +82,11 @@ func (t *transaction) makeRoomForBoot(need int64) error {
 	if err != nil || need == 0 || need+boot.Reserve <= free {
 		return err
 	}
-	c, err := t.node.collect(false, t.unpublished())
+	c, err := t.node.collect(false, true, t.unpublished())
 	if err != nil {
 		return err
 	}
-	t.result.Collected = &c
+	t.collected(c)
 	if _, free, err = t.node.Loader.Space(); err != nil || need+boot.Reserve <= free {
 		return err
 	}

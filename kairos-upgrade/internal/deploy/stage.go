@@ -19,11 +19,14 @@ type Request struct {
 	// AddKargs and DeleteKargs change the node's own kernel arguments.
 	AddKargs, DeleteKargs []string
 	Origin                string // of the record
+	// ManifestDigest, unless "", is what the source must turn out to be.
+	ManifestDigest string
 }
 
 // Staged is what a staging has done.
 type Staged struct {
 	deployment.Record
+	Change
 	Fetched
 	ObjectsAdded int        `json:"objects_added"`
 	BytesAdded   int64      `json:"bytes_added"`      // of objects, to the store
@@ -69,7 +72,11 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 	if err := t.admit(); err != nil {
 		return nil, err
 	}
-	if err := t.makeRoom(); err != nil {
+	n.announce(changeTo(t.about.Version, t.list), t.about.Version)
+	if err := t.makeRoom(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.Store.BeginTransfer(); err != nil {
 		return nil, err
 	}
 	c, fetched, err := t.origin.fetch(ctx, n)
@@ -89,6 +96,7 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 func (t *transaction) open(ctx context.Context) (err error) {
 	t.node.Progress.Phase("look at "+t.req.Source, 0)
 	t.req.Options.TempDir, t.req.Options.Log = t.node.Store.TempDir(), t.node.Log
+	t.req.Options.Spool = t.node.Store
 	if t.origin, err = openOrigin(ctx, t.req.Source, t.req.Options); err != nil {
 		return err
 	}
@@ -98,6 +106,9 @@ func (t *transaction) open(ctx context.Context) (err error) {
 		}
 	}()
 	t.about = t.origin.about()
+	if err := t.expect(); err != nil {
+		return err
+	}
 	list, damaged := t.node.Deployments()
 	if list == nil && damaged != nil {
 		return damaged
@@ -137,6 +148,10 @@ func (t *transaction) finish(ctx context.Context, c *contents) error {
 	n.Progress.Phase("publish", 0)
 	r, err := n.publish(r)
 	t.result.Record = r
+	t.result.Change = changeTo(r.Version, t.list)
+	if t.about.Version == "" { // known only since the image is here
+		n.announce(t.result.Change, r.Version)
+	}
 	for _, a := range n.Store.Added() {
 		if c.has(a.Digest) {
 			t.result.ObjectsAdded++
@@ -204,11 +219,14 @@ func (t *transaction) tidy(c *contents) {
 	if _, err := n.Store.Drop(c.has); err != nil {
 		n.Log.Warn("objects of shadowed files could not be removed", "error", err)
 	}
+	if err := n.Store.EndTransfer(); err != nil {
+		n.Log.Warn("what was kept of the transfer could not be removed", "error", err)
+	}
 	list, err := n.Deployments()
 	if err == nil && len(keepers(list)) < len(list) {
 		var collected Collected
 		if collected, err = n.Collect(false); err == nil {
-			t.result.Collected = &collected
+			t.collected(collected)
 		}
 	}
 	if err != nil {

@@ -74,7 +74,7 @@ func (o *stored) about() deployment.Record {
 	}
 }
 
-func (o *stored) estimate(s *store.Store) (sum int64, err error) {
+func (o *stored) estimate(_ context.Context, s *store.Store) (sum int64, err error) {
 	root, err := o.tree()
 	if err != nil {
 		return 0, err
@@ -177,16 +177,23 @@ func (o *stored) fetch(ctx context.Context, n *Node) (*contents, Fetched, error)
 // upgrade need not fetch those that it shares. One that is not known there is
 // fetched when it is needed.
 func (o *stored) copyLayers(s *store.Store) error {
+	s.CopyContents(o.store)
 	for _, diffID := range o.record.Layers {
-		if s.Knows(diffID) {
-			continue
-		}
-		l, err := o.store.Load(diffID)
+		ids, err := o.store.Layers(diffID)
 		if err != nil {
 			continue
 		}
-		if err := s.Save(diffID, l); err != nil {
-			return err
+		for _, id := range ids {
+			if s.Knows(id) {
+				continue
+			}
+			l, err := o.store.Load(id)
+			if err != nil {
+				continue
+			}
+			if err := s.Save(id, l); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

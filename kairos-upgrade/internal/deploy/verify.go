@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"golang.org/x/sync/errgroup"
 )
 
 // Damage is something that is not what it should be.
@@ -18,6 +20,13 @@ type Damage struct {
 	Name        string   `json:"name"`        // id, digest, path or name of the entry
 	Problem     string   `json:"problem"`     // for people
 	Deployments []string `json:"deployments"` // ids of those that it touches
+	// Advice says what a person can do about what Repair can't mend, and
+	// Failure why Repair has not mended this.
+	Advice  string `json:"advice,omitempty"`
+	Failure string `json:"failure,omitempty"`
+
+	digest fsverity.Digest // of an object or an image
+	file   deployment.File // of a boot file
 }
 
 // Verified says what was checked and what is damaged.
@@ -44,6 +53,10 @@ func (n *Node) Verify(ctx context.Context, id string) (*Verified, error) {
 	})
 	return &v.result, nil
 }
+
+// workers is how many objects are read at once: enough to keep a disk and the
+// hashing of another object busy. Each takes a buffer of 256 KiB.
+const workers = 4
 
 // uses is a set of deployments, by their index; those beyond the 63rd share
 // the last place.
@@ -83,8 +96,8 @@ func (v *verifier) run(ctx context.Context, id string) error {
 	return v.recheck()
 }
 
-func (v *verifier) damage(kind, name string, err error, users uses) {
-	d := Damage{Kind: kind, Name: name, Problem: err.Error(), Deployments: []string{}}
+func (v *verifier) damage(d Damage, err error, users uses) {
+	d.Problem, d.Deployments = err.Error(), []string{}
 	for i, dep := range v.list {
 		if users&bit(i) != 0 {
 			d.Deployments = append(d.Deployments, dep.ID)
@@ -105,7 +118,7 @@ func (v *verifier) records(err error) {
 			v.records(e)
 		}
 	default:
-		v.damage("record", deployment.Dir, err, 0)
+		v.damage(Damage{Kind: "record", Name: deployment.Dir, Advice: adviceRecord}, err, 0)
 	}
 }
 
@@ -143,7 +156,7 @@ func (v *verifier) images(ctx context.Context) error {
 			})
 		}
 		if err != nil {
-			v.damage("image", "sha256:"+image.String(), err, by)
+			v.damage(Damage{Kind: "image", Name: "sha256:" + image.String(), digest: image}, err, by)
 		}
 	}
 	return nil
@@ -165,9 +178,9 @@ func (v *verifier) boot(ctx context.Context) error {
 			users[f] |= bit(i)
 		}
 		if e := entries[d.order]; !strings.Contains(e.Options, d.ImageDigest) {
-			v.damage("entry", e.Name.String(), fmt.Errorf("it does not boot %s", d.ImageDigest), bit(i))
+			v.damage(Damage{Kind: "entry", Name: e.Name.String(), Advice: adviceEntry}, fmt.Errorf("it does not boot %s", d.ImageDigest), bit(i))
 		} else if want := v.node.Loader.Entry(d.Record).Files(); !slices.Equal(e.Files(), want) {
-			v.damage("entry", e.Name.String(), fmt.Errorf("it names %v, the record %v", e.Files(), want), bit(i))
+			v.damage(Damage{Kind: "entry", Name: e.Name.String(), Advice: adviceEntry}, fmt.Errorf("it names %v, the record %v", e.Files(), want), bit(i))
 		}
 	}
 	v.node.Progress.Phase("verify boot files", 0)
@@ -177,12 +190,18 @@ func (v *verifier) boot(ctx context.Context) error {
 		}
 		v.result.BootFiles++
 		if err := v.node.Loader.Check(f); err != nil {
-			v.damage("boot_file", f.Path, err, by)
+			v.damage(Damage{Kind: "boot_file", Name: f.Path, file: f}, err, by)
 		}
 		v.node.Progress.Add(f.Size)
 	}
 	return nil
 }
+
+// What a person can do about what is known from nowhere else.
+const (
+	adviceRecord = "it boots as before, but gc refuses to work: stage its image again, then remove the file"
+	adviceEntry  = "stage its image again with --force, or roll back: both publish a new entry"
+)
 
 // objects reads the objects: all of them, or those of one deployment.
 func (v *verifier) objects(ctx context.Context) error {
@@ -190,7 +209,7 @@ func (v *verifier) objects(ctx context.Context) error {
 	if v.all {
 		for o, err := range v.node.Store.Objects() {
 			if err != nil {
-				v.damage("object", "objects", err, 0)
+				v.damage(Damage{Kind: "object", Name: "objects"}, err, 0)
 				continue
 			}
 			if _, used := v.users[o.Digest]; !used {
@@ -198,19 +217,27 @@ func (v *verifier) objects(ctx context.Context) error {
 			}
 		}
 	}
+	var mu sync.Mutex // of the result
+	var group errgroup.Group
+	group.SetLimit(workers)
 	for o, by := range v.users {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			break
 		}
-		v.result.Objects++
-		size, err := v.node.Store.CheckObject(o)
-		if err != nil {
-			v.damage("object", o.String(), err, by)
-		}
-		v.result.Bytes += size
-		v.node.Progress.Add(size)
+		group.Go(func() error {
+			size, err := v.node.Store.CheckObject(o)
+			v.node.Progress.Add(size)
+			mu.Lock()
+			defer mu.Unlock()
+			v.result.Objects++
+			v.result.Bytes += size
+			if err != nil {
+				v.damage(Damage{Kind: "object", Name: o.String(), digest: o}, err, by)
+			}
+			return nil
+		})
 	}
-	return nil
+	return errors.Join(group.Wait(), ctx.Err())
 }
 
 // recheck drops what was only in the way of a collection that ran meanwhile:

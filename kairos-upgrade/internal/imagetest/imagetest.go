@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -18,6 +19,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage/pkg/chunked/compressor"
 )
 
 // Tar returns an archive with the entries; bodies has the contents of regular
@@ -49,12 +51,14 @@ func Tar(t testing.TB, entries []tar.Header, bodies map[string]string) []byte {
 // Layer is a layer of an Image.
 type Layer struct {
 	Tar []byte
-	// Compression is "", "gzip" or "zstd".
+	// Compression is "", "gzip", "zstd" or "zstd:chunked".
 	Compression string
 	// DiffID replaces the right one.
 	DiffID digest.Digest
 	// MediaType replaces the right one.
 	MediaType string
+	// Annotations, if not nil, changes those of the layer.
+	Annotations func(map[string]string) map[string]string
 }
 
 // Image is what an image is made of.
@@ -88,12 +92,35 @@ func Compress(t testing.TB, data []byte, compression string) []byte {
 	return buf.Bytes()
 }
 
+// Chunked returns the zstd:chunked blob of a layer and the annotations that
+// describe its table of contents, as podman and skopeo make them.
+func Chunked(t testing.TB, data []byte) ([]byte, map[string]string) {
+	t.Helper()
+	var buf bytes.Buffer
+	annotations := make(map[string]string)
+	w, err := compressor.ZstdCompressor(&buf, annotations, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes(), annotations
+}
+
 // Built is an image as blobs.
 type Built struct {
-	Blobs    map[digest.Digest][]byte
+	Blobs map[digest.Digest][]byte
+	// Large are blobs in files, by the names of these.
+	Large    map[digest.Digest]string
 	Manifest digest.Digest
 	// Layers are the digests of the layers' blobs.
 	Layers []digest.Digest
+	// DiffIDs are those of the image's configuration.
+	DiffIDs []digest.Digest
 }
 
 func (b *Built) add(data []byte) digest.Digest {
@@ -115,38 +142,61 @@ func (b *Built) addJSON(t testing.TB, v any) (digest.Digest, int64) {
 func Build(t testing.TB, img Image) *Built {
 	t.Helper()
 	b := &Built{Blobs: make(map[digest.Digest][]byte)}
-	arch := img.Architecture
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
-	config := imgspecv1.Image{
-		Platform: imgspecv1.Platform{OS: "linux", Architecture: arch},
-		Config:   imgspecv1.ImageConfig{Labels: img.Labels},
-		RootFS:   imgspecv1.RootFS{Type: "layers"},
-	}
-	manifest := imgspecv1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imgspecv1.MediaTypeImageManifest}
+	var layers []imgspecv1.Descriptor
 	for _, l := range img.Layers {
 		diffID := l.DiffID
 		if diffID == "" {
 			diffID = digest.FromBytes(l.Tar)
 		}
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
-		blob := Compress(t, l.Tar, l.Compression)
-		mediaType := l.MediaType
-		if mediaType == "" {
-			mediaType = imgspecv1.MediaTypeImageLayer
-			if l.Compression != "" {
-				mediaType += "+" + l.Compression
-			}
+		b.DiffIDs = append(b.DiffIDs, diffID)
+		var blob []byte
+		var annotations map[string]string
+		if l.Compression == "zstd:chunked" {
+			blob, annotations = Chunked(t, l.Tar)
+		} else {
+			blob = Compress(t, l.Tar, l.Compression)
+		}
+		if l.Annotations != nil {
+			annotations = l.Annotations(annotations)
+		}
+		kind := l.MediaType
+		if kind == "" {
+			kind = mediaType(l.Compression)
 		}
 		d := b.add(blob)
 		b.Layers = append(b.Layers, d)
-		manifest.Layers = append(manifest.Layers, imgspecv1.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(blob))})
+		layers = append(layers, imgspecv1.Descriptor{MediaType: kind, Digest: d, Size: int64(len(blob)), Annotations: annotations})
 	}
-	d, size := b.addJSON(t, config)
-	manifest.Config = imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: size}
-	b.Manifest, _ = b.addJSON(t, manifest)
+	b.describe(t, img, layers)
 	return b
+}
+
+func mediaType(compression string) string {
+	kind, _, _ := strings.Cut(compression, ":")
+	if kind == "" {
+		return imgspecv1.MediaTypeImageLayer
+	}
+	return imgspecv1.MediaTypeImageLayer + "+" + kind
+}
+
+// describe adds configuration and manifest.
+func (b *Built) describe(t testing.TB, img Image, layers []imgspecv1.Descriptor) {
+	t.Helper()
+	arch := img.Architecture
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	d, size := b.addJSON(t, imgspecv1.Image{
+		Platform: imgspecv1.Platform{OS: "linux", Architecture: arch},
+		Config:   imgspecv1.ImageConfig{Labels: img.Labels},
+		RootFS:   imgspecv1.RootFS{Type: "layers", DiffIDs: b.DiffIDs},
+	})
+	b.Manifest, _ = b.addJSON(t, imgspecv1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: imgspecv1.MediaTypeImageManifest,
+		Config:    imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: size},
+		Layers:    layers,
+	})
 }
 
 // Join makes one image for several architectures; the keys are those.

@@ -2,9 +2,11 @@ package imagetest
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,7 +80,39 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.blob(w, req, repository, digest.Digest(d))
 		return
 	}
+	if repository, ok := strings.CutSuffix(path, "/tags/list"); ok {
+		r.answer(w, req, nil, func() { r.tags(w, req, repository) })
+		return
+	}
 	r.answer(w, req, nil, func() {})
+}
+
+// tagsPage is how many tags are told at once.
+const tagsPage = 3
+
+// tags lists the tags of a repository, by pages.
+func (r *Registry) tags(w http.ResponseWriter, req *http.Request, repository string) {
+	r.mu.Lock()
+	var tags []string
+	for name := range r.images {
+		if tag, ok := strings.CutPrefix(name, repository+":"); ok {
+			tags = append(tags, tag)
+		}
+	}
+	r.mu.Unlock()
+	if len(tags) == 0 {
+		unknown(w, "NAME_UNKNOWN", "repository name not known to registry")
+		return
+	}
+	slices.Sort(tags)
+	last := req.URL.Query().Get("last")
+	tags = slices.DeleteFunc(tags, func(tag string) bool { return tag <= last })
+	if len(tags) > tagsPage {
+		tags = tags[:tagsPage]
+		w.Header().Set("Link", `</v2/`+repository+`/tags/list?last=`+tags[tagsPage-1]+`>; rel="next"`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"name": repository, "tags": tags})
 }
 
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, blob []byte, serve func()) {
@@ -86,6 +120,18 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, blob []byte,
 		return
 	}
 	serve()
+}
+
+// large returns the name of the file of a large blob, or "".
+func (r *Registry) large(repository string, d digest.Digest) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, b := range r.images {
+		if strings.HasPrefix(name, repository+":") && b.Large[d] != "" {
+			return b.Large[d]
+		}
+	}
+	return ""
 }
 
 // find returns a blob of any image of the repository.
@@ -126,6 +172,10 @@ func (r *Registry) manifest(w http.ResponseWriter, req *http.Request, repository
 }
 
 func (r *Registry) blob(w http.ResponseWriter, req *http.Request, repository string, d digest.Digest) {
+	if name := r.large(repository, d); name != "" {
+		r.answer(w, req, nil, func() { http.ServeFile(w, req, name) })
+		return
+	}
 	data := r.find(repository, d)
 	r.answer(w, req, data, func() {
 		if data == nil {
@@ -141,4 +191,44 @@ func unknown(w http.ResponseWriter, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusNotFound)
 	io.WriteString(w, `{"errors":[{"code":"`+code+`","message":"`+message+`"}]}`)
+}
+
+// Cut passes n bytes of a body on and then drops the connection.
+func Cut(w http.ResponseWriter, n int) http.ResponseWriter { return &cut{ResponseWriter: w, left: n} }
+
+type cut struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cut) Write(p []byte) (int, error) {
+	if len(p) <= c.left {
+		c.left -= len(p)
+		return c.ResponseWriter.Write(p)
+	}
+	c.ResponseWriter.Write(p[:c.left])
+	http.NewResponseController(c.ResponseWriter).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// Stall passes n bytes of a body on and then sends nothing, until the client
+// hangs up.
+func Stall(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+	return &stall{cut{ResponseWriter: w, left: n}, r}
+}
+
+type stall struct {
+	cut
+	r *http.Request
+}
+
+func (s *stall) Write(p []byte) (int, error) {
+	if len(p) > s.left {
+		s.ResponseWriter.Write(p[:s.left])
+		http.NewResponseController(s.ResponseWriter).Flush()
+		<-s.r.Context().Done()
+		panic(http.ErrAbortHandler)
+	}
+	s.left -= len(p)
+	return s.ResponseWriter.Write(p)
 }

@@ -40,6 +40,7 @@ func Import(ctx context.Context, r io.Reader, objects Objects, limits Limits) (*
 	}
 	stream := &limitedStream{r, limits.Stream}
 	im.tar = tar.NewReader(stream)
+	im.content = func(h *tar.Header) (*tree.Node, error) { return im.file(h.Size) }
 	if err := im.run(); err != nil {
 		return nil, err
 	}
@@ -57,6 +58,8 @@ type importer struct {
 	layer   *Layer
 	spent   spent
 	small   [tree.InlineMax]byte
+	// content makes the node of a regular file, without metadata.
+	content func(*tar.Header) (*tree.Node, error)
 }
 
 func (im *importer) run() error {
@@ -111,7 +114,7 @@ func (im *importer) node(h *tar.Header) (*tree.Node, error) {
 	var n *tree.Node
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
-		file, err := im.file(h.Size)
+		file, err := im.content(h)
 		if err != nil {
 			return nil, err
 		}

@@ -103,6 +103,30 @@ func (l *Layer) Objects() iter.Seq2[fsverity.Digest, int64] {
 	}
 }
 
+// Contents yields the path and the size in bytes of every file that is not
+// empty; hard links once for each name.
+func (l *Layer) Contents() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for path, n := range l.root.Walk() {
+			if n.IsRegular() && n.Size > 0 && !yield(path, n.Size) {
+				return
+			}
+		}
+	}
+}
+
+// Inline yields the contents of files that are too small for objects, some of
+// them more than once. Empty ones are left out.
+func (l *Layer) Inline() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, n := range l.root.Walk() {
+			if n.IsRegular() && !n.HasObject() && n.Size > 0 && !yield(n.Content) {
+				return
+			}
+		}
+	}
+}
+
 func (m *mark) sortedWhiteouts() []string { return slices.Sorted(maps.Keys(m.whiteouts)) }
 
 // Clone returns a copy of the layer that shares nothing with it that Merge

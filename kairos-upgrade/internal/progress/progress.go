@@ -1,5 +1,6 @@
-// Package progress shows a person how far a long operation is: a bar on a
-// terminal, lines elsewhere, and the service manager's status line.
+// Package progress shows a person how far a long operation is: one bar on a
+// terminal, lines elsewhere, the service manager's status line; and tells
+// whoever else wants to know.
 package progress
 
 import (
@@ -13,39 +14,61 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 )
 
-// every is how often a bar or a status is renewed at most.
+// every is how often a bar, a status or an observer is renewed at most.
 const every = 200 * time.Millisecond
+
+// Snapshot is how far an operation is. Bytes are those of the whole operation:
+// of its phases up to now, the current one included.
+type Snapshot struct {
+	Phase    string        `json:"phase"`
+	Done     int64         `json:"bytes_done"`
+	Total    int64         `json:"bytes_total"` // 0 when unknown; grows when another phase begins
+	Rate     int64         `json:"rate"`        // bytes per second of late, 0 when unknown
+	ETA      time.Duration `json:"-"`           // until Total is done, 0 when unknown
+	Reused   int64         `json:"reused"`      // bytes that were here already …
+	ReusedOf int64         `json:"reused_of"`   // … of so many, 0 when unknown
+	Message  string        `json:"message"`     // last line of the log
+}
 
 // Reporter reports phases of an operation, each with an amount of bytes that
 // may be unknown (0). All methods may be used by several goroutines, and on a
 // nil *Reporter.
 type Reporter struct {
-	mu     sync.Mutex
-	out    io.Writer
-	prefix string
-	bar    bool // redraw one line
-	lines  bool // print lines
-	now    func() time.Time
+	mu       sync.Mutex
+	out      io.Writer
+	prefix   string
+	terminal *terminal // redraw one line, if not nil
+	lines    bool      // print lines
+	now      func() time.Time
+	observe  func(Snapshot)
 
-	phase       string
-	done, total int64
-	started     time.Time
-	shown       time.Time
-	percent     int64 // of the last line or status
-	drawn       int   // width of the bar that is on the screen
+	state   Snapshot // Done and Total without the phases before
+	before  int64    // bytes of the phases before
+	rate    rate
+	shown   time.Time
+	percent int64 // of the last line or status
 }
 
 // New returns a Reporter for a program. A quiet one only tells the service
-// manager.
+// manager, and its observer.
 func New(out io.Writer, program string, quiet bool) *Reporter {
 	r := &Reporter{out: out, prefix: program + ": ", lines: !quiet, now: time.Now}
 	if f, ok := out.(*os.File); ok && !quiet && os.Getenv("TERM") != "dumb" && cmdline.IsTerminal(f) {
-		r.bar, r.lines = true, false
+		r.terminal, r.lines = &terminal{out: f, width: func() int { return widthOf(f) }}, false
 	}
 	if cmdline.UnderSystemd() {
 		r.prefix = "<6>"
 	}
 	return r
+}
+
+// Observe makes the Reporter tell f how far it is: at each phase, at each line
+// of the log, and in between at most five times a second. f must not call the
+// Reporter.
+func (r *Reporter) Observe(f func(Snapshot)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.observe = f
 }
 
 // Phase begins a phase of total bytes, 0 when unknown, and ends the one before.
@@ -55,14 +78,13 @@ func (r *Reporter) Phase(name string, total int64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.finishPhase()
-	r.phase, r.done, r.total, r.percent = name, 0, total, 0
-	r.started = r.now()
-	r.shown = r.started
-	cmdline.Status("%s", r.text())
+	r.before += r.state.Done
+	r.state.Phase, r.state.Done, r.state.Total, r.percent = name, 0, max(0, total), -1
+	r.rate.restart(r.now())
+	r.tell(true)
 	switch {
-	case r.bar:
-		r.draw()
+	case r.terminal != nil:
+		r.terminal.draw(r.prefix, r.snapshot())
 	case r.lines && total > 0:
 		fmt.Fprintf(r.out, "%s%s (%s)\n", r.prefix, name, Bytes(total))
 	case r.lines:
@@ -77,7 +99,7 @@ func (r *Reporter) Add(n int64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done += n
+	r.state.Done += n
 	r.advance()
 }
 
@@ -88,29 +110,88 @@ func (r *Reporter) Set(done, total int64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done, r.total = done, total
+	r.state.Done, r.state.Total = done, max(0, total)
 	r.advance()
+}
+
+// Reused says that bytes of of bytes, of whatever the operation is about, were
+// here already and cost nothing. The last call counts.
+func (r *Reporter) Reused(bytes, of int64) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Reused, r.state.ReusedOf = bytes, of
+	r.advance()
+}
+
+// Show takes over how far an operation of somebody else is.
+func (r *Reporter) Show(s Snapshot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	begins := s.Phase != r.state.Phase
+	r.state, r.before = s, 0
+	r.rate.given(s.Rate)
+	switch {
+	case r.terminal != nil:
+		r.terminal.draw(r.prefix, s)
+	case r.lines && begins:
+		fmt.Fprintf(r.out, "%s%s\n", r.prefix, Text(s))
+	case r.lines:
+		r.line(s)
+	}
+}
+
+func (r *Reporter) snapshot() Snapshot {
+	s := r.state
+	s.Done += r.before
+	if s.Total > 0 || r.before > 0 {
+		s.Total = max(s.Total, r.state.Done) + r.before
+	}
+	s.Rate = r.rate.perSecond()
+	if left := s.Total - s.Done; s.Rate > 0 && left > 0 {
+		s.ETA = (time.Duration(float64(left)/float64(s.Rate)*float64(time.Second)) + time.Second/2).Truncate(time.Second)
+	}
+	return s
 }
 
 func (r *Reporter) advance() {
 	now := r.now()
+	r.rate.sample(now, r.state.Done)
 	if now.Sub(r.shown) < every {
 		return
 	}
-	r.shown = now
-	if r.bar {
-		r.draw()
+	r.tell(false)
+	s := r.snapshot()
+	if r.terminal != nil {
+		r.terminal.draw(r.prefix, s)
+	} else if r.lines {
+		r.line(s)
 	}
-	if r.total <= 0 {
+}
+
+// line prints a line for every tenth.
+func (r *Reporter) line(s Snapshot) {
+	if s.Total <= 0 {
 		return
 	}
-	if p := r.done * 100 / r.total; p != r.percent {
-		// A line for every tenth, a status for every hundredth.
-		if r.lines && !r.bar && p/10 != r.percent/10 && p < 100 {
-			fmt.Fprintf(r.out, "%s%s\n", r.prefix, r.text())
-		}
-		r.percent = p
-		cmdline.Status("%s", r.text())
+	p := s.Done * 100 / s.Total
+	if p/10 != max(0, r.percent)/10 && p < 100 {
+		fmt.Fprintf(r.out, "%s%s\n", r.prefix, Text(s))
+	}
+	r.percent = p
+}
+
+// tell tells the service manager and the observer.
+func (r *Reporter) tell(begins bool) {
+	s := r.snapshot()
+	r.shown = r.now()
+	if s.Total > 0 || begins {
+		cmdline.Status("%s", Text(s))
+	}
+	if r.observe != nil {
+		r.observe(s)
 	}
 }
 
@@ -118,8 +199,28 @@ func (r *Reporter) advance() {
 func (r *Reporter) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.erase()
-	return r.out.Write(p)
+	if r.terminal != nil {
+		r.terminal.erase()
+	}
+	r.state.Message = message(string(p), r.prefix)
+	if r.observe != nil {
+		r.observe(r.snapshot())
+	}
+	n, err := r.out.Write(p)
+	if r.terminal != nil && r.state.Phase != "" {
+		r.terminal.draw(r.prefix, r.snapshot())
+	}
+	return n, err
+}
+
+// message is a line of the log without what stands before it: the name of the
+// program, or "<4>" under systemd.
+func message(line, prefix string) string {
+	line = strings.TrimSpace(line)
+	if len(line) > 3 && line[0] == '<' && line[2] == '>' {
+		return line[3:]
+	}
+	return strings.TrimPrefix(line, prefix)
 }
 
 // Close ends the last phase and removes the bar.
@@ -129,56 +230,48 @@ func (r *Reporter) Close() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.erase()
-	r.phase = ""
+	if r.terminal != nil {
+		r.terminal.erase()
+	}
+	r.state.Phase = ""
 }
 
-// finishPhase leaves one line of a finished phase on the screen.
-func (r *Reporter) finishPhase() {
-	if !r.bar || r.phase == "" {
-		return
+// Text is "fetch: 12.0 MiB of 80.1 MiB (15%), 3.1 MiB/s, 22s left, 30.0 MiB of
+// 110.1 MiB already here".
+func Text(s Snapshot) string {
+	text := s.Phase
+	if s.Done > 0 && s.Total <= 0 {
+		text += ": " + Bytes(s.Done)
+	} else if s.Done > 0 {
+		text += fmt.Sprintf(": %s of %s (%d%%)", Bytes(s.Done), Bytes(s.Total), min(100, s.Done*100/s.Total))
 	}
-	r.erase()
-	line := r.prefix + r.phase
-	if r.done > 0 {
-		line += fmt.Sprintf(": %s in %s", Bytes(r.done), r.now().Sub(r.started).Round(100*time.Millisecond))
-	}
-	fmt.Fprintln(r.out, line)
-}
-
-// text is "fetch: 12.0 MiB of 80.1 MiB (15%), 3 s left".
-func (r *Reporter) text() string {
-	if r.done == 0 {
-		return r.phase
-	}
-	if r.total <= 0 {
-		return fmt.Sprintf("%s: %s", r.phase, Bytes(r.done))
-	}
-	text := fmt.Sprintf("%s: %s of %s (%d%%)", r.phase, Bytes(r.done), Bytes(r.total), min(100, r.done*100/r.total))
-	if spent := r.now().Sub(r.started); spent > 2*time.Second && r.done < r.total {
-		left := time.Duration(float64(spent) / float64(r.done) * float64(r.total-r.done))
-		text += fmt.Sprintf(", %s left", left.Round(time.Second))
+	for _, part := range []string{perSecond(s), left(s), reused(s)} {
+		if part != "" {
+			text += ", " + part
+		}
 	}
 	return text
 }
 
-const barWidth = 24
-
-func (r *Reporter) draw() {
-	line := r.prefix + r.text()
-	if r.total > 0 {
-		full := int(min(r.total, r.done) * barWidth / r.total)
-		line = r.prefix + "[" + strings.Repeat("#", full) + strings.Repeat("-", barWidth-full) + "] " + r.text()
+func perSecond(s Snapshot) string {
+	if s.Rate <= 0 {
+		return ""
 	}
-	fmt.Fprintf(r.out, "\r%s%s", line, strings.Repeat(" ", max(0, r.drawn-len(line))))
-	r.drawn = len(line)
+	return Bytes(s.Rate) + "/s"
 }
 
-func (r *Reporter) erase() {
-	if r.drawn > 0 {
-		fmt.Fprintf(r.out, "\r%s\r", strings.Repeat(" ", r.drawn))
-		r.drawn = 0
+func left(s Snapshot) string {
+	if s.ETA <= 0 {
+		return ""
 	}
+	return s.ETA.String() + " left"
+}
+
+func reused(s Snapshot) string {
+	if s.ReusedOf <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s already here", Bytes(s.Reused), Bytes(s.ReusedOf))
 }
 
 // Bytes writes an amount for people: "312.4 MiB".

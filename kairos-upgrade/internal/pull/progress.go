@@ -24,10 +24,10 @@ type bar struct {
 	last  time.Time
 }
 
-func newBar(tell Progress, img *source.Image, indices []int) *bar {
+func newBar(tell Progress, img *source.Image, indices []int, survey *Survey) *bar {
 	b := &bar{tell: tell, done: make(map[int]int64)}
 	for _, i := range indices {
-		b.total += max(0, img.Layers[i].Size)
+		b.total += survey.toFetch(img, i)
 	}
 	return b
 }
@@ -54,6 +54,9 @@ func (r *barReader) Read(p []byte) (int, error) {
 }
 
 func (b *bar) set(i int, fetched int64) {
+	if b.tell == nil {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.done[i] = fetched

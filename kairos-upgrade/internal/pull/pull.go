@@ -18,15 +18,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// LayerCache keeps the records of layers under their diff IDs
-// ("sha256:<hex>").
+// LayerCache keeps the records of layers under their DiffIDs ("sha256:<hex>"),
+// and of those that were made from a table of contents under their PartialIDs.
 type LayerCache interface {
 	// Load returns a layer of its own to every caller; any error means that
 	// the layer is not known.
-	Load(diffID string) (*layer.Layer, error)
+	Load(id string) (*layer.Layer, error)
 	// Save keeps a layer and does not change it. Its contents have all been
 	// put. It is called by one goroutine at a time.
-	Save(diffID string, l *layer.Layer) error
+	Save(id string, l *layer.Layer) error
 }
 
 // Options of Tree.
@@ -39,8 +39,16 @@ type Options struct {
 	// Limits of each layer; those on entries and metadata hold for all layers
 	// together, too.
 	Limits layer.Limits
+	// Known returns the contents that are here already; nil: none are.
+	Known func(context.Context) (Known, error)
+	// Survey of the image, if one was made: it is used up.
+	Survey *Survey
 	// Progress, if not nil, is told about bytes; see Progress.
 	Progress Progress
+	// Reused, if not nil, is told once, before anything is fetched, how many
+	// bytes of content are here already, of how many: of a layer that is to be
+	// read whole, those of its blob.
+	Reused func(bytes, of int64)
 	// Parallel is how many layers are fetched at once; 0 is DefaultParallel.
 	Parallel int
 }
@@ -51,10 +59,15 @@ const DefaultParallel = 3
 
 // Stats say what Tree did.
 type Stats struct {
-	// Layers of the image; Fetched and Reused of them.
-	Layers, Fetched, Reused int
-	// Bytes fetched, as they came over the wire.
-	Bytes int64
+	// Layers of the image. Of them, Reused were known, Fetched were not; of
+	// those, Partial were fetched in part.
+	Layers, Fetched, Partial, Reused int
+	// Bytes of blobs that were fetched, in Requests.
+	Bytes, Requests int64
+	// FilesReused is the number of files of layers whose content was here,
+	// with BytesReused of content.
+	FilesReused int
+	BytesReused int64
 }
 
 // Tree returns the merged tree of an image, not normalised. When it returns
@@ -69,6 +82,7 @@ func Tree(ctx context.Context, img *source.Image, objects layer.Objects, o Optio
 		objects: objects,
 		options: o,
 		before:  img.Fetched(),
+		asked:   img.Requests(),
 		stale:   make(map[digest.Digest]bool),
 		fresh:   make(map[digest.Digest]bool),
 	}
@@ -98,15 +112,20 @@ type puller struct {
 	img     *source.Image
 	objects layer.Objects
 	options Options
-	before  int64
+	before  int64 // bytes fetched
+	asked   int64 // requests
 	// stale layers are not taken from the cache, fresh ones were fetched by
 	// this call.
 	stale, fresh map[digest.Digest]bool
 	saving       sync.Mutex
+
+	counting sync.Mutex
+	counted  Stats // of reused contents and partial layers
 }
 
 func (p *puller) stats() Stats {
-	s := Stats{Layers: len(p.img.Layers), Bytes: p.img.Fetched() - p.before}
+	s := p.counted
+	s.Layers, s.Bytes, s.Requests = len(p.img.Layers), p.img.Fetched()-p.before, p.img.Requests()-p.asked
 	for _, l := range p.img.Layers {
 		if p.fresh[l.DiffID] {
 			s.Fetched++
@@ -141,7 +160,7 @@ func (p *puller) merge(ctx context.Context) (*tree.Node, error) {
 			continue
 		}
 		first[l.DiffID] = i
-		if layers[i] = p.load(l.DiffID); layers[i] == nil {
+		if layers[i] = p.load(l); layers[i] == nil {
 			fetch = append(fetch, i)
 		} else if err := budget.spend(layers[i]); err != nil {
 			return nil, err
@@ -186,27 +205,41 @@ func (b *budget) spend(l *layer.Layer) error {
 	return nil
 }
 
-func (p *puller) load(diffID digest.Digest) *layer.Layer {
-	if p.options.Cache == nil || p.stale[diffID] && !p.fresh[diffID] {
+func (p *puller) load(l source.Layer) *layer.Layer {
+	if p.options.Cache == nil || p.stale[l.DiffID] && !p.fresh[l.DiffID] {
 		return nil
 	}
-	l, err := p.options.Cache.Load(diffID.String())
-	if err != nil {
-		return nil
+	return load(p.options.Cache, l)
+}
+
+// load returns what is known of a layer. What was read whole comes first.
+func load(cache LayerCache, l source.Layer) *layer.Layer {
+	for _, id := range []string{l.DiffID.String(), l.PartialID()} {
+		if id == "" {
+			continue
+		}
+		if known, err := cache.Load(id); err == nil {
+			return known
+		}
 	}
-	return l
+	return nil
 }
 
 // fetch fills in the layers with the given indices.
 func (p *puller) fetch(ctx context.Context, indices []int, layers []*layer.Layer, budget *budget) error {
-	bar := newBar(p.options.Progress, p.img, indices)
+	survey, err := p.survey(ctx, indices)
+	if err != nil {
+		return err
+	}
+	p.tellReused(survey, layers)
+	bar := newBar(p.options.Progress, p.img, indices, survey)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(p.parallel())
 	for _, i := range indices {
 		p.fresh[p.img.Layers[i].DiffID] = true
 		group.Go(func() error {
 			err := p.img.Retry(ctx, func() (err error) {
-				layers[i], err = p.layer(ctx, i, bar)
+				layers[i], err = p.layer(ctx, i, survey, bar)
 				return err
 			})
 			if err != nil {
@@ -229,8 +262,23 @@ func (p *puller) parallel() int {
 	return DefaultParallel
 }
 
-// layer fetches and imports one layer.
-func (p *puller) layer(ctx context.Context, i int, bar *bar) (*layer.Layer, error) {
+// layer fetches one layer, in part if that is possible and worth it.
+func (p *puller) layer(ctx context.Context, i int, survey *Survey, bar *bar) (*layer.Layer, error) {
+	if part := survey.take(i); part != nil {
+		l, err := p.partial(ctx, i, part, bar)
+		var stored storeError
+		if err == nil || ctx.Err() != nil || errors.As(err, &stored) {
+			return l, err
+		}
+		// Whatever is wrong with the parts, the whole may be right; if not,
+		// what is said of it is said of what the manifest names.
+		p.img.Log().Debug("the layer is read whole", "layer", i+1, "after", err)
+	}
+	return p.whole(ctx, i, bar)
+}
+
+// whole fetches and imports a whole layer.
+func (p *puller) whole(ctx context.Context, i int, bar *bar) (*layer.Layer, error) {
 	r, err := p.img.OpenLayer(ctx, i)
 	if err != nil {
 		return nil, err
@@ -240,16 +288,20 @@ func (p *puller) layer(ctx context.Context, i int, bar *bar) (*layer.Layer, erro
 	if err != nil {
 		return nil, p.explain(i, r, err)
 	}
-	return l, p.save(i, l)
+	if err := p.save(i, p.img.Layers[i].DiffID.String(), l); err != nil {
+		return nil, err
+	}
+	r.Done()
+	return l, nil
 }
 
-func (p *puller) save(i int, l *layer.Layer) error {
+func (p *puller) save(i int, id string, l *layer.Layer) error {
 	if p.options.Cache == nil {
 		return nil
 	}
 	p.saving.Lock()
 	defer p.saving.Unlock()
-	if err := p.options.Cache.Save(p.img.Layers[i].DiffID.String(), l); err != nil {
+	if err := p.options.Cache.Save(id, l); err != nil {
 		return fmt.Errorf("keep record of layer %d: %w", i+1, err)
 	}
 	return nil
@@ -308,7 +360,7 @@ func (p *puller) forget(missing map[fsverity.Digest]bool) error {
 		if p.fresh[l.DiffID] || p.stale[l.DiffID] {
 			continue
 		}
-		known := p.load(l.DiffID)
+		known := p.load(l)
 		if known == nil {
 			p.stale[l.DiffID] = true
 			continue

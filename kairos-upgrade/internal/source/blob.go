@@ -10,7 +10,6 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	digest "github.com/opencontainers/go-digest"
-	"go.podman.io/image/v5/pkg/blobinfocache/none"
 )
 
 // ErrDigest says that bytes are not what their digest names.
@@ -31,7 +30,7 @@ func (img *Image) OpenLayer(ctx context.Context, i int) (*LayerReader, error) {
 
 func (img *Image) openLayer(ctx context.Context, i int) (*LayerReader, error) {
 	l := &img.Layers[i]
-	body, size, err := img.source.GetBlob(ctx, l.info, none.NoCache)
+	body, size, err := img.openBody(ctx, i)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +38,7 @@ func (img *Image) openLayer(ctx context.Context, i int) (*LayerReader, error) {
 		body.Close()
 		return nil, fmt.Errorf("%w: %d bytes are offered, the manifest says %d", ErrDigest, size, l.Size)
 	}
-	b := &blob{ctx: ctx, body: body, want: l.Size, digest: l.Digest, sum: l.Digest.Verifier(), total: &img.fetched}
+	b := &blob{ctx: ctx, body: body, want: l.Size, digest: l.Digest, sum: l.Digest.Verifier()}
 	head := bufio.NewReaderSize(b, 64<<10)
 	stream, err := decompress(head)
 	if err != nil {
@@ -71,12 +70,11 @@ func short(d digest.Digest) string {
 // reads more than the manifest has promised.
 type blob struct {
 	ctx    context.Context
-	body   io.ReadCloser
+	body   *body
 	digest digest.Digest
 	sum    digest.Verifier
 	want   int64 // -1: unknown
 	have   atomic.Int64
-	total  *atomic.Int64
 	err    error
 }
 
@@ -89,7 +87,6 @@ func (b *blob) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	have := b.have.Add(int64(n))
-	b.total.Add(int64(n))
 	b.sum.Write(p[:n])
 	switch {
 	case b.want >= 0 && have > b.want:
@@ -99,6 +96,10 @@ func (b *blob) Read(p []byte) (int, error) {
 		b.err = fmt.Errorf("only %d of %d bytes came: %w", have, b.want, io.ErrUnexpectedEOF)
 	case err == io.EOF && !b.sum.Verified():
 		b.err = fmt.Errorf("%w %s", ErrDigest, b.digest)
+		if b.body.kept > 0 {
+			b.err = fmt.Errorf("%w: %w", errPartial, b.err)
+		}
+		b.body.discard()
 	default:
 		b.err = err
 	}
@@ -111,6 +112,9 @@ func (b *blob) explain(err error) error {
 	switch {
 	case b.err != nil && b.err != io.EOF:
 		return b.err
+	case b.body.kept > 0: // it may be at fault
+		b.body.discard()
+		return fmt.Errorf("%w: %w", errPartial, err)
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		// Not wrapped: the blob is whole, so trying again would not help.
 		return fmt.Errorf("the compressed stream ends in the middle")
@@ -135,8 +139,16 @@ type LayerReader struct {
 	err    error
 }
 
-// Fetched returns how many bytes of the blob have been read so far.
+// Fetched returns how many bytes of the blob have been read so far, those
+// included that an interrupted transfer had left.
 func (r *LayerReader) Fetched() int64 { return r.blob.have.Load() }
+
+// Resumed returns how many bytes of the blob an interrupted transfer had left.
+func (r *LayerReader) Resumed() int64 { return r.blob.body.kept }
+
+// Done says that the layer has been read and kept: what was kept of its blob is
+// not needed any more.
+func (r *LayerReader) Done() { r.blob.body.discard() }
 
 // Err returns the error that ended the stream, nil if it was io.EOF or if
 // nothing ended it yet.

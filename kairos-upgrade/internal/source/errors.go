@@ -83,7 +83,7 @@ func Transient(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return false
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+	case errors.Is(err, errPartial), errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, net.ErrClosed):
 		return true
 	case errors.As(err, &dns):
@@ -110,18 +110,37 @@ func (img *Image) Retry(ctx context.Context, try func() error) error {
 }
 
 func retry(ctx context.Context, remote bool, log *slog.Logger, try func() error) error {
-	pause := firstPause
-	for attempt := 1; ; attempt++ {
+	var p patience
+	for {
 		err := try()
-		if err == nil || !remote || attempt == Attempts || !Transient(err) || ctx.Err() != nil {
+		if err == nil || !remote || !p.allows(err) {
 			return err
 		}
-		log.Warn("trying again", "in", pause.String(), "after", err.Error())
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w (%w)", ctx.Err(), err)
-		case <-time.After(pause):
+		if e := p.pause(ctx, log, err); e != nil {
+			return e
 		}
-		pause *= 2
 	}
 }
+
+// patience with what fails for transient reasons.
+type patience struct{ failures int }
+
+// allows reports whether to try again after an error.
+func (p *patience) allows(err error) bool { return p.failures+1 < Attempts && Transient(err) }
+
+// pause waits before the next attempt.
+func (p *patience) pause(ctx context.Context, log *slog.Logger, after error) error {
+	pause := firstPause << p.failures
+	p.failures++
+	log.Warn("trying again", "in", pause.String(), "after", after.Error())
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w (%w)", ctx.Err(), after)
+	case <-time.After(pause):
+		return nil
+	}
+}
+
+// progress makes patience begin anew: a connection that breaks often, but
+// brings something each time, is good enough.
+func (p *patience) progress() { p.failures = 0 }

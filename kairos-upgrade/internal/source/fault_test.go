@@ -78,6 +78,8 @@ func TestLayerFaults(t *testing.T) {
 		"a page instead":          {func(w http.ResponseWriter, p []byte) { w.Write([]byte("<html>log in</html>")) }, "bytes"},
 		"404":                     {func(w http.ResponseWriter, p []byte) { http.Error(w, "gone", 404) }, "404"},
 		"500":                     {func(w http.ResponseWriter, p []byte) { http.Error(w, "oops", 500) }, "500"},
+		"503":                     {func(w http.ResponseWriter, p []byte) { http.Error(w, "busy", 503) }, "503"},
+		"403":                     {func(w http.ResponseWriter, p []byte) { http.Error(w, "no", 403) }, "403"},
 		"401":                     {func(w http.ResponseWriter, p []byte) { http.Error(w, "who?", 401) }, ""},
 		"connection closed":       {func(w http.ResponseWriter, p []byte) { hijack(w, "", nil) }, ""},
 		"range where none wanted": {func(w http.ResponseWriter, p []byte) { hijack(w, "206 Partial Content", p) }, "206"},

@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -32,7 +34,8 @@ type Options struct {
 	// machine's.
 	Architecture string
 	// AuthFile holds credentials, as in containers-auth.json(5). "" is what
-	// REGISTRY_AUTH_FILE says, or the places given there.
+	// REGISTRY_AUTH_FILE says, or else the credential that the service manager
+	// has passed (see Credential), or else the places given there.
 	AuthFile string
 	// PolicyFile is a containers-policy.json(5).
 	PolicyFile string
@@ -48,18 +51,38 @@ type Options struct {
 	// Root is put before every absolute path of settings that is not given
 	// above.
 	Root string
+	// Spool keeps what has arrived of large blobs; nil keeps nothing.
+	Spool Spool
 	// Log gets warnings; nil discards them.
 	Log *slog.Logger
 }
 
-func (o Options) system() *types.SystemContext {
-	if o.AuthFile == "" {
-		o.AuthFile = os.Getenv("REGISTRY_AUTH_FILE")
+// Credential is the name of the systemd credential (systemd.exec(5),
+// LoadCredential=) with the contents of an auth.json.
+const Credential = "kairos.registry-auth"
+
+// authFile returns the file with credentials, "" for the usual places.
+func (o Options) authFile() string {
+	if o.AuthFile != "" {
+		return o.AuthFile
 	}
+	if file := os.Getenv("REGISTRY_AUTH_FILE"); file != "" {
+		return file
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		file := filepath.Join(dir, Credential)
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return ""
+}
+
+func (o Options) system() *types.SystemContext {
 	sys := &types.SystemContext{
 		ArchitectureChoice:           o.Architecture,
 		OSChoice:                     "linux",
-		AuthFilePath:                 o.AuthFile,
+		AuthFilePath:                 o.authFile(),
 		SignaturePolicyPath:          o.PolicyFile,
 		SystemRegistriesConfPath:     o.RegistriesConf,
 		SystemRegistriesConfDirPath:  o.RegistriesConfDir,
@@ -115,10 +138,16 @@ type Image struct {
 	// Layers from the lowest to the topmost.
 	Layers []Layer
 
-	source  types.ImageSource
-	remote  bool
-	log     *slog.Logger
-	fetched atomic.Int64
+	source   types.ImageSource
+	remote   bool
+	log      *slog.Logger
+	fetched  atomic.Int64
+	requests atomic.Int64
+
+	spool   Spool
+	blobAt  *blobAt // nil: parts can't be read
+	probing sync.Mutex
+	ranges  *int // in one request, nil before that is known
 }
 
 // Layer describes one layer of an image.
@@ -130,12 +159,21 @@ type Layer struct {
 	// DiffID is the digest of the uncompressed tar stream.
 	DiffID    digest.Digest
 	MediaType string
+	// TOC is where its table of contents is, nil if it has none.
+	TOC *TOC
 
 	info types.BlobInfo
 }
 
 // Fetched returns how many bytes of blobs have been read so far.
 func (img *Image) Fetched() int64 { return img.fetched.Load() }
+
+// Requests returns how many requests for blobs of layers were made so far,
+// those that containers/image makes again on its own not counted.
+func (img *Image) Requests() int64 { return img.requests.Load() }
+
+// Log is where warnings about the image go.
+func (img *Image) Log() *slog.Logger { return img.log }
 
 // Close gives back what the image holds open.
 func (img *Image) Close() error { return img.source.Close() }
@@ -231,6 +269,8 @@ func (o *opener) openImage(ctx context.Context, source types.ImageSource) (*Imag
 		source:         source,
 		remote:         o.remote,
 		log:            o.opts.log(),
+		spool:          o.opts.Spool,
+		blobAt:         newBlobAt(source),
 	}, nil
 }
 

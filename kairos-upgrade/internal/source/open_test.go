@@ -55,8 +55,10 @@ func lowerTar(t testing.TB) []byte {
 }
 
 func upperTar(t testing.TB) []byte {
-	return imagetest.Tar(t, []tar.Header{{Name: "usr/b", Typeflag: tar.TypeReg, Mode: 0o644}}, map[string]string{"usr/b": "b"})
+	return imagetest.Tar(t, upperHeader, map[string]string{"usr/b": "b"})
 }
+
+var upperHeader = []tar.Header{{Name: "usr/b", Typeflag: tar.TypeReg, Mode: 0o644}}
 
 func testImage(t testing.TB, compression string) *imagetest.Built {
 	return imagetest.Build(t, imagetest.Image{

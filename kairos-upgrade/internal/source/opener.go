@@ -16,6 +16,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/shortnames"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/transports"
 	"go.podman.io/image/v5/types"
@@ -94,6 +95,15 @@ func (o *opener) name() string {
 }
 
 func (o *opener) open(ctx context.Context) (*Image, error) {
+	if named := o.ref.DockerReference(); o.remote && named != nil {
+		found, err := sysregistriesv2.FindRegistry(o.sys, named.Name())
+		if err != nil {
+			return nil, fmt.Errorf("read registries.conf: %w", err)
+		}
+		if found != nil && found.Blocked {
+			return nil, errBlocked(found)
+		}
+	}
 	var img *Image
 	err := retry(ctx, o.remote, o.opts.log(), func() error {
 		source, err := o.ref.NewImageSource(ctx, o.sys)
@@ -171,7 +181,7 @@ func describeLayers(infos []types.BlobInfo, diffIDs []digest.Digest) ([]Layer, e
 		if err := checkLayer(info, diffIDs[i]); err != nil {
 			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(infos), err)
 		}
-		layers[i] = Layer{Digest: info.Digest, Size: info.Size, DiffID: diffIDs[i], MediaType: info.MediaType, info: info}
+		layers[i] = Layer{Digest: info.Digest, Size: info.Size, DiffID: diffIDs[i], MediaType: info.MediaType, TOC: tocOf(info), info: info}
 	}
 	return layers, nil
 }

@@ -8,6 +8,9 @@
 //	images/<digest>             composefs images, named by their own digest
 //	deployments/<id>.json       records (package deployment of lib)
 //	layers/<digest>             what layers hold, named by their DiffID
+//	layers/<digest>.<digest>    the same by DiffID and table of contents
+//	partial/                    what an interrupted transfer has left, see partial.go
+//	contents                    which object has which plain SHA-256, see contents.go
 //	quarantine/<digest>.json    manifest digests that failed on this node
 //	serial                      highest serial ever given, decimal, newline
 //	tmp/                        unfinished work, emptied by the next writer

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
@@ -14,9 +15,16 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
-// layerPath returns where the record of a layer lives.
-func layerPath(diffID string) (string, error) {
+// layerPath returns where the record of a layer lives. id is its DiffID, or,
+// for one made from a table of contents, source.Layer.PartialID: the DiffID,
+// a dot, and the hexadecimal digits of the table's digest.
+func layerPath(id string) (string, error) {
+	diffID, toc, partial := strings.Cut(id, ".")
 	hex, err := deployment.ParseDigest(diffID)
+	if err == nil && partial {
+		toc, err = deployment.ParseDigest("sha256:" + toc)
+		hex += "." + toc
+	}
 	if err != nil {
 		return "", fmt.Errorf("layer: %w", err)
 	}
@@ -24,8 +32,8 @@ func layerPath(diffID string) (string, error) {
 }
 
 // Knows reports whether there is a record of a layer.
-func (s *Store) Knows(diffID string) bool {
-	name, err := layerPath(diffID)
+func (s *Store) Knows(id string) bool {
+	name, err := layerPath(id)
 	if err != nil {
 		return false
 	}
@@ -33,11 +41,29 @@ func (s *Store) Knows(diffID string) bool {
 	return err == nil
 }
 
+// Layers returns the ids of all records of layers, of those with one DiffID if
+// that is not "".
+func (s *Store) Layers(diffID string) (ids []string, err error) {
+	names, err := s.names(layersDir)
+	for _, name := range names {
+		id := "sha256:" + name
+		if _, bad := layerPath(id); bad == nil && (diffID == "" || diffIDOf(id) == diffID) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, err
+}
+
+func diffIDOf(id string) string {
+	diffID, _, _ := strings.Cut(id, ".")
+	return diffID
+}
+
 // Load returns what is known of a layer. Errors: fs.ErrNotExist,
 // layer.ErrRecord. The objects that it refers to may be gone: what an image
 // does not show of its layers is garbage.
-func (s *Store) Load(diffID string) (*layer.Layer, error) {
-	name, err := layerPath(diffID)
+func (s *Store) Load(id string) (*layer.Layer, error) {
+	name, err := layerPath(id)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +74,7 @@ func (s *Store) Load(diffID string) (*layer.Layer, error) {
 	defer f.Close()
 	l, err := layer.Decode(bufio.NewReaderSize(f, 64<<10), layer.Limits{})
 	if err != nil {
-		return nil, fmt.Errorf("read layer %s: %w", diffID, err)
+		return nil, fmt.Errorf("read layer %s: %w", id, err)
 	}
 	return l, nil
 }
@@ -56,23 +82,23 @@ func (s *Store) Load(diffID string) (*layer.Layer, error) {
 // Save remembers a layer whose contents have all been put. Its objects are
 // durable before its record is, so that an interrupted transaction need not
 // fetch it again.
-func (s *Store) Save(diffID string, l *layer.Layer) error {
-	name, err := layerPath(diffID)
+func (s *Store) Save(id string, l *layer.Layer) error {
+	name, err := layerPath(id)
 	if err != nil {
 		return err
 	}
 	if err := s.Commit(context.Background()); err != nil {
-		return fmt.Errorf("save layer %s: %w", diffID, err)
+		return fmt.Errorf("save layer %s: %w", id, err)
 	}
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(encode(l, w)) }()
 	err = atomicfile.WriteFrom(s.root, name, r, 0o644)
 	r.CloseWithError(errors.New("closed"))
 	if err != nil {
-		return fmt.Errorf("save layer %s: %w", diffID, err)
+		return fmt.Errorf("save layer %s: %w", id, err)
 	}
 	s.mu.Lock()
-	s.saved = append(s.saved, diffID)
+	s.saved = append(s.saved, id)
 	s.mu.Unlock()
 	return nil
 }
@@ -94,9 +120,9 @@ func (s *Store) Undo() error {
 	for _, d := range images {
 		err = errors.Join(err, ignoreNotExist(s.root.Remove(ImagePath(d))))
 	}
-	for _, diffID := range layers {
-		name, _ := layerPath(diffID)
+	for _, id := range layers {
+		name, _ := layerPath(id)
 		err = errors.Join(err, ignoreNotExist(s.root.Remove(name)))
 	}
-	return errors.Join(err, s.emptyTmp())
+	return errors.Join(err, s.EndTransfer(), s.emptyTmp())
 }

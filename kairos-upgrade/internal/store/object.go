@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,10 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, inMemory); return &b
 func (s *Store) Has(d fsverity.Digest) bool {
 	s.mu.Lock()
 	_, known := s.known[d]
+	_, damaged := s.distrusted[d]
 	s.mu.Unlock()
-	if known {
-		return true
+	if known || damaged {
+		return known
 	}
 	f, err := s.openObject(d)
 	if err != nil {
@@ -66,6 +68,7 @@ func (s *Store) putSmall(r io.Reader, size int64) (fsverity.Digest, error) {
 		return fsverity.Digest{}, fmt.Errorf("read content: %w", unexpected(err))
 	}
 	d := fsverity.Bytes(content)
+	s.learn(sha256.Sum256(content), d)
 	if s.Has(d) {
 		return d, nil
 	}
@@ -87,9 +90,9 @@ func (s *Store) putLarge(ctx context.Context, r io.Reader, size int64) (fsverity
 	if err != nil {
 		return fsverity.Digest{}, fmt.Errorf("write object: %w", err)
 	}
-	hash := fsverity.NewHasher()
+	hash, plain := fsverity.NewHasher(), sha256.New()
 	buf := buffers.Get().(*[]byte)
-	n, err := io.CopyBuffer(onlyWriter{io.MultiWriter(f, hash)}, io.LimitReader(withContext{ctx, r}, size), *buf)
+	n, err := io.CopyBuffer(onlyWriter{io.MultiWriter(f, hash, plain)}, io.LimitReader(withContext{ctx, r}, size), *buf)
 	buffers.Put(buf)
 	if err == nil && n < size {
 		err = io.ErrUnexpectedEOF
@@ -98,6 +101,7 @@ func (s *Store) putLarge(ctx context.Context, r io.Reader, size int64) (fsverity
 		return fsverity.Digest{}, fmt.Errorf("write object: %w", errors.Join(err, s.removeTemp(name)))
 	}
 	d := hash.Sum()
+	s.learn(Sum(plain.Sum(nil)), d)
 	if s.Has(d) {
 		return d, s.removeTemp(name)
 	}

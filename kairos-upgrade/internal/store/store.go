@@ -40,15 +40,17 @@ type Store struct {
 	tmp     *os.File
 	tmpName atomic.Uint64
 
-	mu      sync.Mutex
-	known   map[fsverity.Digest]struct{} // present, as far as this process has looked
-	waiting []fsverity.Digest            // written, not yet under their final names
-	added   []Added
-	images  []fsverity.Digest // written by this process, as saved
-	saved   []string          // DiffIDs
-	failed  error             // the first failure of a finisher
-	open    int               // objects handed to the finishers and not finished
-	idle    *sync.Cond        // open has become 0
+	mu         sync.Mutex
+	known      map[fsverity.Digest]struct{} // present, as far as this process has looked
+	distrusted map[fsverity.Digest]struct{} // present, but found damaged
+	waiting    []fsverity.Digest            // written, not yet under their final names
+	added      []Added
+	learnt     []indexEntry      // for the index of contents
+	images     []fsverity.Digest // written by this process, as saved
+	saved      []string          // ids of layers
+	failed     error             // the first failure of a finisher
+	open       int               // objects handed to the finishers and not finished
+	idle       *sync.Cond        // open has become 0
 
 	jobs      chan job
 	finishers sync.WaitGroup
@@ -100,7 +102,7 @@ func (s *Store) prepare(holder Holder) (err error) {
 	if err := s.takeLock(holder); err != nil {
 		return err
 	}
-	for _, dir := range []string{objectsDir, imagesDir, layersDir, deployment.QuarantineDir, tmpDir, deployment.Dir} {
+	for _, dir := range []string{objectsDir, imagesDir, layersDir, deployment.QuarantineDir, tmpDir, partialDir, deployment.Dir} {
 		if err := s.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -123,6 +125,9 @@ func (s *Store) Close() error {
 	s.stopFinishers()
 	var err error
 	if s.lock != nil {
+		// The index can be made again from the objects: a full disk is no
+		// reason to fail.
+		_ = s.saveContents()
 		err = errors.Join(s.emptyTmp(), s.releaseLock())
 	}
 	for i := range s.shards {

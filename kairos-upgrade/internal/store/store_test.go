@@ -512,7 +512,7 @@ func TestUnfinishedIsRemoved(t *testing.T) {
 func TestHoldsFlock(t *testing.T) {
 	locks := "1: POSIX  ADVISORY  WRITE 700 00:1a:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 701 fe:00:123 0 EOF\n3: FLOCK  ADVISORY  READ 702 fe:00:124 0 EOF\n"
 	for ino, want := range map[uint64]bool{77: false, 123: true, 23: false, 124: false} {
-		if got := holdsFlock(locks, ino); got != want {
+		if _, got := holdsFlock(locks, ino); got != want {
 			t.Errorf("inode %d: %v", ino, got)
 		}
 	}

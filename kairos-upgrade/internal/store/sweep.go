@@ -9,6 +9,7 @@ import (
 	"iter"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/fsverity"
@@ -20,6 +21,7 @@ type Stored struct {
 	Digest fsverity.Digest
 	Size   int64 // length in bytes
 	Used   int64 // what it takes on the disk, in bytes
+	Time   time.Time
 }
 
 // Objects yields all objects by directory. Files whose names are no digests
@@ -65,7 +67,7 @@ func (s *Store) list(dir, prefix string, yield func(Stored, error) bool) bool {
 				}
 				continue
 			}
-			if !yield(Stored{digest, st.Size, st.Blocks * 512}, nil) {
+			if !yield(Stored{digest, st.Size, st.Blocks * 512, time.Unix(st.Mtim.Unix())}, nil) {
 				return false
 			}
 		}
@@ -76,19 +78,6 @@ func (s *Store) list(dir, prefix string, yield func(Stored, error) bool) bool {
 			return yield(Stored{}, err)
 		}
 	}
-}
-
-// Used returns how many bytes objects and images take on the disk.
-func (s *Store) Used() (used int64, err error) {
-	for _, files := range []iter.Seq2[Stored, error]{s.Objects(), s.Images()} {
-		for f, err := range files {
-			if err != nil {
-				return used, fmt.Errorf("measure store: %w", err)
-			}
-			used += f.Used
-		}
-	}
-	return used, nil
 }
 
 // Swept says what a sweep removed, or would remove.
@@ -104,6 +93,9 @@ type Live struct {
 	Objects map[fsverity.Digest]struct{}
 	Images  map[fsverity.Digest]struct{}
 	Layers  map[string]struct{} // DiffIDs
+	// Interrupted keeps what an interrupted transfer has left, for the next
+	// one to go on with.
+	Interrupted bool
 }
 
 // Sweep removes what is not live.
@@ -114,6 +106,8 @@ func (s *Store) Sweep(live Live, dryRun bool) (swept Swept, err error) {
 		}
 		return ignoreNotExist(s.root.Remove(name))
 	}
+	since, interrupted := s.interrupted()
+	interrupted = interrupted && live.Interrupted
 	for f, err := range s.Images() {
 		if _, keep := live.Images[f.Digest]; err == nil && !keep {
 			err = remove(ImagePath(f.Digest))
@@ -125,7 +119,8 @@ func (s *Store) Sweep(live Live, dryRun bool) (swept Swept, err error) {
 		}
 	}
 	for f, err := range s.Objects() {
-		if _, keep := live.Objects[f.Digest]; err == nil && !keep {
+		_, keep := live.Objects[f.Digest]
+		if keep = keep || interrupted && !f.Time.Before(since); err == nil && !keep {
 			err = remove(ObjectPath(f.Digest))
 			swept.Objects++
 			swept.Bytes += f.Used
@@ -135,7 +130,13 @@ func (s *Store) Sweep(live Live, dryRun bool) (swept Swept, err error) {
 			return swept, fmt.Errorf("remove objects: %w", err)
 		}
 	}
-	return swept, s.sweepLayers(live, remove, &swept)
+	if !interrupted {
+		if err := s.sweepPartial(remove, &swept); err != nil {
+			return swept, err
+		}
+		since = time.Time{}
+	}
+	return swept, s.sweepLayers(live, since, remove, &swept)
 }
 
 func (s *Store) forget(d fsverity.Digest) {
@@ -144,22 +145,35 @@ func (s *Store) forget(d fsverity.Digest) {
 	s.mu.Unlock()
 }
 
-func (s *Store) sweepLayers(live Live, remove func(string) error, swept *Swept) error {
-	dir, err := s.root.Open(layersDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// names lists a directory of the store.
+func (s *Store) names(dir string) ([]string, error) {
+	d, err := s.root.Open(dir)
+	if err != nil {
+		return nil, ignoreNotExist(err)
 	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	return names, nil
+}
+
+// sweepLayers removes the records that are not live, and are older than since if
+// that is not zero.
+func (s *Store) sweepLayers(live Live, since time.Time, remove func(string) error, swept *Swept) error {
+	names, err := s.names(layersDir)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return fmt.Errorf("list layers: %w", err)
-	}
 	for _, name := range names {
-		if _, keep := live.Layers["sha256:"+name]; keep || strings.HasPrefix(name, ".") && !atomicfile.IsTemp(name) {
+		if _, keep := live.Layers[diffIDOf("sha256:"+name)]; keep || strings.HasPrefix(name, ".") && !atomicfile.IsTemp(name) {
 			continue
+		}
+		if !since.IsZero() {
+			if info, err := s.root.Lstat(path.Join(layersDir, name)); err == nil && !info.ModTime().Before(since) {
+				continue
+			}
 		}
 		if err := remove(path.Join(layersDir, name)); err != nil {
 			return fmt.Errorf("remove layer: %w", err)

@@ -15,19 +15,40 @@ import (
 // in the file system tree. A partition that is mounted elsewhere shares its
 // file system with that mount.
 func Mount(device string) (*View, error) {
-	kind, err := fileSystem(device)
+	fd, err := mount(device, false)
 	if err != nil {
 		return nil, err
-	}
-	fd, err := mount(device, kind)
-	if err != nil {
-		return nil, fmt.Errorf("mount %s (%s): %w", device, kind, err)
 	}
 	return attached(fd, device)
 }
 
-// mount runs the steps of the mount API: open, configure, create, mount.
-func mount(device, kind string) (fd int, err error) {
+// MountReadonly does the same for reading only. A partition that is mounted
+// writable elsewhere is busy.
+func MountReadonly(device string) (*View, error) {
+	fd, err := mount(device, true)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the private mount of %s: %w", device, err), unix.Close(fd))
+	}
+	return &View{Root: root, Path: device, mount: fd}, nil
+}
+
+func mount(device string, readonly bool) (fd int, err error) {
+	kind, err := fileSystem(device)
+	if err != nil {
+		return -1, err
+	}
+	if fd, err = mountAs(device, kind, readonly); err != nil {
+		return -1, fmt.Errorf("mount %s (%s): %w", device, kind, err)
+	}
+	return fd, nil
+}
+
+// mountAs runs the steps of the mount API: open, configure, create, mount.
+func mountAs(device, kind string, readonly bool) (fd int, err error) {
 	config, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("fsopen: %w", err)
@@ -35,6 +56,11 @@ func mount(device, kind string) (fd int, err error) {
 	defer unix.Close(config)
 	if err := unix.FsconfigSetString(config, "source", device); err != nil {
 		return -1, explain(config, fmt.Errorf("fsconfig source: %w", err))
+	}
+	if readonly {
+		if err := unix.FsconfigSetFlag(config, "ro"); err != nil {
+			return -1, explain(config, fmt.Errorf("fsconfig ro: %w", err))
+		}
 	}
 	if err := unix.FsconfigCreate(config); err != nil {
 		return -1, explain(config, fmt.Errorf("fsconfig create: %w", err))

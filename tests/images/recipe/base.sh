@@ -27,5 +27,5 @@ touch "$root/etc/.updated" "$root/var/.updated"
 
 # An image is changed by its next version, not by timers on the node, and so is the boot loader.
 chroot "$root" systemctl --quiet disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
-  e2scrub_all.timer e2scrub_reap.service ssh.service systemd-boot-update.service
+  e2scrub_all.timer e2scrub_reap.service ssh.service systemd-boot-update.service systemd-timesyncd.service
 chroot "$root" systemctl --quiet enable systemd-networkd.service systemd-resolved.service ssh.socket

@@ -18,6 +18,10 @@ const (
 	BootGood = "d25fcda108f744298e9f61d545764554" // this boot is good
 	BootBad  = "7ea599a3286c43b8a226160c577a3055" // this boot is bad: KAIROS_REASON
 	Fallback = "3ab59090ac2e474eb6e7024f6afe1a92" // a deployment used up its tries: KAIROS_REASON
+
+	StoreWhole   = "9526f887a4ec43e4a430b78c983170ec" // all that was verified is whole
+	StoreDamaged = "7edede443c73400692f69b31d8819b30" // something is damaged: KAIROS_DAMAGED, KAIROS_DEPLOYMENTS
+	Update       = "d867b62e22ad47119a5ed977d7cb988d" // the automation has decided: KAIROS_ACTION, KAIROS_REASON
 )
 
 // Socket is where the journal listens.
@@ -25,6 +29,7 @@ const Socket = "/run/systemd/journal/socket"
 
 // Entry is one entry of the journal.
 type Entry struct {
+	Program   string // SYSLOG_IDENTIFIER
 	Message   string
 	MessageID string
 	Priority  int // syslog(3): 3 is an error, 4 a warning, 6 informational
@@ -49,7 +54,7 @@ func encode(e Entry) []byte {
 	field(&b, "MESSAGE", e.Message)
 	field(&b, "MESSAGE_ID", e.MessageID)
 	field(&b, "PRIORITY", strconv.Itoa(e.Priority))
-	field(&b, "SYSLOG_IDENTIFIER", "kairos-boot-assess")
+	field(&b, "SYSLOG_IDENTIFIER", e.Program)
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
 		field(&b, name, e.Fields[name])
 	}

@@ -14,7 +14,7 @@ func TestSend(t *testing.T) {
 	}
 	defer listener.Close()
 	err = Send(socket, Entry{
-		Message: "bad", MessageID: BootBad, Priority: 3,
+		Program: "kairos-test", Message: "bad", MessageID: BootBad, Priority: 3,
 		Fields: map[string]string{"KAIROS_REASON": "two\nlines", "KAIROS_DEPLOYMENT": "3-x"},
 	})
 	if err != nil {
@@ -25,7 +25,7 @@ func TestSend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "MESSAGE=bad\nMESSAGE_ID=" + BootBad + "\nPRIORITY=3\nSYSLOG_IDENTIFIER=kairos-boot-assess\n" +
+	want := "MESSAGE=bad\nMESSAGE_ID=" + BootBad + "\nPRIORITY=3\nSYSLOG_IDENTIFIER=kairos-test\n" +
 		"KAIROS_DEPLOYMENT=3-x\nKAIROS_REASON\n\x09\x00\x00\x00\x00\x00\x00\x00two\nlines\n"
 	if got := string(buffer[:n]); got != want {
 		t.Errorf("sent\n%q\nwant\n%q", got, want)

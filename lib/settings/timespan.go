@@ -1,4 +1,4 @@
-package config
+package settings
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// spans are the units of systemd.time(7) that a time limit can use.
+// spans are the units of systemd.time(7) that a time span can use.
 var spans = map[string]time.Duration{
 	"": time.Second, "s": time.Second, "sec": time.Second, "second": time.Second, "seconds": time.Second,
 	"ms": time.Millisecond, "msec": time.Millisecond,
@@ -16,8 +16,8 @@ var spans = map[string]time.Duration{
 	"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "hours": time.Hour,
 }
 
-// maxSpan bounds a time limit: nobody waits longer for a boot.
-const maxSpan = 24 * time.Hour
+// MaxTimeSpan bounds a time span: nothing that is set here takes longer.
+const MaxTimeSpan = 24 * time.Hour
 
 // ParseTimeSpan parses a time span of systemd.time(7), "90", "1min 30s",
 // "1h": more than nothing, at most a day.
@@ -34,11 +34,11 @@ func ParseTimeSpan(s string) (time.Duration, error) {
 		rest = strings.TrimSpace(rest[digits:])
 		letters := len(rest) - len(strings.TrimLeftFunc(rest, unicode.IsLetter))
 		unit, ok := spans[rest[:letters]]
-		if !ok || n > uint64(maxSpan/unit) {
+		if !ok || n > uint64(MaxTimeSpan/unit) {
 			return 0, wrong
 		}
 		rest = strings.TrimSpace(rest[letters:])
-		if sum += time.Duration(n) * unit; sum > maxSpan {
+		if sum += time.Duration(n) * unit; sum > MaxTimeSpan {
 			return 0, wrong
 		}
 	}

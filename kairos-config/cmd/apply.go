@@ -1,0 +1,104 @@
+package cmd
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func applyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "apply", Usage: "apply what the staged config, or FILE, changes without a reboot", ArgsUsage: "[FILE...]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "now", Usage: "do it; without this only say what can be applied now"},
+			&cli.DurationFlag{Name: "command-timeout", Value: 10 * time.Minute, Usage: "stop a command after `TIME`; 0 sets no limit"},
+			removeFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),
+		},
+		Action: apply,
+	}
+}
+
+// applied is the object that apply --json prints.
+type applied struct {
+	Steps   []stepName    `json:"steps"`            // that can be applied now, or were
+	Reboot  []stepName    `json:"reboot"`           // that need a reboot
+	Record  *stage.Record `json:"record,omitempty"` // what was done
+	Applied bool          `json:"applied"`
+}
+
+type stepName struct {
+	Stage  string `json:"stage"`
+	Name   string `json:"name"`
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Reason string `json:"reason,omitempty"` // why it needs a reboot
+}
+
+func apply(c *cli.Context) error {
+	change, err := readChange(c)
+	if err != nil {
+		return err
+	}
+	node, close, err := openNode(c)
+	if err != nil {
+		return err
+	}
+	defer close()
+	next, err := nextConfigs(c, node, change)
+	if err != nil {
+		return err
+	}
+	plan, later := stage.Now(source.Collect(node.Root), next, fill(node.Root))
+	result := applied{Steps: []stepName{}, Reboot: []stepName{}, Applied: c.Bool("now")}
+	for _, s := range plan.Steps {
+		result.Steps = append(result.Steps, nameOf(s, ""))
+	}
+	for _, l := range later {
+		result.Reboot = append(result.Reboot, nameOf(l.Step, l.Reason))
+	}
+	if result.Applied && len(plan.Steps) > 0 {
+		system := &stage.System{
+			Root: node.Root, Node: true, Booted: true, Timeout: c.Duration("command-timeout"), Log: logger(c),
+			Get: fetch.Client{}, KeyServers: keyServers(),
+		}
+		result.Record = system.Run(c.Context, plan)
+	}
+	if c.Bool("json") {
+		if err := cmdline.PrintJSON(c, result); err != nil {
+			return err
+		}
+	} else {
+		printApplied(c, result)
+	}
+	switch {
+	case c.Context.Err() != nil:
+		return c.Context.Err()
+	case result.Record != nil && result.Record.Outcome == stage.Failed:
+		return cmdline.Hint(fmt.Errorf("apply: not all steps could be applied"), "kairos-config status says which and why")
+	case len(result.Steps)+len(result.Reboot) == 0:
+		return cmdline.WithCode(fmt.Errorf("nothing to do: no step differs from what runs"), cmdline.ExitNothing)
+	}
+	return nil
+}
+
+func nameOf(s stage.Step, reason string) stepName {
+	return stepName{Stage: s.Part, Name: s.Name, File: s.Source, Line: s.Spec.Pos.Line, Reason: reason}
+}
+
+func printApplied(c *cli.Context, r applied) {
+	word := "can be applied now"
+	if r.Applied {
+		word = "applied"
+	}
+	for _, s := range r.Steps {
+		fmt.Fprintf(c.App.Writer, "%s: %s, %s (%s:%d)\n", word, s.Stage, s.Name, s.File, s.Line)
+	}
+	for _, s := range r.Reboot {
+		fmt.Fprintf(c.App.Writer, "needs a reboot: %s, %s (%s:%d): %s\n", s.Stage, s.Name, s.File, s.Line, s.Reason)
+	}
+}

@@ -1,0 +1,192 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/urfave/cli/v2"
+)
+
+func removeFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "remove", Usage: "leave the config `NAME` of /oem out; repeatable"}
+}
+
+func stageCommand() *cli.Command {
+	return &cli.Command{
+		Name: "stage", Usage: "try configs at the next boot, with a way back", ArgsUsage: "[FILE...]",
+		Flags:  []cli.Flag{removeFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()},
+		Action: stageConfigs,
+	}
+}
+
+func stageConfigs(c *cli.Context) error {
+	change, err := readChange(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return showDiff(c, change)
+	}
+	node, close, err := openNode(c)
+	if err != nil {
+		return err
+	}
+	defer close()
+	g, err := node.Stage(c.Context, change)
+	if err != nil {
+		return fmt.Errorf("stage: %w", err)
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, struct {
+			ID string `json:"id"`
+			*generation.Generation
+		}{g.ID, g})
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "staged generation %s: boots next, and falls back to what runs when it fails\n", g.ID)
+	return err
+}
+
+// readChange reads the files that the command names and checks them. What is
+// wrong is printed, and the error says no more.
+func readChange(c *cli.Context) (staging.Change, error) {
+	if _, err := cmdline.Arguments(c, "[FILE...]"); err != nil {
+		return staging.Change{}, err
+	}
+	change := staging.Change{Put: map[string][]byte{}, Remove: c.StringSlice("remove")}
+	var problems diag.List
+	skipped := 0
+	for _, file := range c.Args().Slice() {
+		name := filepath.Base(file)
+		if err := generation.CheckName(name); err != nil {
+			return change, cmdline.WithCode(err, cmdline.ExitUsage)
+		}
+		if _, twice := change.Put[name]; twice {
+			return change, cmdline.Usagef("two files are called %s", name)
+		}
+		data, err := readConfig(file)
+		if err != nil {
+			return change, err
+		}
+		var one source.Collection
+		one.Add(file, data)
+		problems = append(problems, one.Problems...)
+		for _, doc := range one.Documents {
+			problems = append(problems, schema.Check(doc.Root)...)
+		}
+		skipped += one.Skipped
+		change.Put[name] = data
+	}
+	for _, name := range change.Remove {
+		if err := generation.CheckName(name); err != nil {
+			return change, cmdline.WithCode(err, cmdline.ExitUsage)
+		}
+	}
+	warn(c, problems)
+	if problems.Failed() || skipped > 0 {
+		return change, fmt.Errorf("the config is not valid, nothing was done")
+	}
+	return change, nil
+}
+
+// readConfig reads a file of at most the size that a config may have.
+func readConfig(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, source.MaxSize+1))
+	if err == nil && len(data) > source.MaxSize {
+		err = fmt.Errorf("%s: larger than 1 MB", file)
+	}
+	return data, err
+}
+
+// openNode opens the node that runs, for staging. The caller calls close.
+func openNode(c *cli.Context) (node *staging.Node, close func(), err error) {
+	booted, err := deployment.ReadBooted(deployment.BootedPath)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := rootfs.Open("/")
+	if err != nil {
+		return nil, nil, err
+	}
+	disk, closeDisk, err := generation.OpenDisk(generation.OEM)
+	if err != nil {
+		root.Close()
+		return nil, nil, err
+	}
+	node = &staging.Node{Root: root, Disk: disk, Upgrade: staging.Command{}, Booted: booted, Now: time.Now, Log: logger(c)}
+	return node, func() { _ = closeDisk(); root.Close() }, nil
+}
+
+func discardCommand() *cli.Command {
+	return &cli.Command{
+		Name: "discard", Usage: "take the staged config back: what runs boots next",
+		Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			return withNode(c, "discard", "discarded generation %s: what runs boots next\n", func(n *staging.Node) (string, error) {
+				return n.Discard(c.Context)
+			})
+		},
+	}
+}
+
+func rollbackCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rollback", Usage: "try an older generation at the next boot: by default the one before", ArgsUsage: "[GENERATION]",
+		Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c, "[GENERATION]"); err != nil {
+				return err
+			}
+			to := c.Args().First()
+			if to != "" && to != staging.Plain {
+				if err := generation.CheckID(to); err != nil {
+					return cmdline.WithCode(err, cmdline.ExitUsage)
+				}
+			}
+			return withNode(c, "roll back", "staged generation %s: boots next\n", func(n *staging.Node) (string, error) {
+				return n.Rollback(c.Context, to)
+			})
+		},
+	}
+}
+
+// withNode does something that ends with a generation, and tells it.
+func withNode(c *cli.Context, what, done string, do func(*staging.Node) (string, error)) error {
+	node, close, err := openNode(c)
+	if err != nil {
+		return err
+	}
+	defer close()
+	id, err := do(node)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, struct {
+			ID string `json:"id"`
+		}{id})
+	}
+	if id == "" {
+		id = staging.Plain
+	}
+	_, err = fmt.Fprintf(c.App.Writer, done, id)
+	return err
+}

@@ -1,0 +1,192 @@
+// Package compare says what is different between two sets of configs: values,
+// and what their steps leave on the node.
+package compare
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// Change is a value or a thing on the node that differs. Before or After is ""
+// where it is on one side only. Secrets are masked.
+type Change struct {
+	Key    string `json:"key"` // a dotted key, or a path
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+	Origin string `json:"origin"` // file:line, of After where there is one
+}
+
+// Result is all that differs.
+type Result struct {
+	Values []Change `json:"values"`
+	Files  []Change `json:"files"` // and directories, drop-ins, downloads, clones
+}
+
+// None reports whether nothing differs.
+func (r Result) None() bool { return len(r.Values)+len(r.Files) == 0 }
+
+// Collections compares two sets of configs.
+func Collections(before, after *source.Collection) Result {
+	a, _ := before.Merged()
+	b, _ := after.Merged()
+	return Result{Values: values(a, b), Files: files(before, after)}
+}
+
+// leaf is a value with its place.
+type leaf struct{ text, origin string }
+
+// values compares two merged configs by their dotted keys. A secret that
+// changed is told, and not what it is.
+func values(before, after *tree.Node) []Change {
+	a, b := map[string]leaf{}, map[string]leaf{}
+	leaves(before, mask.Tree(before), "", a)
+	leaves(after, mask.Tree(after), "", b)
+	return changes(a, b)
+}
+
+// leaves flattens a tree. What is masked is told apart by a digest that is cut
+// off before anybody sees it.
+func leaves(n, masked *tree.Node, key string, into map[string]leaf) {
+	switch {
+	case n.Kind == tree.Map && len(n.Fields) > 0:
+		for i, f := range n.Fields {
+			leaves(f.Value, masked.Fields[i].Value, join(key, f.Key), into)
+		}
+	case n.Kind == tree.List && len(n.Items) > 0:
+		for i, item := range n.Items {
+			leaves(item, masked.Items[i], fmt.Sprintf("%s.%d", key, i), into)
+		}
+	default:
+		text := masked.Text
+		if n.Kind == tree.Null {
+			text = "null"
+		}
+		if masked.Text != n.Text {
+			text += separator + digest(n.Text)
+		}
+		if key != "" {
+			into[key] = leaf{text, n.Pos.FileLine()}
+		}
+	}
+}
+
+func join(key, name string) string {
+	if strings.ContainsAny(name, ".[]\"") {
+		name = `"` + name + `"`
+	}
+	if key == "" {
+		return name
+	}
+	return key + "." + name
+}
+
+// separator stands before a digest in a text that is compared. It can't stand
+// in a config.
+const separator = "\x00"
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+func visible(text string) string {
+	text, _, _ = strings.Cut(text, separator)
+	return text
+}
+
+// changes compares by key, in the order of keys.
+func changes(a, b map[string]leaf) []Change {
+	list := []Change{}
+	keys := slices.Sorted(maps.Keys(a))
+	for key := range b {
+		if _, both := a[key]; !both {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		before, hadIt := a[key]
+		after, hasIt := b[key]
+		if hadIt == hasIt && before.text == after.text {
+			continue
+		}
+		c := Change{Key: key, Before: visible(before.text), After: visible(after.text), Origin: after.origin}
+		if !hasIt {
+			c.Origin = before.origin
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// files compares what the steps of all stages of a boot leave on the node, as
+// far as the configs alone say it: conditions and commands may do otherwise.
+func files(before, after *source.Collection) []Change {
+	return changes(targets(before), targets(after))
+}
+
+// Stages of a boot, in their order.
+var Stages = []string{"rootfs", "initramfs", "fs", "boot", "network"}
+
+func targets(c *source.Collection) map[string]leaf {
+	all := map[string]leaf{}
+	for _, stage := range Stages {
+		for _, part := range schema.Parts(stage) {
+			for _, doc := range c.Documents {
+				head, _ := schema.DecodeHead(doc.Root)
+				for _, s := range head.Stages {
+					if s.Name != part {
+						continue
+					}
+					for _, node := range s.Steps {
+						step, _ := schema.DecodeStep(node)
+						stepTargets(step, part, all)
+					}
+				}
+				if part == schema.CloudInitStage && doc.Header {
+					if step, _, wanted := schema.CloudInitStep(doc.Root); wanted {
+						stepTargets(step, part, all)
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// stepTargets adds what a step leaves, with a digest of how it shall be.
+func stepTargets(step schema.Step, part string, into map[string]leaf) {
+	add := func(path, what string, how ...any) {
+		if path != "" {
+			into[path] = leaf{what + " in the stage " + part + separator + digest(fmt.Sprint(how...)), step.Pos.FileLine()}
+		}
+	}
+	for _, d := range step.Directories {
+		add(d.Path, "directory", d.Permissions, d.Owner, d.Group)
+	}
+	for _, f := range step.Files {
+		add(f.Path, "file", f.Content, f.Encoding, f.Permissions, f.Owner, f.Group, f.OwnerString)
+	}
+	for _, d := range step.Downloads {
+		add(d.Path, "download", d.URL, d.SHA256, d.Permissions, d.Owner, d.Group, d.OwnerString)
+	}
+	add(step.Git.Path, "clone", step.Git.URL, step.Git.Branch)
+	for _, o := range step.Systemctl.Overrides {
+		add("drop-in of "+o.Service+" "+o.Name, "drop-in", o.Content)
+	}
+	for _, u := range step.Users {
+		add("user "+u.Name, "user", string(u.Passwd), u.SSHAuthorizedKeys, u.Groups, u.Shell, u.Homedir, u.UID, u.LockPasswd)
+	}
+	if step.Hostname != "" {
+		add("/etc/hostname", "host name", step.Hostname)
+	}
+}

@@ -1,0 +1,142 @@
+// Package credential puts systemd's credentials into values of a config:
+// ${credential:NAME}. The service manager has decrypted them and laid them into
+// a directory of the unit that only the unit can read: systemd.exec(5).
+package credential
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// Mark stands where a secret was.
+const Mark = "(secret)"
+
+// maxSize of a credential in bytes: systemd's own limit.
+const maxSize = 1 << 20
+
+var reference = regexp.MustCompile(`\$\{credential:([^}]*)\}`)
+
+// nameForm is what systemd takes for the name of a credential, less what no
+// file of a directory is called.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,200}$`)
+
+// ErrMissing is returned for a credential that the unit doesn't have.
+var ErrMissing = errors.New("there is no such credential")
+
+// Store is a directory of credentials; the zero value has none.
+type Store struct{ dir string }
+
+// Open returns the credentials of this unit.
+func Open() Store { return Store{os.Getenv("CREDENTIALS_DIRECTORY")} }
+
+// In returns the credentials in a directory.
+func In(dir string) Store { return Store{dir} }
+
+// get returns kairos.NAME, which the units of the stages import by that name,
+// or else NAME, which a drop-in may have added.
+func (s Store) get(name string) (string, error) {
+	if !nameForm.MatchString(name) {
+		return "", fmt.Errorf("credential %q: not a name", name)
+	}
+	if s.dir == "" {
+		return "", fmt.Errorf("credential %s: %w", name, ErrMissing)
+	}
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return "", fmt.Errorf("credential %s: %w", name, err)
+	}
+	defer root.Close()
+	for _, file := range []string{"kairos." + name, name} {
+		info, err := root.Stat(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && info.Size() > maxSize {
+			err = errors.New("larger than 1 MiB")
+		}
+		var data []byte
+		if err == nil {
+			data, err = root.ReadFile(file)
+		}
+		if err != nil {
+			return "", fmt.Errorf("credential %s: %w", name, err)
+		}
+		return strings.TrimSuffix(string(data), "\n"), nil
+	}
+	return "", fmt.Errorf("credential %s: %w", name, ErrMissing)
+}
+
+// Expand returns a value with credentials in the place of what names them, and
+// the secrets that are in it now. Keys stay as they are, and so does n.
+func (s Store) Expand(n *tree.Node) (*tree.Node, Secrets, error) {
+	var secrets Secrets
+	expanded, err := s.expand(n, &secrets)
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return expanded, slices.Compact(secrets), err
+}
+
+func (s Store) expand(n *tree.Node, secrets *Secrets) (*tree.Node, error) {
+	if n == nil || n.Scalar() && !strings.Contains(n.Text, "${credential:") {
+		return n, nil
+	}
+	var all error
+	keep := func(v *tree.Node, err error) *tree.Node {
+		all = errors.Join(all, err)
+		return v
+	}
+	made := *n
+	switch n.Kind {
+	case tree.Map:
+		made.Fields = slices.Clone(n.Fields)
+		for i := range made.Fields {
+			made.Fields[i].Value = keep(s.expand(made.Fields[i].Value, secrets))
+		}
+	case tree.List:
+		made.Items = slices.Clone(n.Items)
+		for i := range made.Items {
+			made.Items[i] = keep(s.expand(made.Items[i], secrets))
+		}
+	default:
+		made.Kind = tree.String
+		made.Text = reference.ReplaceAllStringFunc(n.Text, func(found string) string {
+			value, err := s.get(reference.FindStringSubmatch(found)[1])
+			if err != nil {
+				all = errors.Join(all, fmt.Errorf("%s: %w", n.Pos.FileLine(), err))
+			} else if value != "" {
+				*secrets = append(*secrets, value)
+			}
+			return value
+		})
+	}
+	return &made, all
+}
+
+// Secrets are values that nobody may see.
+type Secrets []string
+
+// Hide replaces the secrets in a text, and their lines: programs print line by
+// line.
+func (s Secrets) Hide(text string) string {
+	for _, secret := range s {
+		text = strings.ReplaceAll(text, secret, Mark)
+		for line := range strings.Lines(secret) {
+			if line = strings.TrimSpace(line); len(line) >= 4 && line != secret {
+				text = strings.ReplaceAll(text, line, Mark)
+			}
+		}
+	}
+	return text
+}
+
+// In reports whether a text holds one of the secrets.
+func (s Secrets) In(text string) bool {
+	return slices.ContainsFunc(s, func(secret string) bool { return strings.Contains(text, secret) })
+}

@@ -1,0 +1,157 @@
+// Package provider turns blocks at the top of a config that belong to others
+// (k3s, k0s, p2p …) into steps: those of K3s by itself, all others through
+// executables of the image.
+//
+// A provider is an executable in /usr/lib/kairos/providers.d or
+// /etc/kairos/providers.d; a file in the second hides one of the same name in
+// the first. It is run beneath the root with the name of a stage as its
+// argument and the merged config as JSON on stdin, and prints a config (YAML,
+// so JSON too) that may hold the key stages and nothing else; no output is
+// nothing to do. ${credential:NAME} stays as it is on the way in, and is
+// expanded in what it prints. What it prints is checked like any config.
+package provider
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"golang.org/x/sys/unix"
+)
+
+// Directories of providers; the later hides the earlier.
+var Directories = []string{"/usr/lib/kairos/providers.d", "/etc/kairos/providers.d"}
+
+const (
+	timeout   = time.Minute
+	maxOutput = 1 << 20 // bytes
+	// drain is how long output is still read after a provider has ended.
+	drain = time.Second
+)
+
+// claimed are the blocks that only a provider of the image can do something
+// with.
+var claimed = []string{"k0s", "k0s-worker", "kubevip", "p2p"}
+
+// Steps returns the configs that providers make of a merged config for a
+// stage. A provider that fails is a problem; the others still count.
+func Steps(ctx context.Context, root *rootfs.Root, stage string, merged *tree.Node) (docs []source.Document, problems diag.List) {
+	if doc := k3s(root, stage, merged, &problems); doc != nil {
+		docs = append(docs, *doc)
+	}
+	files := find(root)
+	if len(files) == 0 {
+		for _, block := range claimed {
+			if n := merged.Field(block); stage == "boot" && n != nil && n.Kind != tree.Null {
+				problems.Warnf(n.Pos, "nothing in this image provides for the block %s", block)
+				problems.Hint("a provider is an executable in %s", Directories[0])
+			}
+		}
+		return docs, problems
+	}
+	input, err := merged.MarshalJSON()
+	if err != nil {
+		problems.Errorf(diag.Pos{Source: "providers"}, "%v", err)
+		return docs, problems
+	}
+	for _, file := range files {
+		pos := diag.Pos{Source: "provider " + path.Base(file)}
+		out, err := run(ctx, root, file, stage, input)
+		if err != nil {
+			problems.Errorf(pos, "%v", err)
+			continue
+		}
+		if len(bytes.TrimSpace(out)) == 0 {
+			continue
+		}
+		node, found := tree.Parse(pos.Source, out)
+		problems = append(problems, found...)
+		switch {
+		case node == nil:
+		case node.Kind != tree.Map || len(node.Fields) != 1 || node.Field("stages") == nil:
+			problems.Errorf(pos, "it printed something else than a map with stages")
+		default:
+			docs = append(docs, source.Document{Source: pos.Source, Root: node})
+		}
+	}
+	return docs, problems
+}
+
+// find returns the executables in their order.
+func find(root *rootfs.Root) []string {
+	byName := map[string]string{}
+	for _, dir := range Directories {
+		entries, err := root.ReadDir(dir)
+		if err != nil {
+			continue // it isn't there
+		}
+		for _, e := range entries {
+			file := path.Join(dir, e.Name())
+			st, err := root.Stat(file)
+			switch {
+			case err != nil || e.Name()[0] == '.':
+			case st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0:
+				byName[e.Name()] = file
+			case st.Mode&unix.S_IFMT == unix.S_IFCHR: // a link to /dev/null takes one away
+				delete(byName, e.Name())
+			}
+		}
+	}
+	var files []string
+	for _, file := range byName {
+		files = append(files, file)
+	}
+	slices.SortFunc(files, func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
+	return files
+}
+
+// run runs a provider. What it says on stderr is the log's.
+func run(ctx context.Context, root *rootfs.Root, file, stage string, input []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, file, stage)
+	cmd.Dir, cmd.WaitDelay = "/", drain
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	if root.Path() != "/" {
+		cmd.SysProcAttr.Chroot = root.Path()
+	}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	out, said := &limited{left: maxOutput}, &limited{left: maxOutput}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, said
+	err := cmd.Run()
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, fmt.Errorf("stopped after %v", timeout)
+	case out.left < 0:
+		return nil, errors.New("it printed more than 1 MiB")
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay): // which says that it left a process in the background
+		lines := strings.Split(strings.TrimSpace(said.buffer.String()), "\n")
+		return nil, fmt.Errorf("it failed: %w: %s", err, lines[len(lines)-1])
+	}
+	return out.buffer.Bytes(), nil
+}
+
+// limited keeps so many bytes and takes all: a provider must not hang at a
+// full pipe. The buffer isn't embedded: its ReadFrom would know no limit.
+type limited struct {
+	buffer bytes.Buffer
+	left   int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left -= len(p); l.left < 0 {
+		return len(p), nil
+	}
+	return l.buffer.Write(p)
+}

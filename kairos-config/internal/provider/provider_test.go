@@ -1,0 +1,152 @@
+package provider
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// image is a root with a shell and files, executable when they are providers.
+func image(t *testing.T, files map[string]string) *rootfs.Root {
+	t.Helper()
+	dir := testroot.New(t)
+	testroot.WithShell(t, dir)
+	for name, content := range files {
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := rootfs.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
+func parse(t *testing.T, text string) *tree.Node {
+	t.Helper()
+	n, problems := tree.Parse("/oem/90.yaml", []byte(text))
+	if problems.Failed() {
+		t.Fatal(problems)
+	}
+	return n
+}
+
+func TestProviders(t *testing.T) {
+	root := image(t, map[string]string{
+		"usr/lib/kairos/providers.d/10-echo":    "#!/bin/sh\necho '{\"stages\":{\"'$1'\":[{\"name\":\"from 10\",\"commands\":['; tr -d '\\n' | tr '{}\":' '    ' | cat - ; echo ']}]}}'\n",
+		"usr/lib/kairos/providers.d/20-hidden":  "#!/bin/sh\nexit 1\n",
+		"etc/kairos/providers.d/20-hidden":      "#!/bin/sh\nexit 0\n",
+		"usr/lib/kairos/providers.d/30-fails":   "#!/bin/sh\necho no cluster >&2; exit 7\n",
+		"usr/lib/kairos/providers.d/40-other":   "#!/bin/sh\necho 'hostname: x'\n",
+		"usr/lib/kairos/providers.d/50-broken":  "#!/bin/sh\necho 'a: ['\n",
+		"usr/lib/kairos/providers.d/60-fork":    "#!/bin/sh\nsleep 100 & echo 'stages: {boot: [{name: forked}]}'\n",
+		"usr/lib/kairos/providers.d/70-endless": "#!/bin/sh\nl=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; l=$l$l$l$l; i=0; while [ $i -lt 10000 ]; do echo \"$l\"; i=$((i+1)); done\n",
+	})
+	docs, problems := Steps(t.Context(), root, "boot", parse(t, "k0s: {enabled: true}\n"))
+	var got []string
+	for _, p := range problems {
+		got = append(got, p.Error())
+	}
+	want := []string{
+		"provider 30-fails: error: it failed: exit status 7: no cluster",
+		"provider 40-other: error: it printed something else than a map with stages",
+		"provider 50-broken:1: error: not valid YAML",
+		"provider 70-endless: error: it printed more than 1 MiB",
+	}
+	if len(got) != len(want) {
+		t.Fatalf("got %q", got)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("got %q, want %q", got[i], want[i])
+		}
+	}
+	if len(docs) != 2 || docs[0].Source != "provider 10-echo" || docs[1].Source != "provider 60-fork" {
+		t.Fatalf("got %+v", docs)
+	}
+	if text, _ := docs[0].Root.MarshalJSON(); !strings.Contains(string(text), "k0s") || !strings.Contains(string(text), `"boot":[{"name":"from 10"`) {
+		t.Errorf("the provider did not get the config: %s", text)
+	}
+}
+
+func TestNobodyProvides(t *testing.T) {
+	_, problems := Steps(t.Context(), image(t, nil), "boot", parse(t, "p2p: {network_token: x}\nk3s: {enabled: true}\n"))
+	if len(problems) != 2 || problems[0].Error() != "/oem/90.yaml:2:6: warning: k3s: this image has no K3s (it is looked for at /usr/local/bin/k3s and /usr/bin/k3s)" ||
+		!strings.HasPrefix(problems[1].Error(), "/oem/90.yaml:1:6: warning: nothing in this image provides for the block p2p") {
+		t.Errorf("got %v", problems)
+	}
+}
+
+const cluster = `k3s:
+  enabled: true
+  args: [--disable=traefik, --disable, servicelb, --cluster-init, --tls-san=it's.example.org]
+  env: {K3S_TOKEN: '${credential:k3s-token}', ODD: 'a "b"'}
+  embedded_registry: true
+`
+
+func TestK3s(t *testing.T) {
+	root := image(t, map[string]string{"usr/local/bin/k3s": ""})
+	docs, problems := Steps(t.Context(), root, "boot", parse(t, cluster))
+	if len(docs) != 1 || len(problems) > 0 {
+		t.Fatalf("got %+v, %v", docs, problems)
+	}
+	head, problems := schema.DecodeHead(docs[0].Root)
+	if len(problems) > 0 || len(head.Stages) != 1 || head.Stages[0].Name != "boot" {
+		t.Fatalf("got %+v, %v", head, problems)
+	}
+	step, problems := schema.DecodeStep(head.Stages[0].Steps[0])
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	want := "# Written by kairos-config(8) from the block k3s of the node's cloud-config.\n" +
+		"disable:\n- 'traefik'\n- 'servicelb'\ncluster-init: true\ntls-san: 'it''s.example.org'\nembedded-registry: true\n"
+	if f := step.Files[0]; f.Path != k3sConfig || f.Content != want || f.Permissions.Bits != 0o600 {
+		t.Errorf("got %+v", f)
+	}
+	if n, problems := tree.Parse("x", []byte(step.Files[0].Content)); problems.Failed() || n.Field("tls-san").Text != "it's.example.org" {
+		t.Errorf("K3s could not read its config: %v", problems)
+	}
+	if f := step.Files[1]; f.Path != k3sEnv || !strings.HasSuffix(f.Content, "K3S_TOKEN=\"${credential:k3s-token}\"\nODD=\"a \\\"b\\\"\"\n") || f.Permissions.Bits != 0o600 {
+		t.Errorf("got %+v", f)
+	}
+	if f := step.Files[2]; f.Path != "/run/systemd/system/k3s.service" || !strings.Contains(f.Content, "ExecStart=/usr/local/bin/k3s server\n") {
+		t.Errorf("got %+v", f)
+	}
+	if s := step.Systemctl; strings.Join(s.Enable, " ") != "k3s.service" || strings.Join(s.Start, " ") != "k3s.service" || len(s.Overrides) != 1 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestK3sLeavesTheUnitOfTheImage(t *testing.T) {
+	root := image(t, map[string]string{"usr/bin/k3s": "", "usr/lib/systemd/system/k3s-agent.service": ""})
+	docs, _ := Steps(t.Context(), root, "boot", parse(t, "k3s-agent: {enabled: true}\n"))
+	head, _ := schema.DecodeHead(docs[0].Root)
+	if step, _ := schema.DecodeStep(head.Stages[0].Steps[0]); len(step.Files) != 2 || step.Systemctl.Enable[0] != "k3s-agent.service" {
+		t.Errorf("got %+v", step)
+	}
+	for _, text := range []string{"k3s: {enabled: false}", "k3s: {args: [a]}", "hostname: x"} {
+		if docs, problems := Steps(t.Context(), root, "boot", parse(t, text)); len(docs)+len(problems) > 0 {
+			t.Errorf("%s: got %+v, %v", text, docs, problems)
+		}
+	}
+	var problems diag.List
+	if k3s(root, "network", parse(t, "k3s: {enabled: true}"), &problems) != nil {
+		t.Error("K3s is started twice")
+	}
+	if k3s(root, "boot", parse(t, "k3s: {enabled: true, args: [server]}"), &problems); len(problems) != 1 || !strings.Contains(problems[0].Message, `"server" is no option`) {
+		t.Errorf("got %v", problems)
+	}
+}

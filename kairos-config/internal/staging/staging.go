@@ -1,0 +1,301 @@
+// Package staging tries a change of the node's config like an upgrade: the
+// change becomes a generation on COS_OEM, and the booted image a new
+// deployment that names it, with tries of its own. A boot that fails falls
+// back to the deployment before, and so to the generation before.
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"golang.org/x/sys/unix"
+)
+
+// kept is how many generations stay on COS_OEM, besides those that boot
+// entries name.
+const kept = 5
+
+// Deployment is what kairos-upgrade says of one.
+type Deployment struct {
+	ID          string   `json:"id"`
+	ImageDigest string   `json:"image_digest"`
+	State       string   `json:"state"` // good, pending, bad, incomplete
+	TriesLeft   int      `json:"tries_left"`
+	NodeOptions []string `json:"node_options"`
+}
+
+// Generation returns the generation that the deployment boots with, "" when it
+// boots with the plain configs.
+func (d Deployment) Generation() string {
+	return generation.FromCommandLine(strings.Join(d.NodeOptions, " "))
+}
+
+// Deployments is what kairos-upgrade says of all.
+type Deployments struct {
+	Booted      string       `json:"booted"`
+	Staged      string       `json:"staged"` // "" when what runs boots next
+	Deployments []Deployment `json:"deployments"`
+}
+
+// Find returns a deployment, nil when there is none with this id.
+func (s Deployments) Find(id string) *Deployment {
+	i := slices.IndexFunc(s.Deployments, func(d Deployment) bool { return d.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &s.Deployments[i]
+}
+
+// next returns what boots next.
+func (s Deployments) next() *Deployment {
+	if d := s.Find(s.Staged); d != nil {
+		return d
+	}
+	return s.Find(s.Booted)
+}
+
+// Upgrade makes deployments: kairos-upgrade(8).
+type Upgrade interface {
+	Deployments(ctx context.Context) (Deployments, error)
+	// Stage deploys once more what a deployment has, with other kernel arguments
+	// of the node.
+	Stage(ctx context.Context, id string, add, remove []string) error
+	// Rollback makes a deployment boot next.
+	Rollback(ctx context.Context, id string) error
+}
+
+// Node is the node whose config is staged.
+type Node struct {
+	Root    *rootfs.Root
+	Disk    generation.Disk // COS_OEM
+	Upgrade Upgrade
+	Booted  deployment.Booted
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Change is what is to change in the configs of COS_OEM.
+type Change struct {
+	Put    map[string][]byte // by file name
+	Remove []string
+}
+
+// Base returns the generation that a change is made to: that of what boots
+// next, so that one change after the other adds up, while one that failed
+// doesn't count.
+func (n *Node) Base(ctx context.Context) (*generation.Generation, error) {
+	list, err := n.Upgrade.Deployments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return n.base(list)
+}
+
+func (n *Node) base(list Deployments) (*generation.Generation, error) {
+	next := list.next()
+	if next == nil || next.Generation() == "" {
+		return nil, nil
+	}
+	return generation.Read(n.Root, next.Generation())
+}
+
+// Stage makes a generation of a change and a deployment that boots with it.
+// Exit statuses of errors: 3, the configs are so already; 6, another staging
+// runs; those of kairos-upgrade. After an error everything is as before.
+func (n *Node) Stage(ctx context.Context, change Change) (*generation.Generation, error) {
+	unlock, err := n.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	list, err := n.Upgrade.Deployments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base, err := n.base(list)
+	if err != nil {
+		return nil, err
+	}
+	g, err := generation.Write(n.Disk, generation.Change{Base: base, Put: change.Put, Remove: change.Remove}, n.Now())
+	if err != nil {
+		return nil, err
+	}
+	if same(base, g) {
+		err := cmdline.WithCode(errors.New("nothing to do: the configs are so already"), cmdline.ExitNothing)
+		return nil, errors.Join(err, generation.Remove(n.Disk, g.ID))
+	}
+	if err := n.deploy(ctx, list, g.ID); err != nil {
+		return nil, errors.Join(err, generation.Remove(n.Disk, g.ID))
+	}
+	n.collect(ctx)
+	return g, nil
+}
+
+// same reports whether a generation has what its base has.
+func same(base, g *generation.Generation) bool {
+	if base == nil {
+		return false
+	}
+	return slices.Equal(base.Files, g.Files) && slices.Equal(base.Removed, g.Removed)
+}
+
+// begin checks that this system can be staged for, and that nobody else does.
+func (n *Node) begin() (unlock func(), err error) {
+	if n.Booted.Mode != deployment.Active && n.Booted.Mode != deployment.Passive {
+		err := fmt.Errorf("a config can be staged on an installed system only, and this one was booted in mode %q", n.Booted.Mode)
+		return nil, cmdline.Hint(err, "put the file into %s to use it at the next boot without a trial", generation.OEM)
+	}
+	if _, err := n.Root.Mkdir("/run/kairos", rootfs.KeepAll); err != nil {
+		return nil, err
+	}
+	lock, err := n.Root.OpenLock("/run/kairos/config-stage.lock")
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, cmdline.WithCode(errors.New("another kairos-config stages a config at this moment"), cmdline.ExitBusy)
+	}
+	return func() { lock.Close() }, nil
+}
+
+// deploy makes a deployment of the booted image that boots with a generation,
+// "" for the plain configs.
+func (n *Node) deploy(ctx context.Context, list Deployments, id string) error {
+	booted, next := list.Find(list.Booted), list.next()
+	if booted == nil || next == nil {
+		return errors.New("what runs is no deployment of this disk")
+	}
+	if next.ImageDigest != booted.ImageDigest {
+		n.Log.Warn(fmt.Sprintf("deployment %s of another image was staged: it does not boot next any more", next.ID))
+	}
+	var add, remove []string
+	if id != "" {
+		add = []string{generation.Argument + "=" + id}
+	}
+	for _, option := range next.NodeOptions {
+		if strings.HasPrefix(option, generation.Argument+"=") && !slices.Contains(add, option) {
+			remove = append(remove, option)
+		}
+	}
+	return n.Upgrade.Stage(ctx, booted.ID, add, remove)
+}
+
+// collect removes generations that nobody needs. The staging stands: a failure
+// here is a warning.
+func (n *Node) collect(ctx context.Context) {
+	list, err := n.Upgrade.Deployments(ctx)
+	if err == nil {
+		var named []string
+		for _, d := range list.Deployments {
+			named = append(named, d.Generation())
+		}
+		_, err = generation.Collect(n.Disk, named, kept)
+	}
+	if err != nil {
+		n.Log.Warn(fmt.Sprintf("old generations could not be removed: %v", err))
+	}
+}
+
+// Discard makes what runs boot next again, with its own config, and takes the
+// staged generation away. Exit status of errors: 3, no config is staged.
+func (n *Node) Discard(ctx context.Context) (id string, err error) {
+	unlock, err := n.begin()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	list, err := n.Upgrade.Deployments(ctx)
+	if err != nil {
+		return "", err
+	}
+	staged, booted := list.Find(list.Staged), list.Find(list.Booted)
+	switch {
+	case staged == nil || booted == nil:
+		return "", cmdline.WithCode(errors.New("nothing to do: no config is staged"), cmdline.ExitNothing)
+	case staged.ImageDigest != booted.ImageDigest:
+		err := fmt.Errorf("deployment %s is staged: it is of another image, an upgrade and not a config", staged.ID)
+		return "", cmdline.Hint(cmdline.WithCode(err, cmdline.ExitNothing), "kairos-upgrade rollback %s makes what runs boot next", booted.ID)
+	case staged.Generation() == booted.Generation():
+		return "", cmdline.WithCode(errors.New("nothing to do: what boots next has the config that runs"), cmdline.ExitNothing)
+	}
+	if err := n.Upgrade.Rollback(ctx, booted.ID); err != nil {
+		return "", err
+	}
+	id = staged.Generation()
+	if id != "" {
+		if err := n.removeUnnamed(ctx, id); err != nil {
+			n.Log.Warn(fmt.Sprintf("generation %s could not be removed: %v", id, err))
+		}
+	}
+	return id, nil
+}
+
+// removeUnnamed removes a generation unless a deployment names it still.
+func (n *Node) removeUnnamed(ctx context.Context, id string) error {
+	list, err := n.Upgrade.Deployments(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range list.Deployments {
+		if d.Generation() == id {
+			return nil // at the next collection
+		}
+	}
+	return generation.Remove(n.Disk, id)
+}
+
+// Rollback stages an older generation of the booted image: the one with an id,
+// or else the one that the booted generation was made from. It returns its
+// id, "" for the plain configs. Exit status of errors: 3, there is none.
+func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
+	unlock, err := n.begin()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	list, err := n.Upgrade.Deployments(ctx)
+	if err != nil {
+		return "", err
+	}
+	booted := list.Find(list.Booted)
+	switch {
+	case booted == nil:
+		return "", errors.New("what runs is no deployment of this disk")
+	case to == "" && booted.Generation() == "":
+		return "", cmdline.WithCode(errors.New("nothing to do: the plain configs are in use, there is no generation before"), cmdline.ExitNothing)
+	case to == "":
+		g, err := generation.Read(n.Root, booted.Generation())
+		if err != nil {
+			return "", err
+		}
+		id = g.Base
+	case to != Plain:
+		id = to
+	}
+	if id == booted.Generation() {
+		return "", cmdline.WithCode(errors.New("nothing to do: that is what runs"), cmdline.ExitNothing)
+	}
+	if id != "" {
+		g, err := generation.Read(n.Root, id)
+		if err == nil {
+			err = g.Verify(n.Root)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return id, n.deploy(ctx, list, id)
+}
+
+// Plain means the plain configs where an id of a generation is asked for.
+const Plain = "plain"

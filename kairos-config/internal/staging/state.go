@@ -1,0 +1,98 @@
+package staging
+
+import (
+	"context"
+	"encoding/json"
+	"os/exec"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+)
+
+// State is what has become of the generations.
+type State struct {
+	Booted      string       `json:"booted"` // id of the generation, "" for the plain configs
+	Staged      string       `json:"staged"` // id of what boots next, when it is another
+	Generations []Generation `json:"generations"`
+}
+
+// Generation is one of them.
+type Generation struct {
+	ID string `json:"id"`
+	generation.Generation
+	State      string `json:"state"` // booted, staged, failed or kept
+	Deployment string `json:"deployment,omitempty"`
+	Reason     string `json:"reason,omitempty"` // why it failed
+}
+
+// Read tells what has become of the generations beneath a root. upgrade may be
+// nil: then only what the root itself knows is told.
+func Read(ctx context.Context, root *rootfs.Root, upgrade Upgrade) (State, error) {
+	s := State{Generations: []Generation{}}
+	booted, err := generation.Booted(root)
+	if err != nil {
+		return s, err
+	}
+	if booted != nil {
+		s.Booted = booted.ID
+	}
+	all, damaged := generation.All(root)
+	var list Deployments
+	if upgrade != nil && len(all) > 0 {
+		if list, err = upgrade.Deployments(ctx); err != nil {
+			return s, err
+		}
+	}
+	if next := list.next(); next != nil && next.Generation() != s.Booted {
+		s.Staged = next.Generation()
+	}
+	var reasons map[string]string
+	for _, g := range all {
+		told := Generation{ID: g.ID, Generation: *g, State: "kept"}
+		for _, d := range list.Deployments {
+			if d.Generation() != g.ID {
+				continue
+			}
+			told.Deployment = d.ID
+			if d.State == "bad" {
+				if reasons == nil {
+					reasons = fallbacks(ctx)
+				}
+				told.State, told.Reason = "failed", reasons[d.ID]
+			}
+			break // the newest counts
+		}
+		switch g.ID {
+		case s.Booted:
+			told.State = "booted"
+		case s.Staged:
+			told.State = "staged"
+		}
+		s.Generations = append(s.Generations, told)
+	}
+	return s, damaged
+}
+
+// fallbacks returns the reasons by the deployments that failed:
+// kairos-boot-assess(8) knows them. Without it none is told.
+func fallbacks(ctx context.Context) map[string]string {
+	reasons := map[string]string{}
+	out, err := exec.CommandContext(ctx, "kairos-boot-assess", "history", "--json", "-n", "0").Output()
+	if err != nil {
+		return reasons
+	}
+	var history struct {
+		Fallbacks []struct {
+			Fallback struct {
+				From   string `json:"from"`
+				Reason string `json:"reason"`
+			} `json:"fallback"`
+		} `json:"fallbacks"`
+	}
+	if json.Unmarshal(out, &history) == nil {
+		for _, f := range history.Fallbacks {
+			reasons[f.Fallback.From] = f.Fallback.Reason
+		}
+	}
+	return reasons
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// begin says how a node is opened.
+type begin struct {
+	command   string              // "" to look only
+	reading   bool                // the command takes no lock, and is not published
+	reference string              // what the command is about
+	by        *transaction.Caller // who asked for it; nil: this process
+	bar       *progress.Reporter
+	log       *slog.Logger
+	tell      func(transaction.State) // is told how far it is; may be nil
+}
+
+// opened is a node, and what it takes to close it.
+type opened struct {
+	*deploy.Node
+	published *transaction.Publication // nil when it is only read
+	esp       *view.View
+}
+
+// start opens a node.
+func (m machine) start(w where, b begin) (*opened, error) {
+	booted, err := deployment.ReadBooted(m.booted)
+	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
+		return nil, err
+	}
+	write := b.command != "" && !b.reading
+	sv, running, err := m.openStore(w, booted, write)
+	if err != nil {
+		return nil, err
+	}
+	if !running {
+		booted = deployment.Booted{}
+	}
+	holder := store.Holder{PID: os.Getpid(), Command: b.command, Reference: b.reference, Since: time.Now()}
+	s, err := openStore(sv, write, holder)
+	if err != nil {
+		return nil, err
+	}
+	ev, err := m.openESP(w, write)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	o := &opened{esp: ev, Node: &deploy.Node{
+		Store:    s,
+		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
+		Label:    w.label,
+		Booted:   booted,
+		Log:      b.log,
+		Progress: b.bar,
+	}}
+	if b.command == "" {
+		return o, nil
+	}
+	by := transaction.Caller{UID: uint32(os.Getuid()), PID: uint32(os.Getpid())}
+	if b.by != nil {
+		by = *b.by
+	}
+	board := m.board(s)
+	if b.reading {
+		board = transaction.Board{}
+	}
+	o.published = board.Publish(transaction.New(holder, by), b.tell)
+	b.bar.Observe(o.published.Observe)
+	return o, nil
+}
+
+// board is where transactions of a store are published.
+func (m machine) board(s *store.Store) transaction.Board {
+	return transaction.Board{Dir: m.run, Name: s.Key()}
+}
+
+// end says how it ended, while the lock is still held, and closes the node.
+func (o *opened) end(err error) {
+	o.Progress.Close()
+	if o.published != nil {
+		o.Progress.Observe(nil)
+		o.published.Finish(err)
+	}
+	if err := errors.Join(o.Store.Close(), o.esp.Close()); err != nil {
+		o.Log.Warn("close", "error", err)
+	}
+}

@@ -1,0 +1,140 @@
+// Package automation decides, without a person, whether a node is to take an
+// update and when: by what kairos-upgrade.conf(5) says, and by what the node
+// has been through.
+package automation
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/settings"
+)
+
+// Mode says how far the automation goes by itself.
+type Mode string
+
+const (
+	Off   Mode = "off"   // nothing happens
+	Check Mode = "check" // it is found out what there is
+	Stage Mode = "stage" // and made the next boot
+	Apply Mode = "apply" // and booted
+)
+
+// Follow says what counts as an update.
+type Follow string
+
+const (
+	FollowTag    Follow = "tag"        // what the tag names, unless that is older
+	FollowAlways Follow = "tag-always" // what the tag names, older or not
+	FollowSemver Follow = "semver"     // the newest tag within a range
+)
+
+// Config is the settings.
+type Config struct {
+	Mode        Mode
+	Reference   string // REPOSITORY or REPOSITORY:TAG; "" is where the running deployment came from
+	Follow      Follow
+	Range       *semver.Constraints // of FollowSemver, nil for all
+	Prerelease  bool                // whether FollowSemver takes these, too
+	Windows     Windows             // none: at any time
+	RebootDelay time.Duration       // between the announcement and the reboot
+}
+
+// DefaultRebootDelay leaves a person that is logged in the time to object.
+const DefaultRebootDelay = time.Minute
+
+// Load reads the settings of the system beneath root. Anything wrong in them
+// is an error: an automation does nothing on half of what it was told.
+func Load(root string) (Config, error) {
+	c := Config{Mode: Off, Follow: FollowTag, RebootDelay: DefaultRebootDelay}
+	err := settings.Load(root, "upgrade", c.set)
+	if err == nil {
+		err = c.check()
+	}
+	if err != nil {
+		err = cmdline.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists them; nothing is automated until they are right")
+	}
+	return c, err
+}
+
+func (c *Config) set(section, key, value string) (err error) {
+	if section != "Upgrade" {
+		return fmt.Errorf("%s: unknown in section [%s]", key, section)
+	}
+	switch key {
+	case "Mode":
+		c.Mode, err = oneOf(value, Off, Check, Stage, Apply)
+	case "Reference":
+		if value != "" {
+			if _, ok := source.Repository(value); !ok {
+				err = fmt.Errorf("%q: not of the form REGISTRY/REPOSITORY or REGISTRY/REPOSITORY:TAG", value)
+			}
+		}
+		c.Reference = value
+	case "Follow":
+		c.Follow, err = oneOf(value, FollowTag, FollowAlways, FollowSemver)
+	case "Range":
+		c.Range = nil
+		if value != "" {
+			c.Range, err = semver.NewConstraint(value)
+		}
+	case "Prerelease":
+		c.Prerelease, err = parseBool(value)
+	case "Window":
+		if value == "" {
+			c.Windows = nil
+			break
+		}
+		var w Window
+		if w, err = ParseWindow(value); err == nil {
+			c.Windows = append(c.Windows, w)
+		}
+	case "RebootDelaySec":
+		c.RebootDelay = 0
+		if value != "0" {
+			c.RebootDelay, err = settings.ParseTimeSpan(value)
+		}
+	default:
+		return fmt.Errorf("%s: unknown in section [%s]", key, section)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", key, err)
+	}
+	return err
+}
+
+// check holds the settings against each other.
+func (c *Config) check() error {
+	if c.Follow != FollowSemver && (c.Range != nil || c.Prerelease) {
+		return errors.New("Range= and Prerelease= need Follow=semver: a tag is followed wherever it leads")
+	}
+	return nil
+}
+
+func oneOf[T ~string](value string, values ...T) (T, error) {
+	if slices.Contains(values, T(value)) {
+		return T(value), nil
+	}
+	var names []string
+	for _, v := range values {
+		names = append(names, string(v))
+	}
+	return values[0], fmt.Errorf("%q: not one of %s", value, strings.Join(names, ", "))
+}
+
+// parseBool reads a boolean as systemd does (systemd.syntax(7)).
+func parseBool(value string) (bool, error) {
+	switch strings.ToLower(value) {
+	case "1", "yes", "true", "on", "y", "t":
+		return true, nil
+	case "0", "no", "false", "off", "n", "f":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q: neither yes nor no", value)
+}

@@ -1,0 +1,238 @@
+package automation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Action is what the automation does next.
+type Action string
+
+const (
+	None   Action = "none"   // there is nothing new
+	Hold   Action = "hold"   // there may be, but not for this node as it is
+	Tell   Action = "tell"   // there is; a person decides
+	Wait   Action = "wait"   // there is; it is not the time
+	Fetch  Action = "stage"  // it is staged
+	Reboot Action = "reboot" // it is staged already, and booted
+)
+
+// Decision is what the automation made of the settings, the registry, the node
+// and the time.
+type Decision struct {
+	Checked time.Time     `json:"checked"`
+	Mode    Mode          `json:"mode"`
+	Action  Action        `json:"action"`
+	Reason  string        `json:"reason"` // for people
+	Update  *deploy.Offer `json:"update"` // null when there is nothing new
+	Staged  string        `json:"staged"` // id of its deployment if that boots next, ""
+	// WindowOpens is when what has to wait will be done, null otherwise.
+	WindowOpens *time.Time `json:"window_opens"`
+}
+
+// Origin of the records of what the automation has staged.
+const Origin = "auto"
+
+// Follower looks for updates of a node.
+type Follower struct {
+	Node   *deploy.Node
+	Config Config
+	Source source.Options
+}
+
+// Decide finds out what there is, and what is to be done about it now. An
+// error means that it could not be found out.
+func (f *Follower) Decide(ctx context.Context, now time.Time) (*Decision, error) {
+	d := &Decision{Checked: now.UTC().Truncate(time.Second), Mode: f.Config.Mode}
+	list, err := f.Node.Deployments()
+	if err != nil {
+		return nil, fmt.Errorf("deployments are damaged: %w", err) // nothing is automated on half a view
+	}
+	roles := deploy.RolesOf(list)
+	if reason := f.unready(roles); reason != "" {
+		d.Action, d.Reason = Hold, reason
+		return d, nil
+	}
+	v, err := f.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.Action, d.Reason = v.action, v.reason
+	if v.action == None {
+		return d, nil
+	}
+	d.Update = v.offer
+	if roles.Next != nil && roles.Next.ManifestDigest == v.offer.ManifestDigest {
+		d.Staged = roles.Next.ID
+	}
+	if v.action == Tell {
+		f.act(d, now)
+	}
+	return d, nil
+}
+
+// unready says why nothing may be changed now, whatever there is.
+func (f *Follower) unready(roles deploy.Roles) string {
+	switch mode := f.Node.Booted.Mode; {
+	case mode != deployment.Active && mode != deployment.Passive:
+		return "what runs is not the installed system"
+	case roles.Booted != nil && roles.Booted.State == deploy.Pending:
+		return fmt.Sprintf("deployment %s is on trial: there is no verdict on this boot yet", roles.Booted.ID)
+	}
+	return ""
+}
+
+// act decides what is done now about an update that the node can take.
+func (f *Follower) act(d *Decision, now time.Time) {
+	open := f.Config.Windows.Contains(now)
+	switch {
+	case f.Config.Mode == Check:
+		d.Action, d.Reason = Tell, "Mode=check"
+	case f.Config.Mode == Stage && d.Staged != "":
+		d.Action, d.Reason = None, "it is staged and boots next"
+	case !open:
+		next := f.Config.Windows.Next(now)
+		d.Action, d.WindowOpens = Wait, &next
+		d.Reason = "the window opens " + next.Format("Mon 2006-01-02 15:04")
+	case d.Staged != "":
+		d.Action, d.Reason = Reboot, "it is staged"
+	default:
+		d.Action, d.Reason = Fetch, "Mode="+string(f.Config.Mode)
+	}
+}
+
+// Verdict is an offer and what the node thinks of it: None, Hold or Tell.
+type Verdict struct {
+	offer  *deploy.Offer
+	action Action
+	reason string
+}
+
+// Offer returns the offer, nil when there was none, and whether the node can
+// take it; reason says why not.
+func (v Verdict) Offer() (o *deploy.Offer, takes bool, reason string) {
+	return v.offer, v.action == Tell, v.reason
+}
+
+// maxHeld is how many releases that the node can't take are passed over.
+const maxHeld = 5
+
+// Find looks for what is followed: the image that the tag names, or the newest
+// release within the range that the node can take.
+func (f *Follower) Find(ctx context.Context) (Verdict, error) {
+	list, _ := f.Node.Deployments()
+	roles := deploy.RolesOf(list)
+	reference, err := f.reference(roles)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if f.Config.Follow != FollowSemver {
+		return f.Judge(ctx, reference)
+	}
+	repository, _ := source.Repository(reference)
+	tags, err := source.Tags(ctx, repository, f.Source)
+	if err != nil {
+		return Verdict{}, err
+	}
+	version := currentVersion(repository, roles)
+	newer := f.Config.Newer(tags, version)
+	held := Verdict{action: None, reason: fmt.Sprintf("%s has no release that is followed", repository)}
+	if version != nil {
+		held.reason += fmt.Sprintf(" and newer than %s", version)
+	}
+	for i, release := range newer[:min(maxHeld, len(newer))] {
+		v, err := f.Judge(ctx, repository+":"+release.Tag)
+		if err != nil || v.action == Tell {
+			return v, err
+		}
+		if i == 0 {
+			held = v
+		}
+	}
+	return held, nil
+}
+
+// reference returns what is followed, as it is to be asked for.
+func (f *Follower) reference(roles deploy.Roles) (string, error) {
+	if f.Config.Reference != "" {
+		return f.Config.Reference, nil
+	}
+	const hint = "Reference= in /etc/kairos/upgrade.conf says what to follow"
+	from := cmp.Or(roles.Booted, roles.Next)
+	if from == nil {
+		return "", cmdline.Hint(errors.New("there is no deployment whose image could be followed"), hint)
+	}
+	repository, ok := source.Repository(from.Reference)
+	if !ok {
+		return "", cmdline.Hint(fmt.Errorf("deployment %s came from %s, which is no registry", from.ID, from.Reference), hint)
+	}
+	switch tag := source.Tag(from.Reference); {
+	case tag != "":
+		return repository + ":" + tag, nil
+	case f.Config.Follow != FollowSemver && from.Reference != repository && "docker://"+repository != from.Reference:
+		return "", cmdline.Hint(fmt.Errorf("deployment %s was staged by a digest, not by a tag", from.ID), hint)
+	}
+	return repository, nil
+}
+
+// currentVersion returns the version that runs, nil when that is none: of its
+// tag, or of what the image says.
+func currentVersion(repository string, roles deploy.Roles) *semver.Version {
+	from := cmp.Or(roles.Booted, roles.Next)
+	if from == nil {
+		return nil
+	}
+	if name, ok := source.Repository(from.Reference); ok && name == repository {
+		if v := NewRelease(source.Tag(from.Reference)).Version; v != nil {
+			return v
+		}
+	}
+	return NewRelease(from.Version).Version
+}
+
+// Judge looks at one image, and at what the node knows of it.
+func (f *Follower) Judge(ctx context.Context, reference string) (Verdict, error) {
+	o, err := f.Node.Look(ctx, reference, f.Source)
+	if err != nil {
+		return Verdict{}, err
+	}
+	list, err := f.Node.Deployments()
+	if list == nil && err != nil {
+		return Verdict{}, err
+	}
+	action, reason := f.judge(o, deploy.RolesOf(list))
+	return Verdict{o, action, reason}, nil
+}
+
+func (f *Follower) judge(o *deploy.Offer, roles deploy.Roles) (Action, string) {
+	next, booted := roles.Next, roles.Booted
+	staged := next != nil && !next.Booted
+	switch {
+	case booted != nil && booted.ManifestDigest == o.ManifestDigest:
+		return None, fmt.Sprintf("%s is running", o.Reference)
+	case staged && next.ManifestDigest == o.ManifestDigest:
+		return Tell, ""
+	case next != nil && next.ManifestDigest == o.ManifestDigest:
+		return None, fmt.Sprintf("%s boots next", o.Reference)
+	case o.Quarantined != nil:
+		return Hold, fmt.Sprintf("%s failed on this node on %s: %s", o.Reference, o.Quarantined.Time.Local().Format(time.DateTime), o.Quarantined.Reason)
+	case o.Deployed != nil && o.Deployed.State == deploy.Bad:
+		return Hold, fmt.Sprintf("%s failed on this node: deployment %s has no tries left", o.Reference, o.Deployed.ID)
+	case o.Deployed != nil && next != nil && next.Origin == "rollback" && o.Deployed.Serial < next.Serial:
+		return Hold, fmt.Sprintf("somebody went back from %s: stage it by hand, or wait for what comes after it", o.Reference)
+	case staged && next.Origin != Origin:
+		return Hold, fmt.Sprintf("somebody has staged %s, which boots next", next.ID)
+	case o.Downgrade && f.Config.Follow != FollowAlways:
+		return Hold, fmt.Sprintf("%s is version %s, older than %s", o.Reference, o.Version, o.FromVersion)
+	}
+	return Tell, ""
+}

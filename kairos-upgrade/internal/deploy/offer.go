@@ -1,0 +1,111 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// Offer is an image that could be staged.
+type Offer struct {
+	Reference      string `json:"reference"`
+	ManifestDigest string `json:"manifest_digest"`
+	Version        string `json:"version"` // "" when the image does not say it
+	Change
+	Layers       int   `json:"layers"`
+	LayersKnown  int   `json:"layers_known"`
+	BytesToFetch int64 `json:"bytes_to_fetch"` // at most
+
+	// Deployed is the newest deployment of it, nil when there is none.
+	Deployed *Deployment `json:"-"`
+	// Quarantined says that it failed on this node.
+	Quarantined *deployment.Quarantine `json:"-"`
+}
+
+// Change says how versions go from one deployment to another.
+type Change struct {
+	FromVersion string `json:"from_version"` // of what runs, or else boots next; "" when unknown
+	Downgrade   bool   `json:"downgrade"`    // whether that is newer
+}
+
+// changeTo compares a version with that of what runs, or of what boots next
+// where nothing is known to run from this store.
+func changeTo(version string, list []Deployment) (c Change) {
+	roles := RolesOf(list)
+	if from := cmp.Or(roles.Booted, roles.Next); from != nil {
+		c.FromVersion = from.Version
+	}
+	c.Downgrade = older(version, c.FromVersion)
+	return c
+}
+
+// older reports whether a version is older than another; one that is not
+// known is not. A v before a number makes no difference.
+func older(version, than string) bool {
+	trim := func(v string) string {
+		if len(v) > 1 && (v[0] == 'v' || v[0] == 'V') && v[1] >= '0' && v[1] <= '9' {
+			return v[1:]
+		}
+		return v
+	}
+	return version != "" && than != "" && bls.CompareVersions(trim(version), trim(than)) < 0
+}
+
+// announce warns of a downgrade.
+func (n *Node) announce(c Change, version string) {
+	if c.Downgrade {
+		n.Log.Warn("this is a downgrade", "from", c.FromVersion, "to", version)
+	}
+}
+
+// Look opens an image and tells what staging it would mean. Only its
+// description is read. Errors are those of Stage that say that an image can't
+// be had.
+func (n *Node) Look(ctx context.Context, given string, opts source.Options) (*Offer, error) {
+	opts.Log = n.Log
+	img, err := openOrigin(ctx, given, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	c, ok := img.(*container)
+	if !ok {
+		return nil, cmdline.Usagef("source %q is no image", given)
+	}
+	list, damaged := n.Deployments()
+	if list == nil && damaged != nil {
+		return nil, damaged
+	}
+	r := c.about()
+	o := &Offer{
+		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,
+		Change: changeTo(r.Version, list), Layers: len(r.Layers),
+	}
+	o.LayersKnown, o.BytesToFetch = c.toFetch(n.Store)
+	for i := range list { // newest first
+		if list[i].ManifestDigest == r.ManifestDigest {
+			o.Deployed = &list[i]
+			break
+		}
+	}
+	o.Quarantined, err = n.quarantined(r.ManifestDigest)
+	return o, err
+}
+
+// ErrMoved says that a tag names another image than it did.
+var ErrMoved = errors.New("the tag names another image by now")
+
+// expect refuses an image that is not the one that was decided upon.
+func (t *transaction) expect() error {
+	want := t.req.ManifestDigest
+	if want == "" || want == t.about.ManifestDigest {
+		return nil
+	}
+	return fmt.Errorf("%w: %s, not %s", ErrMoved, t.about.ManifestDigest, want)
+}

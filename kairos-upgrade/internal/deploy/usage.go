@@ -1,0 +1,147 @@
+package deploy
+
+import (
+	"errors"
+
+	"github.com/kairos-io/toolkit/lib/fsverity"
+)
+
+// Usage says what a deployment takes, in bytes. On the disk a file takes whole
+// blocks, and its Merkle tree.
+type Usage struct {
+	Disk      int64 `json:"disk"`      // its image and objects, on the store's disk
+	Shared    int64 `json:"shared"`    // that of Disk which other deployments need as well
+	Exclusive int64 `json:"exclusive"` // the rest: what its removal would free
+	Boot      int64 `json:"boot"`      // boot files, on the ESP
+	BootOwn   int64 `json:"boot_own"`  // that of Boot which its removal would free
+}
+
+// Totals says what a store holds, in bytes on the disk.
+type Totals struct {
+	Bytes   int64 `json:"bytes"` // objects and images
+	Objects int   `json:"objects"`
+	Images  int   `json:"images"`
+	Garbage int64 `json:"garbage"` // that of Bytes which no deployment needs
+}
+
+// several is the owner of what more than one deployment needs, nobody of what
+// none does.
+const (
+	several = -2
+	nobody  = -1
+)
+
+// stake is an object or an image, and who needs it.
+type stake struct {
+	used  int64 // bytes on the disk
+	owner int   // index of a deployment
+}
+
+func (s *stake) claim(by int) {
+	switch s.owner {
+	case nobody:
+		s.owner = by
+	case by:
+	default:
+		s.owner = several
+	}
+}
+
+// Usage measures what deployments take, by their index, and the store: one
+// walk over its objects, one pass over each image. Of images that cannot be
+// read it is too little, with an error.
+func (n *Node) Usage(list []Deployment) (usage []Usage, total Totals, err error) {
+	objects, images := map[fsverity.Digest]*stake{}, map[fsverity.Digest]*stake{}
+	for f, e := range n.Store.Objects() {
+		if e != nil {
+			return nil, total, e
+		}
+		objects[f.Digest] = &stake{f.Used, nobody}
+	}
+	for f, e := range n.Store.Images() {
+		if e != nil {
+			return nil, total, e
+		}
+		images[f.Digest] = &stake{f.Used, nobody}
+	}
+	usage = make([]Usage, len(list))
+	needs := make([]map[*stake]struct{}, len(list))
+	read := map[fsverity.Digest]int{} // index of the deployment by whose turn an image was read
+	for i, d := range list {
+		image, e := imageDigest(d.Record)
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		if first, again := read[image]; again {
+			needs[i] = needs[first]
+		} else if needs[i], e = n.needs(d, image, objects, images); e != nil {
+			err = errors.Join(err, e)
+		}
+		read[image] = i
+		for s := range needs[i] {
+			s.claim(i)
+		}
+	}
+	for i := range list {
+		for s := range needs[i] {
+			usage[i].Disk += s.used
+			if s.owner == i {
+				usage[i].Exclusive += s.used
+			}
+		}
+		usage[i].Shared = usage[i].Disk - usage[i].Exclusive
+	}
+	bootUsage(list, usage)
+	for _, kind := range []map[fsverity.Digest]*stake{objects, images} {
+		for _, s := range kind {
+			total.Bytes += s.used
+			if s.owner == nobody {
+				total.Garbage += s.used
+			}
+		}
+	}
+	total.Objects, total.Images = len(objects), len(images)
+	return usage, total, err
+}
+
+// needs returns everything in the store that a deployment is made of.
+func (n *Node) needs(d Deployment, image fsverity.Digest, objects, images map[fsverity.Digest]*stake) (map[*stake]struct{}, error) {
+	needs := map[*stake]struct{}{}
+	add := func(s *stake) {
+		if s != nil { // else it is missing, which verify says
+			needs[s] = struct{}{}
+		}
+	}
+	add(images[image])
+	for _, f := range d.Boot {
+		if o, err := fsverity.Parse(f.Digest); err == nil {
+			add(objects[o])
+		}
+	}
+	err := n.imageObjects(image, func(o fsverity.Digest, _ int64) { add(objects[o]) })
+	return needs, err
+}
+
+// bootUsage does the same for boot files, which are shared by their names.
+func bootUsage(list []Deployment, usage []Usage) {
+	files := map[string]*stake{}
+	for i, d := range list {
+		for _, f := range d.Boot {
+			s := files[f.Path]
+			if s == nil {
+				s = &stake{f.Size, nobody}
+				files[f.Path] = s
+			}
+			s.claim(i)
+		}
+	}
+	for i, d := range list {
+		for _, f := range d.Boot {
+			usage[i].Boot += f.Size
+			if files[f.Path].owner == i {
+				usage[i].BootOwn += f.Size
+			}
+		}
+	}
+}

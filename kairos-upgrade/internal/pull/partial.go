@@ -1,0 +1,183 @@
+package pull
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+)
+
+// survey returns what is known of the layers that are to be fetched: what the
+// caller has found out, or what can be found out now.
+func (p *puller) survey(ctx context.Context, indices []int) (*Survey, error) {
+	if s := p.options.Survey; s != nil {
+		p.options.Survey = nil
+		return s, nil
+	}
+	chunked := func(i int) bool { return p.img.Layers[i].TOC != nil }
+	if p.options.Known == nil || !slices.ContainsFunc(indices, chunked) {
+		return nil, nil
+	}
+	known, err := p.options.Known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return Look(ctx, p.img, p.notStale(), known, p.options.Limits)
+}
+
+// notStale is the cache without the records that are not to be used.
+func (p *puller) notStale() LayerCache { return staleCache{p} }
+
+type staleCache struct{ p *puller }
+
+func (c staleCache) Load(id string) (*layer.Layer, error) {
+	for _, l := range c.p.img.Layers {
+		if id == l.DiffID.String() || id == l.PartialID() {
+			if c.p.options.Cache == nil || c.p.stale[l.DiffID] && !c.p.fresh[l.DiffID] {
+				return nil, errors.New("stale")
+			}
+		}
+	}
+	return c.p.options.Cache.Load(id)
+}
+
+func (c staleCache) Save(string, *layer.Layer) error { return errors.ErrUnsupported }
+
+// tellReused adds up what is here already, and tells it.
+func (p *puller) tellReused(survey *Survey, layers []*layer.Layer) {
+	var reused, all int64
+	files := 0
+	for i := range p.img.Layers {
+		switch part := survey.part(i); {
+		case part != nil:
+			files += part.Reused
+			reused += part.ReusedBytes
+			all += part.ReusedBytes
+			for _, m := range part.Missing {
+				all += m.Size
+			}
+		case layers[i] != nil:
+			for _, size := range layers[i].Contents() {
+				files++
+				reused += size
+				all += size
+			}
+		default:
+			all += max(0, p.img.Layers[i].Size)
+		}
+	}
+	p.counting.Lock()
+	p.counted.FilesReused, p.counted.BytesReused = files, reused
+	p.counting.Unlock()
+	if p.options.Reused != nil {
+		p.options.Reused(reused, all)
+	}
+}
+
+var errNotWorthwhile = errors.New("most of it is missing")
+
+// storeError is an error of the object store, which another way to fetch would
+// meet as well.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
+// partial fetches what is missing of a layer.
+func (p *puller) partial(ctx context.Context, i int, part *layer.Partial, bar *bar) (*layer.Layer, error) {
+	l := p.img.Layers[i]
+	if !worthwhile(part, l.Size) {
+		return nil, errNotWorthwhile
+	}
+	frames := make([]source.Range, len(part.Missing))
+	for k, m := range part.Missing {
+		frames[k] = source.Range{Offset: m.Offset, Length: m.Length}
+	}
+	done := int64(0)
+	if len(frames) > 0 {
+		err := p.img.ReadFrames(ctx, i, frames, func(k int, r io.Reader) error {
+			m := part.Missing[k]
+			report := func(read int64) { bar.set(i, done+m.Length*read/max(1, m.Size)) }
+			if err := p.content(ctx, m, r, report); err != nil {
+				return fmt.Errorf("content %x of layer %d: %w", m.Sum[:6], i+1, err)
+			}
+			done += m.Length
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := p.save(i, l.PartialID(), part.Layer); err != nil {
+		return nil, storeError{err}
+	}
+	p.counting.Lock()
+	p.counted.Partial++
+	p.counting.Unlock()
+	return part.Layer, nil
+}
+
+// content reads one content and puts it where it belongs.
+func (p *puller) content(ctx context.Context, m *layer.Missing, r io.Reader, report func(read int64)) error {
+	in := &summed{r: r, sum: sha256.New(), report: report}
+	if m.Size <= tree.InlineMax {
+		small := make([]byte, m.Size)
+		if _, err := io.ReadFull(in, small); err != nil {
+			return fmt.Errorf("%w: it is too short (%w)", source.ErrDigest, err)
+		}
+		m.Inline(string(small))
+		return in.check(m)
+	}
+	d, err := p.objects.Put(ctx, in, m.Size)
+	switch {
+	case in.err != nil:
+		return in.err
+	case err != nil && in.ended && in.n < m.Size:
+		return fmt.Errorf("%w: it is too short (%w)", source.ErrDigest, err)
+	case err != nil:
+		return storeError{err}
+	}
+	m.Object(d)
+	return in.check(m)
+}
+
+// summed hashes what is read.
+type summed struct {
+	r      io.Reader
+	sum    hash.Hash
+	n      int64
+	err    error // other than io.EOF
+	ended  bool
+	report func(read int64)
+}
+
+func (s *summed) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.sum.Write(p[:n])
+	s.n += int64(n)
+	if s.ended = err == io.EOF; err != nil && !s.ended {
+		s.err = err
+	}
+	s.report(s.n)
+	return n, err
+}
+
+// check compares what has been read with what was wanted: its digest, and that
+// nothing follows.
+func (s *summed) check(m *layer.Missing) error {
+	if n, err := io.Copy(io.Discard, io.LimitReader(s.r, 1)); err != nil {
+		return err
+	} else if n > 0 {
+		return fmt.Errorf("%w: it is longer than %d bytes", source.ErrDigest, m.Size)
+	}
+	if have := [sha256.Size]byte(s.sum.Sum(nil)); have != m.Sum {
+		return fmt.Errorf("%w: it is %x", source.ErrDigest, have)
+	}
+	return nil
+}

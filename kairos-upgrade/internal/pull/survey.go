@@ -1,0 +1,124 @@
+package pull
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"golang.org/x/sync/errgroup"
+)
+
+// Known are the contents that are here already.
+type Known interface {
+	layer.Known
+	// Empty reports whether nothing is here.
+	Empty() bool
+}
+
+// Survey says what of an image's layers is missing, as far as their tables of
+// contents tell: nothing but these has been read.
+type Survey struct {
+	mu    sync.Mutex
+	parts map[int]*layer.Partial // by layer
+}
+
+// Look reads the tables of contents of the layers that the cache does not know
+// and that have one. With nothing known there is no use in that: it would only
+// be fetched beside everything else.
+//
+// A table that can't be had or used is no error: the layer will be read whole.
+func Look(ctx context.Context, img *source.Image, cache LayerCache, known Known, limits layer.Limits) (*Survey, error) {
+	s := &Survey{parts: make(map[int]*layer.Partial)}
+	if known.Empty() {
+		return s, nil
+	}
+	seen := make(map[string]bool)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(DefaultParallel)
+	for i, l := range img.Layers {
+		if l.TOC == nil || seen[l.PartialID()] || cache != nil && load(cache, l) != nil {
+			continue
+		}
+		seen[l.PartialID()] = true
+		group.Go(func() error {
+			part, err := table(ctx, img, i, known, limits)
+			if err == nil {
+				s.mu.Lock()
+				s.parts[i] = part
+				s.mu.Unlock()
+				return nil
+			}
+			img.Log().Debug("no table of contents", "layer", i+1, "after", err)
+			return ctx.Err()
+		})
+	}
+	return s, group.Wait()
+}
+
+func table(ctx context.Context, img *source.Image, i int, known Known, limits layer.Limits) (part *layer.Partial, err error) {
+	err = img.ReadTOC(ctx, i, func(r io.Reader) (err error) {
+		part, err = layer.FromTOC(ctx, r, known, img.Layers[i].TOC.Offset, limits)
+		return err
+	})
+	return part, err
+}
+
+// Missing calls visit with the sizes in bytes of the contents of a layer that
+// are missing, and reports whether they are known.
+func (s *Survey) Missing(i int, visit func(size int64)) bool {
+	part := s.part(i)
+	if part == nil {
+		return false
+	}
+	for _, m := range part.Missing {
+		visit(m.Size)
+	}
+	return true
+}
+
+// ToFetch returns how many bytes of a layer are to be fetched.
+func (s *Survey) ToFetch(img *source.Image, i int) int64 { return s.toFetch(img, i) }
+
+func (s *Survey) toFetch(img *source.Image, i int) int64 {
+	size := max(0, img.Layers[i].Size)
+	if part := s.part(i); part != nil && worthwhile(part, size) {
+		return fetchSize(part)
+	}
+	return size
+}
+
+func (s *Survey) part(i int) *layer.Partial {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parts[i]
+}
+
+// take returns what is known of a layer to the first one who asks: to put
+// contents into it uses it up.
+func (s *Survey) take(i int) *layer.Partial {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	part := s.parts[i]
+	delete(s.parts, i)
+	return part
+}
+
+func fetchSize(part *layer.Partial) (sum int64) {
+	for _, m := range part.Missing {
+		sum += m.Length
+	}
+	return sum
+}
+
+// worthwhile reports whether the missing parts are so much less than the whole
+// blob, of size bytes, that they are fetched alone. The whole is one request,
+// and its DiffID can be checked.
+func worthwhile(part *layer.Partial, size int64) bool { return fetchSize(part) < size-size/10 }

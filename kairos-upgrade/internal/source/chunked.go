@@ -1,0 +1,125 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	digest "github.com/opencontainers/go-digest"
+	"go.podman.io/image/v5/types"
+)
+
+// A zstd:chunked blob is an ordinary zstd stream of a tar stream, with two
+// additions: the content of each file is in frames of its own, and a table of
+// contents lies in a skippable frame at the end. Annotations of the layer in
+// the manifest say where, and have its digest: the manifest vouches for the
+// table, and the table for each file. (containers/storage, pkg/chunked, and its
+// docs/containers-storage-zstd-chunked.md.)
+const (
+	annotationTOC         = "io.github.containers.zstd-chunked.manifest-checksum"
+	annotationTOCPosition = "io.github.containers.zstd-chunked.manifest-position"
+)
+
+// TOC says where a layer's table of contents is.
+type TOC struct {
+	// Digest is that of the table as it lies in the blob, compressed.
+	Digest digest.Digest
+	Range
+	// Uncompressed is its length in bytes as JSON.
+	Uncompressed int64
+}
+
+// maxTOC is how long a table may be in the blob, in bytes.
+const maxTOC = 128 << 20
+
+// tocOf reads the annotations of a layer. Without, or with ones that make no
+// sense, the layer has no table: it can still be read whole.
+func tocOf(info types.BlobInfo) *TOC {
+	d, err := digest.Parse(info.Annotations[annotationTOC])
+	if err != nil || d.Algorithm() != digest.SHA256 || info.Size < 0 {
+		return nil
+	}
+	fields := strings.Split(info.Annotations[annotationTOCPosition], ":")
+	if len(fields) != 4 || fields[3] != "1" { // the type of the table: CRFS
+		return nil
+	}
+	var n [3]int64
+	for i := range n {
+		if n[i], err = strconv.ParseInt(fields[i], 10, 64); err != nil || n[i] <= 0 {
+			return nil
+		}
+	}
+	t := &TOC{Digest: d, Range: Range{n[0], n[1]}, Uncompressed: n[2]}
+	if t.Length > maxTOC || t.Offset > info.Size-t.Length {
+		return nil
+	}
+	return t
+}
+
+// PartialID is what a record of the layer is called that was made from its
+// table of contents; "" where it has none.
+//
+// Nobody has read the whole stream of such a layer, so nobody knows whether it
+// has the DiffID that the image claims. Under the DiffID alone, one image could
+// leave a record that others take for the layer which they mean.
+func (l Layer) PartialID() string {
+	if l.TOC == nil {
+		return ""
+	}
+	return l.DiffID.String() + "." + l.TOC.Digest.Encoded()
+}
+
+// ReadTOC calls read with the table of contents of a layer, as JSON. What read
+// makes of it must not be used before ReadTOC returns without error: only then
+// it is the table that the manifest names. Errors: ErrRanges, ErrDigest, those
+// of read.
+func (img *Image) ReadTOC(ctx context.Context, i int, read func(r io.Reader) error) error {
+	toc := img.Layers[i].TOC
+	return img.ReadRanges(ctx, i, []Range{toc.Range}, func(_ int, r io.Reader) error {
+		sum := toc.Digest.Verifier()
+		compressed := io.TeeReader(r, sum)
+		z, err := newFrames(compressed)
+		if err != nil {
+			return err
+		}
+		defer z.Close()
+		plain := &io.LimitedReader{R: z, N: toc.Uncompressed}
+		if err := read(plain); err != nil {
+			return err
+		}
+		if n, err := io.Copy(io.Discard, z); err != nil || n+plain.N > 0 {
+			return fmt.Errorf("table of contents of layer %d: not %d bytes long (%w)", i+1, toc.Uncompressed, ErrDigest)
+		}
+		if _, err := io.Copy(io.Discard, compressed); err != nil {
+			return err
+		}
+		if !sum.Verified() {
+			return fmt.Errorf("table of contents of layer %d: %w %s", i+1, ErrDigest, toc.Digest)
+		}
+		return nil
+	})
+}
+
+// ReadFrames reads contents of a layer from their frames, which are in order
+// and don't overlap, and calls read for each. What it reads has not been
+// checked: the table of contents knows its digest.
+func (img *Image) ReadFrames(ctx context.Context, i int, frames []Range, read func(k int, r io.Reader) error) error {
+	z, err := newFrames(nil)
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	return img.ReadRanges(ctx, i, frames, func(k int, r io.Reader) error {
+		if err := z.Reset(r); err != nil {
+			return err
+		}
+		return read(k, z)
+	})
+}
+
+func newFrames(r io.Reader) (*zstd.Decoder, error) {
+	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
+)
+
+// memoryMax is what a staging may take at its peak, in bytes.
+const memoryMax = 128 << 20
+
+// BenchmarkStageMemory measures the peak memory of the program itself (VmHWM)
+// while it stages images that are large in one way or the other, and fails
+// above the limit.
+func BenchmarkStageMemory(b *testing.B) {
+	dir := b.TempDir()
+	program := filepath.Join(dir, "kairos-upgrade")
+	build := exec.Command("go", "build", "-o", program, "-tags", "containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_docs", ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("build: %v: %s", err, out)
+	}
+	const many = 200_000
+	some := func(i int) bool { return i%20 == 0 }
+	large := []imagetest.Generator{imagetest.LargeFiles(1<<30, 512<<20, 512<<20)}
+	for name, images := range map[string][]*imagetest.Built{
+		"2GiB-gzip":    {imagetest.Generate(b, dir, "gzip", large...)},
+		"2GiB-zstd":    {imagetest.Generate(b, dir, "zstd", large...)},
+		"200k-gzip":    {imagetest.Generate(b, dir, "gzip", imagetest.ManyFiles(many, nil))},
+		"200k-chunked": {imagetest.Generate(b, dir, "zstd:chunked", imagetest.ManyFiles(many, nil)), imagetest.Generate(b, dir, "zstd:chunked", imagetest.ManyFiles(many, some))},
+		"2GiB-chunked": {imagetest.Generate(b, dir, "zstd:chunked", imagetest.ManyFiles(100, nil)), imagetest.Generate(b, dir, "zstd:chunked", large...)},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				stageMeasured(b, program, images)
+			}
+		})
+	}
+}
+
+// stageMeasured stages images one after the other, and reports the last one.
+func stageMeasured(b *testing.B, program string, images []*imagetest.Built) {
+	b.StopTimer()
+	defer b.StartTimer()
+	dir := b.TempDir()
+	store, esp := filepath.Join(dir, "store"), filepath.Join(dir, "esp")
+	for _, d := range []string{store, esp} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
+	registry := imagetest.NewRegistry(b)
+	for i, image := range images {
+		registry.Push("os", "v1", image)
+		cmd := exec.Command(program, "stage", "--quiet", "--json", "--insecure", "--store", store, "--esp", esp, registry.Host+"/os:v1")
+		cmd.Env = append(os.Environ(), "HOME="+dir)
+		cmd.Stderr = os.Stderr
+		b.StartTimer()
+		out, err := cmd.Output()
+		b.StopTimer()
+		if err != nil {
+			b.Fatalf("image %d: %v: %s", i+1, err, out)
+		}
+		if i == len(images)-1 {
+			peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+			b.ReportMetric(float64(peak)/(1<<20), "MiB-peak")
+			if peak > memoryMax {
+				b.Errorf("%d MiB at the peak, the limit is %d MiB", peak>>20, memoryMax>>20)
+			}
+			if len(images) > 1 {
+				b.Logf("%s", out)
+			}
+		}
+	}
+}

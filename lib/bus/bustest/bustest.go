@@ -1,0 +1,217 @@
+// Package bustest gives tests a message bus of their own: a real dbus-daemon
+// on a socket in a temporary directory. What it cannot prove: the policy and
+// the activation of the system bus, and polkit, which the tests in virtual
+// machines meet.
+package bustest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <listen>unix:path=%s</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+  </policy>
+</busconfig>
+`
+
+// Start starts a bus that ends with the test, and returns its address. The
+// test is skipped where dbus-daemon is not installed.
+func Start(t testing.TB) (address string) {
+	t.Helper()
+	program, err := exec.LookPath("dbus-daemon")
+	if err != nil {
+		t.Skip("dbus-daemon is not installed (tests/setup installs it)")
+	}
+	dir, err := os.MkdirTemp("", "bus") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "bus.conf")
+	if err := os.WriteFile(file, fmt.Appendf(nil, config, filepath.Join(dir, "bus")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	daemon := exec.Command(program, "--config-file="+file, "--nofork", "--nopidfile", "--print-address")
+	daemon.Stderr = t.Output()
+	out, err := daemon.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		daemon.Process.Kill()
+		daemon.Wait()
+	})
+	address, err = bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("dbus-daemon says no address: %v", err)
+	}
+	return strings.TrimSpace(address)
+}
+
+// Connect connects to a bus until the end of the test.
+func Connect(t testing.TB, address string) *dbus.Conn {
+	t.Helper()
+	return connected(t)(dbus.Connect(address))
+}
+
+// ConnectAs connects as another user. Only root can: others skip the test.
+func ConnectAs(t testing.TB, address string, uid int) *dbus.Conn {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("connecting as another user needs root")
+	}
+	var conn *dbus.Conn
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The bus learns the user of the thread that connects. It is never
+		// unlocked: the thread ends with the goroutine.
+		runtime.LockOSThread()
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+			err = errno
+			return
+		}
+		conn, err = dbus.Connect(address, dbus.WithAuth(dbus.AuthExternal(strconv.Itoa(uid))))
+	}()
+	<-done
+	return connected(t)(conn, err)
+}
+
+func connected(t testing.TB) func(*dbus.Conn, error) *dbus.Conn {
+	return func(conn *dbus.Conn, err error) *dbus.Conn {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("connect to the test's bus: %v", err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+}
+
+// Authority stands in for polkit on a test's bus.
+type Authority struct {
+	mu     sync.Mutex
+	answer Answer
+	asked  []Question
+}
+
+// Answer is what the authority says to everybody.
+type Answer struct{ Authorized, Challenge bool }
+
+// Question is what the authority was asked.
+type Question struct {
+	Action  string
+	Details map[string]string
+	Flags   uint32
+}
+
+// StartAuthority puts a stand-in for polkit on a bus.
+func StartAuthority(t testing.TB, address string) *Authority {
+	t.Helper()
+	a := &Authority{}
+	conn := Connect(t, address)
+	if err := conn.Export(a, "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.RequestName("org.freedesktop.PolicyKit1", dbus.NameFlagDoNotQueue); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Say sets the answer to all later questions.
+func (a *Authority) Say(answer Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answer = answer
+}
+
+// Asked returns the questions since the last time.
+func (a *Authority) Asked() []Question {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked := a.asked
+	a.asked = nil
+	return asked
+}
+
+// Subject is who is asked about.
+type Subject struct {
+	Kind    string
+	Details map[string]dbus.Variant
+}
+
+// CheckAuthorization is the method of org.freedesktop.PolicyKit1.Authority.
+func (a *Authority) CheckAuthorization(s Subject, action string, details map[string]string, flags uint32, _ string) (struct {
+	Authorized, Challenge bool
+	Details               map[string]string
+}, *dbus.Error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, Question{action, details, flags})
+	result := struct {
+		Authorized, Challenge bool
+		Details               map[string]string
+	}{a.answer.Authorized, a.answer.Challenge, map[string]string{}}
+	if name, _ := s.Details["name"].Value().(string); s.Kind != "system-bus-name" || !strings.HasPrefix(name, ":") {
+		return result, dbus.NewError("org.freedesktop.PolicyKit1.Error.Failed", []any{"unknown subject"})
+	}
+	return result, nil
+}
+
+// WaitOwner returns when a name has an owner, or the context ends.
+func WaitOwner(ctx context.Context, conn *dbus.Conn, name string) error {
+	changes := make(chan *dbus.Signal, 64)
+	conn.Signal(changes)
+	defer conn.RemoveSignal(changes)
+	match := []dbus.MatchOption{dbus.WithMatchInterface("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name)}
+	if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
+		return err
+	}
+	defer conn.RemoveMatchSignal(match...)
+	for {
+		var owned bool
+		if err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, name).Store(&owned); err != nil || owned {
+			return err
+		}
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// names are the ends of error names, by exit status: a program that calls a
+// service and one that runs the command line learn the same.
+var names = map[int]string{
+	cmdline.ExitFailed:      "Failed",
+	cmdline.ExitUsage:       "InvalidArguments",
+	cmdline.ExitNothing:     "NothingToDo",
+	cmdline.ExitRefused:     "Refused",
+	cmdline.ExitNoSpace:     "NoSpace",
+	cmdline.ExitBusy:        "Busy",
+	cmdline.ExitInterrupted: "Cancelled",
+}
+
+// ErrorName is the name of an error with an exit status (cmdline.Code), of the
+// service with a name: "io.kairos.Upgrade1.Error.NoSpace".
+func ErrorName(service string, code int) string {
+	name, known := names[code]
+	if !known {
+		name = names[cmdline.ExitFailed]
+	}
+	return service + ".Error." + name
+}
+
+// Text is an error for people: what went wrong, and on a line of its own what
+// can be done about it.
+func Text(err error) string {
+	if hint := cmdline.HintOf(err); hint != "" {
+		return err.Error() + "\nhint: " + hint
+	}
+	return err.Error()
+}
+
+// errorOf makes a D-Bus error of any other, which keeps its name if it is one.
+func (s *Service) errorOf(err error) *dbus.Error {
+	var pointer *dbus.Error
+	if errors.As(err, &pointer) {
+		return dbus.NewError(pointer.Name, []any{Text(err)})
+	}
+	var value dbus.Error
+	if errors.As(err, &value) {
+		return dbus.NewError(value.Name, []any{Text(err)})
+	}
+	code := cmdline.Code(err)
+	if errors.Is(err, context.Canceled) {
+		code = cmdline.ExitInterrupted
+	}
+	return dbus.NewError(ErrorName(s.config.Name, code), []any{Text(err)})
+}
+
+// invalid is an error about arguments.
+func invalid(format string, args ...any) error {
+	return cmdline.WithCode(fmt.Errorf(format, args...), cmdline.ExitUsage)
+}

@@ -1,0 +1,96 @@
+package bus
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/spell"
+)
+
+// Options says which options a method takes in an a{sv}, and where their
+// values go: *bool, *string or *[]string.
+type Options map[string]any
+
+// maxList is how many values an option may have that takes a list.
+const maxList = 256
+
+// Decode stores the options that a caller gave. What is unknown, of another
+// type or too long is an error, and then nothing is to be believed.
+func (o Options) Decode(given map[string]dbus.Variant) error {
+	known := slices.Sorted(maps.Keys(o))
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		target, ok := o[name]
+		if !ok {
+			return unknownOption(name, known)
+		}
+		if err := store(target, given[name]); err != nil {
+			return invalid("option %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func unknownOption(name string, known []string) error {
+	err := invalid("unknown option %.64q", name)
+	if len(name) > 64 {
+		return err
+	}
+	if near := spell.Closest(name, known); near != "" {
+		return cmdline.Hint(err, "did you mean %q?", near)
+	}
+	if len(known) == 0 {
+		return cmdline.Hint(err, "this method takes no options")
+	}
+	return cmdline.Hint(err, "known are %q", known)
+}
+
+func store(target any, v dbus.Variant) error {
+	switch t := target.(type) {
+	case *bool:
+		b, ok := v.Value().(bool)
+		if !ok {
+			return wrongType(v, "b")
+		}
+		*t = b
+	case *string:
+		s, ok := v.Value().(string)
+		if !ok {
+			return wrongType(v, "s")
+		}
+		if err := short(s); err != nil {
+			return err
+		}
+		*t = s
+	case *[]string:
+		list, ok := v.Value().([]string)
+		if !ok {
+			return wrongType(v, "as")
+		}
+		if len(list) > maxList {
+			return fmt.Errorf("%d values, more than %d", len(list), maxList)
+		}
+		for _, s := range list {
+			if err := short(s); err != nil {
+				return err
+			}
+		}
+		*t = slices.Clone(list)
+	default:
+		return fmt.Errorf("the service stores it in a %T", target)
+	}
+	return nil
+}
+
+func short(s string) error {
+	if len(s) > maxText {
+		return fmt.Errorf("a value of %d bytes, more than %d", len(s), maxText)
+	}
+	return nil
+}
+
+func wrongType(v dbus.Variant, want string) error {
+	return fmt.Errorf("a value of type %q, not %q", v.Signature(), want)
+}

@@ -1,0 +1,85 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// Names of org.freedesktop.PolicyKit1.Authority(8), and its flag that a person
+// may be asked.
+const (
+	polkitName       = "org.freedesktop.PolicyKit1"
+	polkitPath       = "/org/freedesktop/PolicyKit1/Authority"
+	polkitCheck      = "org.freedesktop.PolicyKit1.Authority.CheckAuthorization"
+	allowInteraction = uint32(1)
+)
+
+// Names of errors about callers who may not: the D-Bus specification's, and
+// the one by which a client knows that asking a person would help.
+const (
+	ErrorAccessDenied = "org.freedesktop.DBus.Error.AccessDenied"
+	ErrorInteractive  = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
+	errorLimits       = "org.freedesktop.DBus.Error.LimitsExceeded"
+)
+
+// authorize returns an error unless the caller is root, or polkit permits the
+// action. Without polkit nobody but root may do anything.
+func (c *Call) authorize(ctx context.Context, action string, details map[string]string) error {
+	who, err := c.Caller(ctx)
+	if err != nil {
+		return denied(ErrorAccessDenied, "%v", err)
+	}
+	if who.UID == 0 {
+		return nil
+	}
+	select {
+	case c.service.asking <- struct{}{}:
+		defer func() { <-c.service.asking }()
+	default:
+		return denied(errorLimits, "%d callers wait for an authorization already", maxAsking)
+	}
+	var answer struct {
+		Authorized, Challenge bool
+		Details               map[string]string
+	}
+	subject := struct {
+		Kind    string
+		Details map[string]dbus.Variant
+	}{"system-bus-name", map[string]dbus.Variant{"name": dbus.MakeVariant(c.Sender)}}
+	flags := uint32(0)
+	if c.Interactive {
+		flags = allowInteraction
+	}
+	err = c.service.conn.Object(polkitName, polkitPath).CallWithContext(ctx, polkitCheck, 0, subject, action, details, flags, "").Store(&answer)
+	var refused dbus.Error
+	switch {
+	case errors.As(err, &refused) && absent[refused.Name]:
+		return denied(ErrorAccessDenied, "%s: only root may, because polkit is not there to ask (%s)", action, refused.Error())
+	case err != nil:
+		return denied(ErrorAccessDenied, "%s: polkit does not answer: %v", action, err)
+	case answer.Authorized:
+		return nil
+	case answer.Challenge && !c.Interactive:
+		return denied(ErrorInteractive, "%s: user %d has to authenticate for that", action, who.UID)
+	case answer.Challenge:
+		return denied(ErrorAccessDenied, "%s: user %d has to authenticate for that, and there is no agent that asks for a password", action, who.UID)
+	}
+	return cmdline.Hint(denied(ErrorAccessDenied, "%s: user %d may not do that", action, who.UID), "a rule of polkit(8) can permit it")
+}
+
+// absent are the answers of a bus that has no polkit.
+var absent = map[string]bool{
+	"org.freedesktop.DBus.Error.ServiceUnknown":        true,
+	"org.freedesktop.DBus.Error.NameHasNoOwner":        true,
+	"org.freedesktop.DBus.Error.Spawn.ServiceNotFound": true,
+	"org.freedesktop.systemd1.NoSuchUnit":              true,
+	"org.freedesktop.systemd1.UnitMasked":              true,
+}
+
+func denied(name, format string, args ...any) error {
+	return dbus.NewError(name, []any{fmt.Sprintf(format, args...)})
+}

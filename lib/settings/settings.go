@@ -1,0 +1,110 @@
+// Package settings reads configuration files in systemd's form: sections,
+// KEY=VALUE lines, and drop-ins that refine a main file.
+//
+// The main file is /etc/kairos/NAME.conf; drop-ins are *.conf in
+// /etc/kairos/NAME.conf.d and /usr/lib/kairos/NAME.conf.d. Of drop-ins with
+// the same name the one in /etc counts. The main file is read first, then the
+// drop-ins in the order of their names: what comes later wins.
+package settings
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Set takes one setting. Its error is reported with file and line.
+type Set func(section, key, value string) error
+
+// maxFile bounds a file, in bytes.
+const maxFile = 1 << 20
+
+// Load gives the settings called name of the system beneath root to set, in
+// the order in which later ones win. What is wrong in a file is an error
+// beside the settings that could be understood. Files that don't exist are
+// none.
+func Load(root, name string, set Set) error {
+	var failed error
+	for _, file := range files(root, name) {
+		data, err := read(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = parse(data, set)
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", file, err))
+		}
+	}
+	return failed
+}
+
+func read(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("longer than %d bytes", maxFile)
+	}
+	return data, err
+}
+
+// files returns the files to read, in order.
+func files(root, name string) []string {
+	main := filepath.Join(root, "etc/kairos", name+".conf")
+	dropins := map[string]string{}
+	for _, dir := range []string{filepath.Join(root, "usr/lib/kairos", name+".conf.d"), main + ".d"} {
+		found, _ := filepath.Glob(filepath.Join(dir, "*.conf"))
+		for _, f := range found {
+			dropins[filepath.Base(f)] = f
+		}
+	}
+	list := []string{main}
+	names := make([]string, 0, len(dropins))
+	for name := range dropins {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		list = append(list, dropins[name])
+	}
+	return list
+}
+
+// parse gives the settings of one file to set, and returns what is wrong with
+// it.
+func parse(data []byte, set Set) error {
+	var failed error
+	section := ""
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		if line[0] == '[' && line[len(line)-1] == ']' {
+			section = line[1 : len(line)-1]
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		err := errors.New("neither a [section] nor KEY=VALUE")
+		if ok {
+			err = set(section, strings.TrimSpace(key), strings.TrimSpace(value))
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("line %d: %w", n, err))
+		}
+	}
+	return errors.Join(failed, lines.Err())
+}

@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestBus drives upgrades by io.kairos.Upgrade1 alone, as root and as a user whom polkit forbids and
+// permits it.
+func TestBus(t *testing.T) {
+	n := booted(t)
+	const object = "io.kairos.Upgrade1 /io/kairos/Upgrade1"
+	const call = "busctl call " + object + " io.kairos.Upgrade1 "
+	property := func(name string) string {
+		t.Helper()
+		return output(t, n, "busctl get-property %s io.kairos.Upgrade1 %s", object, name)
+	}
+	healthy := func() {
+		t.Helper()
+		if result := output(t, n, "systemctl show -P Result kairos-upgrade-bus.service"); result != "success" {
+			t.Errorf("the service ended with %s:\n%s", result, output(t, n, "journalctl -b --no-pager -u kairos-upgrade-bus.service"))
+		}
+	}
+
+	// The first call starts it.
+	described := output(t, n, "busctl --no-pager --full introspect %s", object)
+	for _, line := range []string{".Stage method sa{sv} o", ".Check method sa{sv} a{sv}", ".Rollback method sa{sv} o", ".Pin method s -",
+		".CollectGarbage method a{sv} o", ".Verify method sa{sv} o", ".Booted property s \"1-", ".Deployments property aa{sv}", ".Completed signal oisa{sv} -"} {
+		if !strings.Contains(strings.Join(strings.Fields(described), " "), line) {
+			t.Errorf("no %q in:\n%s", line, described)
+		}
+	}
+	output(t, n, "systemctl is-active kairos-upgrade-bus.service")
+	if who := output(t, n, "systemctl show -P BusName dbus-io.kairos.Upgrade1.service"); who != "io.kairos.Upgrade1" {
+		t.Errorf("the alias is %q", who)
+	}
+
+	// A user who may not. Nothing happens.
+	before := output(t, n, "ls -R /run/kairos/store/deployments /efi/loader/entries")
+	stage := "su kairos -c '" + call + "Stage sa{sv} " + world.Ref("v2") + " 0'"
+	fails(t, n, 1, stage, "Access denied")
+	output(t, n, "systemctl is-active polkit")
+	if after := output(t, n, "ls -R /run/kairos/store/deployments /efi/loader/entries"); after != before {
+		t.Errorf("the store was\n%s\nand is\n%s", before, after)
+	}
+
+	// With a rule that looks at the reference, he may: that one, and nothing else.
+	output(t, n, `cat > /etc/polkit-1/rules.d/50-upgrade.rules <<'END'
+polkit.addRule(function(action, subject) {
+  if (action.id == "io.kairos.upgrade1.stage" && subject.user == "kairos" && action.lookup("reference") == "%s")
+    return polkit.Result.YES;
+});
+END
+systemctl restart polkit`, world.Ref("v2"))
+	fails(t, n, 1, strings.ReplaceAll(stage, "v2", "v3"), "Access denied")
+	fails(t, n, 1, "su kairos -c '"+call+"Pin s 1'", "Access denied")
+	output(t, n, `busctl --no-pager wait /io/kairos/Upgrade1 io.kairos.Upgrade1 Completed > /run/completed & waiting=$!
+until [ "$(busctl --no-legend list | grep -c ' busctl ')" = 2 ]; do read -t 0.1 <> <(:) || true; kill -0 $waiting; done
+%s
+wait $waiting`, stage)
+	completed := output(t, n, "cat /run/completed")
+	if !strings.Contains(completed, ` 0 "" `) || !strings.Contains(completed, `"id" s "2-`) {
+		t.Errorf("the transaction ended with: %s", completed)
+	}
+	staged := status(t, n)
+	if s := staged.Find(staged.Staged); s == nil || s.Version != "v2" || property("Staged") != `s "`+s.ID+`"` {
+		t.Errorf("staged is %+v, on the bus %s", s, property("Staged"))
+	}
+
+	// A transaction of the command line is seen and cancelled on the bus; the first is held, so that it
+	// is met there however fast it is.
+	output(t, n, `kairos-upgrade stage %s >/run/cli.out 2>&1 & pid=$!
+until [ -s /run/kairos/store/lock ]; do read -t 0.05 <> <(:) || true; kill -0 $pid; done
+kill -STOP $pid; echo $pid > /run/cli.pid`, world.Ref("v3"))
+	path := output(t, n, `for try in {1..50}; do
+  path=$(busctl get-property %s io.kairos.Upgrade1 Transaction | sed 's/^o "\(.*\)"$/\1/')
+  [ "$path" = / ] || break
+  read -t 0.1 <> <(:) || true
+done
+echo "$path"`, object)
+	if path == "/" {
+		t.Fatalf("the transaction is not seen: %s", output(t, n, "kairos-upgrade status; ls -l /run/kairos/upgrade"))
+	}
+	if reference := output(t, n, "busctl get-property io.kairos.Upgrade1 %s io.kairos.Upgrade1.Transaction Reference", path); reference != `s "`+world.Ref("v3")+`"` {
+		t.Errorf("it is about %s", reference)
+	}
+	fails(t, n, 1, "su kairos -c 'busctl call io.kairos.Upgrade1 "+path+" io.kairos.Upgrade1.Transaction Cancel'", "Access denied")
+	output(t, n, `kairos-upgrade watch --json > /run/watch.out 2>&1 & watch=$!; echo $watch > /run/watch.pid
+until [ -s /run/watch.out ]; do read -t 0.05 <> <(:) || true; kill -0 $watch; done
+busctl call io.kairos.Upgrade1 %s io.kairos.Upgrade1.Transaction Cancel
+kill -CONT $(cat /run/cli.pid); tail --pid=$(cat /run/cli.pid) -f /dev/null; tail --pid=$(cat /run/watch.pid) -f /dev/null`, path)
+	if out := output(t, n, "cat /run/cli.out"); !strings.Contains(out, "interrupted") {
+		t.Errorf("the command said: %s", out)
+	}
+	if out := output(t, n, "cat /run/watch.out"); !strings.Contains(out, `"completed":true,"status":130`) {
+		t.Errorf("watch said: %s", out)
+	}
+	if now := status(t, n); now.Staged != staged.Staged {
+		t.Errorf("%s is staged, not %s", now.Staged, staged.Staged)
+	}
+
+	// The template unit publishes, too, within its sandbox.
+	output(t, n, `systemctl start "kairos-upgrade@$(systemd-escape %s).service"
+grep -q '"completed":true,"status":0' /run/kairos/upgrade/*.json`, world.Ref("v3"))
+
+	// It leaves when nobody needs it, without a failure, and comes back.
+	output(t, n, `pid=$(systemctl show -P MainPID kairos-upgrade-bus.service)
+[ "$pid" = 0 ] || tail --pid=$pid -f /dev/null`)
+	healthy()
+	if staged := property("Staged"); !strings.Contains(staged, "3-") {
+		t.Errorf("after it came back, staged is %s", staged)
+	}
+	healthy()
+	verified(t, n)
+}
