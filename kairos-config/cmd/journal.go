@@ -29,7 +29,7 @@ type journalHandler struct {
 	fields          map[string]string
 }
 
-func (h journalHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
 func (h journalHandler) Handle(_ context.Context, r slog.Record) error {
 	return journal.Send(h.socket, journal.Entry{

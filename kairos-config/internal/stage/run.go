@@ -74,6 +74,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		record.Outcome = Failed
 	}
 	s.save(record)
+	cmdline.Status("%s: %s", plan.Stage, record.Outcome)
 	return record
 }
 

@@ -3,6 +3,7 @@ package staging
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os/exec"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
@@ -26,7 +27,7 @@ type Generation struct {
 }
 
 // Read tells what has become of the generations beneath a root. upgrade may be
-// nil: then only what the root itself knows is told.
+// nil: then only what the root itself knows is told, and so when it fails.
 func Read(ctx context.Context, root *rootfs.Root, upgrade Upgrade) (State, error) {
 	s := State{Generations: []Generation{}}
 	booted, err := generation.Booted(root)
@@ -39,9 +40,8 @@ func Read(ctx context.Context, root *rootfs.Root, upgrade Upgrade) (State, error
 	all, damaged := generation.All(root)
 	var list Deployments
 	if upgrade != nil && len(all) > 0 {
-		if list, err = upgrade.Deployments(ctx); err != nil {
-			return s, err
-		}
+		list, err = upgrade.Deployments(ctx)
+		damaged = errors.Join(damaged, err)
 	}
 	if next := list.next(); next != nil && next.Generation() != s.Booted {
 		s.Staged = next.Generation()
