@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -200,8 +201,8 @@ type tocEntry struct {
 	UID        int               `json:"uid"`
 	GID        int               `json:"gid"`
 	ModTime    *time.Time        `json:"modtime"`
-	AccessTime *time.Time        `json:"accesstime"`
-	ChangeTime *time.Time        `json:"changetime"`
+	AccessTime json.RawMessage   `json:"accesstime"` // of no interest
+	ChangeTime json.RawMessage   `json:"changetime"`
 	Devmajor   int64             `json:"devMajor"`
 	Devminor   int64             `json:"devMinor"`
 	Xattrs     map[string]string `json:"xattrs"`

@@ -143,11 +143,15 @@ func (c *rangeConn) Read(p []byte) (int, error) { return c.body.Read(p) }
 
 // next waits for the next part.
 func (c *rangeConn) next() error {
-	if c.part != nil {
-		c.part.Close()
-		c.part = nil
-	}
 	return c.guard.open(func() error {
+		if c.part != nil {
+			// To close a part is to read it to its end, which may never come.
+			if n, _ := c.part.Read(make([]byte, 1)); n > 0 {
+				return fmt.Errorf("%w: a part of the answer is longer than was asked for", ErrRanges)
+			}
+			c.part.Close()
+			c.part = nil
+		}
 		parts, errs := c.parts, c.errs
 		for parts != nil || errs != nil {
 			select {
