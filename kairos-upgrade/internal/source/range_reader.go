@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/textproto"
 	"slices"
 )
 
@@ -163,7 +164,7 @@ func (c *rangeConn) next() error {
 				parts = nil
 			case err, ok := <-errs:
 				if ok {
-					return err
+					return cutBetweenParts(err)
 				}
 				errs = nil
 			case <-c.ctx.Done():
@@ -172,6 +173,16 @@ func (c *rangeConn) next() error {
 		}
 		return fmt.Errorf("%w: the answer has fewer parts than were asked for", ErrRanges)
 	})
+}
+
+// cutBetweenParts makes what a multipart reader says of a connection that ended
+// in the headers of a part what it is.
+func cutBetweenParts(err error) error {
+	var header textproto.ProtocolError
+	if errors.Is(err, io.EOF) || errors.As(err, &header) {
+		return fmt.Errorf("%w (%w)", io.ErrUnexpectedEOF, err)
+	}
+	return err
 }
 
 // close hangs up and waits for the goroutine behind the request.
