@@ -27,9 +27,9 @@ var ErrTOC = errors.New("unusable table of contents")
 
 // Known tells which contents are here already, by plain SHA-256.
 type Known interface {
-	// Object returns the object with a content of more than tree.InlineMax
-	// bytes.
-	Object(sum [sha256.Size]byte) (fsverity.Digest, bool)
+	// Object returns the object with a content of size bytes, more than
+	// tree.InlineMax. A table may lie about the size: then there is none.
+	Object(sum [sha256.Size]byte, size int64) (fsverity.Digest, bool)
 	// Inline returns a content of at most tree.InlineMax bytes.
 	Inline(sum [sha256.Size]byte) (string, bool)
 }
@@ -149,7 +149,7 @@ func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
 		n.Size = size
 		return n, c.miss(sum, size, n)
 	}
-	if d, ok := c.known.Object(sum); ok {
+	if d, ok := c.known.Object(sum, size); ok {
 		c.reused++
 		c.reusedBytes += size
 		return tree.NewFile(0, size, d), nil

@@ -60,13 +60,18 @@ type Contents struct {
 	inline  map[Sum]string
 }
 
-// Object returns the object with a content, if it is present and whole.
-func (c *Contents) Object(sum Sum) (fsverity.Digest, bool) {
+// Object returns the object with a content of size bytes, if it is present and
+// whole.
+func (c *Contents) Object(sum Sum, size int64) (fsverity.Digest, bool) {
 	i, ok := slices.BinarySearchFunc(c.entries, indexEntry{sum: sum}, indexEntry.compare)
-	if !ok || !c.store.Has(c.entries[i].digest) {
+	if !ok {
 		return fsverity.Digest{}, false
 	}
-	return c.entries[i].digest, true
+	d := c.entries[i].digest
+	if have, err := c.store.objectSize(d); err != nil || have != size || !c.store.Has(d) {
+		return fsverity.Digest{}, false
+	}
+	return d, true
 }
 
 // Inline returns a content that is too small for an object and that a known
