@@ -45,11 +45,20 @@ const indexEntrySize = sha256.Size + fsverity.Size
 
 func (c indexEntry) compare(o indexEntry) int { return bytes.Compare(c.sum[:], o.sum[:]) }
 
+// entryBlock is how many entries are remembered in one piece: a slice that
+// grows would take more than twice their size for a while.
+const entryBlock = 1024
+
 // learn remembers which content an object has, for saveContents.
 func (s *Store) learn(sum Sum, d fsverity.Digest) {
 	s.mu.Lock()
-	s.learnt = append(s.learnt, indexEntry{sum, d})
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	last := len(s.learnt) - 1
+	if last < 0 || len(s.learnt[last]) == entryBlock {
+		s.learnt = append(s.learnt, make([]indexEntry, 0, entryBlock))
+		last++
+	}
+	s.learnt[last] = append(s.learnt[last], indexEntry{sum, d})
 }
 
 // Contents are the contents of a store by plain SHA-256, as they were when the
@@ -169,7 +178,10 @@ func (s *Store) readSum(ctx context.Context, d fsverity.Digest) (sum Sum, err er
 func (s *Store) knownContents(present []fsverity.Digest) []indexEntry {
 	entries, _ := s.readContents() // a damaged file is as good as none
 	s.mu.Lock()
-	entries = append(entries, s.learnt...)
+	entries = slices.Grow(entries, len(s.learnt)*entryBlock)
+	for _, block := range s.learnt {
+		entries = append(entries, block...)
+	}
 	s.mu.Unlock()
 	entries = slices.DeleteFunc(entries, func(e indexEntry) bool {
 		_, here := slices.BinarySearchFunc(present, e.digest, compareDigests)
@@ -296,9 +308,9 @@ func (s *Store) saveContents() error {
 // CopyContents takes over what another store knows of contents.
 func (s *Store) CopyContents(from *Store) {
 	entries, _ := from.readContents() // without it, the objects are read when it is needed
-	s.mu.Lock()
-	s.learnt = append(s.learnt, entries...)
-	s.mu.Unlock()
+	for _, e := range entries {
+		s.learn(e.sum, e.digest)
+	}
 }
 
 var _ layer.Known = (*Contents)(nil)

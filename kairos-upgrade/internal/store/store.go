@@ -44,7 +44,7 @@ type Store struct {
 	known   map[fsverity.Digest]struct{} // present, as far as this process has looked
 	waiting []fsverity.Digest            // written, not yet under their final names
 	added   []Added
-	learnt  []indexEntry      // for the index of contents
+	learnt  [][]indexEntry    // for the index of contents, in blocks
 	images  []fsverity.Digest // written by this process, as saved
 	saved   []string          // ids of layers
 	failed  error             // the first failure of a finisher
