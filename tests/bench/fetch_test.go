@@ -73,7 +73,6 @@ func TestBenchFetch(t *testing.T) {
 		{"one package, gzip", gzip, single},
 		{"all layers rebuilt, zstd:chunked", chunked, rebuilt},
 		{"months of updates, zstd:chunked", chunked, updated},
-		{"months of updates, gzip", gzip, updated},
 	} {
 		t.Run(c.what, func(t *testing.T) { d.upgrade(t, c.what, c.compression, c.to) })
 	}
