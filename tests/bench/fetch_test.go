@@ -115,7 +115,7 @@ func (d *debian) upgrade(t *testing.T, what, compression, to string) {
 type transfer struct {
 	layers float64 // the layers that the release has not
 	tables float64 // their tables of contents, if they are zstd:chunked
-	rest   float64 // manifest and config
+	rest   float64 // manifest, config, and what the registry says for a greeting
 }
 
 // tablePosition says where a zstd:chunked layer has its table of contents:
@@ -130,7 +130,8 @@ func (d *debian) changedLayers(t *testing.T, repository, to string) (all transfe
 		had[layer.Digest.String()] = true
 	}
 	manifest, size := manifestOf(t, d.registry, repository, to)
-	all.rest = float64(size) + float64(manifest.Config.Size)
+	const greeting = 64
+	all.rest = greeting + float64(size) + float64(manifest.Config.Size)
 	for _, layer := range manifest.Layers {
 		if had[layer.Digest.String()] {
 			continue
