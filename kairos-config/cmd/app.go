@@ -62,7 +62,7 @@ func collect(c *cli.Context, root *rootfs.Root) (*source.Collection, error) {
 }
 
 // merged collects and merges the configs; problems go to stderr. complete is
-// false when one of them could not be read.
+// false when one of them could not be read, or not be fetched.
 func merged(c *cli.Context) (config *tree.Node, complete bool, err error) {
 	root, err := rootfs.Open(c.String("root"))
 	if err != nil {
@@ -81,7 +81,7 @@ func merged(c *cli.Context) (config *tree.Node, complete bool, err error) {
 	}
 	config, problems := collection.Merged()
 	warn(c, append(collection.Problems, problems...))
-	return config, !collection.Problems.Failed(), nil
+	return config, !collection.Problems.Failed() && len(collection.Missing) == 0, nil
 }
 
 func warn(c *cli.Context, problems diag.List) {

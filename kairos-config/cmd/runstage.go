@@ -20,6 +20,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/spell"
 	"github.com/urfave/cli/v2"
 )
@@ -52,7 +53,7 @@ func runStage(c *cli.Context) error {
 	defer root.Close()
 	system := &stage.System{
 		Root: root, Strict: c.Bool("strict"), Timeout: c.Duration("command-timeout"), Log: logger(c),
-		Get: fetch.Client{}, KeyServers: keyServers(),
+		StepLog: stepLogger(c.App.Name, journal.Socket), Get: fetch.Client{}, KeyServers: keyServers(),
 	}
 	system.Booted = root.Path() == "/"
 	system.Node = system.Booted

@@ -31,6 +31,9 @@ func stageCommand() *cli.Command {
 }
 
 func stageConfigs(c *cli.Context) error {
+	if !c.Args().Present() && !c.IsSet("remove") {
+		return cmdline.Hint(cmdline.Usagef("missing argument FILE"), "kairos-config apply does without a reboot what is staged already")
+	}
 	change, err := readChange(c)
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	var line strings.Builder
 	if h.prefix == "" {
-		fmt.Fprintf(&line, "<%d>", priority(r.Level))
+		fmt.Fprintf(&line, "<%d>", Priority(r.Level))
 	}
 	line.WriteString(h.prefix)
 	if h.prefix != "" && r.Level >= slog.LevelWarn && r.Level < slog.LevelError {
@@ -83,8 +83,8 @@ func attr(a slog.Attr) string {
 	return " " + a.Key + "=" + v
 }
 
-// priority maps a level to the syslog priority that the journal understands.
-func priority(l slog.Level) int {
+// Priority maps a level to the syslog priority that the journal understands.
+func Priority(l slog.Level) int {
 	switch {
 	case l >= slog.LevelError:
 		return 3

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
@@ -74,49 +75,47 @@ func (s Store) get(name string) (string, error) {
 	return "", fmt.Errorf("credential %s: %w", name, ErrMissing)
 }
 
-// Expand returns a value with credentials in the place of what names them, and
-// the secrets that are in it now. Keys stay as they are, and so does n.
-func (s Store) Expand(n *tree.Node) (*tree.Node, Secrets, error) {
+// Expand returns a value with credentials in the place of what names them, the
+// secrets that are in it now, and what is missing. Keys stay as they are, and so
+// does n.
+func (s Store) Expand(n *tree.Node) (*tree.Node, Secrets, diag.List) {
 	var secrets Secrets
-	expanded, err := s.expand(n, &secrets)
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	return expanded, slices.Compact(secrets), err
+	var missing diag.List
+	expanded := s.expand(n, &secrets, &missing)
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	return expanded, slices.Compact(secrets), missing
 }
 
-func (s Store) expand(n *tree.Node, secrets *Secrets) (*tree.Node, error) {
+func (s Store) expand(n *tree.Node, secrets *Secrets, missing *diag.List) *tree.Node {
 	if n == nil || n.Scalar() && !strings.Contains(n.Text, "${credential:") {
-		return n, nil
-	}
-	var all error
-	keep := func(v *tree.Node, err error) *tree.Node {
-		all = errors.Join(all, err)
-		return v
+		return n
 	}
 	made := *n
 	switch n.Kind {
 	case tree.Map:
 		made.Fields = slices.Clone(n.Fields)
 		for i := range made.Fields {
-			made.Fields[i].Value = keep(s.expand(made.Fields[i].Value, secrets))
+			made.Fields[i].Value = s.expand(made.Fields[i].Value, secrets, missing)
 		}
 	case tree.List:
 		made.Items = slices.Clone(n.Items)
 		for i := range made.Items {
-			made.Items[i] = keep(s.expand(made.Items[i], secrets))
+			made.Items[i] = s.expand(made.Items[i], secrets, missing)
 		}
 	default:
 		made.Kind = tree.String
 		made.Text = reference.ReplaceAllStringFunc(n.Text, func(found string) string {
 			value, err := s.get(reference.FindStringSubmatch(found)[1])
 			if err != nil {
-				all = errors.Join(all, fmt.Errorf("%s: %w", n.Pos.FileLine(), err))
+				missing.Errorf(n.Pos, "%v", err)
+				missing.Hint("the unit of the stage has the credentials: see kairos-config(8)")
 			} else if value != "" {
 				*secrets = append(*secrets, value)
 			}
 			return value
 		})
 	}
-	return &made, all
+	return &made
 }
 
 // Secrets are values that nobody may see.

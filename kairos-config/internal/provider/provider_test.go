@@ -63,7 +63,7 @@ func TestProviders(t *testing.T) {
 	want := []string{
 		"provider 30-fails: error: it failed: exit status 7: no cluster",
 		"provider 40-other: error: it printed something else than a map with stages",
-		"provider 50-broken:1: error: not valid YAML",
+		"provider 50-broken:1",
 		"provider 70-endless: error: it printed more than 1 MiB",
 	}
 	if len(got) != len(want) {

@@ -113,6 +113,7 @@ func (c *Collection) readCopy(root *rootfs.Root, r Remote) {
 		c.Add(r.name(), data)
 		return
 	}
+	c.Missing = append(c.Missing, r)
 }
 
 // Fetcher fetches configs.

@@ -45,6 +45,7 @@ type Collection struct {
 	Documents []Document
 	Skipped   int       // files that are not used
 	Remotes   []Remote  // what the configs ask to be fetched
+	Missing   []Remote  // those of which there is no copy yet
 	Problems  diag.List // of reading and parsing
 }
 

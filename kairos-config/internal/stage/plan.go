@@ -38,12 +38,8 @@ func (f Fill) node(n *tree.Node) (*tree.Node, credential.Secrets, diag.List) {
 	if f.Templates != nil {
 		n, problems = f.Templates.Node(n)
 	}
-	filled, secrets, err := f.Credentials.Expand(n)
-	if err != nil {
-		problems.Errorf(n.Pos, "%v", err)
-		problems.Hint("kairos-config(8) says where credentials come from")
-	}
-	return filled, secrets, problems
+	filled, secrets, missing := f.Credentials.Expand(n)
+	return filled, secrets, append(problems, missing...)
 }
 
 // Step is one step of a plan.

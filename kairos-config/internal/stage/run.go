@@ -27,6 +27,8 @@ type System struct {
 	Strict  bool
 	Timeout time.Duration // of each command
 	Log     *slog.Logger
+	// StepLog returns the logger of a step, nil for Log.
+	StepLog func(Step) *slog.Logger
 	Get     Getter
 	// KeyServers replaces addresses of KeyServers.
 	KeyServers map[string]string
@@ -113,10 +115,15 @@ type run struct {
 // right is not applied at all.
 func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	started := time.Now()
+	if s.StepLog != nil {
+		own := *s
+		own.Log = s.StepLog(step)
+		s = &own
+	}
 	r := &run{System: s, step: step, record: newStepRecord(step)}
 	s.report(step.Problems)
 	if step.Problems.Failed() {
-		r.fail(errors.New("not run: values of the wrong kind"))
+		r.fail(errors.New("not run: values that can't be used"))
 	} else if r.wanted(ctx) {
 		for _, apply := range []func(context.Context){
 			r.dns, r.downloads, r.git, r.ensureEntities, r.directories, r.files, r.commands, r.deleteEntities,

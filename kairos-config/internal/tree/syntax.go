@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -35,12 +36,19 @@ func unreadable(data []byte) (at diag.Pos, what string) {
 // syntaxError says where the YAML parser stumbles, over what, and what to do
 // about it. The parser itself often names the line where the map or the list
 // began; the place is found by asking it again, for ever shorter beginnings of
-// the text.
+// the text. That takes its time: of a text that is larger than any real one
+// the parser's own line has to do.
 func syntaxError(data []byte, err error) (at diag.Pos, message, hint string) {
-	message = syntaxMessage(err)
-	fails := func(length int) bool { return syntaxMessage(yaml.Unmarshal(data[:length], new(yaml.Node))) == message }
+	line, message := syntaxMessage(err)
+	if len(data) > maxSearched {
+		return diag.Pos{Line: line}, message, ""
+	}
+	fails := func(length int) bool {
+		_, again := syntaxMessage(yaml.Unmarshal(data[:length], new(yaml.Node)))
+		return again == message
+	}
 	ends := lineEnds(data)
-	line := min(sort.Search(len(ends), func(i int) bool { return fails(ends[i]) }), len(ends)-1)
+	line = min(sort.Search(len(ends), func(i int) bool { return fails(ends[i]) }), len(ends)-1)
 	start := 0
 	if line > 0 {
 		start = ends[line-1] + 1
@@ -55,19 +63,24 @@ func syntaxError(data []byte, err error) (at diag.Pos, message, hint string) {
 	return at, message, syntaxHint(message, string(text), at.Column)
 }
 
-// syntaxMessage returns an error of the YAML parser without the line that it
-// names: "yaml: line 3: …".
-func syntaxMessage(err error) string {
+// maxSearched bounds the texts in which the place of an error is searched.
+const maxSearched = 128 << 10
+
+// syntaxMessage takes apart an error of the YAML parser, whose errors have a
+// text only: "yaml: line 3: …". It leaves the first line out.
+func syntaxMessage(err error) (line int, message string) {
 	if err == nil {
-		return ""
+		return 0, ""
 	}
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	message = strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(message, "line "); ok {
-		if _, text, ok := strings.Cut(rest, ": "); ok {
-			return text
+		if number, text, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(number); err == nil {
+				return n, text
+			}
 		}
 	}
-	return message
+	return 1, message
 }
 
 // lineEnds returns where the lines of a text end, before the line break.

@@ -128,6 +128,7 @@ func TestParseProblems(t *testing.T) {
 	}{
 		{"tab", "a:\n\tb: 1\n", "f:2:1: error: not valid YAML: found character that cannot start any token (indent with spaces, not with tabs)", false},
 		{"not closed", "a: [1, 2\n", "f:1:8: error: not valid YAML: did not find expected ',' or ']'", false},
+		{"not closed, large", "a: '" + strings.Repeat("x\n", 100_000), "error: not valid YAML: found unexpected end of stream", false},
 		{"list", "- a\n- b\n", "f:1:1: error: a config is a map of keys, this is a list", false},
 		{"text", "hello\n", "f:1:1: error: a config is a map of keys, this is a string", false},
 		{"duplicate", "a: 1\nb: 2\na: 3\n", `f:3:1: error: key "a" stands here a second time, first in line 1`, true},

@@ -1,0 +1,42 @@
+package cmd
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/journal"
+)
+
+// stepLogger returns the loggers of steps: under systemd they write to the
+// journal, with fields that say which step speaks; nil elsewhere.
+func stepLogger(program, socket string) func(stage.Step) *slog.Logger {
+	if _, err := os.Stat(socket); err != nil || !cmdline.UnderSystemd() {
+		return nil
+	}
+	return func(s stage.Step) *slog.Logger {
+		return slog.New(journalHandler{socket: socket, program: program, fields: map[string]string{
+			"KAIROS_STAGE": s.Part, "KAIROS_STEP": s.Name, "KAIROS_CONFIG": s.Spec.Pos.FileLine(),
+		}})
+	}
+}
+
+// journalHandler writes entries of a step to the journal.
+type journalHandler struct {
+	socket, program string
+	fields          map[string]string
+}
+
+func (h journalHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h journalHandler) Handle(_ context.Context, r slog.Record) error {
+	return journal.Send(h.socket, journal.Entry{
+		Program: h.program, Message: r.Message, MessageID: journal.ConfigStep, Priority: cmdline.Priority(r.Level), Fields: h.fields,
+	})
+}
+
+func (h journalHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h journalHandler) WithGroup(string) slog.Handler { return h }
