@@ -241,7 +241,7 @@ func TestSameTree(t *testing.T) {
 		img := open(t, registry.Host+"/os:gzip", source.Options{RegistriesConf: registry.Conf(t)})
 		k := 0
 		some := picky{s, func() bool { k++; return k%5 <= share }}
-		if _, _, err := Tree(t.Context(), img, some, Options{}); err != nil {
+		if _, _, err := Tree(t.Context(), img, some, Options{Parallel: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Commit(t.Context()); err != nil {
