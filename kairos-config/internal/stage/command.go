@@ -53,7 +53,7 @@ func (r *run) shell(ctx context.Context, script string) error {
 		return err
 	}
 	defer null.Close()
-	out := &lineWriter{left: maxOutput, emit: func(line string) { r.Log.Info(r.step.Secrets.Hide(r.step.Name + ": " + line)) }}
+	out := &lineWriter{left: maxLines, emit: func(line string) { r.Log.Info(r.step.Secrets.Hide(r.step.Name + ": " + line)) }}
 	cmd := exec.CommandContext(ctx, "/bin/sh")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
 	cmd.ExtraFiles = []*os.File{null} // descriptor 3
@@ -118,8 +118,9 @@ func commandEnvironment() []string {
 const (
 	// maxLine is where an endless line of output is cut, in bytes.
 	maxLine = 4096
-	// maxOutput is how much of a command's output goes to the log, in bytes.
-	maxOutput = 1 << 20
+	// maxLines is how many lines of a command's output go to the log. The
+	// journal takes 10,000 messages of a unit in 30 seconds.
+	maxLines = 2000
 )
 
 // lineWriter passes on whole lines, and drops what is beyond its limit: a
@@ -127,37 +128,41 @@ const (
 type lineWriter struct {
 	emit func(line string)
 	rest []byte
-	left int // bytes that may still come
+	left int // lines that may still come
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
 	if w.left <= 0 {
 		return len(p), nil
 	}
-	if w.left -= len(p); w.left <= 0 {
-		w.flush()
-		w.emit("more than 1 MiB of output: the rest is left out")
-		return len(p), nil
-	}
 	w.rest = append(w.rest, p...)
-	for {
+	for w.left > 0 {
 		end := bytes.IndexByte(w.rest, '\n')
 		if end < 0 && len(w.rest) < maxLine {
 			return len(p), nil
 		}
 		if end < 0 || end > maxLine {
-			w.emit(string(w.rest[:maxLine]))
+			w.line(string(w.rest[:maxLine]))
 			w.rest = w.rest[maxLine:]
 			continue
 		}
-		w.emit(strings.TrimRight(string(w.rest[:end]), "\r"))
+		w.line(strings.TrimRight(string(w.rest[:end]), "\r"))
 		w.rest = w.rest[end+1:]
+	}
+	return len(p), nil
+}
+
+// line passes on a line, and says so when it was the last.
+func (w *lineWriter) line(text string) {
+	w.emit(text)
+	if w.left--; w.left == 0 {
+		w.emit(fmt.Sprintf("more than %d lines of output: the rest is left out", maxLines))
 	}
 }
 
 func (w *lineWriter) flush() {
-	if len(w.rest) > 0 {
-		w.emit(string(w.rest))
-		w.rest = nil
+	if len(w.rest) > 0 && w.left > 0 {
+		w.line(string(w.rest))
 	}
+	w.rest = nil
 }

@@ -530,7 +530,7 @@ func TestContentProblems(t *testing.T) {
 
 func TestLineWriter(t *testing.T) {
 	var lines []string
-	w := &lineWriter{left: maxOutput, emit: func(l string) { lines = append(lines, l) }}
+	w := &lineWriter{left: maxLines, emit: func(l string) { lines = append(lines, l) }}
 	for _, part := range []string{"a", "b\nc\r\n", "\n", strings.Repeat("x", maxLine+5), "\nlast"} {
 		if n, err := w.Write([]byte(part)); n != len(part) || err != nil {
 			t.Error(n, err)
@@ -540,6 +540,22 @@ func TestLineWriter(t *testing.T) {
 	want := []string{"ab", "c", "", strings.Repeat("x", maxLine), "xxxxx", "last"}
 	if strings.Join(lines, "|") != strings.Join(want, "|") {
 		t.Errorf("got %q", lines)
+	}
+}
+
+// TestEndlessOutput: a command that never stops to print neither fills the log
+// nor the memory, and isn't held up.
+func TestEndlessOutput(t *testing.T) {
+	lines, last := 0, ""
+	w := &lineWriter{left: maxLines, emit: func(l string) { lines, last = lines+1, l }}
+	for range 1000 {
+		if n, err := w.Write(bytes.Repeat([]byte("y\n"), 1000)); n != 2000 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	w.flush()
+	if lines != maxLines+1 || last != "more than 2000 lines of output: the rest is left out" || cap(w.rest) > 1<<20 {
+		t.Errorf("%d lines, the last is %q; %d bytes are kept", lines, last, cap(w.rest))
 	}
 }
 
