@@ -199,6 +199,7 @@ func TestHostile(t *testing.T) {
 		fmt.Fprint(w, config)
 	}))
 	defer other.Close()
+	bomb := zip(t, make([]byte, 8<<20))
 	hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
@@ -220,14 +221,14 @@ func TestHostile(t *testing.T) {
 		"no text":       {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "#cloud-config\n\xff\xfe") }, "neither text in UTF-8 nor gzip"},
 		"a web page":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>login</html>") }, "neither a config nor a script"},
 		"forbidden":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) }, "status 403 Forbidden"},
-		"bomb":          {func(w http.ResponseWriter, _ *http.Request) { w.Write(zip(t, make([]byte, 64<<20))) }, "larger than 1 MB"},
+		"bomb":          {func(w http.ResponseWriter, _ *http.Request) { w.Write(bomb) }, "larger than 1 MB"},
 		"broken gzip":   {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "\x1f\x8bxx") }, "decompress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewServer(c.handler)
 			defer server.Close()
-			opts := Options{Root: machine(t, nil), Base: map[string]string{"digitalocean": server.URL}, Timeout: 10 * time.Second}
+			opts := Options{Root: machine(t, nil), Base: map[string]string{"digitalocean": server.URL}, Timeout: time.Minute}
 			if strings.Contains(c.want, "300ms") {
 				opts.Timeout = 300 * time.Millisecond
 			}

@@ -11,7 +11,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"mime/quotedprintable"
-	"net/mail"
+	"net/textproto"
 	"strings"
 	"unicode/utf8"
 
@@ -100,16 +100,17 @@ func isMultipart(data []byte) bool {
 }
 
 func readMultipart(data []byte, depth int) (UserData, error) {
-	message, err := mail.ReadMessage(bufio.NewReader(bytes.NewReader(data)))
+	body := bufio.NewReader(bytes.NewReader(data))
+	header, err := textproto.NewReader(body).ReadMIMEHeader()
 	if err != nil {
 		return UserData{}, fmt.Errorf("user data: read multipart text: %w", err)
 	}
-	_, params, err := mime.ParseMediaType(message.Header.Get("Content-Type"))
+	_, params, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if err != nil || params["boundary"] == "" {
 		return UserData{}, errors.New("user data: a multipart text without a boundary")
 	}
 	script := UserData{Kind: None}
-	parts := multipart.NewReader(message.Body, params["boundary"])
+	parts := multipart.NewReader(body, params["boundary"])
 	for range maxParts {
 		part, err := parts.NextRawPart()
 		if errors.Is(err, io.EOF) {

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -247,7 +248,11 @@ func TestTags(t *testing.T) {
 
 // FuzzDecode: no tree makes the decoder fall over.
 func FuzzDecode(f *testing.F) {
-	for _, name := range []string{"../../testdata/200-lines.yaml"} {
+	names, err := filepath.Glob("../../testdata/*/*.yaml")
+	if err != nil || len(names) < 80 {
+		f.Fatal(len(names), err)
+	}
+	for _, name := range append(names, "../../testdata/200-lines.yaml") {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)

@@ -32,11 +32,12 @@ const (
 type Renderer struct {
 	read  func() facts.Facts
 	facts *facts.Facts
+	most  time.Duration // for one text
 }
 
 // New returns a renderer. The facts are read when the first template needs
 // them: most configs have none.
-func New(read func() facts.Facts) *Renderer { return &Renderer{read: read} }
+func New(read func() facts.Facts) *Renderer { return &Renderer{read: read, most: maxTime} }
 
 // Error is what is wrong with a template, and where in the text.
 type Error struct {
@@ -58,7 +59,7 @@ func (r *Renderer) Text(text string) (string, error) {
 		f := r.read()
 		r.facts = &f
 	}
-	b := &bounds{end: time.Now().Add(maxTime)}
+	b := &bounds{end: time.Now().Add(r.most)}
 	t, err := template.New("t").Funcs(b.functions()).Parse(text)
 	if err != nil {
 		return "", place(err)
@@ -112,9 +113,11 @@ func (b *bounds) call() (string, error) {
 	return "", b.late()
 }
 
+var errLate = fmt.Errorf("takes longer than %v", maxTime)
+
 func (b *bounds) late() error {
 	if time.Now().After(b.end) {
-		return fmt.Errorf("takes longer than %v", maxTime)
+		return errLate
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"text/template"
+	"time"
 
 	"github.com/Masterminds/sprig/v3"
 	"github.com/kairos-io/toolkit/kairos-config/internal/facts"
@@ -105,11 +106,24 @@ func TestBounds(t *testing.T) {
 		"html":        {`{{ $s := repeat 500000 "<" }}{{ range until 40 }}{{ $s = html $s }}{{ end }}`, "1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, err := New(facts.Sample).Text(c.text)
+			r := New(facts.Sample)
+			r.most = time.Hour // the other bounds are meant
+			out, err := r.Text(c.text)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %d bytes, %v; want %q", len(out), err, c.want)
 			}
 		})
+	}
+}
+
+// TestLate: what takes too long in other ways ends as well.
+func TestLate(t *testing.T) {
+	r := New(facts.Sample)
+	r.most = -1
+	for _, text := range []string{`{{ range until 2 }}{{ end }}`, `{{ upper "x" }}`, `{{ define "x" }}{{ end }}{{ template "x" }}`} {
+		if out, err := r.Text(text); err == nil || !strings.Contains(err.Error(), "takes longer than") {
+			t.Errorf("%s: got %q, %v", text, out, err)
+		}
 	}
 }
 

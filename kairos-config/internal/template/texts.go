@@ -128,7 +128,8 @@ func regexReplace(expr, s, by string, replace func(re *regexp.Regexp, s, by stri
 	}
 	// by may put in what was found, as often as it has dollar signs
 	grown := len(by) + strings.Count(by, "$")*len(s)
-	if (len(re.FindAllStringIndex(s, -1))+1)*grown > 16*maxText {
+	const most = 16 * maxText
+	if (len(s)+1)*grown > most && len(re.FindAllStringIndex(s, most/grown+1)) > most/grown {
 		return "", errTooLong
 	}
 	return replace(re, s, by), nil
