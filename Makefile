@@ -89,9 +89,10 @@ bench: ## run the benchmarks
 	done
 	cd tests && KAIROS_BENCH=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestBench' ./...
 
-# Each fuzz target for this long; KILLS is how many stagings are killed.
+# How long each fuzz target runs; how many stagings are killed of each kind, of
+# whole layers and of parts of layers.
 FUZZTIME ?= 1m
-KILLS    ?= 200
+KILLS    ?= 100
 
 fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 	@for module in $(MODULES); do ( \
@@ -104,7 +105,7 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 		done ); \
 	done
 
-test-long: ## the fault tests that take longer: KILLS (200) stagings are killed
+test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way)
 	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestKilled' . -kills $(KILLS)
 
 install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
@@ -13,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/journal"
 )
 
 // begin says how a node is opened.
@@ -29,7 +32,8 @@ type begin struct {
 // opened is a node, and what it takes to close it.
 type opened struct {
 	*deploy.Node
-	published *transaction.Publication // nil when it is only read
+	machine   machine
+	published *transaction.Publication // nil when it is only looked at
 	esp       *view.View
 }
 
@@ -56,7 +60,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	o := &opened{esp: ev, Node: &deploy.Node{
+	o := &opened{machine: m, esp: ev, Node: &deploy.Node{
 		Store:    s,
 		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
 		Label:    w.label,
@@ -77,7 +81,24 @@ func (m machine) start(w where, b begin) (*opened, error) {
 	}
 	o.published = board.Publish(transaction.New(holder, by), b.tell)
 	b.bar.Observe(o.published.Observe)
+	o.tell(journal.TransactionBegan)
 	return o, nil
+}
+
+// tell writes to the journal that the transaction has begun or ended.
+func (o *opened) tell(messageID string) {
+	s := o.published.State()
+	what := strings.TrimSpace(s.Operation + " " + s.Reference)
+	e := journal.Entry{MessageID: messageID, Priority: 6, Message: what + ": begun", Fields: map[string]string{
+		"KAIROS_TRANSACTION": s.ID, "KAIROS_OPERATION": s.Operation, "KAIROS_REFERENCE": s.Reference,
+	}}
+	if s.Completed {
+		e.Message, e.Fields["KAIROS_STATUS"] = what+": done", strconv.Itoa(s.Status)
+	}
+	if s.Error != "" {
+		e.Message, e.Fields["KAIROS_ERROR"] = what+": ended with "+s.Error, s.Error
+	}
+	o.machine.tell(o.Log, e)
 }
 
 // board is where transactions of a store are published.
@@ -91,6 +112,7 @@ func (o *opened) end(err error) {
 	if o.published != nil {
 		o.Progress.Observe(nil)
 		o.published.Finish(err)
+		o.tell(journal.TransactionEnded)
 	}
 	if err := errors.Join(o.Store.Close(), o.esp.Close()); err != nil {
 		o.Log.Warn("close", "error", err)

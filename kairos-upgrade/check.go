@@ -39,7 +39,7 @@ func check(c *cli.Context, m machine) error {
 		return err
 	}
 	defer close()
-	f := automation.Follower{Node: n, Config: config, Source: m.sourceOptions(c)}
+	f := automation.Follower{Node: n, Config: config, Source: m.sourceOptions(c), Exact: true}
 	var verdict automation.Verdict
 	if reference != "" {
 		verdict, err = f.Judge(c.Context, reference)

@@ -22,8 +22,11 @@ const (
 	StoreWhole   = "9526f887a4ec43e4a430b78c983170ec" // all that was verified is whole
 	StoreDamaged = "7edede443c73400692f69b31d8819b30" // something is damaged: KAIROS_DAMAGED, KAIROS_DEPLOYMENTS
 	ConfigStep   = "8d0d7c6bb623fef36991a7fdc923b60f" // a step of the config says something: KAIROS_STAGE, KAIROS_STEP, KAIROS_CONFIG
+	Update       = "d867b62e22ad47119a5ed977d7cb988d" // the automation has decided: KAIROS_ACTION, KAIROS_REASON
 
-	Update = "d867b62e22ad47119a5ed977d7cb988d" // the automation has decided: KAIROS_ACTION, KAIROS_REASON
+	// A transaction of kairos-upgrade: KAIROS_TRANSACTION, KAIROS_OPERATION, KAIROS_REFERENCE.
+	TransactionBegan = "a8648a19394847bb9c9f52405c3d95c8"
+	TransactionEnded = "bab516fb52984a0c8ccee12167180864" // KAIROS_STATUS besides, and KAIROS_ERROR
 )
 
 // Socket is where the journal listens.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,10 +41,12 @@ func repository(compression string) string {
 }
 
 const (
-	plain   = "zstd"
 	chunked = "zstd:chunked"
 	gzip    = "gzip"
 )
+
+// asGzip are the images that are compressed with gzip, too.
+var asGzip = []string{release, single}
 
 // debian is the registry with these images, and what they hold.
 type debian struct {
@@ -107,9 +110,11 @@ func newDebian(ctx context.Context) (*debian, error) {
 		if d.contents[tag], err = contentsOf(root); err != nil {
 			return nil, err
 		}
-		for _, compression := range []string{plain, chunked, gzip} {
-			layout := filepath.Join(dir, "layout-"+strings.ReplaceAll(compression, ":", "-"))
-			if err := d.registry.Push(ctx, "oci:"+layout+":"+tag, repository(compression)+":"+tag); err != nil {
+		for _, compression := range []string{chunked, gzip} {
+			if compression == gzip && !slices.Contains(asGzip, tag) {
+				continue
+			}
+			if err := d.registry.Push(ctx, "oci:"+layout(dir, compression, tag), repository(compression)+":"+tag); err != nil {
 				return nil, err
 			}
 		}
@@ -134,6 +139,7 @@ func makeImages(ctx context.Context, dir, before, after string) error {
 		return err
 	}
 	var all []oci.Image
+	var err error
 	for tag, root := range roots {
 		layerOf := byKind
 		if tag == rebuilt {
@@ -145,27 +151,38 @@ func makeImages(ctx context.Context, dir, before, after string) error {
 		}
 		all = append(all, oci.Image{Name: tag, Layers: layers, Created: newest, Labels: map[string]string{"org.opencontainers.image.version": tag}})
 	}
-	layout := filepath.Join(dir, "layout-zstd")
-	if err := oci.WriteLayout(layout, all); err != nil {
+	base := filepath.Join(dir, "base")
+	if err := oci.WriteLayout(base, all); err != nil {
 		return err
 	}
-	for _, compression := range []string{chunked, gzip} {
-		to := filepath.Join(dir, "layout-"+strings.ReplaceAll(compression, ":", "-"))
-		for tag := range roots {
-			if err := recompress(ctx, layout, to, tag, compression); err != nil {
-				return err
-			}
-		}
+	failed := make(chan error, len(roots))
+	for tag := range roots {
+		go func() { failed <- recompress(ctx, "oci:"+base+":"+tag, dir, tag) }()
 	}
-	return os.RemoveAll(filepath.Join(dir, "layers"))
+	for range roots {
+		err = errors.Join(err, <-failed)
+	}
+	return errors.Join(err, os.RemoveAll(filepath.Join(dir, "layers")), os.RemoveAll(base))
 }
 
-// recompress copies an image from one layout to another, and compresses its
-// layers in another way.
-func recompress(ctx context.Context, from, to, tag, compression string) error {
-	_, err := workspace.RunTool(ctx, "skopeo", "copy", "--quiet", "--insecure-policy",
-		"--dest-compress-format", compression, "oci:"+from+":"+tag, "oci:"+to+":"+tag)
-	return err
+// recompress makes layouts of an image, of one way to compress layers each.
+func recompress(ctx context.Context, image, dir, tag string) error {
+	for _, compression := range []string{chunked, gzip} {
+		if compression == gzip && !slices.Contains(asGzip, tag) {
+			continue
+		}
+		_, err := workspace.RunTool(ctx, "skopeo", "copy", "--quiet", "--insecure-policy",
+			"--dest-compress-format", compression, image, "oci:"+layout(dir, compression, tag))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// layout names an image in a layout of its own.
+func layout(dir, compression, tag string) string {
+	return filepath.Join(dir, strings.ReplaceAll(compression, ":", "-"), tag) + ":" + tag
 }
 
 // newest is the time that no file in a layer exceeds.

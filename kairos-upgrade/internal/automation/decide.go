@@ -47,6 +47,9 @@ type Follower struct {
 	Node   *deploy.Node
 	Config Config
 	Source source.Options
+	// Exact finds out exactly how much would be fetched, which takes reading
+	// the tables of contents of layers. A timer does without.
+	Exact bool
 }
 
 // Decide finds out what there is, and what is to be done about it now. An
@@ -201,7 +204,7 @@ func currentVersion(repository string, roles deploy.Roles) *semver.Version {
 
 // Judge looks at one image, and at what the node knows of it.
 func (f *Follower) Judge(ctx context.Context, reference string) (Verdict, error) {
-	o, err := f.Node.Look(ctx, reference, f.Source)
+	o, err := f.Node.Look(ctx, reference, f.Source, f.Exact)
 	if err != nil {
 		return Verdict{}, err
 	}

@@ -65,9 +65,10 @@ func (n *Node) announce(c Change, version string) {
 }
 
 // Look opens an image and tells what staging it would mean. Only its
-// description is read. Errors are those of Stage that say that an image can't
-// be had.
-func (n *Node) Look(ctx context.Context, given string, opts source.Options) (*Offer, error) {
+// description is read and, for the exact number of bytes, the tables of
+// contents of its layers. Errors are those of Stage that say that an image
+// can't be had.
+func (n *Node) Look(ctx context.Context, given string, opts source.Options, exact bool) (*Offer, error) {
 	opts.Log = n.Log
 	img, err := openOrigin(ctx, given, opts)
 	if err != nil {
@@ -86,6 +87,11 @@ func (n *Node) Look(ctx context.Context, given string, opts source.Options) (*Of
 	o := &Offer{
 		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,
 		Change: changeTo(r.Version, list), Layers: len(r.Layers),
+	}
+	if exact {
+		if _, err := c.estimate(ctx, n.Store); err != nil {
+			return nil, err
+		}
 	}
 	o.LayersKnown, o.BytesToFetch = c.toFetch(n.Store)
 	for i := range list { // newest first

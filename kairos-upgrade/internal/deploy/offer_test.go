@@ -27,7 +27,7 @@ func TestMovedImageIsNotStaged(t *testing.T) {
 		}).Layout(t, "v")
 	}
 	o := source.Options{Root: t.TempDir()}
-	offer, err := n.Look(t.Context(), image("2"), o)
+	offer, err := n.Look(t.Context(), image("2"), o, true)
 	if err != nil || offer.Version != "2" || offer.Downgrade || offer.Deployed != nil || offer.LayersKnown != 0 || offer.BytesToFetch == 0 {
 		t.Fatalf("%+v, %v", offer, err)
 	}

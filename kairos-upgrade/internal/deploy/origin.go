@@ -53,6 +53,10 @@ func openOrigin(ctx context.Context, given string, opts source.Options) (origin,
 
 func (f *Fetched) add(more Fetched) {
 	f.Bytes += more.Bytes
+	f.Requests += more.Requests
 	f.LayersFetched += more.LayersFetched
+	f.LayersPartial += more.LayersPartial
 	f.LayersReused += more.LayersReused
+	f.FilesReused += more.FilesReused
+	f.BytesReused += more.BytesReused
 }

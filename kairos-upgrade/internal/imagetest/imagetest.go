@@ -98,7 +98,8 @@ func Chunked(t testing.TB, data []byte) ([]byte, map[string]string) {
 	t.Helper()
 	var buf bytes.Buffer
 	annotations := make(map[string]string)
-	w, err := compressor.ZstdCompressor(&buf, annotations, nil)
+	level := 3 // the default would be 10, which takes long
+	w, err := compressor.ZstdCompressor(&buf, annotations, &level)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,9 +27,9 @@ var ErrTOC = errors.New("unusable table of contents")
 
 // Known tells which contents are here already, by plain SHA-256.
 type Known interface {
-	// Object returns the object with a content of more than tree.InlineMax
-	// bytes.
-	Object(sum [sha256.Size]byte) (fsverity.Digest, bool)
+	// Object returns the object with a content of size bytes, more than
+	// tree.InlineMax. A table may lie about the size: then there is none.
+	Object(sum [sha256.Size]byte, size int64) (fsverity.Digest, bool)
 	// Inline returns a content of at most tree.InlineMax bytes.
 	Inline(sum [sha256.Size]byte) (string, bool)
 }
@@ -148,7 +149,7 @@ func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
 		n.Size = size
 		return n, c.miss(sum, size, n)
 	}
-	if d, ok := c.known.Object(sum); ok {
+	if d, ok := c.known.Object(sum, size); ok {
 		c.reused++
 		c.reusedBytes += size
 		return tree.NewFile(0, size, d), nil
@@ -200,8 +201,8 @@ type tocEntry struct {
 	UID        int               `json:"uid"`
 	GID        int               `json:"gid"`
 	ModTime    *time.Time        `json:"modtime"`
-	AccessTime *time.Time        `json:"accesstime"`
-	ChangeTime *time.Time        `json:"changetime"`
+	AccessTime json.RawMessage   `json:"accesstime"` // of no interest
+	ChangeTime json.RawMessage   `json:"changetime"`
 	Devmajor   int64             `json:"devMajor"`
 	Devminor   int64             `json:"devMinor"`
 	Xattrs     map[string]string `json:"xattrs"`

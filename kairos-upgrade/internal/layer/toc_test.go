@@ -24,7 +24,7 @@ type known struct {
 	inline  map[[sha256.Size]byte]string
 }
 
-func (k known) Object(sum [sha256.Size]byte) (fsverity.Digest, bool) {
+func (k known) Object(sum [sha256.Size]byte, _ int64) (fsverity.Digest, bool) {
 	d, ok := k.objects[sum]
 	return d, ok
 }

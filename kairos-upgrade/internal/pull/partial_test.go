@@ -98,10 +98,14 @@ func chunked(t testing.TB, layers ...[]byte) *imagetest.Built {
 }
 
 // pullInto pulls a tag into a store and checks that everything is there.
-func pullInto(t testing.TB, s *store.Store, registry *imagetest.Registry, tag string) (fsverity.Digest, Stats) {
+func pullInto(t testing.TB, s *store.Store, registry *imagetest.Registry, tag string, more ...func(*Options)) (fsverity.Digest, Stats) {
 	t.Helper()
+	o := into(s)
+	for _, change := range more {
+		change(&o)
+	}
 	img := open(t, registry.Host+"/os:"+tag, source.Options{RegistriesConf: registry.Conf(t), Spool: s})
-	root, stats, err := Tree(t.Context(), img, s, into(s))
+	root, stats, err := Tree(t.Context(), img, s, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +153,8 @@ func TestPartial(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = openStore(t, where)
-	have, stats := pullInto(t, s, registry, "v2")
+	var reused [2]int64
+	have, stats := pullInto(t, s, registry, "v2", func(o *Options) { o.Reused = func(bytes, of int64) { reused = [2]int64{bytes, of} } })
 	if have != want {
 		t.Errorf("image digest %s, want %s", have, want)
 	}
@@ -162,6 +167,9 @@ func TestPartial(t *testing.T) {
 	}
 	if stats.Bytes <= toc {
 		t.Errorf("v2: %d bytes are too few to be true", stats.Bytes)
+	}
+	if reused != [2]int64{stats.BytesReused, stats.BytesReused + 10*3000} {
+		t.Errorf("told that %d bytes are reused, want %d and %d in all", reused, stats.BytesReused, stats.BytesReused+10*3000)
 	}
 	before := registry.Blobs() // the configuration of the image is one
 	if have, stats := pullInto(t, s, registry, "v2"); have != want || stats.Reused != 1 || registry.Blobs() != before+1 {
@@ -233,7 +241,7 @@ func TestSameTree(t *testing.T) {
 		img := open(t, registry.Host+"/os:gzip", source.Options{RegistriesConf: registry.Conf(t)})
 		k := 0
 		some := picky{s, func() bool { k++; return k%5 <= share }}
-		if _, _, err := Tree(t.Context(), img, some, Options{}); err != nil {
+		if _, _, err := Tree(t.Context(), img, some, Options{Parallel: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Commit(t.Context()); err != nil {
@@ -383,6 +391,16 @@ func TestPartialFaults(t *testing.T) {
 		"a part less": {func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 			if all := r.Header.Get("Range"); strings.Contains(all, ",") && !probe(r, blob) {
 				r.Header.Set("Range", all[:strings.LastIndexByte(all, ',')])
+			}
+			return false
+		}, 0},
+		"a part that is longer": {func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+			all := r.Header.Get("Range")
+			var from, to int
+			if rest := strings.IndexByte(all, ','); rest > 0 && !probe(r, blob) {
+				if _, err := fmt.Sscanf(all, "bytes=%d-%d,", &from, &to); err == nil {
+					r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d%s", from, to+1, all[rest:]))
+				}
 			}
 			return false
 		}, 0},

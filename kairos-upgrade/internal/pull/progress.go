@@ -27,7 +27,7 @@ type bar struct {
 func newBar(tell Progress, img *source.Image, indices []int, survey *Survey) *bar {
 	b := &bar{tell: tell, done: make(map[int]int64)}
 	for _, i := range indices {
-		b.total += survey.toFetch(img, i)
+		b.total += survey.ToFetch(img, i)
 	}
 	return b
 }

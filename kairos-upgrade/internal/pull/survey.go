@@ -29,12 +29,14 @@ type Survey struct {
 // be fetched beside everything else.
 //
 // A table that can't be had or used is no error: the layer will be read whole.
+// Layers that together go beyond the limits are.
 func Look(ctx context.Context, img *source.Image, cache LayerCache, known Known, limits layer.Limits) (*Survey, error) {
 	s := &Survey{parts: make(map[int]*layer.Partial)}
 	if known.Empty() {
 		return s, nil
 	}
 	seen := make(map[string]bool)
+	budget := &budget{limits: limits.WithDefaults()}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(DefaultParallel)
 	for i, l := range img.Layers {
@@ -48,7 +50,7 @@ func Look(ctx context.Context, img *source.Image, cache LayerCache, known Known,
 				s.mu.Lock()
 				s.parts[i] = part
 				s.mu.Unlock()
-				return nil
+				return budget.spend(part.Layer)
 			}
 			img.Log().Debug("no table of contents", "layer", i+1, "after", err)
 			return ctx.Err()
@@ -79,9 +81,7 @@ func (s *Survey) Missing(i int, visit func(size int64)) bool {
 }
 
 // ToFetch returns how many bytes of a layer are to be fetched.
-func (s *Survey) ToFetch(img *source.Image, i int) int64 { return s.toFetch(img, i) }
-
-func (s *Survey) toFetch(img *source.Image, i int) int64 {
+func (s *Survey) ToFetch(img *source.Image, i int) int64 {
 	size := max(0, img.Layers[i].Size)
 	if part := s.part(i); part != nil && worthwhile(part, size) {
 		return fetchSize(part)

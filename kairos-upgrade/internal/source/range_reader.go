@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/textproto"
 	"slices"
 )
 
@@ -143,11 +144,15 @@ func (c *rangeConn) Read(p []byte) (int, error) { return c.body.Read(p) }
 
 // next waits for the next part.
 func (c *rangeConn) next() error {
-	if c.part != nil {
-		c.part.Close()
-		c.part = nil
-	}
 	return c.guard.open(func() error {
+		if c.part != nil {
+			// To close a part is to read it to its end, which may never come.
+			if n, _ := c.part.Read(make([]byte, 1)); n > 0 {
+				return fmt.Errorf("%w: a part of the answer is longer than was asked for", ErrRanges)
+			}
+			c.part.Close()
+			c.part = nil
+		}
 		parts, errs := c.parts, c.errs
 		for parts != nil || errs != nil {
 			select {
@@ -159,7 +164,7 @@ func (c *rangeConn) next() error {
 				parts = nil
 			case err, ok := <-errs:
 				if ok {
-					return err
+					return cutBetweenParts(err)
 				}
 				errs = nil
 			case <-c.ctx.Done():
@@ -168,6 +173,16 @@ func (c *rangeConn) next() error {
 		}
 		return fmt.Errorf("%w: the answer has fewer parts than were asked for", ErrRanges)
 	})
+}
+
+// cutBetweenParts makes what a multipart reader says of a connection that ended
+// in the headers of a part what it is.
+func cutBetweenParts(err error) error {
+	var header textproto.ProtocolError
+	if errors.Is(err, io.EOF) || errors.As(err, &header) {
+		return fmt.Errorf("%w (%w)", io.ErrUnexpectedEOF, err)
+	}
+	return err
 }
 
 // close hangs up and waits for the goroutine behind the request.

@@ -45,11 +45,20 @@ const indexEntrySize = sha256.Size + fsverity.Size
 
 func (c indexEntry) compare(o indexEntry) int { return bytes.Compare(c.sum[:], o.sum[:]) }
 
+// entryBlock is how many entries are remembered in one piece: a slice that
+// grows would take more than twice their size for a while.
+const entryBlock = 1024
+
 // learn remembers which content an object has, for saveContents.
 func (s *Store) learn(sum Sum, d fsverity.Digest) {
 	s.mu.Lock()
-	s.learnt = append(s.learnt, indexEntry{sum, d})
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	last := len(s.learnt) - 1
+	if last < 0 || len(s.learnt[last]) == entryBlock {
+		s.learnt = append(s.learnt, make([]indexEntry, 0, entryBlock))
+		last++
+	}
+	s.learnt[last] = append(s.learnt[last], indexEntry{sum, d})
 }
 
 // Contents are the contents of a store by plain SHA-256, as they were when the
@@ -60,13 +69,18 @@ type Contents struct {
 	inline  map[Sum]string
 }
 
-// Object returns the object with a content, if it is present and whole.
-func (c *Contents) Object(sum Sum) (fsverity.Digest, bool) {
+// Object returns the object with a content of size bytes, if it is present and
+// whole.
+func (c *Contents) Object(sum Sum, size int64) (fsverity.Digest, bool) {
 	i, ok := slices.BinarySearchFunc(c.entries, indexEntry{sum: sum}, indexEntry.compare)
-	if !ok || !c.store.Has(c.entries[i].digest) {
+	if !ok {
 		return fsverity.Digest{}, false
 	}
-	return c.entries[i].digest, true
+	d := c.entries[i].digest
+	if have, err := c.store.objectSize(d); err != nil || have != size || !c.store.Has(d) {
+		return fsverity.Digest{}, false
+	}
+	return d, true
 }
 
 // Inline returns a content that is too small for an object and that a known
@@ -164,7 +178,10 @@ func (s *Store) readSum(ctx context.Context, d fsverity.Digest) (sum Sum, err er
 func (s *Store) knownContents(present []fsverity.Digest) []indexEntry {
 	entries, _ := s.readContents() // a damaged file is as good as none
 	s.mu.Lock()
-	entries = append(entries, s.learnt...)
+	entries = slices.Grow(entries, len(s.learnt)*entryBlock)
+	for _, block := range s.learnt {
+		entries = append(entries, block...)
+	}
 	s.mu.Unlock()
 	entries = slices.DeleteFunc(entries, func(e indexEntry) bool {
 		_, here := slices.BinarySearchFunc(present, e.digest, compareDigests)
@@ -291,9 +308,9 @@ func (s *Store) saveContents() error {
 // CopyContents takes over what another store knows of contents.
 func (s *Store) CopyContents(from *Store) {
 	entries, _ := from.readContents() // without it, the objects are read when it is needed
-	s.mu.Lock()
-	s.learnt = append(s.learnt, entries...)
-	s.mu.Unlock()
+	for _, e := range entries {
+		s.learn(e.sum, e.digest)
+	}
 }
 
 var _ layer.Known = (*Contents)(nil)

@@ -30,9 +30,9 @@ func TestContents(t *testing.T) {
 		dir := t.TempDir()
 		s := writer(t, dir, k)
 		small, large := content(1, 1000), content(2, inMemory+5)
-		want := map[Sum]fsverity.Digest{}
+		want, sizes := map[Sum]fsverity.Digest{}, map[Sum]int64{}
 		for _, b := range [][]byte{small, large} {
-			want[sha256.Sum256(b)] = put(t, s, b)
+			want[sha256.Sum256(b)], sizes[sha256.Sum256(b)] = put(t, s, b), int64(len(b))
 		}
 		commit(t, s)
 		check := func(name string, s *Store) {
@@ -42,11 +42,14 @@ func TestContents(t *testing.T) {
 				t.Fatal(err)
 			}
 			for sum, d := range want {
-				if have, ok := c.Object(sum); !ok || have != d {
+				if _, ok := c.Object(sum, sizes[sum]+1); ok {
+					t.Errorf("%s: an object of %d bytes has one more", name, sizes[sum])
+				}
+				if have, ok := c.Object(sum, sizes[sum]); !ok || have != d {
 					t.Errorf("%s: %x is %s, %v; want %s", name, sum, have, ok, d)
 				}
 			}
-			if _, ok := c.Object(sha256.Sum256([]byte("other"))); ok {
+			if _, ok := c.Object(sha256.Sum256([]byte("other")), 5); ok {
 				t.Errorf("%s: what was never put is there", name)
 			}
 			if len(c.entries) != len(want) {
@@ -225,16 +228,14 @@ func BenchmarkContents(b *testing.B) {
 			}
 		}
 	})
-	b.Run("find", func(b *testing.B) {
-		s := &Store{known: map[fsverity.Digest]struct{}{}}
-		for _, e := range entries {
-			s.known[e.digest] = struct{}{}
-		}
-		c := &Contents{store: s, entries: entries}
+	b.Run("find", func(b *testing.B) { // what is not there
+		c := &Contents{store: &Store{}, entries: entries}
 		i := 0
 		for b.Loop() {
-			if _, ok := c.Object(entries[i%len(entries)].sum); !ok {
-				b.Fatal("not found")
+			sum := entries[i%len(entries)].sum
+			sum[31] ^= 1
+			if _, ok := c.Object(sum, 5); ok {
+				b.Fatal("found")
 			}
 			i += 7919
 		}

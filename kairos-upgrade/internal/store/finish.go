@@ -171,6 +171,17 @@ func (s *Store) openObject(d fsverity.Digest) (*os.File, error) {
 	return openAt(dir, d.String()[2:], ObjectPath(d))
 }
 
+// objectSize returns the length of an object in bytes.
+func (s *Store) objectSize(d fsverity.Digest) (int64, error) {
+	dir, err := s.shard(d, false)
+	if err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstatat(int(dir.Fd()), d.String()[2:], &st, unix.AT_SYMLINK_NOFOLLOW)
+	return st.Size, err
+}
+
 // shard returns the directory of an object.
 func (s *Store) shard(d fsverity.Digest, create bool) (*os.File, error) {
 	sh := &s.shards[d[0]]

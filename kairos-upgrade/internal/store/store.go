@@ -45,7 +45,7 @@ type Store struct {
 	distrusted map[fsverity.Digest]struct{} // present, but found damaged
 	waiting    []fsverity.Digest            // written, not yet under their final names
 	added      []Added
-	learnt     []indexEntry      // for the index of contents
+	learnt     [][]indexEntry    // for the index of contents, in blocks
 	images     []fsverity.Digest // written by this process, as saved
 	saved      []string          // ids of layers
 	failed     error             // the first failure of a finisher

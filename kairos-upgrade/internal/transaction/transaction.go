@@ -191,6 +191,13 @@ func (p *Publication) Finish(err error) {
 	})
 }
 
+// State is what was published last.
+func (p *Publication) State() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
 func (p *Publication) change(f func(*State)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
