@@ -87,7 +87,11 @@ func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {
 func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 	fmt.Fprintf(w, "staged %s: %s\n", s.ID, deploy.Title(s.Record))
 	if s.LayersFetched+s.LayersReused > 0 {
-		fmt.Fprintf(w, "  fetched %s in %d layers, reused %d layers\n", progress.Bytes(s.Fetched.Bytes), s.LayersFetched, s.LayersReused)
+		fmt.Fprintf(w, "  fetched %s in %s%s, reused %s\n", progress.Bytes(s.Fetched.Bytes),
+			count(s.LayersFetched, "layer", "layers"), inPart(s.Fetched), count(s.LayersReused, "layer", "layers"))
+	}
+	if s.FilesReused > 0 {
+		fmt.Fprintf(w, "  %s with %s were here already\n", count(s.FilesReused, "file", "files"), progress.Bytes(s.BytesReused))
 	}
 	fmt.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, progress.Bytes(s.BytesAdded), progress.Bytes(s.Record.Bytes))
 	if s.Downgrade {
@@ -101,6 +105,14 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 		return
 	}
 	fmt.Fprintln(w, "  boots next")
+}
+
+// inPart says how many of the layers were fetched by the ranges that are missing here.
+func inPart(f deploy.Fetched) string {
+	if f.LayersPartial == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d in part)", f.LayersPartial)
 }
 
 // planStage prints what a staging would do.
