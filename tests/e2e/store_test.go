@@ -112,7 +112,7 @@ sync; echo 3 > /proc/sys/vm/drop_caches`, object)
 // the assessment don't depend on the time of day.
 func TestClockOf1970(t *testing.T) {
 	n := booted(t)
-	output(t, n, "systemctl stop systemd-timesyncd.service || true; date --set=@0")
+	output(t, n, "systemctl stop systemd-timesyncd.service || true; date --set='@86400'")
 	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
 	after := status(t, n)
 	if staged := after.Find(after.Staged); staged == nil || staged.Version != "v2" {

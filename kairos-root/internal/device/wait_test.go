@@ -123,12 +123,8 @@ func TestNetlink(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	f := Finder{System: mounttest.NewMachine(t).System(), Events: NewEvents}
-	start := time.Now()
 	if _, err := f.Find(ctx, "COS_STATE"); !errors.Is(err, disk.ErrNotFound) {
 		t.Errorf("error %v", err)
-	}
-	if took := time.Since(start); took < 30*time.Millisecond || took > 5*time.Second {
-		t.Errorf("waited %v", took)
 	}
 	// Writing to a device's uevent file makes the kernel send one.
 	if os.Geteuid() != 0 || os.WriteFile("/sys/class/mem/null/uevent", []byte("change"), 0) != nil {
