@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	"github.com/kairos-io/toolkit/tests/oci"
 	"github.com/kairos-io/toolkit/tests/registry"
 	"github.com/kairos-io/toolkit/tests/workspace"
@@ -169,7 +170,7 @@ func TestBenchCollect(t *testing.T) {
 	r := startRegistry(t)
 	store, esp := folder(t), folder(t)
 	program := filepath.Join(workspace.Top(), "build/bin/kairos-upgrade")
-	upgrade := func(command ...string) usage {
+	upgrade := func(command ...string) measuretest.Usage {
 		command = append(command, "--store", store, "--esp", esp)
 		return measure(t, exec.CommandContext(t.Context(), program, command...), 0)
 	}
