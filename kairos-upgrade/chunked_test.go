@@ -116,6 +116,7 @@ func TestStageChunked(t *testing.T) {
 // TestKilledChunked: SIGKILL at any moment of a staging in part, while the
 // registry is slow: the next one goes on, with the same result.
 func TestKilledChunked(t *testing.T) {
+	manyProcesses(t)
 	registry := osRegistry(t, 300, 20_000)
 	ideal := newNode(t)
 	ideal.stage(registry.Host + "/os:v1")

@@ -137,6 +137,7 @@ func entriesOf(short ...string) (all []tar.Header) {
 }
 
 func TestHostileLayers(t *testing.T) {
+	manyProcesses(t)
 	h := newHostile(t)
 	up := strings.Repeat("../", 20)
 	for name, c := range map[string]struct {
