@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/measuretest"
@@ -171,7 +172,7 @@ func TestBenchCollect(t *testing.T) {
 	store, esp := folder(t), folder(t)
 	program := filepath.Join(workspace.Top(), "build/bin/kairos-upgrade")
 	upgrade := func(command ...string) measuretest.Usage {
-		command = append(command, "--store", store, "--esp", esp)
+		command = slices.Insert(command, 1, "--store", store, "--esp", esp)
 		return measure(t, exec.CommandContext(t.Context(), program, command...), 0)
 	}
 	const deployments = 10

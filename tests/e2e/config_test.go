@@ -89,7 +89,7 @@ func TestEveryKey(t *testing.T) {
     - name: What the others need
       commands:
         - readlink /proc/self/ns/mnt > /run/ns-of-stage
-        - truncate -s 128M /run/disk && losetup /dev/loop7 /run/disk
+        - truncate -s 128M /run/disk && losetup -P /dev/loop7 /run/disk
         - |
           printf '#cloud-config\nsite: from a datasource\n' > /run/userdata
           git init -q -b main /srv/up && cd /srv/up && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one
