@@ -18,10 +18,9 @@ type Usage struct {
 	Seconds float64 // from start to end
 	CPU     float64 // seconds of processors, with its children's
 	Memory  float64 // peak resident memory in bytes, of the largest process
-	Written float64 // bytes that it caused to be written
 	Status  int     // exit status, -1 after a signal
 
-	Stdout, Stderr []byte // unless the command has them go elsewhere
+	Stdout, Stderr []byte
 }
 
 // measuring in the environment turns this program into the parent of what is
@@ -43,8 +42,8 @@ func Main() {
 	os.Exit(0)
 }
 
-// Run runs a command to its end. Of cmd, it takes Path, Args, Dir, Env, Stdout
-// and Stderr. An exit status other than 0 is no error.
+// Run runs a command to its end. Of cmd, it takes Path, Args, Dir and Env. An
+// exit status other than 0 is no error.
 func Run(cmd *exec.Cmd) (u Usage, err error) {
 	if cmd.Err != nil {
 		return u, cmd.Err
@@ -61,12 +60,6 @@ func Run(cmd *exec.Cmd) (u Usage, err error) {
 	parent.ExtraFiles = []*os.File{write}
 	var stdout, stderr bytes.Buffer
 	parent.Stdout, parent.Stderr = &stdout, &stderr
-	if cmd.Stdout != nil {
-		parent.Stdout = cmd.Stdout
-	}
-	if cmd.Stderr != nil {
-		parent.Stderr = cmd.Stderr
-	}
 	if err := parent.Run(); err != nil {
 		return u, fmt.Errorf("measure %s: %w\n%s", strings.Join(cmd.Args, " "), err, stderr.String())
 	}
@@ -94,6 +87,5 @@ func measureChild() error {
 	u.Status = cmd.ProcessState.ExitCode()
 	u.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	u.Memory = float64(rusage.Maxrss) * 1024
-	u.Written = float64(rusage.Oublock) * 512
 	return json.NewEncoder(out).Encode(u)
 }

@@ -1,7 +1,6 @@
 package composefs
 
 import (
-	"errors"
 	"fmt"
 	"io"
 )
@@ -50,11 +49,12 @@ func (w *windows) bytes(off, n uint64) ([]byte, error) {
 
 func (w *windows) read(off, n uint64) ([]byte, error) {
 	b := make([]byte, n)
-	if _, err := w.r.ReadAt(b, int64(off)); err != nil && (err != io.EOF || n > 0) {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("%d bytes at %d: %w", n, off, err)
+	have, err := w.r.ReadAt(b, int64(off))
+	switch {
+	case uint64(have) == n: // perhaps with io.EOF
+		return b, nil
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
 	}
-	return b, nil
+	return nil, fmt.Errorf("%d bytes at %d: %w", n, off, err)
 }

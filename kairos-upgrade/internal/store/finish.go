@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -146,8 +147,8 @@ func (s *Store) Commit(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	waiting, layers := s.waiting, s.unnamed
-	s.waiting, s.unnamed = nil, nil
+	waiting, layers := s.waiting, slices.Clone(s.unnamed)
+	s.waiting = nil
 	s.committed = time.Now()
 	s.mu.Unlock()
 	if len(waiting)+len(layers) == 0 {

@@ -138,6 +138,7 @@ func (s *Store) nameLayers(ids []string) error {
 			return fmt.Errorf("save layer %s: %w", id, err)
 		}
 		s.mu.Lock()
+		s.unnamed = slices.DeleteFunc(s.unnamed, func(other string) bool { return other == id })
 		s.saved = append(s.saved, id)
 		s.mu.Unlock()
 	}
@@ -152,6 +153,9 @@ func encode(l *layer.Layer, w io.Writer) error {
 // Undo removes what this process has written and no record reaches: objects,
 // images and layers, so that the store is as it was.
 func (s *Store) Undo() error {
+	s.mu.Lock()
+	s.unnamed = nil // emptyTmp removes them
+	s.mu.Unlock()
 	_ = s.Commit(context.Background()) // its failure is why we are here
 	_, err := s.Drop(func(fsverity.Digest) bool { return false })
 	s.mu.Lock()
