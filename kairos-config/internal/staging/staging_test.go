@@ -235,7 +235,7 @@ esac
 		t.Errorf("got %+v", list)
 	}
 	err = c.Stage(t.Context(), "1-a", []string{"b=2"}, []string{"a=1"})
-	if cmdline.Code(err) != 6 || err.Error() != "kairos-upgrade stage: busy" || cmdline.HintOf(err) != "wait" {
+	if cmdline.Code(err) != 6 || err.Error() != "kairos-upgrade: busy" || cmdline.HintOf(err) != "wait" {
 		t.Errorf("got %v", err)
 	}
 	args, _ := os.ReadFile(program + ".args")
