@@ -33,6 +33,7 @@ stages:
       commands: ['cat /run/order > /run/after-order']
     - name: First
       commands: ['echo first > /run/order']
+      assess: required
     - name: Elsewhere
       only_os: fedora
       commands: [touch /run/wrong]
