@@ -64,7 +64,7 @@ type Step struct {
 	Layout           Layout            `key:"layout" doc:"Partitions to add to a disk, or to grow."`
 	PackagePins      Entries[string]   `key:"package_pins" doc:"Packages to hold at a version." eg:"{nginx: 1.26.3-3}" is:"word" keyis:"word"`
 	Packages         Packages          `key:"packages" doc:"Packages to install or remove: while an image is built, since the root of a node is read-only."`
-	UnpackImages     []UnpackImage     `key:"unpack_images" doc:"Container images to unpack into directories."`
+	UnpackImages     []UnpackImage     `key:"unpack_images" doc:"Container images to unpack into directories, in the stages of the running system. What is there is known by its digest."`
 }
 
 // Dependency is a step that another one waits for. A bare name will do.
