@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -128,6 +129,10 @@ func (s *service) runOutside(ctx context.Context, dir string, argv []string) ([]
 		own = append(own, "--working-directory="+dir)
 	}
 	out, err := output(ctx, run.Runner{}, append(append(own, "--"), argv...))
+	var failed *run.Error
+	if errors.As(err, &failed) { // it says what the program in the unit said
+		failed.Program = argv[0]
+	}
 	if ctx.Err() != nil {
 		if _, stop := (run.Runner{}).Output(context.WithoutCancel(ctx), "systemctl", "stop", unit); stop != nil {
 			s.log.Warn("stop what is applied", "unit", unit, "error", stop)

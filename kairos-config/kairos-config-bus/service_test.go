@@ -341,7 +341,7 @@ func TestChange(t *testing.T) {
 	b.say("apply.err", `{"message_type":"exit_error","code":1,"message":"not all steps could be applied"}`+"\n")
 	b.say("apply.status", "1")
 	status, text, result = b.completed(b.begin("Apply", configs{"a.yaml": "secret"}, option("now", true)))
-	if record, ok := result["record"].Value().(options); status != 1 || !strings.Contains(text, "not all steps") || !ok || record["outcome"].Value() != "failed" {
+	if record, ok := result["record"].Value().(options); status != 1 || text != "kairos-config: not all steps could be applied" || !ok || record["outcome"].Value() != "failed" {
 		t.Errorf("applied: %d, %s, %v", status, text, result)
 	}
 	ran := b.read("ran")
