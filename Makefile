@@ -66,8 +66,9 @@ build-alone: ## build each module without the workspace
 
 unit: ## run the unit and command tests of all modules, race detector on
 	@for module in $(filter-out tests,$(MODULES)); do \
-		(cd $$module && $(GO) test -race -tags "$(GO_TAGS)" ./...); \
+		(cd $$module && $(GO) test -race -timeout 20m -tags "$(GO_TAGS)" ./...); \
 	done
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" . # what runs too many processes for it
 
 lint: ## gofmt, go vet, man pages and units
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted by gofmt:"; echo "$$bad"; exit 1; }
