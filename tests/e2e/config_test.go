@@ -33,6 +33,7 @@ stages:
       commands: ['cat /run/order > /run/after-order']
     - name: First
       commands: ['echo first > /run/order']
+      assess: required
     - name: Elsewhere
       only_os: fedora
       commands: [touch /run/wrong]
@@ -65,14 +66,14 @@ stages:
       delete_entities: [{entity: "kind: group\ngroup_name: entity"}]
     - name: Packages
       packages: {install: [nginx]}
-    - name: Images
-      unpack_images: [{source: quay.io/x/y:1, target: /srv/y}]
   network:
     - name: From the network
       downloads: [{url: SERVER/tool, path: /usr/local/bin/tool, permissions: 0755}]
       git: {url: /srv/up, path: /srv/clone, branch: main}
       users: {alice: {ssh_authorized_keys: [SERVER/alice.keys]}}
       datasource: {providers: [file], path: /run/userdata}
+    - name: Images
+      unpack_images: [{source: IMAGE, target: /usr/local/unpacked}]
   reconcile:
     - name: Again
       commands: [touch /run/reconciled]
@@ -83,7 +84,7 @@ stages:
 func TestEveryKey(t *testing.T) {
 	n := booted(t)
 	server := strings.TrimSuffix(serve(t, keysFile(t)), "/alice.keys")
-	config := strings.NewReplacer("SERVER", server, "/dev/LOOP", "/dev/loop7").Replace(everyKey)
+	config := strings.NewReplacer("SERVER", server, "IMAGE", world.Ref("v1"), "/dev/LOOP", "/dev/loop7").Replace(everyKey)
 	// What the steps of the boot need is there before them.
 	config += `  fs:
     - name: What the others need
@@ -134,6 +135,7 @@ func TestEveryKey(t *testing.T) {
 	output(t, n, "systemctl is-active --quiet kairos-config@network.service || systemctl start kairos-config@network.service")
 	for _, c := range []struct{ script, want string }{
 		{"tool", "a tool"},
+		{"cmp /usr/local/unpacked/etc/os-release /etc/os-release && grep -c manifest_digest /usr/local/unpacked/.kairos-unpacked.json", "1"},
 		{"git -C /srv/clone log --format=%s", "one"},
 		{"grep -c alice@network /home/alice/.ssh/authorized_keys; grep -c AAAAC3NzaC1lZDI1NTE5AAAAIE /home/alice/.ssh/authorized_keys", "1\n1"},
 		{"cat /oem/95_userdata.yaml | tail -1; kairos-config get site", "site: from a datasource\nfrom a datasource"},
@@ -143,7 +145,7 @@ func TestEveryKey(t *testing.T) {
 			t.Errorf("%s:\ngot  %q\nwant %q", c.script, got, c.want)
 		}
 	}
-	refused := map[string]string{"Packages": "the root is read-only", "Images": "images are not unpacked"}
+	refused := map[string]string{"Packages": "the root is read-only"}
 	for _, stage := range configStatus(t, n).Stages {
 		for _, step := range stage.Steps {
 			said := strings.Join(step.Errors, " ")
