@@ -22,6 +22,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
 const (
@@ -29,8 +30,6 @@ const (
 	file = "kairos/reset.json"
 	// maxSize bounds it, in bytes.
 	maxSize = 64 << 10
-	// EntryBase is the base name of the boot entry of an armed reset.
-	EntryBase = "kairos-reset"
 	// recoveryBase is that of the recovery system.
 	recoveryBase = "kairos-recovery"
 	// sortKey sorts before "kairos", and before what others use.
@@ -107,7 +106,7 @@ var ErrNone = errors.New("no reset is armed")
 
 // Read returns the armed request.
 func (e ESP) Read() (Request, error) {
-	if _, armed, err := e.entry(EntryBase); err != nil || !armed {
+	if _, armed, err := e.entry(deployment.ResetEntry); err != nil || !armed {
 		return Request{}, errors.Join(err, none(armed))
 	}
 	f, err := e.Root.Open(file)
@@ -179,7 +178,7 @@ func (e ESP) Arm(r Request) error {
 	if err := e.Write(Request{OEM: r.OEM, Image: r.Image}); err != nil {
 		return err
 	}
-	entry.Name = bls.Name{Base: EntryBase}
+	entry.Name = bls.Name{Base: deployment.ResetEntry}
 	entry.Title = "Reset this node"
 	entry.SortKey = sortKey
 	entry.Options = strings.TrimSpace(entry.Options + " " + Argument)
@@ -188,7 +187,7 @@ func (e ESP) Arm(r Request) error {
 
 // Finish ends or cancels a reset: the entry goes first.
 func (e ESP) Finish() error {
-	if err := (bls.ESP{Root: e.Root}).Remove(EntryBase); err != nil {
+	if err := (bls.ESP{Root: e.Root}).Remove(deployment.ResetEntry); err != nil {
 		return err
 	}
 	if err := e.Root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {

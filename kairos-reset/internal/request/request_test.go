@@ -8,6 +8,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
 // node makes an ESP with a deployment and a recovery system.
@@ -117,7 +118,7 @@ func TestArmRefuses(t *testing.T) {
 			if err := e.Arm(Request{}); err == nil {
 				t.Error("armed with a recovery system that does not boot")
 			}
-			if first(t, e).Name.Base == EntryBase {
+			if first(t, e).Name.Base == deployment.ResetEntry {
 				t.Error("the entry was published")
 			}
 		})
