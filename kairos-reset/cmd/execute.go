@@ -53,6 +53,9 @@ func execute(c *cli.Context, m Machine) error {
 			report.Line(program, line)
 		}
 	}}.Output
+	if n.Kargs, err = m.kargs(booted); err != nil {
+		report.Warn("the node's own kernel arguments are lost: %v", err)
+	}
 	for _, s := range n.Steps(r) {
 		if !r.Has(s.Phase) {
 			report.Steps++
@@ -69,6 +72,18 @@ func execute(c *cli.Context, m Machine) error {
 	}
 	report.Info("this node is as new; it reboots")
 	return reboot(c)
+}
+
+// kargs returns the kernel arguments that were given to this node, from the
+// record of the recovery system: with the store they would be lost.
+func (m Machine) kargs(booted deployment.Booted) ([]string, error) {
+	store, err := os.OpenRoot(m.Store)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	record, err := deployment.Read(store, booted.ID)
+	return record.NodeOptions, err
 }
 
 // forReset reports whether the boot entry of the reset was chosen.

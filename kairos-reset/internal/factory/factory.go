@@ -44,6 +44,7 @@ type Node struct {
 	ESPPath                string   // where it is mounted
 	Store                  string   // mount of the recovery's own store
 	Work                   string   // an empty directory for mount points
+	Kargs                  []string // the node's own kernel arguments, kept
 	Verity                 bool     // this kernel's ext4 knows fs-verity
 	Run                    Run
 	Journal                Journal
@@ -202,7 +203,11 @@ func clear(root *os.Root) error {
 // that was cut between the end of kairos-upgrade and the journal.
 func (n *Node) stage(ctx context.Context, source string) error {
 	return n.mounted(ctx, n.State, "state", func(dir string) error {
-		_, err := n.Run(ctx, "kairos-upgrade", "stage", "--json", "--origin=reset", "--store="+dir, "--esp="+n.ESPPath, source)
+		argv := []string{"kairos-upgrade", "stage", "--json", "--origin=reset", "--store=" + dir, "--esp=" + n.ESPPath}
+		for _, k := range n.Kargs {
+			argv = append(argv, "--karg="+k)
+		}
+		_, err := n.Run(ctx, append(argv, source)...)
 		if err != nil && cmdline.Code(err) != cmdline.ExitNothing {
 			return err
 		}

@@ -190,10 +190,11 @@ func (m *machine) judge(oem bool) {
 
 func TestReset(t *testing.T) {
 	m := newMachine(t)
+	m.node.Kargs = []string{"console=ttyS0,115200"}
 	must(t, m.esp.Arm(request.Request{}))
 	must(t, m.boot())
 	m.judge(false)
-	if ran := m.ran[len(m.ran)-3]; !strings.HasSuffix(ran, " store:/recovery") {
+	if ran := m.ran[len(m.ran)-3]; !strings.HasSuffix(ran, " --karg=console=ttyS0,115200 store:/recovery") {
 		t.Errorf("ran %q, want the recovery's own image laid down", m.ran)
 	}
 }
