@@ -39,6 +39,9 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 		return boot, err
 	}
 	boot, err = n.update(func(b *history.Boot) {
+		if b.Marked { // what a person said stays
+			verdict.Outcome, verdict.Reason, verdict.Marked = b.Outcome, b.Reason, true
+		}
 		if b.Running = ""; b.Outcome == history.Bad && before == history.Pending {
 			// Meanwhile it was found to take too long: that stays.
 			verdict.Outcome, verdict.Reason = b.Outcome, b.Reason
