@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -129,30 +130,17 @@ func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
 		n.Log.Error(err.Error())
 	}
 	var list []checks.Check
-	if settings.Writable != config.Off {
-		list = append(list, checks.Check{
-			Name: checks.WritablePathsName, Source: checks.BuiltIn,
-			Required: settings.Writable == config.Required,
-			Timeout:  settings.TimeoutOf(checks.WritablePathsName),
-			Do:       checks.WritablePaths(n.Root),
-		})
+	add := func(name string, s config.Severity, do func(context.Context, io.Writer, io.Writer) error) {
+		if s != config.Off {
+			list = append(list, checks.Check{
+				Name: name, Source: checks.BuiltIn, Required: s == config.Required,
+				Timeout: settings.TimeoutOf(name), Do: do,
+			})
+		}
 	}
-	if settings.ConfigStages != config.Off {
-		list = append(list, checks.Check{
-			Name: checks.ConfigName, Source: checks.BuiltIn,
-			Required: settings.ConfigStages == config.Required,
-			Timeout:  settings.TimeoutOf(checks.ConfigName),
-			Do:       checks.ConfigStages(n.Root),
-		})
-	}
-	if settings.FailedUnits != config.Off {
-		list = append(list, checks.Check{
-			Name: checks.FailedUnitsName, Source: checks.BuiltIn,
-			Required: settings.FailedUnits == config.Required,
-			Timeout:  settings.TimeoutOf(checks.FailedUnitsName),
-			Do:       checks.FailedUnits(n.dialChecks, settings.Ignore),
-		})
-	}
+	add(checks.WritablePathsName, settings.Writable, checks.WritablePaths(n.Root))
+	add(checks.ConfigName, settings.ConfigStages, checks.ConfigStages(n.Root))
+	add(checks.FailedUnitsName, settings.FailedUnits, checks.FailedUnits(n.dialChecks, settings.Ignore))
 	found, err := checks.Find(n.Root, settings.TimeoutOf, environment(boot))
 	return append(list, found...), err
 }
