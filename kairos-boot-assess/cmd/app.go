@@ -18,6 +18,9 @@ func App(node *assess.Node) *cli.App {
 		statusCommand(node),
 		historyCommand(node),
 		checkCommand(node),
+		goodCommand(node),
+		badCommand(node),
+		rearmCommand(node),
 		recordCommand(node),
 		failCommand(node),
 	}

@@ -1,6 +1,8 @@
 package bls
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -165,6 +167,55 @@ func TestPublishAndRemove(t *testing.T) {
 	}
 	if err := esp.Publish(Entry{Name: Name{Base: "../evil"}}); err == nil {
 		t.Error("published an entry outside of the directory")
+	}
+}
+
+// Whatever files there are of an entry, one is left, with the counters that were
+// asked for and the content that the menu would have shown; other entries stay.
+func TestCount(t *testing.T) {
+	for name, test := range map[string]struct {
+		files []string // the first is the one that the menu shows first
+		to    Name
+	}{
+		"blessed":              {[]string{"x+2-1.conf"}, Name{Base: "x"}},
+		"bad":                  {[]string{"x.conf"}, Name{"x", true, 0, 3}},
+		"already so":           {[]string{"x+3.conf"}, Name{"x", true, 3, 0}},
+		"twice":                {[]string{"x+2-1.conf", "x.conf"}, Name{"x", true, 0, 3}},
+		"twice, to the second": {[]string{"x+2-1.conf", "x.conf"}, Name{Base: "x"}},
+		"twice, to the first":  {[]string{"x+2-1.conf", "x.conf"}, Name{"x", true, 2, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			if err := root.MkdirAll(EntriesDir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range append([]string{"xx.conf"}, test.files...) {
+				if err := root.WriteFile(EntriesDir+"/"+file, []byte("title "+file+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			esp := ESP{root}
+			if err := esp.Count(test.to); err != nil {
+				t.Fatal(err)
+			}
+			entries, err := esp.Entries()
+			if err != nil || len(entries) != 2 {
+				t.Fatalf("%+v, %v", entries, err)
+			}
+			for _, e := range entries {
+				if e.Name.Base == "x" && (e.Name != test.to || e.Title != test.files[0]) {
+					t.Errorf("%s with the content of %s", e.Name, e.Title)
+				}
+			}
+			if err := esp.Count(Name{Base: "absent"}); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("absent: %v", err)
+			}
+		})
 	}
 }
 

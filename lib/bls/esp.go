@@ -97,3 +97,43 @@ func (esp ESP) Remove(base string) error {
 	}
 	return atomicfile.SyncDir(esp.Root, EntriesDir)
 }
+
+// Count gives the entry of a base name other counters, or none, by one rename,
+// and makes that durable. Where the entry is there several times, with and
+// without counters, the one that the menu shows first stays and the others go
+// after it has its new name. An entry that does not exist is fs.ErrNotExist.
+func (esp ESP) Count(to Name) error {
+	if _, err := ParseName(to.String()); err != nil {
+		return err
+	}
+	entries, err := esp.Entries()
+	if err != nil {
+		return err
+	}
+	file, found := path.Join(EntriesDir, to.String()), false
+	for _, e := range entries {
+		if e.Name.Base != to.Base {
+			continue
+		}
+		old := path.Join(EntriesDir, e.Name.String())
+		switch {
+		case !found && old != file:
+			err = esp.Root.Rename(old, file)
+		case found && old != file:
+			err = esp.Root.Remove(old)
+		}
+		if err != nil {
+			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
+		}
+		if !found {
+			found, err = true, atomicfile.SyncDir(esp.Root, EntriesDir)
+		}
+		if err != nil {
+			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
+		}
+	}
+	if !found {
+		return fmt.Errorf("count boot entry %s: %w", to.Base, fs.ErrNotExist)
+	}
+	return atomicfile.SyncDir(esp.Root, EntriesDir)
+}

@@ -102,6 +102,7 @@ func (n *Node) condemnBoot(reason string) history.Boot {
 		told = b.Outcome == history.Bad && b.Reason == reason
 		b.Outcome, b.Reason = history.Bad, reason
 		if !told {
+			b.Marked = false
 			b.Assessed, b.UptimeMS = n.Now().UTC(), n.Uptime().Milliseconds()
 		}
 	})

@@ -42,14 +42,21 @@ func (n *Node) settle(ctx context.Context, booted deployment.Booted) error {
 	return failed
 }
 
-// settled reports whether a deployment's end is in the history.
+// settled reports whether a deployment's end is in the history, and no good
+// boot of it since.
 func settled(events []history.Event, id string) bool {
-	for _, e := range history.Fallbacks(events) {
-		if e.Fallback.From == id {
-			return true
+	ended, boots := false, map[string]bool{}
+	for _, e := range events {
+		switch {
+		case e.Kind == history.KindStart && e.Start.Deployment == id:
+			boots[e.BootID] = true
+		case e.Kind == history.KindFallback && e.Fallback.From == id:
+			ended = true
+		case e.Kind == history.KindVerdict && e.Verdict.Outcome == history.Good && boots[e.BootID]:
+			ended = false
 		}
 	}
-	return false
+	return ended
 }
 
 // condemn settles one deployment that used up its tries.

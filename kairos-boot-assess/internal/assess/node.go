@@ -3,7 +3,8 @@
 // Start records that a boot came so far and what the boots before it came to;
 // Check runs the health checks and gives the verdict; Fail records why there
 // will be no good one, and reboots a boot that is on trial. Blessing and
-// counting are systemd's: nothing here touches a boot entry.
+// counting are systemd's: only MarkGood, MarkBad and Rearm, which a person
+// asks for, touch a boot entry, and no other than that of what is running.
 package assess
 
 import (

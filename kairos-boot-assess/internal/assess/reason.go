@@ -11,6 +11,9 @@ import (
 // whyBad says why a deployment that made so many tries is bad, from the boots
 // that the history knows.
 func whyBad(boots []history.Boot, tries int) string {
+	if last := len(boots) - 1; last >= 0 && boots[last].Marked && boots[last].Outcome == history.Bad {
+		return boots[last].Reason // not a matter of tries
+	}
 	var reason string
 	var same, none, good int
 	for _, b := range boots {

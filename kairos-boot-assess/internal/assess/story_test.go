@@ -57,7 +57,7 @@ func TestGoodBoot(t *testing.T) {
 	m.script("usr/lib/kairos/checks/wanted.d/60-time", "echo clock is off >&2; exit 1")
 	m.start()
 	b := m.check()
-	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 4 || b.Checks[3].OK() {
+	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 5 || b.Checks[4].OK() {
 		t.Errorf("%+v", b)
 	}
 	if len(m.told) != 1 || m.told[0].MessageID != journal.BootGood {
@@ -313,7 +313,29 @@ func TestTimeoutWhileCheckingStays(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	m.write("ended", "")
-	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 3 {
+	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 4 {
 		t.Errorf("%+v", b)
+	}
+}
+
+// Greenboot's scripts follow the verdict and do not change it.
+func TestGreenAndRedScripts(t *testing.T) {
+	m := newMachine(t)
+	said := m.path("said")
+	m.script("usr/lib/greenboot/green.d/10-a.sh", "echo vendor >>"+said)
+	m.script("etc/greenboot/green.d/10-a.sh", "echo green $KAIROS_DEPLOYMENT >>"+said+"; exit 1")
+	m.script("etc/greenboot/green.d/notes.txt", "echo no script >>"+said)
+	m.script("usr/lib/greenboot/red.d/10-b.sh", "echo red >>"+said)
+	m.boot(fresh, "+2-1", deployment.Active)
+	if b := m.check(); b.Outcome != history.Good {
+		t.Errorf("%+v", b)
+	}
+	m.failingCheck("no")
+	m.boot(fresh, "+1-2", deployment.Active)
+	if b := m.check(); b.Outcome != history.Bad {
+		t.Errorf("%+v", b)
+	}
+	if got, _ := os.ReadFile(said); string(got) != "green "+fresh+"\nred\n" {
+		t.Errorf("scripts said %q", got)
 	}
 }

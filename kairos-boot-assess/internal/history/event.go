@@ -70,6 +70,7 @@ const (
 type Verdict struct {
 	Outcome    Outcome         `json:"verdict"` // good or bad
 	Reason     string          `json:"reason,omitempty"`
+	Marked     bool            `json:"marked,omitempty"` // given by hand
 	Checks     []checks.Result `json:"checks,omitempty"`
 	DurationMS int64           `json:"duration_ms"` // of the assessment
 }
