@@ -122,10 +122,12 @@ func cancel(c *cli.Context, m Machine) error {
 
 // Status is the answer of status under --json.
 type Status struct {
-	Armed bool          `json:"armed"`
-	OEM   bool          `json:"oem"`
-	Image string        `json:"image"`
-	Done  request.Phase `json:"done"` // last phase that is done, "" for none
+	Armed bool `json:"armed"`
+	// No recovery system came up in any of the boots for it: it is not tried again.
+	Exhausted bool          `json:"exhausted"`
+	OEM       bool          `json:"oem"`
+	Image     string        `json:"image"`
+	Done      request.Phase `json:"done"` // last phase that is done, "" for none
 }
 
 func status(c *cli.Context, m Machine) error {
@@ -142,12 +144,17 @@ func status(c *cli.Context, m Machine) error {
 		return err
 	}
 	s := Status{Armed: err == nil, OEM: r.OEM, Image: r.Image, Done: r.Done}
+	if s.Exhausted, err = esp.Exhausted(); err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		return cmdline.PrintJSON(c, s)
 	}
 	switch {
 	case !s.Armed:
 		fmt.Fprintln(c.App.Writer, "no reset is armed")
+	case s.Exhausted:
+		fmt.Fprintln(c.App.Writer, "armed, but the recovery system did not boot: it is not tried again, and nothing was changed")
 	case r.Begun():
 		fmt.Fprintf(c.App.Writer, "a reset is under way: the phase %s is done\n", s.Done)
 	default:

@@ -24,6 +24,7 @@ import (
 
 // Journal keeps how far a reset is. See request.ESP.
 type Journal interface {
+	Hold() error // until Finish, every boot goes on with the reset
 	Write(request.Request) error
 	Finish() error
 }
@@ -77,8 +78,12 @@ func (n *Node) Steps(r request.Request) []Step {
 	}
 }
 
-// Reset does what is left of a request, and ends it.
+// Reset does what is left of a request, and ends it. That it runs says that the
+// recovery system boots.
 func (n *Node) Reset(ctx context.Context, r request.Request) error {
+	if err := n.Journal.Hold(); err != nil {
+		return err
+	}
 	for _, s := range n.Steps(r) {
 		if r.Has(s.Phase) {
 			continue

@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -115,6 +116,13 @@ func (m *machine) upgrade() error {
 		return cmdline.WithCode(&run.Error{Program: "kairos-upgrade", Status: 3, Cause: "boots next already"}, cmdline.ExitNothing)
 	}
 	return bls.ESP{Root: m.esp.Root}.Publish(bls.Entry{Name: name, SortKey: "kairos", Version: "1", Linux: "/kairos/linux-a"})
+}
+
+func (m *machine) Hold() error {
+	if err := m.cut(); err != nil {
+		return err
+	}
+	return errors.Join(m.esp.Hold(), m.cut())
 }
 
 func (m *machine) Write(r request.Request) error {
@@ -220,7 +228,7 @@ func TestCutAtEveryPoint(t *testing.T) {
 				t.Fatalf("not cut: %v", err)
 			}
 			m.at, m.point = 0, 0
-			if next := m.firstEntry(); at < points && next != "kairos-reset.conf" {
+			if next := m.firstEntry(); at < points && bls.BaseOf(next) != deployment.ResetEntry {
 				t.Errorf("%s boots next", next)
 			}
 			must(t, m.boot())
@@ -235,7 +243,7 @@ func TestEveryBootIsCut(t *testing.T) {
 	m := newMachine(t)
 	must(t, m.esp.Arm(request.Request{OEM: true}))
 	boots := 0
-	for at := 1; m.firstEntry() == "kairos-reset.conf"; at++ {
+	for at := 1; bls.BaseOf(m.firstEntry()) == deployment.ResetEntry; at++ {
 		m.at, m.point = at, 0
 		if err := m.boot(); err != nil && !errors.Is(err, errCut) {
 			t.Fatal(err)

@@ -4,9 +4,11 @@
 // Two files make a reset. kairos/reset.json says what is wanted and which phases
 // are done. The boot entry kairos-reset.conf boots the recovery system with
 // the argument kairos.reset and sorts before every deployment. Its publication
-// is the one step that arms, its removal the one step that ends or cancels: as
-// long as it is there, every boot leads into recovery and goes on with the
-// reset, and it takes no EFI variable to make it so.
+// is the one step that arms, its removal the one step that ends or cancels. It
+// counts its boots until a recovery system has come up by it: one that doesn't
+// boot leads back to the deployment that was there. From then on, as long as it
+// is there, every boot goes on with the reset, and it takes no EFI variable to
+// make it so.
 package request
 
 import (
@@ -34,6 +36,8 @@ const (
 	recoveryBase = "kairos-recovery"
 	// sortKey sorts before "kairos", and before what others use.
 	sortKey = "00-kairos-reset"
+	// tries is how often the recovery system may fail to come up.
+	tries = 3
 	// Argument of the kernel says that this boot is for the reset.
 	Argument = "kairos.reset"
 )
@@ -175,14 +179,29 @@ func (e ESP) Arm(r Request) error {
 	if err != nil {
 		return err
 	}
+	// An entry that was armed before may have used up its tries.
+	esp := bls.ESP{Root: e.Root}
+	if err := esp.Remove(deployment.ResetEntry); err != nil {
+		return err
+	}
 	if err := e.Write(Request{OEM: r.OEM, Image: r.Image}); err != nil {
 		return err
 	}
-	entry.Name = bls.Name{Base: deployment.ResetEntry}
+	entry.Name = bls.Name{Base: deployment.ResetEntry, Counted: true, Left: tries}
 	entry.Title = "Reset this node"
 	entry.SortKey = sortKey
 	entry.Options = strings.TrimSpace(entry.Options + " " + Argument)
-	return bls.ESP{Root: e.Root}.Publish(entry)
+	return esp.Publish(entry)
+}
+
+// Hold is for the recovery system that has come up: the entry counts no more.
+func (e ESP) Hold() error { return bls.ESP{Root: e.Root}.Count(bls.Name{Base: deployment.ResetEntry}) }
+
+// Exhausted reports whether the reset is armed and no recovery system came up
+// in any of its tries.
+func (e ESP) Exhausted() (bool, error) {
+	entry, armed, err := e.entry(deployment.ResetEntry)
+	return armed && entry.Name.State() == bls.Bad, err
 }
 
 // Finish ends or cancels a reset: the entry goes first.

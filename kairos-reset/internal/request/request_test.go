@@ -52,7 +52,7 @@ func TestArmedNodeBootsTheResetFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := first(t, e)
-	if now.Name.String() != "kairos-reset.conf" || now.Options != "kairos.store=COS_RECOVERY kairos.reset" || now.Linux != "/kairos/linux-r" {
+	if now.Name.String() != "kairos-reset+3.conf" || now.Options != "kairos.store=COS_RECOVERY kairos.reset" || now.Linux != "/kairos/linux-r" {
 		t.Errorf("boots first: %+v", now)
 	}
 	if r, err := e.Read(); err != nil || r != (Request{OEM: true, Image: "quay.io/x/y:1"}) {
@@ -69,6 +69,37 @@ func TestArmedNodeBootsTheResetFirst(t *testing.T) {
 	}
 	if _, err := e.Root.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after cancelling: %v", err)
+	}
+}
+
+// A recovery system that does not come up leads back to what was there; one that does is in charge
+// until the end.
+func TestTries(t *testing.T) {
+	e := node(t)
+	before := first(t, e)
+	if err := e.Arm(Request{}); err != nil {
+		t.Fatal(err)
+	}
+	entries := "loader/entries/"
+	for _, name := range []string{"kairos-reset+2-1.conf", "kairos-reset+1-2.conf", "kairos-reset+0-3.conf"} {
+		if exhausted, err := e.Exhausted(); exhausted || err != nil || first(t, e).Name.Base != deployment.ResetEntry {
+			t.Errorf("before %s: exhausted %v, %v, and %s boots first", name, exhausted, err, first(t, e).Name)
+		}
+		if err := e.Root.Rename(entries+first(t, e).Name.String(), entries+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if exhausted, err := e.Exhausted(); !exhausted || err != nil || first(t, e).Name != before.Name {
+		t.Errorf("after the last try: exhausted %v, %v, and %s boots first", exhausted, err, first(t, e).Name)
+	}
+	if err := e.Arm(Request{}); err != nil || first(t, e).Name.String() != "kairos-reset+3.conf" {
+		t.Errorf("armed anew, %s boots first, %v", first(t, e).Name, err)
+	}
+	if err := e.Hold(); err != nil || first(t, e).Name.String() != "kairos-reset.conf" {
+		t.Errorf("held, %s boots first, %v", first(t, e).Name, err)
+	}
+	if err := e.Hold(); err != nil {
+		t.Errorf("held again: %v", err)
 	}
 }
 
