@@ -48,7 +48,7 @@ func Local() Machine {
 		Loaders:     "/usr/lib/systemd/boot/efi/systemd-boot*.efi*",
 		Work:        "/run/kairos/install",
 		Lock:        "/run/kairos/install.lock",
-		Enter:       mountns.Enter,
+		Enter:       func(work string) error { return mountns.Enter(work) },
 		Admin:       os.Geteuid() == 0,
 		Verity:      exists("/sys/fs/ext4/features/verity"),
 		EFI:         exists("/sys/firmware/efi"),

@@ -26,6 +26,9 @@ type Machine struct {
 	Verity bool // this kernel's ext4 knows fs-verity
 }
 
+// esp is where this machine's EFI system partition is mounted on demand.
+const esp = "/efi"
+
 // Local returns this machine.
 func Local() Machine {
 	_, err := os.Stat("/sys/fs/ext4/features/verity")
@@ -33,10 +36,10 @@ func Local() Machine {
 		Disk:    disk.Local(),
 		Booted:  deployment.BootedPath,
 		Store:   deployment.StoreMount,
-		ESP:     "/efi",
+		ESP:     esp,
 		Cmdline: "/proc/cmdline",
 		Work:    "/run/kairos/reset",
-		Enter:   mountns.Enter,
+		Enter:   func(work string) error { return mountns.Enter(work, esp) },
 		Admin:   os.Geteuid() == 0,
 		Verity:  err == nil,
 	}

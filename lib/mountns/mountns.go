@@ -21,7 +21,11 @@ const namespaceVariable = "KAIROS_MOUNT_NAMESPACE"
 //
 // A namespace belongs to a thread, so the program makes one on this thread and
 // executes itself: the new image has that thread only.
-func Enter(work string) error {
+//
+// The system does not see what is used in the namespace. Mount points in keep
+// stay in use there as long as the process lives, so that an automount among
+// them does not expire.
+func Enter(work string, keep ...string) error {
 	runtime.LockOSThread()
 	now, err := os.Readlink("/proc/thread-self/ns/mnt")
 	if err != nil {
@@ -30,6 +34,12 @@ func Enter(work string) error {
 	if os.Getenv(namespaceVariable) == now {
 		runtime.UnlockOSThread()
 		return os.Unsetenv(namespaceVariable)
+	}
+	for _, path := range keep {
+		// Inherited by the new image, and not closed there.
+		if _, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
+			return fmt.Errorf("make a mount namespace: keep %s: %w", path, err)
+		}
 	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make a mount namespace: %w", err)
