@@ -64,6 +64,7 @@ func app(m machine) *cli.App {
 		unpinCommand(m),
 		gcCommand(m),
 		verifyCommand(m),
+		loaderCommand(m),
 		checkCommand(m),
 		listReleasesCommand(m),
 		autoCommand(m),

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/sdboot/sdboottest"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/bls"
@@ -119,7 +120,9 @@ func TestScripts(t *testing.T) {
 			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
 				offer(ts, registry, args)
 			},
-			"lock": lockCommand,
+			"lock":    lockCommand,
+			"program": programCommand,
+			"loaded":  loadedCommand,
 		},
 	})
 }
@@ -254,6 +257,20 @@ func exitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if have != args[0] {
 		ts.Fatalf("exit status %s, want %s", have, args[0])
 	}
+}
+
+// program VERSION FILE… writes programs of systemd-boot.
+func programCommand(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args[1:] {
+		ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(name)), 0o755))
+		ts.Check(os.WriteFile(ts.MkAbs(name), sdboottest.Program(args[0], false), 0o644))
+	}
+}
+
+// loaded VERSION PATH makes the node believe that it was booted through
+// systemd-boot, started from a path on its ESP.
+func loadedCommand(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(sdboottest.Boot(ts.MkAbs("node/efivars"), args[0], args[1]))
 }
 
 // lock STORE makes somebody else hold the lock until the script ends.
