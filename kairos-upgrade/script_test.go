@@ -55,6 +55,7 @@ func testMachine(dir string) machine {
 		journal: func(e journal.Entry) error { return appendLine(filepath.Join(dir, "journal"), e) },
 		reboot:  func(context.Context) error { return appendLine(filepath.Join(dir, "rebooted"), "reboot") },
 		now:     testClock(),
+		notices: []string{filepath.Join(dir, "issue.d/notice"), filepath.Join(dir, "motd.d/notice")},
 		ask:     func(context.Context) ([]byte, error) { return os.ReadFile(filepath.Join(dir, "history.json")) },
 	}
 }
@@ -120,9 +121,10 @@ func TestScripts(t *testing.T) {
 			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
 				offer(ts, registry, args)
 			},
-			"lock":    lockCommand,
-			"program": programCommand,
-			"loaded":  loadedCommand,
+			"lock":     lockCommand,
+			"program":  programCommand,
+			"loaded":   loadedCommand,
+			"recovery": recoveryCommand,
 		},
 	})
 }
@@ -209,6 +211,19 @@ func bootedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	b := deployment.Booted{ID: r.ID, Mode: deployment.Active, Store: disk.LabelState, ImageDigest: r.ImageDigest}
 	data, err = json.Marshal(b)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("node/booted.json"), data, 0o644))
+}
+
+// recovery STORE makes the node believe that it runs the recovery system, from
+// the newest deployment of a store.
+func recoveryCommand(ts *testscript.TestScript, neg bool, args []string) {
+	names := glob(ts, []string{filepath.Join(args[0], "deployments/*.json")})
+	data, err := os.ReadFile(names[len(names)-1])
+	ts.Check(err)
+	r, err := deployment.Parse(data)
+	ts.Check(err)
+	data, err = json.Marshal(deployment.Booted{ID: r.ID, Mode: deployment.Recovery, Store: disk.LabelRecovery, ImageDigest: r.ImageDigest})
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("node/booted.json"), data, 0o644))
 }
