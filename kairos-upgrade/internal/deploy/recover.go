@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -84,7 +83,12 @@ func (n *Node) Deploy(ctx context.Context, r *Revival, own Request) (id string, 
 	}
 	record, err := n.Rollback(ctx, r.To)
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("deploy %s once more", r.To.ID), err)
+		return "", fmt.Errorf("deploy %s once more: %w", r.To.ID, err)
+	}
+	// Its entry has no tries left: whoever sees that next takes it for a verdict
+	// on the image.
+	if err := n.remove(*r.To); err != nil {
+		n.Log.Warn("what is deployed once more could not be removed", "deployment", r.To.ID, "error", err)
 	}
 	return record.ID, nil
 }
