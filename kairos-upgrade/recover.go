@@ -50,16 +50,17 @@ type recovered struct {
 }
 
 func (m machine) recover(c *cli.Context) error {
-	config, err := automation.Load(m.root)
-	if err != nil {
-		return m.lament(err)
-	}
 	booted, err := deployment.ReadBooted(m.booted)
+	if err != nil {
+		return err
+	}
+	if booted.Mode != deployment.Recovery {
+		return cmdline.WithCode(errors.New("nothing to do: this is not the recovery system"), cmdline.ExitNothing)
+	}
+	config, err := automation.Load(m.root)
 	switch {
 	case err != nil:
-		return err
-	case booted.Mode != deployment.Recovery:
-		return cmdline.WithCode(errors.New("nothing to do: this is not the recovery system"), cmdline.ExitNothing)
+		return m.lament(c, err)
 	case !config.Recovery.Repair && !c.Bool("force"):
 		return cmdline.Hint(cmdline.WithCode(errors.New("nothing to do: Repair=no"), cmdline.ExitNothing),
 			"Repair= of section [Recovery] in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5); --force does it now")
@@ -74,7 +75,7 @@ func (m machine) recover(c *cli.Context) error {
 		return r.run(c, &done)
 	})
 	if err != nil {
-		return m.lament(err)
+		return m.lament(c, err)
 	}
 	if c.Bool("json") {
 		err = cmdline.PrintJSON(c, done)
@@ -231,8 +232,8 @@ func (r revival) remember(a repairs) error {
 
 // lament says on consoles and at logins why the node stays in recovery, and
 // returns the error.
-func (m machine) lament(err error) error {
-	if cmdline.Code(err) == cmdline.ExitNothing {
+func (m machine) lament(c *cli.Context, err error) error {
+	if cmdline.Code(err) == cmdline.ExitNothing || c.Bool("dry-run") {
 		return err
 	}
 	text := fmt.Sprintf("\nThe installed system was not repaired: %s\n", err)
