@@ -74,10 +74,9 @@ type Machine struct {
 type loader struct {
 	Status
 	paths
-	named             bool // a boot option of the firmware names systemd's path
-	signed            bool // what is available
-	available, main   []byte
-	previous, onBoots []byte
+	named           bool // a boot option of the firmware names systemd's path
+	signed          bool // what is available
+	available, main []byte
 }
 
 // Status tells what is there, and what there is to do.
@@ -135,20 +134,17 @@ func (m Machine) read(l *loader) error {
 			l.available, l.Available, l.signed = data, p.Version, p.Signed
 		}
 	}
-	for _, f := range []struct {
-		path    string
-		data    *[]byte
-		version *string
-	}{
-		{l.paths.main, &l.main, &l.Installed},
-		{l.paths.previous, &l.previous, &l.Previous},
-		{l.paths.fallback, &l.onBoots, &l.Fallback},
+	for name, version := range map[string]*string{
+		l.paths.main: &l.Installed, l.paths.previous: &l.Previous, l.paths.fallback: &l.Fallback,
 	} {
-		data, p, err := program(m.ESP, f.path)
+		data, p, err := program(m.ESP, name)
 		if err != nil {
 			return err
 		}
-		*f.data, *f.version = data, p.Version
+		*version = p.Version
+		if name == l.paths.main {
+			l.main = data
+		}
 	}
 	return nil
 }
