@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -44,7 +43,7 @@ cp /run/older.efi /usr/local/older.efi`, carriedLoader, mainLoader, fallbackLoad
 	}
 	output(t, n, "cmp %s %s && cmp %s /usr/local/older.efi && cmp %s /usr/local/older.efi",
 		carriedLoader, mainLoader, previousLoader, fallbackLoader)
-	output(t, n, "journalctl -b MESSAGE_ID=29132436653f4e19a07dd364e808279a | grep -q 'write systemd-boot 257.*systemd-bootx64.efi'")
+	output(t, n, "journalctl -b MESSAGE_ID=29132436653f4e19a07dd364e808279a | grep 'write systemd-boot 257.*systemd-bootx64.efi' > /dev/null")
 
 	must(t, n.Reboot(t.Context()))
 	state = upgraded()
@@ -89,13 +88,12 @@ stages:
         Repair=yes
 END
 kairos-config validate /oem/91_repair.yaml`)
-	destroyImages(t, n)
 	// Both have used up their tries.
 	output(t, n, `mount -o remount,rw /efi && cd /efi/loader/entries
 for entry in kairos-[0-9]*.conf; do base=${entry%%.conf}; mv $entry ${base%%+*}+0-3.conf; done
 sync; test "$(ls kairos-[0-9]*+0-3.conf | wc -l)" = 2`)
 	next, mark := n.Machine.Boots()+1, n.Machine.Console.Mark()
-	output(t, n, "systemctl reboot")
+	destroyImages(t, n)
 	// One boot of the recovery system, and one of what it has deployed.
 	must(t, n.ReadyAt(t.Context(), next+1))
 
@@ -119,15 +117,19 @@ sync; test "$(ls kairos-[0-9]*+0-3.conf | wc -l)" = 2`)
 	fails(t, n, 3, "kairos-upgrade recover", "chosen by hand")
 }
 
-// destroyImages writes zeros over all images of the store, where they lie on the partition.
+// destroyImages writes zeros over all images of the store, where they lie on the partition, and resets the
+// machine: what runs goes on with what it has in memory for as long as that takes, and no longer.
 func destroyImages(t *testing.T, n *story.Node) {
 	t.Helper()
-	output(t, n, "%s", fmt.Sprintf(`device=$(findmnt -no SOURCE --target %[1]s | sed 's/\[.*//')
-for image in %[1]s/images/*; do
-  filefrag -b4096 -v $image | sed -n 's/^ *[0-9]*: *[0-9]*\.\. *[0-9]*: *\([0-9]*\)\.\. *[0-9]*: *\([0-9]*\):.*/\1 \2/p' | while read block count; do
+	output(t, n, `store=/run/kairos/store
+device=$(findmnt -no SOURCE --target $store | sed 's/\[.*//')
+extents=$(filefrag -b4096 -v $store/images/* |
+  sed -n 's/^ *[0-9]*: *[0-9]*\.\. *[0-9]*: *\([0-9]*\)\.\. *[0-9]*: *\([0-9]*\):.*/\1 \2/p')
+test "$(wc -l <<< "$extents")" -ge 2
+dd if=/dev/zero of=/dev/null bs=4096 count=1 status=none; sync # in memory from now on
+( while read block count; do
     dd if=/dev/zero of=$device bs=4096 seek=$block count=$count conv=notrunc status=none
-  done
-done
-sync; echo 3 > /proc/sys/vm/drop_caches`, "/run/kairos/store"))
-	fails(t, n, 1, "kairos-upgrade verify --json > /dev/null")
+  done <<< "$extents"
+  sync
+  echo b > /proc/sysrq-trigger ) > /dev/null 2>&1 &`)
 }
