@@ -110,8 +110,8 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 		done ); \
 	done
 
-test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way)
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestKilled' . -kills $(KILLS)
+test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery at each change
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery)?Killed' . -kills $(KILLS)
 
 test-failures: build ## the matrix of failures: each is produced in a virtual machine, an hour in all
 	cd tests && KAIROS_E2E=1 KAIROS_LONG=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 120m -v -run '^TestFailures$$' ./e2e

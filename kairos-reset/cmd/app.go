@@ -50,6 +50,9 @@ func App(m Machine) *cli.App {
 	app := cmdline.New("kairos-reset", "bring this node back to its factory state")
 	app.Flags = []cli.Flag{
 		&cli.BoolFlag{Name: "oem", Usage: "clear the node's config too"},
+		&cli.BoolFlag{Name: "keep-persistent", Usage: "leave the node's data on COS_PERSISTENT as it is"},
+		&cli.BoolFlag{Name: "poweroff", Usage: "power off when it is done, instead of a reboot"},
+		&cli.BoolFlag{Name: "ignore-config", Usage: "whatever the key reset of the node's config says"},
 		&cli.StringFlag{Name: "image", Usage: "lay down the image `SOURCE` (default: the recovery system's own)"},
 		&cli.BoolFlag{Name: "now", Usage: "reboot at once"},
 		cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-reset/internal/factory"
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
+	"github.com/kairos-io/toolkit/kairos-reset/internal/settings"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
@@ -16,19 +18,20 @@ import (
 
 // Plan is the answer of an arming under --json.
 type Plan struct {
-	OEM    bool     `json:"oem"`
-	Image  string   `json:"image"`  // "": the recovery system's own
-	Erases []string `json:"erases"` // device nodes
-	Steps  []string `json:"steps"`  // in the order of execution
-	Armed  bool     `json:"armed"`
+	OEM            bool     `json:"oem"`
+	KeepPersistent bool     `json:"keep_persistent"`
+	PowerOff       bool     `json:"poweroff"`
+	Image          string   `json:"image"`  // "": the recovery system's own
+	Erases         []string `json:"erases"` // device nodes
+	Steps          []string `json:"steps"`  // in the order of execution
+	Armed          bool     `json:"armed"`
 }
 
 func arm(c *cli.Context, m Machine) error {
 	if _, err := cmdline.Arguments(c); err != nil {
 		return err
 	}
-	r := request.Request{OEM: c.Bool("oem"), Image: c.String("image")}
-	if err := request.CheckImage(r.Image); err != nil {
+	if err := request.CheckImage(c.String("image")); err != nil {
 		return cmdline.WithCode(err, cmdline.ExitUsage)
 	}
 	esp, err := m.open()
@@ -43,7 +46,14 @@ func arm(c *cli.Context, m Machine) error {
 	if _, err := esp.Recovery(); err != nil {
 		return err
 	}
-	plan := Plan{OEM: r.OEM, Image: r.Image, Erases: []string{node.Persistent, node.State}}
+	r, err := wanted(c)
+	if err != nil {
+		return err
+	}
+	plan := Plan{OEM: r.OEM, KeepPersistent: r.KeepPersistent, PowerOff: r.PowerOff, Image: r.Image, Erases: []string{node.State}}
+	if !r.KeepPersistent {
+		plan.Erases = []string{node.Persistent, node.State}
+	}
 	if r.OEM {
 		plan.Erases = append(plan.Erases, node.OEM)
 	}
@@ -54,13 +64,20 @@ func arm(c *cli.Context, m Machine) error {
 		return show(c, plan)
 	}
 	if !c.Bool("quiet") {
-		fmt.Fprintf(c.App.ErrWriter, "to be erased: %s on %s, %s on %s\n",
-			disk.LabelPersistent, node.Persistent, disk.LabelState, node.State)
+		persistent := disk.LabelPersistent + " on " + node.Persistent + ", "
+		if r.KeepPersistent {
+			persistent = ""
+		}
+		fmt.Fprintf(c.App.ErrWriter, "to be erased: %s%s on %s\n", persistent, disk.LabelState, node.State)
 		if r.OEM {
 			fmt.Fprintf(c.App.ErrWriter, "to be cleared: %s on %s, with the node's config\n", disk.LabelOEM, node.OEM)
 		}
 	}
-	if err := cmdline.Confirm(c, "erase this node's data and reset it?"); err != nil {
+	question := "erase this node's data and reset it?"
+	if r.KeepPersistent {
+		question = "reset this node?"
+	}
+	if err := cmdline.Confirm(c, question); err != nil {
 		return err
 	}
 	if err := esp.Arm(r); err != nil {
@@ -71,6 +88,28 @@ func arm(c *cli.Context, m Machine) error {
 		return err
 	}
 	return reboot(c)
+}
+
+// wanted is the reset that the node's config asks for, and above it the options.
+func wanted(c *cli.Context) (r request.Request, err error) {
+	if !c.Bool("ignore-config") {
+		var ignored []string
+		if r, ignored, err = settings.Load(c.Context, run.Runner{}); err != nil {
+			return r, cmdline.Hint(err, "kairos-config validate says what is wrong; --ignore-config resets without it")
+		}
+		if len(ignored) > 0 && !c.Bool("quiet") {
+			fmt.Fprintf(c.App.ErrWriter, "kairos-reset: warning: without effect: %s\n", strings.Join(ignored, ", "))
+		}
+	}
+	for name, value := range map[string]*bool{"oem": &r.OEM, "keep-persistent": &r.KeepPersistent, "poweroff": &r.PowerOff} {
+		if c.IsSet(name) {
+			*value = c.Bool(name)
+		}
+	}
+	if c.IsSet("image") {
+		r.Image = c.String("image")
+	}
+	return r, nil
 }
 
 func show(c *cli.Context, plan Plan) error {
@@ -87,9 +126,12 @@ func show(c *cli.Context, plan Plan) error {
 	return nil
 }
 
-func reboot(c *cli.Context) error {
-	if _, err := (run.Runner{}).Output(c.Context, "systemctl", "--no-block", "reboot"); err != nil {
-		return fmt.Errorf("cannot reboot: %w", err)
+func reboot(c *cli.Context) error { return leave(c, "reboot") }
+
+// leave ends this boot: reboot or poweroff.
+func leave(c *cli.Context, how string) error {
+	if _, err := (run.Runner{}).Output(c.Context, "systemctl", "--no-block", how); err != nil {
+		return fmt.Errorf("cannot %s: %w", how, err)
 	}
 	return nil
 }
@@ -124,10 +166,12 @@ func cancel(c *cli.Context, m Machine) error {
 type Status struct {
 	Armed bool `json:"armed"`
 	// No recovery system came up in any of the boots for it: it is not tried again.
-	Exhausted bool          `json:"exhausted"`
-	OEM       bool          `json:"oem"`
-	Image     string        `json:"image"`
-	Done      request.Phase `json:"done"` // last phase that is done, "" for none
+	Exhausted      bool          `json:"exhausted"`
+	OEM            bool          `json:"oem"`
+	KeepPersistent bool          `json:"keep_persistent"`
+	PowerOff       bool          `json:"poweroff"`
+	Image          string        `json:"image"`
+	Done           request.Phase `json:"done"` // last phase that is done, "" for none
 }
 
 func status(c *cli.Context, m Machine) error {
@@ -143,7 +187,7 @@ func status(c *cli.Context, m Machine) error {
 	if err != nil && !errors.Is(err, request.ErrNone) {
 		return err
 	}
-	s := Status{Armed: err == nil, OEM: r.OEM, Image: r.Image, Done: r.Done}
+	s := Status{Armed: err == nil, OEM: r.OEM, KeepPersistent: r.KeepPersistent, PowerOff: r.PowerOff, Image: r.Image, Done: r.Done}
 	if s.Exhausted, err = esp.Exhausted(); err != nil {
 		return err
 	}

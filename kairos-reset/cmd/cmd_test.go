@@ -1,8 +1,12 @@
 package cmd
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -13,8 +17,27 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kairos-reset": func() { cmdline.Main(App(machineFromEnvironment())) },
+		"kairos-reset":  func() { cmdline.Main(App(machineFromEnvironment())) },
+		"kairos-config": config,
 	})
+}
+
+// config answers as kairos-config get --json reset does: with the value of the
+// key, with exit status 3 where it has none, with 1 where a config is wrong. The
+// real one reads the configs of the machine that the tests run on.
+func config() {
+	if !slices.Equal(os.Args[1:], []string{"get", "--json", "reset"}) {
+		os.Exit(cmdline.ExitUsage)
+	}
+	data, err := os.ReadFile(filepath.Join(os.Getenv("MACHINE"), "reset.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		os.Exit(cmdline.ExitNothing)
+	}
+	if string(data) == "broken\n" {
+		fmt.Fprintln(os.Stderr, "90_custom.yaml:3: reset-oem: not a boolean")
+		os.Exit(cmdline.ExitFailed)
+	}
+	os.Stdout.Write(data)
 }
 
 // machineFromEnvironment is the machine whose files are in $MACHINE.

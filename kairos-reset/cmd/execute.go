@@ -70,6 +70,10 @@ func execute(c *cli.Context, m Machine) error {
 		}
 		return err
 	}
+	if r.PowerOff {
+		report.Info("this node is as new; it powers off")
+		return leave(c, "poweroff")
+	}
 	report.Info("this node is as new; it reboots")
 	return reboot(c)
 }

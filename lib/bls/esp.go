@@ -118,19 +118,14 @@ func (esp ESP) Count(to Name) error {
 		old := path.Join(EntriesDir, e.Name.String())
 		switch {
 		case !found && old != file:
-			err = esp.Root.Rename(old, file)
+			err = atomicfile.Rename(esp.Root, old, file)
 		case found && old != file:
 			err = esp.Root.Remove(old)
 		}
 		if err != nil {
 			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
 		}
-		if !found {
-			found, err = true, atomicfile.SyncDir(esp.Root, EntriesDir)
-		}
-		if err != nil {
-			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
-		}
+		found = true
 	}
 	if !found {
 		return fmt.Errorf("count boot entry %s: %w", to.Base, fs.ErrNotExist)

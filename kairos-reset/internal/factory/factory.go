@@ -66,13 +66,16 @@ func (n *Node) Steps(r request.Request) []Step {
 		source = "store:" + n.Store
 	}
 	format := "make new file systems " + disk.LabelState + " and " + disk.LabelPersistent
+	if r.KeepPersistent {
+		format = "make a new file system " + disk.LabelState + ", and keep " + disk.LabelPersistent
+	}
 	if r.OEM {
 		format += ", and clear the node's config on " + disk.LabelOEM
 	}
 	return []Step{
 		{request.Before, "run the stage before-reset of the node's config", n.stageOfConfig("before-reset")},
-		{request.Erase, "remove the boot entries of all deployments, and erase keys and file systems", n.erase},
-		{request.Format, format, func(ctx context.Context) error { return n.format(ctx, r.OEM) }},
+		{request.Erase, "remove the boot entries of all deployments, and erase keys and file systems", func(ctx context.Context) error { return n.erase(ctx, r) }},
+		{request.Format, format, func(ctx context.Context) error { return n.format(ctx, r) }},
 		{request.Stage, "lay down " + source, func(ctx context.Context) error { return n.stage(ctx, source) }},
 		{request.After, "run the stage after-reset of the node's config", n.stageOfConfig("after-reset")},
 	}
@@ -119,16 +122,20 @@ func (n *Node) stageOfConfig(stage string) func(context.Context) error {
 }
 
 // erase first takes away what could boot, then the keys, then the rest.
-func (n *Node) erase(ctx context.Context) error {
+func (n *Node) erase(ctx context.Context, r request.Request) error {
 	if err := n.removeDeployments(); err != nil {
 		return err
 	}
-	for _, node := range []string{n.Persistent, n.State} {
+	erased := []string{n.State}
+	if !r.KeepPersistent {
+		erased = []string{n.Persistent, n.State}
+	}
+	for _, node := range erased {
 		if err := EraseKeys(ctx, n.Run, node); err != nil {
 			return err
 		}
 	}
-	for _, node := range []string{n.Persistent, n.State} {
+	for _, node := range erased {
 		if _, err := n.Run(ctx, "wipefs", "--all", "--force", "--quiet", node); err != nil {
 			return err
 		}
@@ -157,7 +164,7 @@ func (n *Node) removeDeployments() error {
 
 // format makes the file systems. They are the same as kairos-install's: the
 // label on the file system too, fs-verity for the store.
-func (n *Node) format(ctx context.Context, oem bool) error {
+func (n *Node) format(ctx context.Context, r request.Request) error {
 	state := []string{"mkfs.ext4", "-F", "-q", "-L", disk.LabelState}
 	if n.Verity {
 		state = append(state, "-O", "verity")
@@ -165,10 +172,12 @@ func (n *Node) format(ctx context.Context, oem bool) error {
 	if _, err := n.Run(ctx, append(state, n.State)...); err != nil {
 		return err
 	}
-	if _, err := n.Run(ctx, "mkfs.ext4", "-F", "-q", "-L", disk.LabelPersistent, n.Persistent); err != nil {
-		return err
+	if !r.KeepPersistent {
+		if _, err := n.Run(ctx, "mkfs.ext4", "-F", "-q", "-L", disk.LabelPersistent, n.Persistent); err != nil {
+			return err
+		}
 	}
-	if !oem {
+	if !r.OEM {
 		return nil
 	}
 	// In recovery it is mounted, so that it is emptied and not made anew.

@@ -207,6 +207,35 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// What is to be kept is kept bit for bit, whenever the reset is cut, and the
+// rest is as new.
+func TestKeepPersistent(t *testing.T) {
+	for at := range 15 {
+		m := newMachine(t)
+		before, err := os.ReadFile(m.node.Persistent)
+		must(t, err)
+		must(t, m.esp.Arm(request.Request{KeepPersistent: true}))
+		if m.at = at; at > 0 {
+			if err := m.boot(); !errors.Is(err, errCut) {
+				t.Fatalf("not cut at %d: %v", at, err)
+			}
+		}
+		m.at, m.point = 0, 0
+		must(t, m.boot())
+		after, err := os.ReadFile(m.node.Persistent)
+		must(t, err)
+		if !bytes.Equal(before, after) {
+			t.Errorf("cut at %d: COS_PERSISTENT was changed", at)
+		}
+		if header := tool(t, "dumpe2fs", "-h", m.node.State); !strings.Contains(header, "volume name:   COS_STATE\n") {
+			t.Errorf("cut at %d: COS_STATE is not new:\n%s", at, header)
+		}
+		if next := m.firstEntry(); next != "kairos-1-fedcba987654+3.conf" {
+			t.Errorf("cut at %d: %s boots next", at, next)
+		}
+	}
+}
+
 // TestCutAtEveryPoint cuts a reset before and after each program and each write
 // of the journal. The next boot must lead to the reset or be that of the new
 // deployment, and come to the same end.

@@ -61,9 +61,11 @@ func Phases() []Phase { return slices.Clone(phases) }
 
 // Request is what a reset shall do, and how far it is.
 type Request struct {
-	OEM   bool   `json:"oem"`             // clear the node's config too
-	Image string `json:"image,omitempty"` // "": the recovery's own
-	Done  Phase  `json:"done,omitempty"`  // last phase that is done, "" for none
+	OEM            bool   `json:"oem"`                       // clear the node's config too
+	KeepPersistent bool   `json:"keep_persistent,omitempty"` // leave COS_PERSISTENT, with its keys, as it is
+	PowerOff       bool   `json:"poweroff,omitempty"`        // when it is done, instead of a reboot
+	Image          string `json:"image,omitempty"`           // "": the recovery's own
+	Done           Phase  `json:"done,omitempty"`            // last phase that is done, "" for none
 }
 
 // Has reports whether a phase is done.
@@ -184,7 +186,8 @@ func (e ESP) Arm(r Request) error {
 	if err := esp.Remove(deployment.ResetEntry); err != nil {
 		return err
 	}
-	if err := e.Write(Request{OEM: r.OEM, Image: r.Image}); err != nil {
+	r.Done = ""
+	if err := e.Write(r); err != nil {
 		return err
 	}
 	entry.Name = bls.Name{Base: deployment.ResetEntry, Counted: true, Left: tries}
