@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"kairos-boot-assess": func() { cmdline.Main(App(fakeNode("node"))) },
 		"kairos-upgrade":     fakeUpgrade,
+		"journalctl":         fakeJournal,
 		"boot":               fakeBoot,
 	})
 }
@@ -57,7 +58,7 @@ func fakeNode(root string) *assess.Node {
 func now(root string) time.Time {
 	id, _ := os.ReadFile(filepath.Join(root, "proc/sys/kernel/random/boot_id"))
 	n := 0
-	fmt.Sscanf(string(id), "boot-%d", &n)
+	fmt.Sscanf(string(id), bootID("%d"), &n)
 	return time.Date(2026, 8, 1, 12, n, 0, 0, time.UTC)
 }
 
@@ -119,6 +120,18 @@ func fakeUpgrade() {
 	}
 }
 
+// fakeJournal knows boot 3 only, and says how it was called.
+func fakeJournal() {
+	if !slices.Contains(os.Args, "--boot="+strings.ReplaceAll(bootID("3"), "-", "")) {
+		fmt.Fprintln(os.Stderr, "Data from the specified boot is not available: No such boot ID in journal")
+		os.Exit(1)
+	}
+	fmt.Printf("[    7.000000] called: %s\n[    8.000000] 50-site[7]: two \x1b[31mred\n", strings.Join(os.Args[2:], "|"))
+}
+
+// bootID returns the id of a boot that has a number.
+func bootID(number string) string { return "00000000-0000-0000-0000-00000000000" + number }
+
 // fakeBoot plays a boot: boot N ID COUNTERS MODE. COUNTERS is what the boot
 // loader made of the entry's name, "-" for none.
 func fakeBoot() {
@@ -135,9 +148,9 @@ func fakeBoot() {
 	}
 	entry := "loader/entries/kairos-" + id + counters + ".conf"
 	put("node/efi/"+entry, "sort-key kairos\nversion "+id[:1]+"\n")
-	put("node/proc/sys/kernel/random/boot_id", "boot-"+number+"\n")
-	put("node/run/kairos/booted.json", fmt.Sprintf(`{"id": %q, "mode": %q, "version": "v%s", "reference": "registry/node:v%s", "boot_id": "boot-%s", "manifest_digest": %q}`,
-		id, mode, id[:1], id[:1], number, "sha256:"+strings.Repeat(id[:1]+"a", 32)))
+	put("node/proc/sys/kernel/random/boot_id", bootID(number)+"\n")
+	put("node/run/kairos/booted.json", fmt.Sprintf(`{"id": %q, "mode": %q, "version": "v%s", "reference": "registry/node:v%s", "boot_id": %q, "manifest_digest": %q}`,
+		id, mode, id[:1], id[:1], bootID(number), "sha256:"+strings.Repeat(id[:1]+"a", 32)))
 	if counters != "" {
 		value := []byte{6, 0, 0, 0}
 		for _, unit := range utf16.Encode([]rune(`\` + strings.ReplaceAll(entry, "/", `\`) + "\x00")) {

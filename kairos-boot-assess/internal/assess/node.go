@@ -20,6 +20,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/remains"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
@@ -54,7 +55,10 @@ type Node struct {
 	Dial       func(context.Context) (PID1, error)
 	Journal    func(journal.Entry) error
 	Upgrade    func(ctx context.Context, args ...string) error // runs kairos-upgrade
-	Log        *slog.Logger
+	// Lines returns the last lines of the journal of a boot, up to a time
+	// unless that is zero.
+	Lines func(ctx context.Context, bootID string, until time.Time) ([]string, error)
+	Log   *slog.Logger
 }
 
 // Local returns this machine.
@@ -71,6 +75,7 @@ func Local() *Node {
 			return journal.Send(journal.Socket, e)
 		},
 		Upgrade: upgrade,
+		Lines:   remains.Journal,
 		Log:     cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
 	}
 }

@@ -31,6 +31,8 @@ type machine struct {
 	now     time.Time
 	boots   int
 	upgrade error // what kairos-upgrade fails with
+	// noJournal is what journalctl fails with.
+	noJournal error
 }
 
 // Deployments of the tests: 2 is the older, good one, 3 the newer.
@@ -58,7 +60,10 @@ func newMachine(t *testing.T) *machine {
 		},
 		Journal: func(e journal.Entry) error { m.told = append(m.told, e); return nil },
 		Upgrade: m.quarantine,
-		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Lines: func(_ context.Context, id string, until time.Time) ([]string, error) {
+			return []string{fmt.Sprintf("end of %s, %s", id, until.Format(time.TimeOnly))}, m.noJournal
+		},
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	for _, id := range []string{good, fresh} {
 		serial, _ := deployment.ParseID(id)

@@ -1,6 +1,9 @@
 package history
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Boot is everything that is known of one boot.
 type Boot struct {
@@ -22,7 +25,7 @@ func Boots(events []Event, current string) []Boot {
 	var boots []Boot
 	index := map[string]int{}
 	for _, e := range events {
-		if e.BootID == "" || e.Kind == KindFallback {
+		if e.BootID == "" || e.Kind == KindFallback || e.Kind == KindHooks {
 			continue
 		}
 		i, known := index[e.BootID]
@@ -57,6 +60,18 @@ func Of(boots []Boot, deployment string) []Boot {
 		}
 	}
 	return found
+}
+
+// Untold returns the fallbacks that the operator's programs were not told of,
+// oldest first.
+func Untold(events []Event) []Event {
+	told := map[int64]bool{}
+	for _, e := range events {
+		if e.Kind == KindHooks {
+			told[e.Hooks.Fallback.UnixNano()] = true
+		}
+	}
+	return slices.DeleteFunc(Fallbacks(events), func(e Event) bool { return told[e.Time.UnixNano()] })
 }
 
 // Fallbacks returns the fallbacks, oldest first.

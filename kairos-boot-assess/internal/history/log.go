@@ -86,9 +86,13 @@ func extend(root *os.Root, old, line []byte) error {
 }
 
 // encode returns the line of an event. What makes it too long is left out: the
-// output of the checks first, then the checks; the reason stays.
+// output of the checks first, then the checks; of a failed boot's lines the
+// older ones; the reason stays.
 func encode(e Event) ([]byte, error) {
 	line, err := json.Marshal(e)
+	for err == nil && len(line) >= maxLine && e.shorten() {
+		line, err = json.Marshal(e)
+	}
 	if err == nil && len(line) >= maxLine && e.Verdict != nil {
 		short := *e.Verdict
 		short.Checks = nil
@@ -106,6 +110,27 @@ func encode(e Event) ([]byte, error) {
 		err = fmt.Errorf("event of %d bytes, at most %d", len(line), maxLine)
 	}
 	return append(line, '\n'), err
+}
+
+// shorten drops the older half of what a fallback says of the failed boot, and
+// the output of hooks; false when there is nothing to drop.
+func (e *Event) shorten() bool {
+	switch {
+	case e.Fallback != nil && e.Fallback.FailedBoot != nil:
+		f, trace := *e.Fallback, *e.Fallback.FailedBoot
+		dropped := len(trace.Journal)+len(trace.Kernel) > 0
+		trace.Journal = trace.Journal[(len(trace.Journal)+1)/2:]
+		trace.Kernel = trace.Kernel[(len(trace.Kernel)+1)/2:]
+		f.FailedBoot, e.Fallback = &trace, &f
+		return dropped
+	case e.Hooks != nil:
+		h := *e.Hooks
+		dropped := len(h.Results) > 0
+		h.Results = h.Results[(len(h.Results)+1)/2:]
+		e.Hooks = &h
+		return dropped
+	}
+	return false
 }
 
 // lock excludes other writers until the returned function is called. The
@@ -194,6 +219,8 @@ func (e Event) valid() bool {
 		return e.Verdict != nil
 	case KindFallback:
 		return e.Fallback != nil
+	case KindHooks:
+		return e.Hooks != nil
 	}
 	return false
 }
