@@ -98,6 +98,7 @@ func (s systemd) Jobs(context.Context) (jobs []pid1.Job, err error) {
 }
 
 func (s systemd) Restarts(context.Context, pid1.Unit) (int, error)   { return 0, nil }
+func (s systemd) SoftReboots(context.Context) (int, error)           { return len(s.words("soft")), nil }
 func (s systemd) Changed() <-chan struct{}                           { return nil }
 func (s systemd) Result(context.Context, pid1.Unit) string           { return "exit-code" }
 func (s systemd) Requires(context.Context, string) ([]string, error) { return nil, nil }

@@ -37,6 +37,7 @@ const (
 // PID1 is what an assessment needs of systemd.
 type PID1 interface {
 	checks.ServiceManager
+	SoftReboots(ctx context.Context) (int, error)
 	Jobs(ctx context.Context) ([]pid1.Job, error)
 	Result(ctx context.Context, u pid1.Unit) string
 	Requires(ctx context.Context, unit string) ([]string, error)
@@ -92,6 +93,22 @@ func (n *Node) Booted() (deployment.Booted, error) {
 func (n *Node) bootID() string {
 	data, _ := os.ReadFile(n.path("/proc/sys/kernel/random/boot_id"))
 	return strings.TrimSpace(string(data))
+}
+
+// softReboots returns how often the user space was started anew in this boot;
+// ok is false when systemd does not say.
+func (n *Node) softReboots(ctx context.Context) (count int, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, askPID1)
+	defer cancel()
+	systemd, err := n.Dial(ctx)
+	if err == nil {
+		defer systemd.Close()
+		count, err = systemd.SoftReboots(ctx)
+	}
+	if err != nil {
+		n.Log.Warn(err.Error())
+	}
+	return count, err == nil
 }
 
 // kernelArguments returns the words of the kernel command line.

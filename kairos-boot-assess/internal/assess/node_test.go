@@ -194,6 +194,7 @@ type fakeSystemd struct {
 	requires []string
 	rebooted bool
 	refuses  error // to reboot
+	soft     int   // soft-reboots
 }
 
 func (s *fakeSystemd) Units(_ context.Context, states ...string) ([]pid1.Unit, error) {
@@ -206,6 +207,7 @@ func (s *fakeSystemd) Units(_ context.Context, states ...string) ([]pid1.Unit, e
 	return list, nil
 }
 func (s *fakeSystemd) Restarts(context.Context, pid1.Unit) (int, error)   { return 0, nil }
+func (s *fakeSystemd) SoftReboots(context.Context) (int, error)           { return s.soft, nil }
 func (s *fakeSystemd) Changed() <-chan struct{}                           { return nil }
 func (s *fakeSystemd) Jobs(context.Context) ([]pid1.Job, error)           { return s.jobs, nil }
 func (s *fakeSystemd) Result(context.Context, pid1.Unit) string           { return "exit-code" }

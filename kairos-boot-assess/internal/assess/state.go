@@ -35,7 +35,7 @@ func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	}
 	b, ok := n.state()
 	if !ok {
-		b = history.Boot{BootID: n.bootID(), Started: n.Now(), Verdict: history.Verdict{Outcome: history.Pending}}
+		b = n.newBoot()
 	}
 	change(&b)
 	if err != nil {
@@ -46,6 +46,11 @@ func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 		return b, err
 	}
 	return b, atomicfile.Write(root, stateFile, append(data, '\n'), 0o644)
+}
+
+// newBoot is this boot before anything is known of it.
+func (n *Node) newBoot() history.Boot {
+	return history.Boot{BootID: n.bootID(), Started: n.Now().UTC(), Verdict: history.Verdict{Outcome: history.Pending}}
 }
 
 // lockState opens StateDir and locks it until unlock is called.
@@ -72,6 +77,9 @@ func (n *Node) lockState() (root *os.Root, unlock func(), err error) {
 // record adds an event of now to the history.
 func (n *Node) record(e history.Event) error {
 	e.Time, e.BootID, e.UptimeMS = n.Now().UTC(), n.bootID(), n.Uptime().Milliseconds()
+	if boot, ok := n.state(); ok {
+		e.SoftReboots = boot.SoftReboots
+	}
 	log, _ := n.history()
 	return log.Append(e)
 }

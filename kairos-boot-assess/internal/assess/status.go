@@ -28,7 +28,7 @@ func (n *Node) Status() (Status, error) {
 	s := Status{Quarantined: []deployment.Quarantine{}}
 	boot, known := n.state()
 	if !known {
-		trial := n.counted(booted)
+		trial := n.counted(booted, 0)
 		boot = history.Boot{BootID: n.bootID(), Verdict: history.Verdict{Outcome: history.Pending}}
 		boot.Start = startOf(booted, trial)
 		if !judged(booted.Mode) {

@@ -7,8 +7,9 @@ import (
 
 // Boot is everything that is known of one boot.
 type Boot struct {
-	BootID  string    `json:"boot_id"`
-	Started time.Time `json:"started"` // when it was recorded, early in the boot
+	BootID      string    `json:"boot_id"`
+	SoftReboots int       `json:"soft_reboots,omitempty"` // before this one, with the same id
+	Started     time.Time `json:"started"`                // when it was recorded, early in the boot
 	Start
 	Verdict
 	Assessed time.Time `json:"assessed,omitzero"`   // when it was judged
@@ -21,18 +22,24 @@ func (t Trial) Tries() (this, all int) { return t.TriesDone, t.TriesDone + t.Tri
 
 // Boots folds events into boots, oldest first. current is the id of the
 // running boot: without a verdict it is pending, the others ended without one.
+// A soft-reboot begins another with the same id.
 func Boots(events []Event, current string) []Boot {
+	type key struct {
+		id   string
+		soft int
+	}
 	var boots []Boot
-	index := map[string]int{}
+	index := map[key]int{}
 	for _, e := range events {
 		if e.BootID == "" || e.Kind == KindFallback || e.Kind == KindHooks {
 			continue
 		}
-		i, known := index[e.BootID]
+		k := key{e.BootID, e.SoftReboots}
+		i, known := index[k]
 		if !known {
 			i = len(boots)
-			index[e.BootID] = i
-			boots = append(boots, Boot{BootID: e.BootID, Started: e.Time, Verdict: Verdict{Outcome: None}})
+			index[k] = i
+			boots = append(boots, Boot{BootID: e.BootID, SoftReboots: e.SoftReboots, Started: e.Time, Verdict: Verdict{Outcome: None}})
 			if e.BootID == current {
 				boots[i].Outcome = Pending
 			}

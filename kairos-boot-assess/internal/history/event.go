@@ -30,10 +30,12 @@ type Event struct {
 	Time     time.Time `json:"time"`
 	BootID   string    `json:"boot_id"`
 	UptimeMS int64     `json:"uptime_ms"` // since the kernel started
-	Start    *Start    `json:"start,omitempty"`
-	Verdict  *Verdict  `json:"verdict,omitempty"`
-	Fallback *Fallback `json:"fallback,omitempty"`
-	Hooks    *Hooks    `json:"hooks,omitempty"`
+	// SoftReboots is how often the user space was started anew in this boot.
+	SoftReboots int       `json:"soft_reboots,omitempty"`
+	Start       *Start    `json:"start,omitempty"`
+	Verdict     *Verdict  `json:"verdict,omitempty"`
+	Fallback    *Fallback `json:"fallback,omitempty"`
+	Hooks       *Hooks    `json:"hooks,omitempty"`
 }
 
 // Start says what was booted.
