@@ -21,6 +21,7 @@ func App(node *assess.Node) *cli.App {
 		goodCommand(node),
 		badCommand(node),
 		rearmCommand(node),
+		repairCommand(node),
 		recordCommand(node),
 		failCommand(node),
 	}

@@ -198,7 +198,7 @@ func TestManPage(t *testing.T) {
 			t.Errorf("command %s is described and does not exist", line[1])
 		}
 	}
-	for _, id := range []string{journal.BootGood, journal.BootBad, journal.Fallback} {
+	for _, id := range []string{journal.BootGood, journal.BootBad, journal.Fallback, journal.Repaired} {
 		if !strings.Contains(page, ".It Li "+id+"\n") {
 			t.Errorf("message id %s is not described", id)
 		}
