@@ -22,6 +22,7 @@ func App(node *assess.Node) *cli.App {
 		badCommand(node),
 		rearmCommand(node),
 		repairCommand(node),
+		serveCommand(node),
 		recordCommand(node),
 		failCommand(node),
 	}

@@ -55,6 +55,9 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 	}
 	cmdline.Status("This boot is %s", boot.Outcome)
 	n.tell(verdictEntry(boot))
+	if err := n.Announce(ctx); err != nil {
+		n.Log.Warn(err.Error())
+	}
 	return boot, n.aftermath(ctx, boot)
 }
 

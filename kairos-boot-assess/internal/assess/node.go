@@ -59,7 +59,9 @@ type Node struct {
 	// Lines returns the last lines of the journal of a boot, up to a time
 	// unless that is zero.
 	Lines func(ctx context.Context, bootID string, until time.Time) ([]string, error)
-	Log   *slog.Logger
+	// Announce has what is new signalled on the bus.
+	Announce func(context.Context) error
+	Log      *slog.Logger
 }
 
 // Local returns this machine.
@@ -75,9 +77,10 @@ func Local() *Node {
 			e.Program = "kairos-boot-assess"
 			return journal.Send(journal.Socket, e)
 		},
-		Upgrade: upgrade,
-		Lines:   remains.Journal,
-		Log:     cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
+		Upgrade:  upgrade,
+		Lines:    remains.Journal,
+		Announce: announce,
+		Log:      cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
 	}
 }
 

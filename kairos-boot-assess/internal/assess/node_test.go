@@ -30,7 +30,9 @@ type machine struct {
 	told    []journal.Entry // journal
 	now     time.Time
 	boots   int
-	upgrade error // what kairos-upgrade fails with
+	// announced is how often the bus was told of something.
+	announced int
+	upgrade   error // what kairos-upgrade fails with
 	// noJournal is what journalctl fails with.
 	noJournal error
 }
@@ -58,8 +60,9 @@ func newMachine(t *testing.T) *machine {
 			}
 			return m.systemd, nil
 		},
-		Journal: func(e journal.Entry) error { m.told = append(m.told, e); return nil },
-		Upgrade: m.quarantine,
+		Journal:  func(e journal.Entry) error { m.told = append(m.told, e); return nil },
+		Upgrade:  m.quarantine,
+		Announce: func(context.Context) error { m.announced++; return nil },
 		Lines: func(_ context.Context, id string, until time.Time) ([]string, error) {
 			return []string{fmt.Sprintf("end of %s, %s", id, until.Format(time.TimeOnly))}, m.noJournal
 		},

@@ -11,13 +11,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 )
 
-// stateFile holds what is known of this boot, as a history.Boot, in StateDir.
-const stateFile = "boot.json"
+// StateFile holds what is known of this boot, as a history.Boot, in StateDir.
+const StateFile = "boot.json"
 
 // state returns what is known of this boot; ok is false when nothing was
 // recorded yet.
 func (n *Node) state() (b history.Boot, ok bool) {
-	data, err := os.ReadFile(n.path(StateDir + "/" + stateFile))
+	data, err := os.ReadFile(n.path(StateDir + "/" + StateFile))
 	if err != nil || json.Unmarshal(data, &b) != nil {
 		return history.Boot{}, false
 	}
@@ -29,7 +29,7 @@ func (n *Node) state() (b history.Boot, ok bool) {
 func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	root, unlock, err := n.lockState()
 	if err != nil {
-		err = fmt.Errorf("write %s/%s: %w", StateDir, stateFile, err)
+		err = fmt.Errorf("write %s/%s: %w", StateDir, StateFile, err)
 	} else {
 		defer unlock()
 	}
@@ -45,7 +45,7 @@ func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	if err != nil {
 		return b, err
 	}
-	return b, atomicfile.Write(root, stateFile, append(data, '\n'), 0o644)
+	return b, atomicfile.Write(root, StateFile, append(data, '\n'), 0o644)
 }
 
 // newBoot is this boot before anything is known of it.

@@ -91,3 +91,21 @@ func Fallbacks(events []Event) []Event {
 	}
 	return found
 }
+
+// Newest returns the newest boots, at most limit unless that is 0, newest first,
+// and the fallbacks since the oldest of them.
+func Newest(boots []Boot, fallbacks []Event, limit int) ([]Boot, []Event) {
+	last, told := []Boot{}, []Event{}
+	for _, b := range slices.Backward(boots) {
+		if limit == 0 || len(last) < limit {
+			last = append(last, b)
+		}
+	}
+	all := len(last) == len(boots)
+	for _, f := range slices.Backward(fallbacks) {
+		if all || !f.Time.Before(last[len(last)-1].Started) {
+			told = append(told, f)
+		}
+	}
+	return last, told
+}

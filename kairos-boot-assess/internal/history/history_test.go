@@ -230,3 +230,17 @@ func TestUntold(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+func TestOnlyRootReadsIt(t *testing.T) {
+	log := Log{Dir: t.TempDir()}
+	file := filepath.Join(log.Dir, FileName)
+	if err := os.WriteFile(file, nil, 0o644); err != nil { // of an older version
+		t.Fatal(err)
+	}
+	for n := range 2 * maxFile / 10000 { // it is replaced on the way
+		mustAppend(t, log, verdict("a", Bad, fmt.Sprintf("%d %s", n, strings.Repeat("x", 10000))))
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+	}
+}

@@ -17,6 +17,9 @@ import (
 // FileName is the name of the history in its directory.
 const FileName = "history.jsonl"
 
+// mode is the file's: it has lines of the journal, which is not for everybody.
+const mode = 0o600
+
 const (
 	maxFile = 256 << 10 // bytes: some hundred boots
 	maxLine = 16 << 10  // bytes: a verdict with many failed checks
@@ -57,7 +60,7 @@ func (l Log) append(e Event) error {
 		return err
 	}
 	if len(old)+len(line)+1 > maxFile {
-		return atomicfile.Write(root, FileName, append(newest(old, maxFile/2), line...), 0o644)
+		return atomicfile.Write(root, FileName, append(newest(old, maxFile/2), line...), mode)
 	}
 	return extend(root, old, line)
 }
@@ -65,11 +68,16 @@ func (l Log) append(e Event) error {
 // extend appends a line to the file, behind a newline when the line before was
 // torn by a power cut.
 func extend(root *os.Root, old, line []byte) error {
-	f, err := root.OpenFile(FileName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	f, err := root.OpenFile(FileName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, mode)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().Perm() != mode { // of an older version
+		if err := f.Chmod(mode); err != nil {
+			return err
+		}
+	}
 	if len(old) > 0 && old[len(old)-1] != '\n' {
 		line = append([]byte{'\n'}, line...)
 	}
