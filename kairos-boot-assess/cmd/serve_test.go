@@ -21,7 +21,7 @@ import (
 // activation, the sandbox and polkit, which TestAssessBus meets in a virtual
 // machine.
 type busNode struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	address string
 	conn    *dbus.Conn
@@ -33,7 +33,7 @@ const (
 	newer = "3-333333333333"
 )
 
-func newBusNode(t *testing.T) *busNode {
+func newBusNode(t testing.TB) *busNode {
 	t.Helper()
 	b := &busNode{t: t, dir: t.TempDir(), address: bustest.Start(t)}
 	for _, id := range []string{older, newer} {
@@ -61,6 +61,14 @@ func (b *busNode) write(file, text string) {
 		b.t.Fatal(err)
 	}
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *busNode) script(file, text string) {
+	b.t.Helper()
+	b.write(file, text)
+	if err := os.Chmod(filepath.Join(b.dir, "node", file), 0o755); err != nil {
 		b.t.Fatal(err)
 	}
 }
