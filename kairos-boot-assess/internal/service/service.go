@@ -177,21 +177,10 @@ func (s *Service) tell(err error) {
 // watch refreshes the properties whenever what is known of this boot or the
 // history changes, until the watch is closed.
 func (s *Service) watch(changes *inotify.Watcher) {
-	for e := range changes.Events() {
-		matters := s.matters(e)
-		for more := true; more; { // one refresh for many changes
-			select {
-			case e, more = <-changes.Events():
-				matters = matters || more && s.matters(e)
-			default:
-				more = false
-			}
-		}
-		if matters {
-			s.refresh()
-			s.watchDirs(changes)
-		}
-	}
+	changes.Follow(s.matters, func() {
+		s.refresh()
+		s.watchDirs(changes)
+	})
 }
 
 func (s *Service) watchDirs(changes *inotify.Watcher) {
