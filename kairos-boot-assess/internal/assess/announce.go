@@ -3,6 +3,7 @@ package assess
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -10,10 +11,16 @@ import (
 // BusName is the name of the service on the system bus.
 const BusName = "io.kairos.BootAssess1"
 
+// askBus bounds how long the bus may take: it may be what is broken, and a good
+// boot must not be held up.
+const askBus = 5 * time.Second
+
 // announce has the bus start the service, which signals what is new. Nobody
-// waits for it: a bus that is not there has nobody to hear it.
-func announce(context.Context) error {
-	conn, err := dbus.ConnectSystemBus()
+// waits for that: a bus that is not there has nobody to hear it.
+func announce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askBus)
+	defer cancel()
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx)) // the handshake too
 	if err != nil {
 		return fmt.Errorf("announce the verdict: %w", err)
 	}
