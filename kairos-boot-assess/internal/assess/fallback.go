@@ -95,13 +95,18 @@ func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Bo
 }
 
 // trace finds out what the last boot of a deployment left behind. What the
-// kernel saved may be of any of its boots: of one that died in the initrd
-// nothing else is known.
+// kernel saved may be of any of its boots since it last was good: of one that
+// died in the initrd nothing else is known.
 func (n *Node) trace(ctx context.Context, record deployment.Record, boots []history.Boot) *history.Trace {
 	t := history.Trace{NoJournal: "none of its boots was recorded"}
 	since := record.Created
 	if len(boots) > 0 {
 		since = boots[0].Started
+		for _, b := range boots {
+			if b.Outcome == history.Good {
+				since = b.Started
+			}
+		}
 		last := boots[len(boots)-1]
 		t.BootID, t.NoJournal = last.BootID, ""
 		lines, err := n.Lines(ctx, last.BootID, last.Assessed)

@@ -115,3 +115,31 @@ func TestHooksAreToldOnce(t *testing.T) {
 		t.Errorf("told %q", got)
 	}
 }
+
+// What the kernel saved before the deployment was good last is another story.
+func TestOldDumpIsNotOfTheFailedBoot(t *testing.T) {
+	m := newMachine(t)
+	m.boot(fresh, "", deployment.Active)
+	m.check()
+	dump := "sys/fs/pstore/dmesg-efi_pstore-1"
+	m.boot(fresh, "", deployment.Active)
+	m.check()
+	boots, _, _, err := m.History()
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := func(at time.Time) *history.Trace {
+		t.Helper()
+		m.write(dump, "Panic#1 Part1\n")
+		if err := os.Chtimes(m.path(dump), at, at); err != nil {
+			t.Fatal(err)
+		}
+		return m.trace(t.Context(), deployment.Record{}, boots)
+	}
+	if got := trace(boots[1].Started.Add(-time.Second)); got.Kernel != nil {
+		t.Errorf("%+v", got)
+	}
+	if got := trace(boots[1].Started.Add(time.Second)); got.Kernel == nil {
+		t.Errorf("%+v", got)
+	}
+}

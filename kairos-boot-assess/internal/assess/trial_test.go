@@ -144,6 +144,10 @@ func TestSoftReboot(t *testing.T) {
 	if err != nil || len(boots) != 2 || boots[0].Outcome != history.Good || boots[1].Outcome != history.Bad || boots[0].BootID != boots[1].BootID {
 		t.Errorf("%+v, %v", boots, err)
 	}
+	// It was no try.
+	if why := whyBad(append(boots, history.Boot{Verdict: history.Verdict{Outcome: history.None}}), 3); !strings.Contains(why, "1 boot ended before it could be recorded") {
+		t.Error(why)
+	}
 	// It is in emergency mode before anything was recorded.
 	m.systemd.soft = 2
 	if f := m.fail(); f.Rebooted || f.Boot.SoftReboots != 2 || f.Boot.Trial.Counted {
