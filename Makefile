@@ -134,7 +134,7 @@ install: ## install programs, units, presets, D-Bus and polkit files, dracut mod
 	install -d $(DESTDIR)$(LIBDIR)/repart.d
 	install -m 0644 $(wildcard units/repart.d/*.conf) $(DESTDIR)$(LIBDIR)/repart.d
 	install -m 0644 units/issue/kairos-recovery.issue $(DESTDIR)$(LIBDIR)/recovery.issue
-	install -d $(DESTDIR)$(LIBDIR)/checks/required.d $(DESTDIR)$(LIBDIR)/checks/wanted.d
+	install -d $(DESTDIR)$(LIBDIR)/checks/required.d $(DESTDIR)$(LIBDIR)/checks/wanted.d $(DESTDIR)$(LIBDIR)/fallback.d
 	for section in $(sort $(patsubst .%,%,$(suffix $(wildcard man/*.[1-8])))); do \
 		install -d $(DESTDIR)$(MANDIR)/man$$section; \
 		install -m 0644 man/*.$$section $(DESTDIR)$(MANDIR)/man$$section; \

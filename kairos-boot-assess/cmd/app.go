@@ -21,6 +21,8 @@ func App(node *assess.Node) *cli.App {
 		goodCommand(node),
 		badCommand(node),
 		rearmCommand(node),
+		repairCommand(node),
+		serveCommand(node),
 		recordCommand(node),
 		failCommand(node),
 	}

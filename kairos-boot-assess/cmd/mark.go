@@ -3,7 +3,6 @@ package cmd
 import (
 	"fmt"
 	"strings"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,9 +28,6 @@ func goodCommand(node *assess.Node) *cli.Command {
 	}
 }
 
-// maxReason bounds the reason that a person gives, in bytes.
-const maxReason = 1024
-
 func badCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:      "bad",
@@ -42,11 +38,7 @@ func badCommand(node *assess.Node) *cli.Command {
 			if err != nil {
 				return err
 			}
-			reason := strings.TrimSpace(strings.Join(words, " "))
-			if len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl) {
-				return cmdline.Usagef("REASON: one line of at most %d bytes", maxReason)
-			}
-			boot, err := node.MarkBad(c.Context, reason)
+			boot, err := node.MarkBad(c.Context, strings.Join(words, " "))
 			if err != nil {
 				return notBooted(err)
 			}

@@ -251,3 +251,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestRemoveFile(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	esp := ESP{root}
+	for _, n := range []Name{{Base: "x"}, {"x", true, 2, 1}, {"x", true, 0, 3}} {
+		if err := esp.Publish(Entry{Name: n, Linux: "/linux"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // gone already is no error
+		if err := esp.RemoveFile(Name{"x", true, 2, 1}); err != nil {
+			t.Error(err)
+		}
+	}
+	entries, err := esp.Entries()
+	if err != nil || len(entries) != 2 || entries[0].Name.Counted || entries[1].Name.Done != 3 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	if err := esp.RemoveFile(Name{Base: "../../x"}); err == nil {
+		t.Error("a path is no name")
+	}
+}

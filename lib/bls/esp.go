@@ -98,6 +98,19 @@ func (esp ESP) Remove(base string) error {
 	return atomicfile.SyncDir(esp.Root, EntriesDir)
 }
 
+// RemoveFile removes the entry that has exactly this name, counters included,
+// and makes that durable. One that doesn't exist is no error.
+func (esp ESP) RemoveFile(n Name) error {
+	if _, err := ParseName(n.String()); err != nil {
+		return err
+	}
+	err := esp.Root.Remove(path.Join(EntriesDir, n.String()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove boot entry: %w", err)
+	}
+	return atomicfile.SyncDir(esp.Root, EntriesDir)
+}
+
 // Count gives the entry of a base name other counters, or none, by one rename,
 // and makes that durable. Where the entry is there several times, with and
 // without counters, the one that the menu shows first stays and the others go

@@ -18,6 +18,7 @@ const (
 	BootGood = "d25fcda108f744298e9f61d545764554" // this boot is good
 	BootBad  = "7ea599a3286c43b8a226160c577a3055" // this boot is bad: KAIROS_REASON
 	Fallback = "3ab59090ac2e474eb6e7024f6afe1a92" // a deployment used up its tries: KAIROS_REASON
+	Repaired = "4fee0377d0074fa0beada22f5fadfee2" // a boot entry did not fit: KAIROS_ENTRY, KAIROS_DEPLOYMENT, KAIROS_ACTION
 
 	StoreWhole   = "9526f887a4ec43e4a430b78c983170ec" // all that was verified is whole
 	StoreDamaged = "7edede443c73400692f69b31d8819b30" // something is damaged: KAIROS_DAMAGED, KAIROS_DEPLOYMENTS

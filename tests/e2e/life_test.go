@@ -25,6 +25,11 @@ func TestLife(t *testing.T) {
 		t.Errorf("quarantined is %+v, want v3 with its reason", before.Quarantined)
 	}
 
+	if trace := output(t, n, "kairos-boot-assess status --json"); !strings.Contains(trace, `"failed_boot":{"boot_id":"`) ||
+		!strings.Contains(trace, `"journal":["`) || strings.Contains(trace, `"no_journal"`) {
+		t.Errorf("nothing is known of the boot that failed:\n%s", trace)
+	}
+
 	t.Run("v3 is refused", func(t *testing.T) {
 		fails(t, n, 4, "kairos-upgrade stage "+world.Ref("v3"), images.FailureReason, "hint:")
 		if after := status(t, n); after.Staged != before.Staged || len(after.Deployments) != len(before.Deployments) {

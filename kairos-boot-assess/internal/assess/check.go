@@ -55,31 +55,10 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 	}
 	cmdline.Status("This boot is %s", boot.Outcome)
 	n.tell(verdictEntry(boot))
+	if err := n.Announce(ctx); err != nil {
+		n.Log.Warn(err.Error())
+	}
 	return boot, n.aftermath(ctx, boot)
-}
-
-// aftermath runs greenboot's scripts for the verdict. They change nothing about
-// it: what goes wrong with them is logged. The error is that of ctx.
-func (n *Node) aftermath(ctx context.Context, boot history.Boot) error {
-	settings, _ := config.Load(n.Root) // what is wrong in it was logged before
-	dir := checks.Green
-	if boot.Outcome == history.Bad {
-		dir = checks.Red
-	}
-	list, err := checks.Aftermath(n.Root, dir, settings.TimeoutOf, environment(boot))
-	if err != nil {
-		n.Log.Error(err.Error())
-	}
-	for _, c := range list {
-		result, err := checks.Run(ctx, c, func(line string) { n.Log.Info(c.Name + ": " + line) })
-		if err != nil {
-			return fmt.Errorf("script %s: %w", c.Name, err)
-		}
-		if !result.OK() {
-			n.Log.Warn(result.String())
-		}
-	}
-	return nil
 }
 
 // Rehearse runs all health checks and returns this boot with the verdict that

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/remains"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/journal"
@@ -88,8 +89,36 @@ func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Bo
 			f.Quarantined = true
 		}
 	}
+	f.FailedBoot = n.trace(ctx, record, boots)
 	n.tell(journalFallback(f))
 	return n.record(history.Event{Kind: history.KindFallback, Fallback: &f})
+}
+
+// trace finds out what the last boot of a deployment left behind. What the
+// kernel saved may be of any of its boots since it last was good: of one that
+// died in the initrd nothing else is known.
+func (n *Node) trace(ctx context.Context, record deployment.Record, boots []history.Boot) *history.Trace {
+	t := history.Trace{NoJournal: "none of its boots was recorded"}
+	since := record.Created
+	if len(boots) > 0 {
+		since = boots[0].Started
+		for _, b := range boots {
+			if b.Outcome == history.Good {
+				since = b.Started
+			}
+		}
+		last := boots[len(boots)-1]
+		t.BootID, t.NoJournal = last.BootID, ""
+		lines, err := n.Lines(ctx, last.BootID, last.Assessed)
+		if t.Journal = lines; err != nil {
+			t.NoJournal = err.Error()
+		}
+	}
+	var err error
+	if t.KernelFile, t.Kernel, err = remains.Kernel(n.Root, since); err != nil {
+		t.NoKernel = err.Error()
+	}
+	return &t
 }
 
 func (n *Node) quarantined(store *os.Root, r deployment.Record) (*deployment.Quarantine, error) {
@@ -127,6 +156,7 @@ func journalFallback(f history.Fallback) journal.Entry {
 			"KAIROS_REASON":          f.Reason,
 			"KAIROS_TRIES":           strconv.Itoa(f.Tries),
 			"KAIROS_QUARANTINED":     strconv.FormatBool(f.Quarantined),
+			"KAIROS_FAILED_BOOT":     f.FailedBoot.BootID,
 		},
 	}
 }

@@ -6,12 +6,17 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
+	"unicode"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
+
+// maxReason bounds the reason that a person gives, in bytes.
+const maxReason = 1024
 
 // MaxTries is the most tries that an entry is armed with.
 const MaxTries = 9
@@ -36,6 +41,10 @@ func (n *Node) MarkGood(ctx context.Context) (history.Boot, error) {
 // The verdict is recorded before the entry changes, so that the boot after
 // knows why it is running.
 func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error) {
+	reason = strings.TrimSpace(reason)
+	if len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl) {
+		return history.Boot{}, cmdline.Usagef("reason: not one line of at most %d bytes", maxReason)
+	}
 	boot, own, err := n.markable(ctx)
 	if err != nil {
 		return boot, err

@@ -63,6 +63,9 @@ func TestGoodBoot(t *testing.T) {
 	if len(m.told) != 1 || m.told[0].MessageID != journal.BootGood {
 		t.Errorf("journal: %+v", m.told)
 	}
+	if m.announced != 1 {
+		t.Errorf("announced %d times", m.announced)
+	}
 	s, err := m.Status()
 	if err != nil || s.Boot.Outcome != history.Good || s.LastFallback != nil || s.Boot.Running != "" || s.EntryState != "pending" {
 		t.Errorf("status: %+v, %v", s, err)

@@ -55,9 +55,13 @@ func (c Config) TimeoutOf(check string) time.Duration {
 // Load reads the settings of the system beneath root. What is wrong in a file
 // is an error beside the settings that could be understood: a typing error
 // must not make a boot bad.
+//
+// Writable paths are only wanted: a data disk that is pulled out after the
+// initrd, or a config that unmounts one of them, is no fault of the image, and
+// the deployment before would lose the path as well.
 func Load(root string) (Config, error) {
 	c := Config{
-		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required, Writable: Required,
+		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required, Writable: Wanted,
 		Ignore: slices.Clone(checks.IgnoredUnits), Timeouts: map[string]time.Duration{},
 	}
 	return c, settings.Load(root, "boot-assess", c.set)

@@ -84,11 +84,11 @@ Wait=1
 
 func TestSeverityOfWritablePaths(t *testing.T) {
 	root := t.TempDir()
-	if c, err := Load(root); err != nil || c.Writable != Required {
+	if c, err := Load(root); err != nil || c.Writable != Wanted {
 		t.Errorf("by default: %q, %v", c.Writable, err)
 	}
-	write(t, root, "etc/kairos/boot-assess.conf", "[Assess]\nWritablePaths=wanted\n")
-	if c, err := Load(root); err != nil || c.Writable != Wanted || c.ConfigStages != Required {
+	write(t, root, "etc/kairos/boot-assess.conf", "[Assess]\nWritablePaths=required\n")
+	if c, err := Load(root); err != nil || c.Writable != Required || c.ConfigStages != Required {
 		t.Errorf("%q, %q, %v", c.Writable, c.ConfigStages, err)
 	}
 }

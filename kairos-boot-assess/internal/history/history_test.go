@@ -197,3 +197,50 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestLongTraceLosesItsOldestLines(t *testing.T) {
+	log := Log{Dir: t.TempDir()}
+	var journal []string
+	for n := range 20 {
+		journal = append(journal, fmt.Sprintf("%d %s", n, strings.Repeat("<", 256))) // six bytes each in JSON
+	}
+	f := Fallback{From: "3-y", Reason: "disk", FailedBoot: &Trace{BootID: "a", Journal: journal, Kernel: journal}}
+	h := Hooks{Fallback: noon, Results: []checks.Result{{Name: "a", Output: journal}, {Name: "b", Output: journal[:1]}}}
+	mustAppend(t, log, Event{Kind: KindFallback, Time: noon, Fallback: &f}, Event{Kind: KindHooks, Time: noon, Hooks: &h})
+	events := mustRead(t, log)
+	if len(events) != 2 {
+		t.Fatalf("%d events", len(events))
+	}
+	trace := events[0].Fallback.FailedBoot
+	if n := len(trace.Journal); n == 0 || n == 20 || trace.Journal[n-1] != journal[19] || trace.Kernel[len(trace.Kernel)-1] != journal[19] {
+		t.Errorf("%d lines of the journal, %d of the kernel", n, len(trace.Kernel))
+	}
+	if r := events[1].Hooks.Results; len(r) != 1 || r[0].Name != "b" {
+		t.Errorf("%d results", len(r))
+	}
+	if len(f.FailedBoot.Journal) != 20 || len(h.Results) != 2 {
+		t.Error("what was appended has changed")
+	}
+}
+
+func TestUntold(t *testing.T) {
+	first, second := Event{Kind: KindFallback, Time: noon, Fallback: &Fallback{From: "3-y"}}, Event{Kind: KindFallback, Time: noon.Add(1), Fallback: &Fallback{From: "4-z"}}
+	events := []Event{first, second, {Kind: KindHooks, Time: noon, Hooks: &Hooks{Fallback: noon}}}
+	if list := Untold(events); len(list) != 1 || list[0].Fallback.From != "4-z" {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestOnlyRootReadsIt(t *testing.T) {
+	log := Log{Dir: t.TempDir()}
+	file := filepath.Join(log.Dir, FileName)
+	if err := os.WriteFile(file, nil, 0o644); err != nil { // of an older version
+		t.Fatal(err)
+	}
+	for n := range 2 * maxFile / 10000 { // it is replaced on the way
+		mustAppend(t, log, verdict("a", Bad, fmt.Sprintf("%d %s", n, strings.Repeat("x", 10000))))
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+	}
+}
