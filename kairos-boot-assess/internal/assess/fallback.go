@@ -137,7 +137,7 @@ func spare(r deployment.Record, booted deployment.Booted, boots []history.Boot) 
 	case r.ManifestDigest == booted.ManifestDigest:
 		return "the same image is running"
 	case len(boots) > 0 && boots[len(boots)-1].Outcome == history.Good:
-		return "its last boot was good: the boot entry could not be blessed"
+		return "its last recorded boot was good: its files on this node may be damaged, or its boot entry could not be blessed"
 	}
 	return ""
 }
