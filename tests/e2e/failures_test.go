@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -91,11 +90,9 @@ dd if=/dev/urandom of=$device bs=4096 seek=$block count=4 conv=notrunc status=no
 
 // TestFailures goes through all failures: what boots next, after how many boots and seconds, and which
 // reason is recorded. What is staged has one try, but for the last, in which all tries are used up. It
-// takes an hour and runs with KAIROS_LONG=1 only: make test-failures.
+// takes an hour.
 func TestFailures(t *testing.T) {
-	if os.Getenv("KAIROS_LONG") != "1" {
-		t.Skip("takes long: make test-failures")
-	}
+	long(t)
 	var table strings.Builder
 	rows := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(rows, "failure\tboots next\tboots\tseconds\treason")

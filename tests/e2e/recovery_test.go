@@ -20,6 +20,7 @@ const (
 // deployment with another version in it. It is replaced after the boot, kept beside, and on the fallback
 // path replaced only after a boot through the new one.
 func TestLoaderUpgrade(t *testing.T) {
+	long(t)
 	n := booted(t)
 	output(t, n, `systemctl start kairos-upgrade-loader.service # what is installed is what is carried
 cmp %[1]s %[2]s && cmp %[1]s %[3]s
@@ -67,6 +68,7 @@ LC_ALL=C sed -b 's/systemd-boot 257/systemd-boot 157/g' %s > %s && sync`, carrie
 // TestRecoveryRenewed renews the recovery system, destroys both deployments with dd, beneath the file
 // system, and lets the recovery system repair the node by itself.
 func TestRecoveryRenewed(t *testing.T) {
+	long(t)
 	n := booted(t)
 	before := output(t, n, "grep -o 'kairos.image=.*' /efi/loader/entries/kairos-recovery.conf")
 	// v3 is bad for a node, and recovery is not judged.
