@@ -110,8 +110,8 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 		done ); \
 	done
 
-test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery at each change
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery)?Killed' . -kills $(KILLS)
+test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery and boot loader at each change
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery|Loader)?Killed' . -kills $(KILLS)
 
 install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)
