@@ -110,8 +110,8 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 		done ); \
 	done
 
-test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery at each change
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery)?Killed' . -kills $(KILLS)
+test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery and boot loader at each change
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery|Loader)?Killed' . -kills $(KILLS)
 
 test-failures: build ## what fails, and what comes back: a matrix of failures, and more; an hour and a half
 	cd tests && KAIROS_E2E=1 KAIROS_LONG=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 180m -v \

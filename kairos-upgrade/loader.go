@@ -113,7 +113,7 @@ func (m machine) upgradeLoader(n *deploy.Node, b sdboot.Machine, l *loaded) erro
 
 // onLoader gives the boot loader of the running node to do.
 func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) error) error {
-	if n.Booted.ID == "" {
+	if n.Booted.ID == "" || n.Fixed() {
 		return cmdline.WithCode(errors.New("nothing to do: no deployment of this store runs"), cmdline.ExitNothing)
 	}
 	systemdBoot, ok := n.Loader.(*boot.SystemdBoot)
@@ -138,6 +138,9 @@ func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) er
 
 // loaderOf tells of the boot loader for a status, nil when it is not known.
 func (m machine) loaderOf(n *deploy.Node) (s *sdboot.Status) {
+	if n.Booted.ID == "" || n.Fixed() {
+		return nil
+	}
 	err := m.onLoader(n, false, func(b sdboot.Machine) error {
 		have, err := b.Status()
 		s = &have

@@ -71,16 +71,6 @@ func (n *Node) Deploy(ctx context.Context, r *Revival, own Request) (id string, 
 		}
 		return staged.ID, nil
 	}
-	if r.Retries {
-		for _, digest := range []string{r.To.ManifestDigest, r.To.ImageDigest} {
-			if digest == "" {
-				continue
-			}
-			if _, err := n.Store.RemoveQuarantine(digest); err != nil {
-				return "", err
-			}
-		}
-	}
 	record, err := n.Rollback(ctx, r.To)
 	if err != nil {
 		return "", fmt.Errorf("deploy %s once more: %w", r.To.ID, err)
@@ -89,6 +79,14 @@ func (n *Node) Deploy(ctx context.Context, r *Revival, own Request) (id string, 
 	// on the image.
 	if err := n.remove(*r.To); err != nil {
 		n.Log.Warn("what is deployed once more could not be removed", "deployment", r.To.ID, "error", err)
+	}
+	for _, digest := range []string{r.To.ManifestDigest, r.To.ImageDigest} {
+		if digest == "" || !r.Retries {
+			continue
+		}
+		if _, err := n.Store.RemoveQuarantine(digest); err != nil {
+			n.Log.Warn("quarantine could not be lifted", "error", err)
+		}
 	}
 	return record.ID, nil
 }
