@@ -178,11 +178,16 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"event":"verdict","boot_id":"a","verdict":{"verdict":"bad","checks":[{}]}}` + "\n" + `{"event":"fall`))
 	f.Add([]byte(`{"event":"fallback","fallback":null}` + "\n{}\nnull\n[]\n"))
 	f.Add([]byte("\x00\xff\n\n\n"))
+	f.Add([]byte(`{"event":"fallback","time":"2026-08-01T12:00:00Z","fallback":{"from":"3-y","failed_boot":{"journal":["a","b"]}}}`))
+	f.Add([]byte(`{"event":"hooks","hooks":{"fallback":"2026-08-01T12:00:00Z","results":[{}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, b := range Boots(Parse(data), "a") {
 			if b.BootID == "" {
 				t.Error("a boot without an id")
 			}
+		}
+		if events := Parse(data); len(Untold(events)) > len(Fallbacks(events)) {
+			t.Error("more fallbacks untold than there are")
 		}
 		log := Log{Dir: t.TempDir()}
 		if err := os.WriteFile(filepath.Join(log.Dir, FileName), data, 0o644); err != nil {

@@ -1,6 +1,7 @@
 package remains
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 )
 
 // fakeJournalctl puts a journalctl into PATH. What it cannot prove, that the
@@ -121,4 +125,23 @@ func TestLargeDumpIsReadFromItsEnd(t *testing.T) {
 	if err != nil || len(lines) != maxLines || lines[len(lines)-1] != "the end" {
 		t.Errorf("%q, %v", lines, err)
 	}
+}
+
+// FuzzLines: a dump is bytes that a dying kernel and a firmware wrote; what is
+// kept of it ends on terminals.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("Panic#1 Part1\n<0>[   21.0] Kernel panic - not syncing\n"))
+	f.Add([]byte("\x1b[2J\xff\xfe\r\x00tab\there"))
+	f.Add(bytes.Repeat([]byte("long "), 1000))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		lines, err := checks.LastLines(bytes.NewReader(data))
+		if err != nil || len(lines) > maxLines {
+			t.Errorf("%d lines, %v", len(lines), err)
+		}
+		for _, line := range lines {
+			if len(line) > 256 || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("%q", line)
+			}
+		}
+	})
 }

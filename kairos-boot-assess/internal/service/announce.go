@@ -25,7 +25,7 @@ type told struct {
 	Fallback    time.Time       `json:"fallback"` // of the last one
 }
 
-// announce signals a verdict and a fallback that this boot has brought, each
+// announce signals a verdict and the fallbacks that this boot has brought, each
 // once.
 func (s *Service) announce(status assess.Status) {
 	boot := status.Boot
@@ -37,9 +37,15 @@ func (s *Service) announce(status assess.Status) {
 		last = told{BootID: boot.BootID}
 	}
 	now := told{boot.BootID, boot.SoftReboots, boot.Outcome, boot.Assessed, last.Fallback}
-	if f := status.LastFallback; f != nil && f.BootID == boot.BootID && !f.Time.Equal(last.Fallback) {
-		now.Fallback = f.Time
-		s.tell(s.object.Emit(Name, "FellBack", fallback(f)))
+	_, fallbacks, _, err := s.node.History()
+	if err != nil {
+		s.log.Warn("fallbacks are not known", "error", err)
+	}
+	for _, f := range fallbacks {
+		if f.BootID == boot.BootID && f.Time.After(last.Fallback) {
+			now.Fallback = f.Time
+			s.tell(s.object.Emit(Name, "FellBack", fallback(&f)))
+		}
 	}
 	judged := boot.Outcome == history.Good || boot.Outcome == history.Bad
 	if judged && (now.SoftReboots != last.SoftReboots || now.Verdict != last.Verdict || !now.Assessed.Equal(last.Assessed)) {
