@@ -278,3 +278,30 @@ func TestRemoveFile(t *testing.T) {
 		t.Error("a path is no name")
 	}
 }
+
+// What another system left and nobody can read hides nothing of ours; an entry
+// of ours that can't be read is not taken for one that isn't there.
+func TestUnreadableEntries(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	esp := ESP{Root: root}
+	if err := esp.Publish(Entry{Name: Name{Base: "kairos-1-aa"}, Linux: "/l"}); err != nil {
+		t.Fatal(err)
+	}
+	// A directory can't be read, nor can what is too large.
+	if err := errors.Join(root.Mkdir(EntriesDir+"/other.conf", 0o755), root.WriteFile(EntriesDir+"/large.conf", make([]byte, maxEntry+1), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := esp.Entries(); err != nil || len(entries) != 1 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+	if err := root.Mkdir(EntriesDir+"/kairos-2-bb.conf", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := esp.Entries(); err == nil {
+		t.Error("an entry of ours was passed over")
+	}
+}

@@ -21,8 +21,13 @@ const maxEntries = 4096
 // ESP is a mounted EFI system partition.
 type ESP struct{ Root *os.Root }
 
+// own begins the names of the toolkit's entries.
+const own = "kairos-"
+
 // Entries returns all Type #1 entries in the order of the boot menu. Files
-// that are no entries are passed over, as boot loaders do.
+// that are no entries are passed over, as boot loaders do, and so is what
+// another system left that can't be read. One of the toolkit's own that can't
+// be read is an error: what it names would be taken for unused.
 func (esp ESP) Entries() ([]Entry, error) {
 	dir, err := esp.Root.Open(EntriesDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,6 +48,9 @@ func (esp ESP) Entries() ([]Entry, error) {
 			continue
 		}
 		entry, err := esp.read(file, name)
+		if err != nil && !strings.HasPrefix(file, own) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
