@@ -26,6 +26,7 @@ type Node struct {
 	SSH     int         // see vm.Config
 	Detach  bool        // see vm.Config
 	Observe func(vm.Event)
+	Log     string // of what is written to the node's own disk: see vm.Disk
 
 	resume  string // saved state that the next start goes on from
 	written int64  // to the system disk, by machines that have ended
@@ -82,7 +83,9 @@ func (n *Node) RestartPlain(ctx context.Context) error {
 	return n.Ready(ctx)
 }
 
-func (n *Node) system() vm.Disk { return vm.Disk{Name: "system", Path: n.disk(), Format: "qcow2"} }
+func (n *Node) system() vm.Disk {
+	return vm.Disk{Name: "system", Path: n.disk(), Format: "qcow2", Log: n.Log}
+}
 
 // StartLive starts the node from the live medium and waits until it is up.
 func (n *Node) StartLive(ctx context.Context) error {
