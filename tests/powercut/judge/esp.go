@@ -1,0 +1,130 @@
+package judge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/fsverity"
+	image "github.com/kairos-io/toolkit/tests/powercut/disk"
+	"github.com/kairos-io/toolkit/tests/powercut/fat"
+)
+
+// loaderPath is what the firmware boots from a disk that it knows nothing else of.
+const loaderPath = "EFI/BOOT/BOOTX64.EFI"
+
+// esp checks the EFI system partition.
+func (j *Judge) esp(ctx context.Context, p *image.Partition) (*ESP, error) {
+	if known, ok := j.esps[p.Sum()]; ok {
+		return known, nil
+	}
+	said, status, err := run(ctx, "fsck.fat", "-n", p.Path)
+	if err != nil {
+		return nil, err
+	}
+	e := &ESP{files: map[string]error{}, Problems: harmful(said)}
+	if status > 1 { // 1: something would be mended
+		e.Problems = append(e.Problems, fmt.Sprintf("fsck.fat: exit status %d: %s", status, said))
+	}
+	if err := j.boot(p, e); err != nil {
+		e.Problems = append(e.Problems, err.Error())
+	}
+	j.esps[p.Sum()] = e
+	return e, nil
+}
+
+// boot reads the boot entries and checks the files that they name.
+func (j *Judge) boot(p *image.Partition, e *ESP) error {
+	f, err := fat.Open(p)
+	if err != nil {
+		return err
+	}
+	_, err = f.Lookup(loaderPath)
+	e.Loader = err == nil
+	dir, err := f.Lookup(bls.EntriesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	files, err := f.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	bases := map[string]string{}
+	for _, file := range files {
+		if atomicfile.IsTemp(file.Name) || file.Dir {
+			continue // no boot loader takes it for an entry
+		}
+		entry, err := readEntry(file)
+		if err != nil {
+			e.Illegal = append(e.Illegal, fmt.Sprintf("entry %q: %v", file.Name, err))
+			continue
+		}
+		if other, twice := bases[strings.ToLower(entry.Name.Base)]; twice {
+			e.Illegal = append(e.Illegal, fmt.Sprintf("%s and %s are one deployment", other, file.Name))
+		}
+		bases[strings.ToLower(entry.Name.Base)] = file.Name
+		e.Entries = append(e.Entries, entry)
+		for _, name := range entry.Files() {
+			e.files[name] = j.bootFile(p, f, name)
+		}
+	}
+	bls.Sort(e.Entries)
+	return nil
+}
+
+func readEntry(file *fat.File) (bls.Entry, error) {
+	name, err := bls.ParseName(file.Name)
+	if err != nil {
+		return bls.Entry{}, err
+	}
+	if file.Size > 64<<10 {
+		return bls.Entry{}, fmt.Errorf("%d bytes", file.Size)
+	}
+	data, err := file.Content()
+	if err != nil {
+		return bls.Entry{}, err
+	}
+	entry, err := bls.Parse(name, data)
+	if err == nil && len(entry.Files()) == 0 {
+		err = errors.New("it boots nothing")
+	}
+	return entry, err
+}
+
+// bootFile checks a file against the digest in its name.
+func (j *Judge) bootFile(p *image.Partition, f *fat.FS, name string) error {
+	file, err := f.Lookup(name)
+	if err != nil {
+		return err
+	}
+	_, text, _ := strings.Cut(strings.TrimSuffix(path.Base(name), ".efi"), "-")
+	digest, err := fsverity.Parse(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	where := fnv.New64a()
+	fmt.Fprintln(where, p.Name, file.Size, file.Chain)
+	file.Blocks(image.BlockSize, func(block int64) { writeNumber(where, p.Stamp(block)) })
+	key := content{where.Sum64(), digest}
+	if known, ok := j.contents[key]; ok {
+		return known
+	}
+	data, err := file.Content()
+	if err != nil {
+		return err
+	}
+	if have := fsverity.Bytes(data); have != digest {
+		err = fmt.Errorf("%s: %w: it is %s", name, fsverity.ErrMismatch, have)
+	}
+	j.contents[key] = err
+	return err
+}
