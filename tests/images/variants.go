@@ -18,26 +18,24 @@ import (
 )
 
 // Variants writes an image layout with images that are v1 with another initrd and some more files, each
-// with its own: what an upgrade that also replaces boot files has to write. It returns the layout's name
-// as containers/image spells it; a variant's name follows it after a colon.
-func (s *Set) Variants(dir string, names ...string) (string, error) {
+// with its own: what an upgrade that also replaces boot files has to write.
+func (s *Set) Variants(dir string, names ...string) error {
 	base := s.LayersOf("v1")
 	initrd, content, err := findFile(base, func(name string) bool {
 		return strings.HasPrefix(name, "usr/lib/modules/") && path.Base(name) == "initramfs.img"
 	})
 	if err != nil {
-		return "", fmt.Errorf("find the initrd of v1: %w", err)
+		return fmt.Errorf("find the initrd of v1: %w", err)
 	}
 	var variants []oci.Image
 	for i, name := range names {
-		layer, err := variant(filepath.Join(dir, name), name, uint64(i), initrd, content)
+		layer, err := variant(filepath.Join(dir, "layer-"+name), name, uint64(i), initrd, content)
 		if err != nil {
-			return "", fmt.Errorf("make variant %s: %w", name, err)
+			return fmt.Errorf("make variant %s: %w", name, err)
 		}
 		variants = append(variants, image(name, slices.Concat(base, []oci.Layer{layer})))
 	}
-	layout := filepath.Join(dir, layoutName)
-	return "oci:" + layout, oci.WriteLayout(layout, variants)
+	return oci.WriteLayout(dir, variants)
 }
 
 // variant makes the layer that differs. The kernel passes over zeros after the archives of an initrd, in

@@ -34,9 +34,11 @@ type Node struct {
 
 const (
 	systemDisk = "system.qcow2"   // file name in the folder
-	diskSize   = 10 << 30         // bytes; the file grows as the disk is written
 	bootTime   = 12 * time.Minute // emulated, on a busy host
 )
+
+// DiskSize is the size of a node's disk in bytes. Its file grows as the disk is written.
+const DiskSize = 10 << 30
 
 // NewNode makes a node with an empty disk.
 func (w *World) NewNode(ctx context.Context, dir string) (*Node, error) {
@@ -44,7 +46,7 @@ func (w *World) NewNode(ctx context.Context, dir string) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{World: w, Dir: dir}
-	return n, vm.CreateDisk(ctx, n.disk(), diskSize)
+	return n, vm.CreateDisk(ctx, n.disk(), DiskSize)
 }
 
 // Node is the node that was made in a folder before.

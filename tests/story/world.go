@@ -259,3 +259,10 @@ func (w *World) BootedDisk(ctx context.Context) (string, error) {
 	dir, err := w.booted(ctx)
 	return filepath.Join(dir, systemDisk), err
 }
+
+// FromDisk makes a node in folder dir, which has the rest of a machine already, with a copy of the disk
+// raw.
+func (w *World) FromDisk(ctx context.Context, dir, raw string) (*Node, error) {
+	n := &Node{World: w, Dir: dir}
+	return n, vm.CreateOverlay(ctx, n.disk(), raw, "raw")
+}

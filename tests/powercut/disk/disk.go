@@ -10,14 +10,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 
 	"github.com/kairos-io/toolkit/tests/powercut/writelog"
 	"github.com/kairos-io/toolkit/tests/workspace"
-	"golang.org/x/sys/unix"
 )
 
 // BlockSize is the unit in which changes are told apart, in bytes.
@@ -144,41 +142,34 @@ func (d *Disk) fill(ctx context.Context, dir, qcow2 string) error {
 		}
 		p.stamps = make([]uint64, p.Size/BlockSize)
 	}
-	return d.copyData(source)
+	return copyData(source, d.Size, func(data []byte, at int64) error {
+		return d.each(at, int64(len(data)), func(p *Partition, offset, done, n int64) error {
+			_, err := p.file.WriteAt(data[done:done+n], offset)
+			return err
+		})
+	})
 }
 
-// copyData copies what is no hole.
-func (d *Disk) copyData(source *os.File) error {
-	buf := make([]byte, 1<<20)
-	for at := int64(0); at < d.Size; {
-		from, err := unix.Seek(int(source.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // no more data
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		to, err := unix.Seek(int(source.Fd()), from, unix.SEEK_HOLE)
-		if err != nil {
-			return err
-		}
-		for from < to {
-			n := min(int64(len(buf)), to-from)
-			if _, err := source.ReadAt(buf[:n], from); err != nil && err != io.EOF {
-				return err
-			}
-			err := d.each(from, n, func(p *Partition, offset, done, n int64) error {
-				_, err := p.file.WriteAt(buf[done:done+n], offset)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			from += n
-		}
-		at = to
+// Export writes the disk as it is now to a file.
+func (d *Disk) Export(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer file.Close()
+	if err := file.Truncate(d.Size); err != nil {
+		return err
+	}
+	for _, p := range d.Partitions {
+		err := copyData(p.file, p.Size, func(data []byte, at int64) error {
+			_, err := file.WriteAt(data, p.Start+at)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return file.Close()
 }
 
 // each calls do for each partition that a part of the disk is in: n bytes at offset in it, done bytes
@@ -234,8 +225,8 @@ func (p *Partition) ReadAt(data []byte, offset int64) (int, error) {
 	return p.file.ReadAt(data, offset)
 }
 
-// Stamp tells what was written to a block: the same stamp, the same content. What other programs write to
-// the partition's file is not in it.
+// Stamp tells what was written to a block: as long as it is the same, the block is. What other programs
+// write to the partition's file is not in it.
 func (p *Partition) Stamp(block int64) uint64 { return p.stamps[block] }
 
 // Sum tells the same of all blocks together.

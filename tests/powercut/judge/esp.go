@@ -45,8 +45,9 @@ func (j *Judge) boot(p *image.Partition, e *ESP) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Lookup(loaderPath)
-	e.Loader = err == nil
+	if loader, err := f.Lookup(loaderPath); err == nil {
+		e.Loader, _ = j.digest(p, loader) // one that can't be read is none
+	}
 	dir, err := f.Lookup(bls.EntriesDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -111,20 +112,29 @@ func (j *Judge) bootFile(p *image.Partition, f *fat.FS, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	have, err := j.digest(p, file)
+	if err == nil && have != digest {
+		err = fmt.Errorf("%w: it is %s", fsverity.ErrMismatch, have)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// digest reads a file, unless it has read the same one before.
+func (j *Judge) digest(p *image.Partition, file *fat.File) (fsverity.Digest, error) {
 	where := fnv.New64a()
 	fmt.Fprintln(where, p.Name, file.Size, file.Chain)
 	file.Blocks(image.BlockSize, func(block int64) { writeNumber(where, p.Stamp(block)) })
-	key := content{where.Sum64(), digest}
-	if known, ok := j.contents[key]; ok {
-		return known
+	if known, ok := j.digests[where.Sum64()]; ok {
+		return known, nil
 	}
 	data, err := file.Content()
 	if err != nil {
-		return err
+		return fsverity.Digest{}, err
 	}
-	if have := fsverity.Bytes(data); have != digest {
-		err = fmt.Errorf("%s: %w: it is %s", name, fsverity.ErrMismatch, have)
-	}
-	j.contents[key] = err
-	return err
+	digest := fsverity.Bytes(data)
+	j.digests[where.Sum64()] = digest
+	return digest, nil
 }

@@ -69,9 +69,9 @@ func (j *Judge) inside(ctx context.Context, p *image.Partition, s *Store) error 
 	if err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
-	for name := range names {
+	for _, name := range sorted(names) {
 		if id, ok := strings.CutSuffix(name, ".json"); ok && !strings.HasPrefix(name, ".") {
-			s.Records[id] = j.record(p, f, id)
+			s.Records[id] = j.record(p, f, id, s)
 		}
 	}
 	j.configs(f, s)
@@ -201,11 +201,12 @@ func (j *Judge) verity(p *image.Partition, i *ext4.Inode, digest fsverity.Digest
 
 // record checks a deployment's record and the objects of its boot files, from which it can be published
 // again.
-func (j *Judge) record(p *image.Partition, f *ext4.FS, id string) error {
+func (j *Judge) record(p *image.Partition, f *ext4.FS, id string, s *Store) error {
 	data, err := f.ReadFile(path.Join(deployment.Dir, id+".json"), 4<<20)
 	if err != nil {
 		return err
 	}
+	s.Deployed += string(data)
 	r, err := deployment.Parse(data)
 	if err != nil {
 		return err

@@ -27,7 +27,8 @@ type Judge struct {
 	tables   map[uint64][]string // problems, by the stamps of what they were found in
 	stores   map[seen]*Store
 	esps     map[uint64]*ESP
-	contents map[content]error // whether files are what their names say
+	contents map[content]error          // whether files with fs-verity are what their names say
+	digests  map[uint64]fsverity.Digest // of boot files, by where they lie
 	objects  map[fsverity.Digest][]fsverity.Digest
 }
 
@@ -53,24 +54,25 @@ type Snapshot struct {
 // ESP is what an EFI system partition holds.
 type ESP struct {
 	Problems []string
-	Loader   bool        // the firmware finds a boot loader
-	Entries  []bls.Entry // in the order of the boot menu: the first boots
-	Illegal  []string    // what is wrong with names or entries
+	Loader   fsverity.Digest // of the boot loader that the firmware finds; zero if there is none
+	Entries  []bls.Entry     // in the order of the boot menu: the first boots
+	Illegal  []string        // what is wrong with names or entries
 	files    map[string]error
 }
 
 // Store is what a partition with ext4 holds.
 type Store struct {
 	Problems []string
-	Images   map[string]error // composefs images with all of their objects, by hexadecimal digest
-	Records  map[string]error // of deployments with their boot files' objects, by id
-	Configs  map[string]string
+	Images   map[string]error  // composefs images with all of their objects, by hexadecimal digest
+	Records  map[string]error  // of deployments with their boot files' objects, by id
+	Configs  map[string]string // generations of the node's config, by id: names and contents of files
+	Deployed string            // all that the records say
 }
 
 // For prepares to judge a disk, with a folder for files of its own.
 func For(d *image.Disk, dir string) *Judge {
 	return &Judge{disk: d, dir: dir, tables: map[uint64][]string{}, stores: map[seen]*Store{}, esps: map[uint64]*ESP{},
-		contents: map[content]error{}, objects: map[fsverity.Digest][]fsverity.Digest{}}
+		contents: map[content]error{}, digests: map[uint64]fsverity.Digest{}, objects: map[fsverity.Digest][]fsverity.Digest{}}
 }
 
 // Look says what is on the disk now. An error is one of the judge, not of the disk.

@@ -15,9 +15,10 @@ type State string
 
 // States of a node.
 const (
-	Old State = "old" // as before the operation
-	New State = "new" // as after it
-	Bad State = "bad"
+	Old     State = "old"     // as before the operation
+	Between State = "between" // whatever boots goes on with the operation
+	New     State = "new"     // as after it
+	Bad     State = "bad"
 )
 
 // Verdict is what the judge finds of a cut.
@@ -66,7 +67,7 @@ func (v *verdict) fileSystems() {
 	if !slices.Contains(v.operation.Erases, "") {
 		v.why = append(v.why, v.cut.Table...)
 	}
-	if e := v.cut.ESP; e != nil && !slices.Contains(v.operation.Erases, disk.LabelESP) {
+	if e := v.cut.ESP; e != nil && (v.boots() || !slices.Contains(v.operation.Erases, disk.LabelESP)) {
 		v.why = append(v.why, e.Problems...)
 		v.why = append(v.why, e.Illegal...)
 	}
@@ -83,7 +84,7 @@ func (v *verdict) fileSystems() {
 // entries wants every entry that may boot to be complete, and one to be there where there was one.
 func (v *verdict) entries() {
 	if !v.boots() {
-		if begin := v.operation.Begin; begin.ESP != nil && begin.ESP.Loader && len(begin.ESP.Entries) > 0 {
+		if v.operation.Begin.boots() {
 			v.bad("nothing boots any more")
 		}
 		return
@@ -104,8 +105,16 @@ func (v *verdict) entries() {
 
 func known(s *Snapshot, e bls.Entry) bool { return s.ESP != nil && find(s.ESP, e) != nil }
 
-// boots reports whether the firmware finds a boot loader, and that an entry.
-func (v *verdict) boots() bool { return v.cut.ESP.Loader && len(v.cut.ESP.Entries) > 0 }
+// boots reports whether the firmware finds a boot loader that is whole, and that an entry.
+func (v *verdict) boots() bool {
+	return v.cut.boots() && slices.ContainsFunc([]*Snapshot{v.operation.Begin, v.operation.End}, func(s *Snapshot) bool {
+		return s.ESP != nil && s.ESP.Loader == v.cut.ESP.Loader
+	})
+}
+
+func (s *Snapshot) boots() bool {
+	return s.ESP != nil && !s.ESP.Loader.IsZero() && len(s.ESP.Entries) > 0
+}
 
 // complete checks all that an entry needs to boot.
 func (s *Snapshot) complete(e bls.Entry) error {
@@ -167,7 +176,7 @@ func (v *verdict) standing() {
 	for _, before := range begin.Entries {
 		after, cut := find(end, before), find(v.cut.ESP, before)
 		switch {
-		case after == nil:
+		case after == nil || slices.Contains(v.operation.Erases, argument(before, "kairos.store")):
 		case cut == nil:
 			v.bad("entry %s is gone", before.Name)
 		case !same(*cut, before) && !same(*cut, *after):
@@ -206,25 +215,25 @@ func (v *verdict) configs() {
 }
 
 // state says which side of the operation the node is on: by what boots and, where that is the same before
-// and after, by all entries. What boots is bound to be whole by now.
+// and after, by all entries and records. What boots is whole, and old or new, by now: between the two lies,
+// at most, that what was to be collected is gone, or that a try was counted.
 func (v *verdict) state() State {
+	if v.boots() && slices.Contains(v.operation.Passing, v.cut.ESP.Entries[0].Name.Base) {
+		return Between
+	}
 	key := first
 	if first(v.operation.Begin) == first(v.operation.End) {
 		key = all
 	}
-	switch key(v.cut) {
-	case key(v.operation.End):
+	if key(v.cut) == key(v.operation.End) {
 		return New
-	default:
-		// Between the two lies, at most, that what was to be collected is gone, or that a try was
-		// counted.
-		return Old
 	}
+	return Old
 }
 
 // first is what boots: the first entry.
 func first(s *Snapshot) string {
-	if s.ESP == nil || !s.ESP.Loader || len(s.ESP.Entries) == 0 {
+	if !s.boots() {
 		return ""
 	}
 	e := s.ESP.Entries[0]
@@ -232,12 +241,15 @@ func first(s *Snapshot) string {
 }
 
 func all(s *Snapshot) string {
-	if s.ESP == nil || !s.ESP.Loader {
+	if !s.boots() {
 		return ""
 	}
 	var text strings.Builder
 	for _, e := range s.ESP.Entries {
 		fmt.Fprintf(&text, "%s\n%s", e.Name, e.Bytes())
+	}
+	if state := s.Stores[disk.LabelState]; state != nil {
+		text.WriteString(state.Deployed)
 	}
 	return text.String()
 }

@@ -153,6 +153,13 @@ func (l *Log) Len() int { return len(l.entries) }
 // Entry returns one of them; the first is 0.
 func (l *Log) Entry(i int) Entry { return l.entries[i] }
 
+// ForgetFlushes makes the log that of a machine that never flushes: a power cut may lose anything.
+func (l *Log) ForgetFlushes() {
+	for i := range l.entries {
+		l.entries[i].Flags &^= Flush
+	}
+}
+
 // Data reads what an entry writes. Discards write nothing.
 func (l *Log) Data(e Entry) ([]byte, error) {
 	if e.Is(Discard | Mark) {
