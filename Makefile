@@ -42,7 +42,7 @@ GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvc
 .PHONY: help setup build build-alone unit lint e2e test test-long test-powercut demo bench fuzz install clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, DRACUTDIR,"
 	@echo "  DBUSDIR, POLKITDIR."
