@@ -29,7 +29,8 @@ var recordings = []struct {
 const (
 	minimum = 2000 // cuts in all
 	seed    = 1
-	samples = 2 // cuts of each operation that are booted
+	samples = 2  // cuts of each operation that are booted
+	repeats = 40 // cuts of each operation after which it is done again on this host
 )
 
 // TestPowerCuts cuts the power at least 2,000 times, and shows a table. It takes hours, and runs only with
@@ -63,7 +64,7 @@ func TestPowerCuts(t *testing.T) {
 				continue
 			}
 			t.Run(o.Name, func(t *testing.T) {
-				result, err := powercut.Run(t.Context(), recording, o, powercut.Options{Cuts: r.cuts[o.Name], Seed: seed, Report: report(t)})
+				result, err := powercut.Run(t.Context(), recording, o, powercut.Options{Cuts: r.cuts[o.Name], Seed: seed, Again: repeats, Report: report(t)})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -25,6 +25,7 @@ type Result struct {
 type Judged struct {
 	writelog.Cut
 	judge.Verdict
+	Again bool // the operation was done once more, on this host
 }
 
 // Count returns how many cuts left the node in a state.
@@ -37,10 +38,23 @@ func (r Result) Count(state judge.State) (n int) {
 	return n
 }
 
+// Again returns after how many cuts the operation was done again on this host.
+func (r Result) Again() (n int) {
+	for _, c := range r.Cuts {
+		if c.Again {
+			n++
+		}
+	}
+	return n
+}
+
 // Options say how an operation is cut.
 type Options struct {
 	Cuts int
 	Seed uint64
+	// Again is how many of the cuts the operation is done again after, on this host; of operations that
+	// it can do.
+	Again int
 	// Change, if set, changes the log first: a test makes writes come too early.
 	Change func(*writelog.Log)
 	Report func(Judged) // called for each cut
@@ -49,6 +63,9 @@ type Options struct {
 // Run cuts an operation of a recording and judges each cut.
 func Run(ctx context.Context, r *record.Recording, o record.Operation, options Options) (result *Result, err error) {
 	err = withDisk(ctx, r, options.Change, func(c *cutter) error {
+		if c.repeater, err = newRepeater(c.disk, c.dir, r.Images); err != nil {
+			return err
+		}
 		result, err = c.run(ctx, o, options)
 		return err
 	})
@@ -73,18 +90,21 @@ func withDisk(ctx context.Context, r *record.Recording, change func(*writelog.Lo
 	if change != nil {
 		change(log)
 	}
-	d, err := disk.Open(ctx, dir, r.Disk, r.Layout, log)
+	d, err := disk.Open(ctx, dir, r.Disk, r.After, log)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return do(&cutter{disk: d, judge: judge.For(d, dir), log: log})
+	return do(&cutter{dir: dir, disk: d, judge: judge.For(d, dir), log: log})
 }
 
 type cutter struct {
+	dir   string
 	disk  *disk.Disk
 	judge *judge.Judge
 	log   *writelog.Log
+
+	repeater *repeater
 }
 
 func (c *cutter) run(ctx context.Context, o record.Operation, options Options) (*Result, error) {
@@ -101,12 +121,14 @@ func (c *cutter) run(ctx context.Context, o record.Operation, options Options) (
 		return nil, err
 	}
 	operation := judge.Operation{Begin: begin, End: end, Erases: o.Erases, Passing: o.Passing}
-	for _, cut := range c.log.Cuts(o.Begin, o.End, options.Cuts, options.Seed) {
-		snapshot, err := c.look(ctx, cut)
-		if err != nil {
-			return nil, err
+	cuts := c.log.Cuts(o.Begin, o.End, options.Cuts, options.Seed)
+	for i, cut := range cuts {
+		judged := Judged{Cut: cut}
+		// As many as are wanted, evenly.
+		judged.Again = len(o.Host) > 0 && (i+1)*options.Again/len(cuts) > i*options.Again/len(cuts)
+		if err := c.judged(ctx, o, operation, &judged); err != nil {
+			return nil, fmt.Errorf("%s: %w", cut, err)
 		}
-		judged := Judged{cut, operation.Judge(snapshot)}
 		result.Cuts = append(result.Cuts, judged)
 		if options.Report != nil {
 			options.Report(judged)
@@ -122,6 +144,37 @@ func (c *cutter) bounds(ctx context.Context, o record.Operation) (begin, end *ju
 	}
 	end, err = c.look(ctx, c.log.All(o.Begin, o.End))
 	return begin, end, err
+}
+
+// judged judges a cut and, if asked, what comes of doing the operation again.
+func (c *cutter) judged(ctx context.Context, o record.Operation, operation judge.Operation, j *Judged) error {
+	if err := c.disk.Cut(j.Cut); err != nil {
+		return err
+	}
+	snapshot, err := c.judge.Look(ctx)
+	if err != nil {
+		return err
+	}
+	j.Verdict = operation.Judge(snapshot, j.Durable >= o.Done)
+	if j.Again = j.Again && j.State != judge.Bad; j.Again {
+		problem, err := c.repeater.again(ctx, o, wanted(o, operation))
+		if err != nil {
+			return fmt.Errorf("do it again: %w", err)
+		}
+		if problem != "" {
+			j.Verdict = judge.Verdict{State: judge.Bad, Why: []string{problem}}
+		}
+	}
+	return c.disk.Restore()
+}
+
+// wanted is the image that boots when a staging was done again. A rollback that was done already goes on to
+// another one.
+func wanted(o record.Operation, operation judge.Operation) string {
+	if o.Host[0] != "stage" {
+		return ""
+	}
+	return imageOf(operation.End.ESP.Entries[0])
 }
 
 func (c *cutter) look(ctx context.Context, cut writelog.Cut) (*judge.Snapshot, error) {

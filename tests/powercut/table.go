@@ -8,11 +8,11 @@ import (
 	"github.com/kairos-io/toolkit/tests/powercut/judge"
 )
 
-// Table shows what came of the cuts, operation by operation. booted says how many of them were really
-// booted.
+// Table shows what came of the cuts, operation by operation; again says after how many the operation was
+// done once more on this host, booted how many were really booted.
 func Table(w io.Writer, results []*Result, booted map[string]int) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "writes\tflushes\tcuts\tbooted\told\tbetween\tnew\tbad\t operation\t")
+	fmt.Fprintln(table, "writes\tflushes\tcuts\tagain\tbooted\told\tbetween\tnew\tbad\t operation\t")
 	total := &Result{Operation: "all"}
 	boots := 0
 	for _, r := range results {
@@ -27,7 +27,7 @@ func Table(w io.Writer, results []*Result, booted map[string]int) {
 
 // row keeps the operation's name out of the table's alignment, which is to the right.
 func row(table io.Writer, r *Result, booted int) {
-	fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t", r.Writes, r.Flushes, len(r.Cuts), booted,
+	fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t", r.Writes, r.Flushes, len(r.Cuts), r.Again(), booted,
 		r.Count(judge.Old), r.Count(judge.Between), r.Count(judge.New), r.Count(judge.Bad))
 	fmt.Fprintf(table, " %s\n", r.Operation)
 }

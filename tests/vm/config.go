@@ -91,7 +91,7 @@ func (c *Config) arguments(sockets channels) []string {
 	for i, disk := range c.Disks {
 		args = append(args,
 			"-drive", fmt.Sprintf("if=none,id=drive-%s,discard=unmap,%s", disk.Name, disk.source()),
-			"-device", fmt.Sprintf("virtio-blk-pci,id=%s,drive=drive-%[1]s,serial=%[1]s,write-zeroes=off,bootindex=%d", disk.Name, i+1),
+			"-device", fmt.Sprintf("virtio-blk-pci,id=%s,drive=drive-%[1]s,serial=%[1]s,write-zeroes=off,bootindex=%d%s", disk.Name, i+1, disk.requests()),
 		)
 	}
 	return args
@@ -104,6 +104,15 @@ func (d Disk) source() string {
 		return fmt.Sprintf("detect-zeroes=unmap,format=%s,file=%s", d.Format, d.Path)
 	}
 	return fmt.Sprintf("driver=blklogwrites,file.driver=%s,file.file.driver=file,file.file.filename=%s,log.driver=file,log.filename=%s", d.Format, d.Path, d.Log)
+}
+
+// requests keeps the requests of a guest apart where they are logged. A request that is made of several may
+// have as many parts as a system call takes, and the log adds two.
+func (d Disk) requests() string {
+	if d.Log == "" {
+		return ""
+	}
+	return ",request-merging=off"
 }
 
 func (c *Config) forward() string {

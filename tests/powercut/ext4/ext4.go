@@ -165,7 +165,11 @@ func readNames(block []byte, names map[string]uint32) error {
 		if length < 8 || length > len(block) || 8+name > length {
 			return fmt.Errorf("%w: a directory entry of %d bytes", ErrDamaged, length)
 		}
-		if n := string(block[8 : 8+name]); inode != 0 && name > 0 && n != "." && n != ".." {
+		n := string(block[8 : 8+name])
+		if inode != 0 && strings.ContainsAny(n, "/\x00") {
+			return fmt.Errorf("%w: a file called %q", ErrDamaged, n)
+		}
+		if inode != 0 && n != "" && n != "." && n != ".." {
 			names[n] = inode
 		}
 		block = block[length:]

@@ -15,14 +15,10 @@ import (
 // verity.rst). It returns the digest that the kernel would measure. That the kernel would refuse to read a
 // part of the file is an error.
 func (i *Inode) CheckVerity() (fsverity.Digest, error) {
-	if !i.Verity() || !i.Mode().IsRegular() || i.Size > maxFile {
-		return fsverity.Digest{}, fsverity.ErrNotEnabled
-	}
-	descriptor, err := i.descriptor()
+	measured, err := i.Digest()
 	if err != nil {
-		return fsverity.Digest{}, fmt.Errorf("read the fs-verity descriptor: %w", err)
+		return measured, err
 	}
-	measured := fsverity.Digest(sha256.Sum256(descriptor))
 	hash := fsverity.NewHasher()
 	leaves, err := i.leaves(hash)
 	if err != nil {
@@ -32,6 +28,18 @@ func (i *Inode) CheckVerity() (fsverity.Digest, error) {
 		return measured, fmt.Errorf("%w: the kernel measures %s, the content is %s", fsverity.ErrMismatch, measured, have)
 	}
 	return measured, i.checkTree(leaves)
+}
+
+// Digest returns the digest that the kernel would measure: it reads the descriptor alone.
+func (i *Inode) Digest() (fsverity.Digest, error) {
+	if !i.Verity() || !i.Mode().IsRegular() || i.Size > maxFile {
+		return fsverity.Digest{}, fsverity.ErrNotEnabled
+	}
+	descriptor, err := i.descriptor()
+	if err != nil {
+		return fsverity.Digest{}, fmt.Errorf("read the fs-verity descriptor: %w", err)
+	}
+	return fsverity.Digest(sha256.Sum256(descriptor)), nil
 }
 
 const (

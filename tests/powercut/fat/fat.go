@@ -148,6 +148,9 @@ func (f *FS) ReadDir(dir *File) (files []*File, err error) {
 		if name, ok := long.of(e); ok {
 			file.Name = name
 		}
+		if file.Name == "" || file.Name == ".." || strings.ContainsAny(file.Name, "/\x00") {
+			return nil, fmt.Errorf("%w: a file called %q", ErrDamaged, file.Name)
+		}
 		file.Offset = f.offset(dir.Chain[at/f.cluster]) + at%f.cluster
 		files, long = append(files, file), longName{}
 	}

@@ -61,8 +61,10 @@ func (j *Judge) boot(p *image.Partition, e *ESP) error {
 	}
 	bases := map[string]string{}
 	for _, file := range files {
-		if atomicfile.IsTemp(file.Name) || file.Dir {
-			continue // no boot loader takes it for an entry
+		// No boot loader takes these for entries. An empty file is what a new name stands for on FAT until
+		// the file's first cluster and size are written there.
+		if atomicfile.IsTemp(file.Name) || file.Dir || file.Size == 0 {
+			continue
 		}
 		entry, err := readEntry(file)
 		if err != nil {

@@ -53,7 +53,7 @@ func cuts(t *testing.T, n *fixture.Node, esp, state []byte, log *fixture.Log, co
 	operation := judge.Operation{Begin: look(writelog.Cut{}), End: look(l.All(0, l.Len()))}
 	states = map[judge.State]int{}
 	for _, cut := range l.Cuts(0, l.Len(), count, 1) {
-		v := operation.Judge(look(cut))
+		v := operation.Judge(look(cut), cut.Durable == l.Len())
 		states[v.State]++
 		for _, w := range v.Why {
 			why = append(why, cut.String()+": "+w)

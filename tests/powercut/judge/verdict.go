@@ -37,8 +37,9 @@ type Operation struct {
 	Passing []string
 }
 
-// Judge judges a snapshot of a disk that was cut in an operation.
-func (o Operation) Judge(cut *Snapshot) Verdict {
+// Judge judges a snapshot of a disk that was cut in an operation, or right after it had said that it was
+// done.
+func (o Operation) Judge(cut *Snapshot, done bool) Verdict {
 	v := &verdict{operation: o, cut: cut}
 	v.fileSystems()
 	if cut.ESP != nil {
@@ -46,10 +47,14 @@ func (o Operation) Judge(cut *Snapshot) Verdict {
 		v.standing()
 	}
 	v.configs()
+	state := v.state()
+	if done && state != New {
+		v.bad("the operation was done, and the node is %s", state)
+	}
 	if len(v.why) > 0 {
 		return Verdict{Bad, v.why}
 	}
-	return Verdict{v.state(), nil}
+	return Verdict{state, nil}
 }
 
 type verdict struct {

@@ -22,15 +22,18 @@ type Recording struct {
 	Dir        string      `json:"-"` // with the firmware's variables and the TPM's state
 	Disk       string      `json:"-"` // as it was before the first write, qcow2
 	Log        string      `json:"-"` // all writes since
-	Layout     string      `json:"-"` // the disk as it was in the end
+	After      string      `json:"-"` // the disk as it was in the end
+	Images     string      `json:"-"` // the layout with the images, as containers/image spells it
 	Operations []Operation `json:"operations"`
 }
 
 // Operation is a part of the log.
 type Operation struct {
 	Name string `json:"name"`
-	// The entries of the log that belong to it. All before Begin are durable.
+	// The entries of the log that belong to it. All before Begin are durable, and all before Done were when
+	// the operation said that it was done. What its programs leave to the kernel to write comes after that.
 	Begin int `json:"begin"`
+	Done  int `json:"done"`
 	End   int `json:"end"`
 	// Erases and Passing are judge.Operation's.
 	Erases  []string `json:"erases,omitempty"`
@@ -38,6 +41,9 @@ type Operation struct {
 	// Again is a script that does the operation once more, after a cut. It names the registry RegistryHost:
 	// each world has another one.
 	Again string `json:"again"`
+	// Host does the same on this host, where that is possible: kairos-upgrade's arguments, which name the
+	// layout with images Layout.
+	Host []string `json:"host,omitempty"`
 }
 
 const (
@@ -47,8 +53,11 @@ const (
 	operationsFile = "operations.json"
 )
 
-// RegistryHost stands for the registry's host and port in scripts.
-const RegistryHost = "REGISTRY"
+// What stands for the registry's host and port, and for the layout with the images, in operations.
+const (
+	RegistryHost = "REGISTRY"
+	Layout       = "LAYOUT"
+)
 
 // session is a machine that is being recorded.
 type session struct {
@@ -91,14 +100,17 @@ func (s *session) operation(ctx context.Context, o Operation, do func(context.Co
 	if err := do(ctx); err != nil {
 		return fmt.Errorf("record %s: %w", o.Name, err)
 	}
+	if o.Done, err = s.entries(); err != nil {
+		return err
+	}
 	o.End, err = s.sync(ctx)
 	s.Operations = append(s.Operations, o)
 	return err
 }
 
-// script records what a script does.
-func (s *session) script(ctx context.Context, name, script string) error {
-	return s.operation(ctx, Operation{Name: name, Again: script}, func(ctx context.Context) error { return s.do(ctx, script) })
+// script records what the script of an operation does.
+func (s *session) script(ctx context.Context, o Operation) error {
+	return s.operation(ctx, o, func(ctx context.Context) error { return s.do(ctx, o.Again) })
 }
 
 // do runs a script that must succeed.
@@ -107,9 +119,13 @@ func (s *session) do(ctx context.Context, script string) error {
 	return err
 }
 
-// stage is the script that stages a version.
-func stage(version string) string {
-	return "kairos-upgrade stage " + RegistryHost + "/" + story.Repository + ":" + version
+// stage is the operation that stages one of the variants.
+func stage(name, variant string, option ...string) Operation {
+	o := Operation{Name: name, Again: "kairos-upgrade stage " + RegistryHost + "/" + story.Repository + ":" + variant + " " + strings.Join(option, " ")}
+	if len(option) == 0 {
+		o.Host = []string{"stage", Layout + ":" + variant}
+	}
+	return o
 }
 
 // save ends the machine and writes down what was recorded.
@@ -126,7 +142,7 @@ func (s *session) save(ctx context.Context) error {
 
 // load reads what save wrote.
 func load(dir string) (*Recording, error) {
-	r := &Recording{Dir: dir, Disk: filepath.Join(dir, diskFile), Log: filepath.Join(dir, logFile), Layout: filepath.Join(dir, systemFile)}
+	r := &Recording{Dir: dir, Disk: filepath.Join(dir, diskFile), Log: filepath.Join(dir, logFile), After: filepath.Join(dir, systemFile)}
 	data, err := os.ReadFile(filepath.Join(dir, operationsFile))
 	if err != nil {
 		return nil, err

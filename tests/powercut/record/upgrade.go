@@ -10,10 +10,10 @@ import (
 // booted, and takes its place.
 func Collecting(ctx context.Context, w *story.World) (*Recording, error) {
 	return running(ctx, w, "cuts-collecting", func(s *session) error {
-		if err := s.do(ctx, stage("cut-1")); err != nil {
+		if err := s.do(ctx, stage("", "cut-1").Again); err != nil {
 			return err
 		}
-		return s.script(ctx, "stage with gc", stage("cut-2"))
+		return s.script(ctx, stage("stage with gc", "cut-2"))
 	})
 }
 
@@ -24,25 +24,26 @@ func Upgrades(ctx context.Context, w *story.World) (*Recording, error) {
 }
 
 func (s *session) upgrades(ctx context.Context) error {
-	if err := s.script(ctx, "stage", stage("cut-1")); err != nil {
+	if err := s.script(ctx, stage("stage", "cut-1")); err != nil {
 		return err
 	}
 	if err := s.operation(ctx, Operation{Name: "blessing", Again: "true"}, s.Reboot); err != nil {
 		return err
 	}
-	if err := s.do(ctx, stage("cut-2")); err != nil {
+	if err := s.do(ctx, stage("", "cut-2").Again); err != nil {
 		return err
 	}
-	if err := s.script(ctx, "stage with gc", stage("v2")); err != nil {
-		return err
+	for _, o := range []Operation{
+		stage("stage with gc", "cut-3"),
+		{Name: "rollback", Again: "kairos-upgrade rollback", Host: []string{"rollback"}},
+		{Name: "config stage", Again: stageConfig},
+		stage("recovery renewal", "cut-1", "--recovery"),
+	} {
+		if err := s.script(ctx, o); err != nil {
+			return err
+		}
 	}
-	if err := s.script(ctx, "rollback", "kairos-upgrade rollback"); err != nil {
-		return err
-	}
-	if err := s.script(ctx, "config stage", stageConfig); err != nil {
-		return err
-	}
-	return s.script(ctx, "recovery renewal", stage("cut-1")+" --recovery")
+	return nil
 }
 
 const stageConfig = `cat > /run/91_staged.yaml <<END
@@ -57,14 +58,15 @@ kairos-config stage /run/91_staged.yaml
 
 // running returns the recording of a node that has just booted v1 for the first time.
 func running(ctx context.Context, w *story.World, name string, do func(*session) error) (*Recording, error) {
-	if err := push(ctx, w); err != nil {
+	layout, err := push(ctx, w)
+	if err != nil {
 		return nil, err
 	}
 	base, err := w.BootedDisk(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return recorded(ctx, w, name, func(dir string) (*session, error) {
+	r, err := recorded(ctx, w, name, func(dir string) (*session, error) {
 		node, err := w.FromBooted(ctx, dir)
 		if err != nil {
 			return nil, err
@@ -84,6 +86,11 @@ func running(ctx context.Context, w *story.World, name string, do func(*session)
 		err = do(s)
 		return s, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	r.Images = layout
+	return r, nil
 }
 
 // recorded makes a recording once. make returns the session whose machine still runs.
