@@ -18,7 +18,7 @@ func TestPowerCuts(t *testing.T) {
 	recording, err := record.Collecting(t.Context(), world)
 	must(t, err)
 	o := recording.Operations[0]
-	result, err := powercut.Run(t.Context(), recording, o, powercut.Options{Cuts: 110, Seed: 1, Again: 8})
+	result, err := powercut.Run(t.Context(), recording, o, powercut.Options{Cuts: 110, Seed: 1, Again: 4})
 	must(t, err)
 	powercut.Table(os.Stdout, []*powercut.Result{result}, nil)
 	if len(result.Cuts) < 100 || result.Count(judge.Old) == 0 || result.Count(judge.New) == 0 {
