@@ -121,6 +121,12 @@ func (c *cutter) run(ctx context.Context, o record.Operation, options Options) (
 		return nil, err
 	}
 	operation := judge.Operation{Begin: begin, End: end, Erases: o.Erases, Passing: o.Passing}
+	if v := operation.Judge(begin, false); v.State != judge.Old {
+		return nil, fmt.Errorf("before the operation the node is %s: %q", v.State, v.Why)
+	}
+	if v := operation.Judge(end, true); v.State != judge.New {
+		return nil, fmt.Errorf("after the operation the node is %s: %q", v.State, v.Why)
+	}
 	cuts := c.log.Cuts(o.Begin, o.End, options.Cuts, options.Seed)
 	for i, cut := range cuts {
 		judged := Judged{Cut: cut}

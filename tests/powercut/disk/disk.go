@@ -48,7 +48,8 @@ const Rest = ""
 type undo struct {
 	partition *Partition
 	offset    int64
-	data      []byte
+	length    int64
+	data      []byte // nil: zeros
 	stamp     uint64
 }
 

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -41,10 +42,9 @@ func (d *Disk) Cut(cut writelog.Cut) error {
 // Restore takes back what Cut did.
 func (d *Disk) Restore() error {
 	for _, u := range slices.Backward(d.undo) {
-		if _, err := u.partition.file.WriteAt(u.data, u.offset); err != nil {
+		if err := u.restore(); err != nil {
 			return err
 		}
-		u.partition.restamp(u.offset/BlockSize, u.stamp)
 	}
 	d.undo = nil
 	return nil
@@ -87,11 +87,11 @@ func (d *Disk) write(p *Partition, offset, length int64, data []byte, entry uint
 	}
 	return blocks(offset, length, func(at, n int64) error {
 		if undoable {
-			old := make([]byte, n)
-			if _, err := p.file.ReadAt(old, at); err != nil {
+			u, err := p.remember(at, n)
+			if err != nil {
 				return err
 			}
-			d.undo = append(d.undo, undo{p, at, old, p.stamps[at/BlockSize]})
+			d.undo = append(d.undo, u)
 			if _, err := p.file.WriteAt(data[at-offset:at-offset+n], at); err != nil {
 				return err
 			}
@@ -100,6 +100,30 @@ func (d *Disk) write(p *Partition, offset, length int64, data []byte, entry uint
 		return nil
 	})
 }
+
+// remember returns how to take back what is about to be written to a part of a block. Zeros take no memory:
+// a disk that is being filled has little else.
+func (p *Partition) remember(at, n int64) (undo, error) {
+	old := make([]byte, n)
+	if _, err := p.file.ReadAt(old, at); err != nil {
+		return undo{}, err
+	}
+	if bytes.Equal(old, zeros[:n]) {
+		old = nil
+	}
+	return undo{p, at, n, old, p.stamps[at/BlockSize]}, nil
+}
+
+func (u undo) restore() error {
+	u.partition.restamp(u.offset/BlockSize, u.stamp)
+	if u.data == nil {
+		return u.partition.punch(u.offset, u.length)
+	}
+	_, err := u.partition.file.WriteAt(u.data, u.offset)
+	return err
+}
+
+var zeros = make([]byte, BlockSize)
 
 // discard writes zeros where there is something else: sectors of a large disk are mostly given up unused.
 func (d *Disk) discard(p *Partition, offset, length int64, entry uint64, undoable bool) error {
@@ -112,7 +136,6 @@ func (d *Disk) discard(p *Partition, offset, length int64, entry uint64, undoabl
 			return nil
 		})
 	}
-	zeros := make([]byte, BlockSize)
 	return p.used(offset, length, func(at, n int64) error {
 		return d.write(p, at, n, zeros[:n], entry, true)
 	})
