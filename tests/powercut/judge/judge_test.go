@@ -13,8 +13,9 @@ import (
 	"github.com/kairos-io/toolkit/tests/powercut/writelog"
 )
 
-// cuts plays a log of writes to a node's disk and judges cuts at all of it.
-func cuts(t *testing.T, n *fixture.Node, esp, state []byte, log *fixture.Log, count int) (states map[judge.State]int, why []string) {
+// cuts plays a log of writes to a node's disk and judges cuts at all of it. The operation says that it is
+// done before the entry done.
+func cuts(t *testing.T, n *fixture.Node, esp, state []byte, log *fixture.Log, done, count int) (states map[judge.State]int, why []string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "kairos-judge-")
 	if err != nil {
@@ -53,7 +54,7 @@ func cuts(t *testing.T, n *fixture.Node, esp, state []byte, log *fixture.Log, co
 	operation := judge.Operation{Begin: look(writelog.Cut{}), End: look(l.All(0, l.Len()))}
 	states = map[judge.State]int{}
 	for _, cut := range l.Cuts(0, l.Len(), count, 1) {
-		v := operation.Judge(look(cut), cut.Durable == l.Len())
+		v := operation.Judge(look(cut), cut.Durable >= done)
 		states[v.State]++
 		for _, w := range v.Why {
 			why = append(why, cut.String()+": "+w)
@@ -107,7 +108,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			esp, log := publication(n, test.order)
-			states, why := cuts(t, n, esp, n.State(), log, 40)
+			states, why := cuts(t, n, esp, n.State(), log, log.Len(), 40)
 			if bad := states[judge.Bad]; (bad > 0) != (test.why != "") {
 				t.Errorf("%v\n%s", states, strings.Join(why, "\n"))
 			}
@@ -118,6 +119,29 @@ func TestJudge(t *testing.T) {
 				t.Errorf("nothing of %q in\n%s", test.why, strings.Join(why, "\n"))
 			}
 		})
+	}
+}
+
+// TestLazyName publishes as FAT does where the directory is synced and the file is not: the operation is
+// done, and its entry is still an empty file. Nothing is damaged, and yet what was done is lost.
+func TestLazyName(t *testing.T) {
+	n := fixture.New(t)
+	files, names := n.Files(n.Records[1])
+	entry, name := n.Entry(n.Records[1])
+	all := n.ESP(append(before(n), files, names, entry, name)...)
+	from, published := all[len(all)-2], all[len(all)-1]
+	empty := n.Emptied(published, n.EntryPath(n.Records[1]))
+	log := &fixture.Log{}
+	log.Change(from, empty)
+	log.Flush()
+	done := log.Len()
+	log.Change(empty, published)
+	log.Flush()
+	if states, why := cuts(t, n, from, n.State(), log, done, 20); states[judge.Bad] == 0 || !strings.Contains(strings.Join(why, "\n"), "was done, and the node is old") {
+		t.Errorf("it is lost: %v %q", states, why)
+	}
+	if states, why := cuts(t, n, from, n.State(), log, log.Len(), 20); states[judge.Bad] != 0 || states[judge.Old] == 0 || states[judge.New] == 0 {
+		t.Errorf("it may be lost until it is done: %v %q", states, why)
 	}
 }
 
@@ -139,7 +163,7 @@ func TestDamagedStore(t *testing.T) {
 				t.Fatal("there is nothing to damage")
 			}
 			state[at+2] ^= 1
-			states, why := cuts(t, n, esp[len(esp)-1], state, &fixture.Log{}, 1)
+			states, why := cuts(t, n, esp[len(esp)-1], state, &fixture.Log{}, 1, 1)
 			if states[judge.Bad] != 1 || !strings.Contains(strings.Join(why, "\n"), damage.why) {
 				t.Errorf("%v: %q", states, why)
 			}
