@@ -21,7 +21,9 @@ import (
 //   - clusters that are in use and in no file are what was being written, or had just been removed: space
 //     that is lost until the partition is checked;
 //   - where the two tables differ, Linux, systemd-boot and the firmware read the first;
-//   - the boot sector's copy has not seen the dirty bit.
+//   - the boot sector's copy has not seen the dirty bit;
+//   - parts of a long name without the entry that they belong to are a renaming or removal that was torn
+//     between two sectors of the directory: nobody reads them, and they are written over.
 var harmless = []*regexp.Regexp{
 	regexp.MustCompile(`^fsck\.fat \d`),
 	regexp.MustCompile(`Dirty bit is set|Automatically removing dirty bit`),
@@ -29,6 +31,7 @@ var harmless = []*regexp.Regexp{
 	regexp.MustCompile(`^Reclaimed \d+ unused clusters?`),
 	regexp.MustCompile(`^FATs differ but appear to be intact|^\s*Using first FAT`),
 	regexp.MustCompile(`^There are differences between boot sector and its backup|^This is mostly harmless\. Differences:|^  65:0[01]/0[01]$|^  Not automatically fixing this`),
+	regexp.MustCompile(`^Orphaned long file name part|^\s+Auto-deleting\.$`),
 	regexp.MustCompile(`^Leaving filesystem unchanged|^\S+: \d+ files, \d+/\d+ clusters`),
 }
 
