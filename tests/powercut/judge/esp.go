@@ -59,7 +59,7 @@ func (j *Judge) boot(p *image.Partition, e *ESP) error {
 	if err != nil {
 		return err
 	}
-	bases := map[string]string{}
+	bases := map[string]bls.Entry{}
 	for _, file := range files {
 		// No boot loader takes these for entries. An empty file is what a new name stands for on FAT until
 		// the file's first cluster and size are written there.
@@ -71,10 +71,11 @@ func (j *Judge) boot(p *image.Partition, e *ESP) error {
 			e.Illegal = append(e.Illegal, fmt.Sprintf("entry %q: %v", file.Name, err))
 			continue
 		}
-		if other, twice := bases[strings.ToLower(entry.Name.Base)]; twice {
-			e.Illegal = append(e.Illegal, fmt.Sprintf("%s and %s are one deployment", other, file.Name))
+		// Counters are changed by a second file, of the same content.
+		if other, twice := bases[strings.ToLower(entry.Name.Base)]; twice && !same(other, entry) {
+			e.Illegal = append(e.Illegal, fmt.Sprintf("%s and %s are one deployment, and differ", other.Name, file.Name))
 		}
-		bases[strings.ToLower(entry.Name.Base)] = file.Name
+		bases[strings.ToLower(entry.Name.Base)] = entry
 		e.Entries = append(e.Entries, entry)
 		for _, name := range entry.Files() {
 			e.files[name] = j.bootFile(p, f, name)
