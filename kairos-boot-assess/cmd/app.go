@@ -21,6 +21,7 @@ func App(node *assess.Node) *cli.App {
 		goodCommand(node),
 		badCommand(node),
 		rearmCommand(node),
+		blessCommand(node),
 		repairCommand(node),
 		serveCommand(node),
 		recordCommand(node),

@@ -28,6 +28,26 @@ func goodCommand(node *assess.Node) *cli.Command {
 	}
 }
 
+func blessCommand(node *assess.Node) *cli.Command {
+	return &cli.Command{
+		Name:  "bless",
+		Usage: "take off the counters that this boot was counted by (run by systemd)",
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			boot, changed, err := node.Bless(c.Context)
+			if err != nil {
+				return notBooted(err)
+			}
+			if !changed {
+				return say(c, "Nothing to bless: this boot of %s does not wait for it", named(boot))
+			}
+			return say(c, "The entry of %s has no counters any more", named(boot))
+		},
+	}
+}
+
 func badCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:      "bad",

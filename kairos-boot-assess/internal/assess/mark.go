@@ -34,6 +34,22 @@ func (n *Node) MarkGood(ctx context.Context) (history.Boot, error) {
 	return boot, n.count(bls.Name{Base: own.Base})
 }
 
+// Bless takes the counters that this boot was counted by off its entry, and
+// reports whether there was something to do. It comes before systemd-bless-boot,
+// which renames the entry: on FAT a power cut in that can leave an entry that
+// boots nothing. Where the entry has other counters by now it is left alone.
+func (n *Node) Bless(ctx context.Context) (history.Boot, bool, error) {
+	boot, own, err := n.markable(ctx)
+	if err != nil {
+		return boot, false, err
+	}
+	t := boot.Trial
+	if !t.Counted || boot.Outcome == history.Bad || own != (bls.Name{Base: own.Base, Counted: true, Left: t.TriesLeft, Done: t.TriesDone}) {
+		return boot, false, nil
+	}
+	return boot, true, n.count(bls.Name{Base: own.Base})
+}
+
 // MarkBad gives this boot a bad verdict by hand and takes all tries from its
 // entry, so that the next boot is one of another: for what shows only after
 // the boot was good. Without anything else to boot it is refused.

@@ -101,6 +101,35 @@ func TestRearm(t *testing.T) {
 	}
 }
 
+func TestBless(t *testing.T) {
+	entryFile := func(counters string) string { return "efi/loader/entries/kairos-" + fresh + counters }
+	for name, test := range map[string]struct {
+		booted string // counters of the entry that was booted
+		before func(m *machine)
+		after  string // counters in the end
+	}{
+		"counted":            {"+2-1", func(*machine) {}, ".conf"},
+		"again":              {"+2-1", func(m *machine) { m.Bless(m.t.Context()) }, ".conf"},
+		"a cut came before":  {"+2-1", func(m *machine) { m.write(entryFile(".conf"), "version 3\n") }, ".conf"},
+		"never counted":      {"", func(*machine) {}, ".conf"},
+		"marked bad":         {"+2-1", func(m *machine) { m.MarkBad(m.t.Context(), "x") }, "+0-3.conf"},
+		"other counters now": {"+2-1", func(m *machine) { os.Rename(m.path(entryFile("+2-1.conf")), m.path(entryFile("+3.conf"))) }, "+3.conf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.boot(fresh, test.booted, deployment.Active)
+			m.check()
+			test.before(m)
+			if _, _, err := m.Bless(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := m.entryNames(fresh); got != test.after {
+				t.Errorf("entries: %s, want %s", got, test.after)
+			}
+		})
+	}
+}
+
 func TestMarkIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(m *machine)
