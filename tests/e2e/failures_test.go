@@ -58,6 +58,11 @@ dd if=/dev/urandom of=$device bs=4096 seek=$block count=4 conv=notrunc status=no
 	{name: "the kernel panics in the system", want: "old", config: strictly("boot", "sysctl -w kernel.panic=1; echo c > /proc/sysrq-trigger"), reason: "no verdict"},
 	{name: "the machine resets before the boot is complete", want: "old", config: strictly("boot", "echo b > /proc/sysrq-trigger"), reason: "no verdict"},
 	{name: "a stage reboots the system, each time", want: "old", config: strictly("boot", "systemctl --force --force reboot"), reason: "no verdict"},
+	{name: "systemd crashes", want: "old", config: strictly("boot", "kill -SEGV 1; sleep infinity"), reason: "no verdict"},
+	{name: "systemd stands still, a watchdog resets the machine", want: "old", reason: "no verdict",
+		config: "#cloud-config\nstages: {initramfs: [{name: The watchdog, files: [" +
+			`{path: /etc/systemd/system.conf.d/60-site.conf, content: "[Manager]\nCrashReboot=no\nRuntimeWatchdogSec=20s\n"}]}], ` +
+			`boot: [{name: The failure, commands: ["grep -qx 20 /sys/class/watchdog/watchdog0/timeout && kill -SEGV 1 && sleep infinity"]}]}` + "\n"},
 	{name: "a file system of fstab is missing: emergency mode", want: "old", reason: "emergency",
 		config: file("/etc/fstab", "0644", "/dev/nonesuch /mnt ext4 defaults,x-systemd.device-timeout=3s 0 0")},
 	{name: "a unit hangs before the boot is complete", want: "old", reason: "boot-complete.target",

@@ -82,6 +82,7 @@ func (c *Config) arguments(sockets channels) []string {
 		"-device", "tpm-crb,tpmdev=tpm",
 
 		"-device", "virtio-rng-pci",
+		"-device", "i6300esb", // a watchdog: it resets the machine
 		"-netdev", "user,id=net" + c.forward(),
 		"-device", "virtio-net-pci,netdev=net,romfile=",
 	}

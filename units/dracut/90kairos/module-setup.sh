@@ -75,5 +75,8 @@ install() {
         done
     fi
 
+    # In the initrd, too, systemd reboots when it crashes or stands still.
+    inst_multiple -o "$systemdutildir/system.conf.d/50-kairos.conf"
+
     inst_hook cmdline 30 "$moddir/parse-kairos.sh"
 }
