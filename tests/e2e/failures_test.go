@@ -160,7 +160,7 @@ echo "$late"`, id, f.broken, f.tries())
 		if came.what == "new" && f.want != "new" {
 			continue
 		}
-		must(t, n.ReadyAt(t.Context(), n.Machine.Boots()))
+		output(t, n, "systemctl start boot-complete.target") // waits for it
 		came.took, came.reason = time.Since(began), fellBack(t, n)
 		if came.what != f.want {
 			t.Errorf("%s booted, want %s", came.what, f.want)

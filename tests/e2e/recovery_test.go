@@ -66,7 +66,7 @@ LC_ALL=C sed -b 's/systemd-boot 257/systemd-boot 157/g' %s > %s && sync`, carrie
 }
 
 // TestRecoveryRenewed renews the recovery system, destroys both deployments with dd, beneath the file
-// system, and lets the recovery system repair the node by itself.
+// system, and lets the recovery system repair the node by itself. In the end the node is reset from there.
 func TestRecoveryRenewed(t *testing.T) {
 	long(t)
 	n := booted(t)
@@ -118,6 +118,16 @@ sync; test "$(ls kairos-[0-9]*+0-3.conf | wc -l)" = 2`)
 	must(t, n.ReadyAt(t.Context(), next))
 	output(t, n, "test -e /run/cos/recovery_mode")
 	fails(t, n, 3, "kairos-upgrade recover", "chosen by hand")
+
+	// A node is reset from there, too, and gets another image than the recovery's own.
+	next = n.Machine.Boots() + 1
+	output(t, n, "kairos-reset --yes --image %s && systemctl reboot", world.Ref("v1"))
+	must(t, n.ReadyAt(t.Context(), next+1))
+	version(t, n, "v1")
+	if entries := output(t, n, "ls /efi/loader/entries | wc -l"); entries != "2" {
+		t.Errorf("%s boot entries, want one of the node and one of recovery", entries)
+	}
+	verified(t, n)
 }
 
 // destroyImages writes zeros over all images of the store, where they lie on the partition, and resets the
