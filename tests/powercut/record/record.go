@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/tests/powercut/writelog"
@@ -121,7 +122,7 @@ func (s *session) do(ctx context.Context, script string) error {
 
 // stage is the operation that stages one of the variants.
 func stage(name, variant string, option ...string) Operation {
-	o := Operation{Name: name, Again: "kairos-upgrade stage " + RegistryHost + "/" + story.Repository + ":" + variant + " " + strings.Join(option, " ")}
+	o := Operation{Name: name, Again: strings.Join(slices.Concat([]string{"kairos-upgrade stage"}, option, []string{RegistryHost + "/" + story.Repository + ":" + variant}), " ")}
 	if len(option) == 0 {
 		o.Host = []string{"stage", Layout + ":" + variant}
 	}
