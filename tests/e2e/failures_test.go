@@ -20,6 +20,7 @@ type failure struct {
 	broken string // script that breaks what is staged: $entry is its boot entry, $id its deployment
 	want   string // what boots in the end: "old", "new" or "recovery"
 	reason string // what the node says about it, in part; "": nothing fell back
+	newer  bool   // the boot loader is systemd-boot of Debian unstable
 }
 
 // strictly is a config with one command in a stage.
@@ -39,7 +40,8 @@ func option(expression string) string { return "sed -i '/^options/s/" + expressi
 var failures = []failure{
 	// The kernel and the initrd.
 	{name: "the kernel's file is gone", want: "old", broken: "sed -i 's,^linux .*,linux /gone,' $entry", reason: "could be recorded"},
-	{name: "the kernel is damaged", want: "old", reason: "could be recorded",
+	// systemd-boot 257 crashes itself here, when the entry has an initrd, and the firmware stands still.
+	{name: "the kernel is damaged, with a newer boot loader", newer: true, want: "old", reason: "could be recorded",
 		broken: "f=$(awk '$1 == \"linux\" {print $2}' $entry); head -c 1000000 /dev/urandom > /efi/damaged; sed -i 's,^linux .*,linux /damaged,' $entry; test -n $f"},
 	{name: "the initrd is damaged", want: "old", reason: "could be recorded",
 		broken: "head -c 1000000 /dev/urandom > /efi/damaged; sed -i 's,^initrd .*,initrd /damaged,' $entry"},
@@ -123,6 +125,9 @@ type outcome struct {
 func (f failure) produce(t *testing.T) outcome {
 	n := booted(t)
 	old := status(t, n).Booted
+	if f.newer {
+		newerLoader(t, n)
+	}
 	if f.config == "" {
 		output(t, n, "kairos-upgrade stage --quiet %s", world.Ref("v2"))
 	} else {

@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/tests/story"
+	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
 // The paths of systemd-boot on the ESP, and in the image.
@@ -53,6 +55,40 @@ cp /run/older.efi /usr/local/older.efi`, carriedLoader, mainLoader, fallbackLoad
 	}
 	output(t, n, "cmp %s %s && cmp %[1]s %s && cmp %s /usr/local/older.efi", carriedLoader, mainLoader, fallbackLoader, previousLoader)
 	verified(t, n)
+}
+
+// TestUnstableLoader lets a node count and bless through systemd-boot of Debian unstable, whose entry ids
+// have no counters.
+func TestUnstableLoader(t *testing.T) {
+	long(t)
+	n := booted(t)
+	newerLoader(t, n)
+	output(t, n, "kairos-upgrade stage --quiet %s", world.Ref("v2"))
+	must(t, n.Reboot(t.Context()))
+	version(t, n, "v2")
+	state := output(t, n, "kairos-upgrade status --json && kairos-boot-assess status --json")
+	for _, want := range []string{`"running":"26`, `"fallback":"257`, `"outcome":"good"`} {
+		if !strings.Contains(state, want) {
+			t.Errorf("the status has no %s:\n%s", want, state)
+		}
+	}
+	output(t, n, "systemctl is-active systemd-bless-boot.service && ls /efi/loader/entries && ! ls /efi/loader/entries | grep +")
+	output(t, n, "test $(kairos-boot-assess history --json | grep -c '\"tries_left\":2') -ge 1")
+}
+
+// newerLoader upgrades a node's boot loader to that of Debian unstable.
+func newerLoader(t *testing.T, n *story.Node) {
+	t.Helper()
+	file := workspace.Cache("systemd-sid/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+	if _, err := os.Stat(file); err != nil {
+		t.Fatalf("%v\nhint: tests/setup --systemd", err)
+	}
+	result, err := n.Replace(t.Context(), file, carriedLoader)
+	must(t, err)
+	if result.Status != 0 {
+		t.Fatal(result.Output())
+	}
+	output(t, n, "kairos-upgrade loader --quiet && cmp %s %s && ! cmp -s %[1]s %s && umount %[1]s", carriedLoader, mainLoader, fallbackLoader)
 }
 
 // TestLoaderOnTrial carries a newer systemd-boot in a deployment that is on trial: it is not installed.
