@@ -50,10 +50,10 @@ func WriteFrom(root *os.Root, name string, r io.Reader, perm fs.FileMode) (err e
 		return err
 	}
 	defer func() {
-		f.Close()
 		if err != nil {
-			err = errors.Join(err, ignoreNotExist(root.Remove(temp)))
+			err = errors.Join(err, Remove(root, temp))
 		}
+		f.Close()
 	}()
 	if _, err := io.Copy(f, r); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -88,6 +88,32 @@ func Rename(root *os.Root, from, to string) error {
 	return syncName(root, to, f)
 }
 
+// Remove removes files and makes that durable; those that do not exist are no
+// error. FAT frees the clusters of a file as soon as nobody has it open, and a
+// power cut could leave the name of a file whose clusters are free, or another's
+// by now: each is held open until its name is gone for good.
+func Remove(root *os.Root, names ...string) error {
+	dirs := map[string]bool{}
+	for _, name := range names {
+		switch f, err := root.Open(name); {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err == nil:
+			defer f.Close()
+		}
+		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		dirs[path.Dir(name)] = true
+	}
+	for dir := range dirs {
+		if err := SyncDir(root, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // syncName makes the new name of an open file durable.
 func syncName(root *os.Root, name string, f *os.File) error {
 	if err := SyncDir(root, path.Dir(name)); err != nil {
@@ -118,11 +144,4 @@ func SyncFS(f *os.File) error {
 		return fmt.Errorf("sync file system of %s: %w", f.Name(), err)
 	}
 	return nil
-}
-
-func ignoreNotExist(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

@@ -71,3 +71,35 @@ func TestRename(t *testing.T) {
 		t.Errorf("a file that does not exist: %v", err)
 	}
 }
+
+func TestRemove(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := root.Mkdir("dir", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"one", "dir/two", "kept"} {
+		if err := Write(root, name, []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // what is gone is no error
+		if err := Remove(root, "one", "none", "dir/two"); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, there := range map[string]bool{"one": false, "dir/two": false, "kept": true} {
+		if _, err := root.Stat(name); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Remove(root, "../outside"); err == nil {
+		t.Error("removed outside of the root")
+	}
+	if err := Remove(root, "dir", "dir/three"); err != nil { // an empty directory goes, too
+		t.Error(err)
+	}
+}

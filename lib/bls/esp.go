@@ -97,15 +97,7 @@ func (esp ESP) Remove(base string) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if !strings.EqualFold(e.Name.Base, base) {
-			continue
-		}
-		if err := esp.Root.Remove(path.Join(EntriesDir, e.Name.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove boot entry: %w", err)
-		}
-	}
-	return atomicfile.SyncDir(esp.Root, EntriesDir)
+	return esp.removeAll(slices.DeleteFunc(entries, func(e Entry) bool { return !strings.EqualFold(e.Name.Base, base) }))
 }
 
 // RemoveFile removes the entry that has exactly this name, counters included,
@@ -114,11 +106,18 @@ func (esp ESP) RemoveFile(n Name) error {
 	if _, err := ParseName(n.String()); err != nil {
 		return err
 	}
-	err := esp.Root.Remove(path.Join(EntriesDir, n.String()))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return esp.removeAll([]Entry{{Name: n}})
+}
+
+func (esp ESP) removeAll(entries []Entry) error {
+	var files []string
+	for _, e := range entries {
+		files = append(files, path.Join(EntriesDir, e.Name.String()))
+	}
+	if err := atomicfile.Remove(esp.Root, files...); err != nil {
 		return fmt.Errorf("remove boot entry: %w", err)
 	}
-	return atomicfile.SyncDir(esp.Root, EntriesDir)
+	return nil
 }
 
 // Count gives the entry of a base name other counters, or none, and makes that
@@ -145,15 +144,7 @@ func (esp ESP) Count(to Name) error {
 	if err := esp.copy(entries[first].Name, to); err != nil {
 		return fmt.Errorf("count boot entry %s: %w", to.Base, err)
 	}
-	for _, e := range entries {
-		if e.Name == to {
-			continue
-		}
-		if err := esp.Root.Remove(path.Join(EntriesDir, e.Name.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
-		}
-	}
-	return atomicfile.SyncDir(esp.Root, EntriesDir)
+	return esp.removeAll(slices.DeleteFunc(entries, func(e Entry) bool { return e.Name == to }))
 }
 
 // copy writes an entry under another name. Where there is no room for another

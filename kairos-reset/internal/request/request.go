@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -212,7 +211,7 @@ func (e ESP) Finish() error {
 	if err := (bls.ESP{Root: e.Root}).Remove(deployment.ResetEntry); err != nil {
 		return err
 	}
-	if err := e.Root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := atomicfile.Remove(e.Root, file); err != nil {
 		return fmt.Errorf("remove reset request: %w", err)
 	}
 	return nil

@@ -42,12 +42,15 @@ func TestBoot(t *testing.T) {
 	if got, err := deployment.ReadBooted(filepath.Join(n.run, "kairos/booted.json")); err != nil || got != want {
 		t.Errorf("booted %+v, %v\nwant %+v", got, err, want)
 	}
-	for name, want := range map[string]string{
-		"cos/active_mode":          "1",
-		"systemd/system/efi.mount": strings.ReplaceAll(efiMount, "@UUID@", mounttest.UUID("vda1")),
-	} {
-		if got := mounttest.Content(t, filepath.Join(n.run, name)); got != want {
-			t.Errorf("%s: %q", name, got)
+	if got := mounttest.Content(t, filepath.Join(n.run, "cos/active_mode")); got != "1" {
+		t.Errorf("active_mode: %q", got)
+	}
+	esp := mounttest.UUID("vda1")
+	check := `systemd-fsck@dev-disk-by\x2dpartuuid-` + strings.ReplaceAll(esp, "-", `\x2d`) + ".service\n"
+	mount := mounttest.Content(t, filepath.Join(n.run, "systemd/system/efi.mount"))
+	for _, want := range []string{"\nWhat=/dev/disk/by-partuuid/" + esp + "\n", "\nWants=" + check, "\nAfter=" + check} {
+		if !strings.Contains(mount, want) || strings.Contains(mount, "@D") {
+			t.Errorf("efi.mount has no %q: %q", want, mount)
 		}
 	}
 	n.want("oem/90_custom.yaml", "#cloud-config\n")

@@ -12,7 +12,9 @@ import (
 )
 
 // The ESP is mounted when somebody looks at it, and unmounted again soon after:
-// FAT has no journal. systemd's own generator does not find it, because the
+// FAT has no journal. Before the first time in a boot it is checked, where the
+// image has dosfstools: the kernel makes it read-only where it finds what a power
+// cut has left of a file that was being written. systemd's own generator does not find it, because the
 // root is no block device. The conditions keep the units out of the initrd,
 // which shares /run/systemd/system. Without the default dependencies a look at
 // /efi early in the boot does not make local-fs.target wait for the disk.
@@ -24,9 +26,11 @@ ConditionPathExists=!/etc/initrd-release
 DefaultDependencies=no
 Conflicts=umount.target
 Before=umount.target
+Wants=systemd-fsck@@FSCK@.service
+After=systemd-fsck@@FSCK@.service
 
 [Mount]
-What=/dev/disk/by-partuuid/@UUID@
+What=@DEVICE@
 Where=/efi
 Type=vfat
 Options=umask=0077,nodev,nosuid,noexec,rw
@@ -57,8 +61,10 @@ func (i *Initrd) writeUnits(esp string) error {
 		return err
 	}
 	if isUUID(esp) {
+		device := "/dev/disk/by-partuuid/" + esp
+		mount := strings.NewReplacer("@DEVICE@", device, "@FSCK@", unitName(device)).Replace(efiMount)
 		err := errors.Join(
-			os.WriteFile(filepath.Join(dir, "efi.mount"), []byte(strings.ReplaceAll(efiMount, "@UUID@", esp)), 0o644),
+			os.WriteFile(filepath.Join(dir, "efi.mount"), []byte(mount), 0o644),
 			os.WriteFile(filepath.Join(dir, "efi.automount"), []byte(efiAutomount), 0o644),
 		)
 		if err != nil {

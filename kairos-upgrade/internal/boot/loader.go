@@ -199,7 +199,7 @@ func (l *SystemdBoot) Sweep(dryRun bool, gone ...string) ([]deployment.File, err
 		}
 		f.Size = info.Size()
 		if !dryRun {
-			if err := l.esp.Root.Remove(f.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := atomicfile.Remove(l.esp.Root, f.Path); err != nil {
 				return removed, fmt.Errorf("remove boot file: %w", err)
 			}
 		}
@@ -208,10 +208,7 @@ func (l *SystemdBoot) Sweep(dryRun bool, gone ...string) ([]deployment.File, err
 	if dryRun {
 		return removed, nil
 	}
-	if err := l.removeUnfinished(); err != nil || len(removed) == 0 {
-		return removed, err
-	}
-	return removed, atomicfile.SyncDir(l.esp.Root, filesDir)
+	return removed, l.removeUnfinished()
 }
 
 // removeUnfinished removes what an interrupted publication left beside the
@@ -228,7 +225,7 @@ func (l *SystemdBoot) removeUnfinished() error {
 	names, err := dir.Readdirnames(-1)
 	for _, name := range names {
 		if atomicfile.IsTemp(name) {
-			err = errors.Join(err, l.esp.Root.Remove(path.Join(bls.EntriesDir, name)))
+			err = errors.Join(err, atomicfile.Remove(l.esp.Root, path.Join(bls.EntriesDir, name)))
 		}
 	}
 	return err

@@ -58,7 +58,7 @@ func (m Machine) put(name string, data []byte) (err error) {
 		return err
 	}
 	if err := m.check(fresh, data); err != nil {
-		return errors.Join(err, m.ESP.Remove(fresh))
+		return errors.Join(err, atomicfile.Remove(m.ESP, fresh))
 	}
 	return atomicfile.Rename(m.ESP, fresh, name)
 }
