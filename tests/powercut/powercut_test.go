@@ -30,7 +30,7 @@ const (
 	minimum = 2000 // cuts in all
 	seed    = 1
 	samples = 2  // cuts of each operation that are booted
-	repeats = 40 // cuts of each operation after which it is done again on this host
+	repeats = 15 // cuts of each operation after which it is done again on this host
 )
 
 // TestPowerCuts cuts the power at least 2,000 times, and shows a table. It takes hours, and runs only with
