@@ -22,6 +22,7 @@ var recordings = []struct {
 	{record.Upgrades, map[string]int{
 		"stage": 320, "blessing": 200, "stage with gc": 320, "rollback": 160, "config stage": 160, "recovery renewal": 400,
 	}},
+	{record.Loader, map[string]int{"boot loader upgrade": 200}},
 	{record.Reset, map[string]int{"reset": 400}},
 	{record.Install, map[string]int{"install": 300}},
 }

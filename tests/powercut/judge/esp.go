@@ -16,8 +16,11 @@ import (
 	"github.com/kairos-io/toolkit/tests/powercut/fat"
 )
 
-// loaderPath is what the firmware boots from a disk that it knows nothing else of.
-const loaderPath = "EFI/BOOT/BOOTX64.EFI"
+// What the firmware starts: what its variables name, and without that what it finds on any disk.
+const (
+	loaderPath   = "EFI/systemd/systemd-bootx64.efi"
+	fallbackPath = "EFI/BOOT/BOOTX64.EFI"
+)
 
 // esp checks the EFI system partition.
 func (j *Judge) esp(ctx context.Context, p *image.Partition) (*ESP, error) {
@@ -45,8 +48,9 @@ func (j *Judge) boot(p *image.Partition, e *ESP) error {
 	if err != nil {
 		return err
 	}
-	if loader, err := f.Lookup(loaderPath); err == nil {
-		e.Loader, _ = j.digest(p, loader) // one that can't be read is none
+	e.Loader, e.Fallback = j.program(p, f, loaderPath), j.program(p, f, fallbackPath)
+	if e.Loader.IsZero() {
+		e.Loader = e.Fallback
 	}
 	dir, err := f.Lookup(bls.EntriesDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,6 +127,14 @@ func (j *Judge) bootFile(p *image.Partition, f *fat.FS, name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// program returns the digest of a program. One that is empty or can't be read is none.
+func (j *Judge) program(p *image.Partition, f *fat.FS, name string) (digest fsverity.Digest) {
+	if file, err := f.Lookup(name); err == nil && file.Size > 0 {
+		digest, _ = j.digest(p, file)
+	}
+	return digest
 }
 
 // digest reads a file, unless it has read the same one before.

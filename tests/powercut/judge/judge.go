@@ -54,7 +54,8 @@ type Snapshot struct {
 // ESP is what an EFI system partition holds.
 type ESP struct {
 	Problems []string
-	Loader   fsverity.Digest // of the boot loader that the firmware finds; zero if there is none
+	Loader   fsverity.Digest // of the boot loader that the firmware starts; zero if there is none
+	Fallback fsverity.Digest // of the one that it starts when it knows of no other, or can't read it
 	Entries  []bls.Entry     // in the order of the boot menu: the first boots
 	Illegal  []string        // what is wrong with names or entries
 	files    map[string]error

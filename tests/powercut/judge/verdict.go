@@ -43,6 +43,7 @@ func (o Operation) Judge(cut *Snapshot, done bool) Verdict {
 	v := &verdict{operation: o, cut: cut}
 	v.fileSystems()
 	if cut.ESP != nil {
+		v.loaders()
 		v.entries()
 		v.standing()
 	}
@@ -83,6 +84,17 @@ func (v *verdict) fileSystems() {
 		for _, problem := range v.cut.Stores[label].Problems {
 			v.bad("%s: %s", label, problem)
 		}
+	}
+}
+
+// loaders wants the boot loader on the fallback path to be what it was or what it will be.
+func (v *verdict) loaders() {
+	begin, end := v.operation.Begin.ESP, v.operation.End.ESP
+	if begin == nil || end == nil || slices.Contains(v.operation.Erases, disk.LabelESP) {
+		return
+	}
+	if have := v.cut.ESP.Fallback; have != begin.Fallback && have != end.Fallback {
+		v.bad("the boot loader on the fallback path is neither the old nor the new")
 	}
 }
 
@@ -250,6 +262,7 @@ func all(s *Snapshot) string {
 		return ""
 	}
 	var text strings.Builder
+	fmt.Fprintln(&text, s.ESP.Loader, s.ESP.Fallback)
 	for _, e := range s.ESP.Entries {
 		fmt.Fprintf(&text, "%s\n%s", e.Name, e.Bytes())
 	}

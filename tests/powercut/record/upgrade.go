@@ -46,6 +46,16 @@ func (s *session) upgrades(ctx context.Context) error {
 	return nil
 }
 
+// Loader records an upgrade of the boot loader.
+func Loader(ctx context.Context, w *story.World) (*Recording, error) {
+	return running(ctx, w, "cuts-loader", func(s *session) error {
+		if err := s.do(ctx, story.OlderLoader); err != nil {
+			return err
+		}
+		return s.script(ctx, Operation{Name: "boot loader upgrade", Again: "kairos-upgrade loader --quiet"})
+	})
+}
+
 const stageConfig = `cat > /run/91_staged.yaml <<END
 #cloud-config
 stages:
