@@ -107,6 +107,7 @@ func TestFailures(t *testing.T) {
 		t.Run(fmt.Sprintf("%02d %s", i+1, f.name), func(t *testing.T) {
 			came := f.produce(t)
 			fmt.Fprintf(rows, "%s\t%s\t%d\t%.0f\t%s\n", f.name, came.what, came.boots, came.took.Seconds(), came.reason)
+			t.Logf("%s boots after %d boots and %.0f s: %s", came.what, came.boots, came.took.Seconds(), came.reason)
 		})
 	}
 	rows.Flush()
@@ -190,9 +191,11 @@ func fellBack(t *testing.T, n *story.Node) string {
 	t.Helper()
 	var s struct {
 		LastFallback struct {
-			Reason string `json:"reason"`
+			Fallback struct {
+				Reason string `json:"reason"`
+			} `json:"fallback"`
 		} `json:"last_fallback"`
 	}
 	must(t, json.Unmarshal([]byte(output(t, n, "kairos-boot-assess status --json")), &s))
-	return s.LastFallback.Reason
+	return s.LastFallback.Fallback.Reason
 }

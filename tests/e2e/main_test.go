@@ -44,7 +44,7 @@ func run(m *testing.M) int {
 // folder returns an empty folder for the machine of a test.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir := workspace.Cache("e2e", strings.ReplaceAll(t.Name(), "/", "-"))
+	dir := workspace.Cache("e2e", strings.NewReplacer("/", "-", ",", "").Replace(t.Name())) // a comma ends a path for swtpm
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
