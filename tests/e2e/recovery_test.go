@@ -49,7 +49,7 @@ cmp %[1]s %[2]s && cmp %[1]s %[3]s`, carriedLoader, mainLoader, fallbackLoader)
 	if !strings.Contains(state, `"running":"257.`) || strings.Contains(state, `"fallback":"157.`) {
 		t.Errorf("after the second boot the status is\n%s", state)
 	}
-	output(t, n, "cmp %s %s && cmp %[1]s %s && cmp %s /usr/local/older.efi", carriedLoader, mainLoader, fallbackLoader, previousLoader)
+	output(t, n, "cmp %s %s && cmp %[1]s %[3]s && cmp %[4]s /usr/local/older.efi", carriedLoader, mainLoader, fallbackLoader, previousLoader)
 	verified(t, n)
 }
 
@@ -84,7 +84,7 @@ func newerLoader(t *testing.T, n *story.Node) {
 	if result.Status != 0 {
 		t.Fatal(result.Output())
 	}
-	output(t, n, "kairos-upgrade loader --quiet && cmp %s %s && ! cmp -s %[1]s %s && umount %[1]s", carriedLoader, mainLoader, fallbackLoader)
+	output(t, n, "kairos-upgrade loader --quiet && cmp %s %s && ! cmp -s %[1]s %[3]s && umount %[1]s", carriedLoader, mainLoader, fallbackLoader)
 }
 
 // TestLoaderOnTrial carries a newer systemd-boot in a deployment that is on trial: it is not installed.
