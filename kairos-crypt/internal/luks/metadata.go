@@ -1,0 +1,192 @@
+package luks
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+)
+
+// MaxSlots is how many key slots, and how many tokens, cryptsetup handles.
+const MaxSlots = 32
+
+// Metadata is the part of a header's JSON that concerns key slots and tokens.
+type Metadata struct {
+	Keyslots map[int]Keyslot
+	Tokens   map[int]Token
+	Digests  map[int]Digest
+	Segments map[int]Segment
+	// Requirements are features that a reader must know, such as
+	// "online-reencrypt-v2" while a volume is being encrypted in place.
+	Requirements []string
+}
+
+// Keyslot is one way to the volume key.
+type Keyslot struct {
+	Type     string `json:"type"`
+	KeySize  int    `json:"key_size"` // bytes
+	Priority *int   `json:"priority"` // 0: only when named, 1 (or nil): normal, 2: first
+	KDF      struct {
+		Type string `json:"type"` // pbkdf2, argon2i or argon2id
+	} `json:"kdf"`
+}
+
+// Digest ties key slots to the volume key of segments.
+type Digest struct {
+	Type     string
+	Keyslots []int
+	Segments []int
+}
+
+// Segment is a stretch of the encrypted data.
+type Segment struct {
+	Type       string `json:"type"`
+	Encryption string `json:"encryption"`
+	SectorSize int    `json:"sector_size"` // bytes
+}
+
+// ParseMetadata parses a header's JSON area, or what
+// "cryptsetup luksDump --dump-json-metadata" prints. References to key slots
+// that don't exist are errors: a token could otherwise claim a slot that a
+// later enrolment fills.
+func ParseMetadata(text []byte) (*Metadata, error) {
+	if len(text) > maxHeaderSize {
+		return nil, fmt.Errorf("metadata of %d bytes: at most %d are allowed", len(text), maxHeaderSize)
+	}
+	if !bytes.HasPrefix(text, []byte("{")) {
+		return nil, errors.New("metadata is not a JSON object")
+	}
+	var raw struct {
+		Keyslots map[string]Keyslot         `json:"keyslots"`
+		Tokens   map[string]json.RawMessage `json:"tokens"`
+		Segments map[string]Segment         `json:"segments"`
+		Digests  map[string]struct {
+			Type     string   `json:"type"`
+			Keyslots []string `json:"keyslots"`
+			Segments []string `json:"segments"`
+		} `json:"digests"`
+		Config struct {
+			Requirements struct {
+				Mandatory []string `json:"mandatory"`
+			} `json:"requirements"`
+		} `json:"config"`
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	m := &Metadata{Digests: map[int]Digest{}, Tokens: map[int]Token{}, Requirements: raw.Config.Requirements.Mandatory}
+	var err error
+	if m.Keyslots, err = numbered("keyslot", raw.Keyslots, MaxSlots); err != nil {
+		return nil, err
+	}
+	for number, slot := range m.Keyslots {
+		if slot.KeySize < 0 || slot.KeySize > 1024 {
+			return nil, fmt.Errorf("keyslot %d: key of %d bytes", number, slot.KeySize)
+		}
+	}
+	// Segments and digests have no bound of their own beside the area's size.
+	if m.Segments, err = numbered("segment", raw.Segments, 1<<16); err != nil {
+		return nil, err
+	}
+	digests, err := numbered("digest", raw.Digests, 1<<16)
+	if err != nil {
+		return nil, err
+	}
+	for number, digest := range digests {
+		slots, err := references(digest.Keyslots, m.Keyslots)
+		if err != nil {
+			return nil, fmt.Errorf("digest %d: keyslots: %w", number, err)
+		}
+		segments, err := references(digest.Segments, m.Segments)
+		if err != nil {
+			return nil, fmt.Errorf("digest %d: segments: %w", number, err)
+		}
+		m.Digests[number] = Digest{digest.Type, slots, segments}
+	}
+	tokens, err := numbered("token", raw.Tokens, MaxSlots)
+	if err != nil {
+		return nil, err
+	}
+	for number, text := range tokens {
+		token, err := parseToken(text, m.Keyslots)
+		if err != nil {
+			return nil, fmt.Errorf("token %d: %w", number, err)
+		}
+		m.Tokens[number] = *token
+	}
+	return m, nil
+}
+
+// Bound returns the key slots, in order, that open the volume's data. A slot
+// that no digest of a segment names holds some other key.
+func (m *Metadata) Bound() []int {
+	slots := map[int]bool{}
+	for _, digest := range m.Digests {
+		if len(digest.Segments) == 0 {
+			continue
+		}
+		for _, slot := range digest.Keyslots {
+			slots[slot] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(slots))
+}
+
+// TokensOf returns the numbers of the tokens that name a key slot, in order.
+func (m *Metadata) TokensOf(slot int) []int {
+	var numbers []int
+	for number, token := range m.Tokens {
+		if slices.Contains(token.Keyslots, slot) {
+			numbers = append(numbers, number)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// numbered turns the object of numbered entries that LUKS2 uses for arrays
+// into a map.
+func numbered[V any](what string, raw map[string]V, limit int) (map[int]V, error) {
+	result := make(map[int]V, len(raw))
+	for key, value := range raw {
+		number, err := number(key, limit)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		result[number] = value
+	}
+	return result, nil
+}
+
+// references turns the numbers of an array into numbers that exist, sorted.
+func references[V any](raw []string, existing map[int]V) ([]int, error) {
+	result := make([]int, 0, min(len(raw), len(existing)))
+	for _, key := range raw {
+		number, err := number(key, 1<<16)
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := existing[number]; !ok {
+			return nil, fmt.Errorf("%d does not exist", number)
+		}
+		if slices.Contains(result, number) {
+			return nil, fmt.Errorf("%d occurs twice", number)
+		}
+		result = append(result, number)
+	}
+	slices.Sort(result)
+	return result, nil
+}
+
+// number parses a number in its one spelling: "01" and "+1" would let two keys
+// name one slot.
+func number(text string, limit int) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n >= limit || strconv.Itoa(n) != text {
+		return 0, fmt.Errorf("%.40q is not a number below %d", text, limit)
+	}
+	return n, nil
+}
