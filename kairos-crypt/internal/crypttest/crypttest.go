@@ -1,0 +1,46 @@
+// Package crypttest gives tests the real programs: cryptsetup and swtpm, the
+// host's or those of the tests' tools root.
+package crypttest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Programs puts programs into PATH, or skips the test where they are missing.
+func Programs(t testing.TB, names ...string) {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	tools := filepath.Join(filepath.Dir(here), "../../../tests/tools")
+	bin := t.TempDir()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err == nil {
+			continue
+		}
+		if err := exec.Command(tools, name, "--version").Run(); err != nil {
+			t.Skipf("no %s: run tests/setup", name)
+		}
+		script := fmt.Sprintf("#!/bin/sh\nexec %s %s \"$@\"\n", tools, name)
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+// Disk returns an empty file that is large enough for a LUKS2 volume.
+func Disk(t testing.TB) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, 32<<20); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
