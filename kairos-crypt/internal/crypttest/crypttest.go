@@ -11,17 +11,18 @@ import (
 	"testing"
 )
 
-// Programs puts programs into PATH, or skips the test where they are missing.
+// Programs puts programs into PATH: those of the tools root, because the
+// host's may be old, else the host's. It skips the test where one is missing.
 func Programs(t testing.TB, names ...string) {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	tools := filepath.Join(filepath.Dir(here), "../../../tests/tools")
 	bin := t.TempDir()
 	for _, name := range names {
-		if _, err := exec.LookPath(name); err == nil {
-			continue
-		}
 		if err := exec.Command(tools, name, "--version").Run(); err != nil {
+			if _, err := exec.LookPath(name); err == nil {
+				continue
+			}
 			t.Skipf("no %s: run tests/setup", name)
 		}
 		script := fmt.Sprintf("#!/bin/sh\nexec %s %s \"$@\"\n", tools, name)

@@ -1,0 +1,222 @@
+package tpm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+)
+
+// Seal seals a secret under the policy that a token describes (its PCRs, bank,
+// public key, PIN and salt) and fills in the rest: blob, policy digest, key.
+func (d *Device) Seal(token *luks.TPM2, secret, pin []byte) error {
+	if token.PIN != (len(pin) > 0) {
+		return errors.New("seal: a policy with a PIN needs one, and only that")
+	}
+	root, err := d.makeSRK()
+	if err != nil {
+		return err
+	}
+	auth, err := authValue(pin, token.Salt)
+	if err != nil {
+		return err
+	}
+	policy, err := d.trial(token)
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	options, err := root.salted(tpm2.AESEncryption(128, tpm2.EncryptIn))
+	if err != nil {
+		return err
+	}
+	made, err := tpm2.Create{
+		ParentHandle: tpm2.AuthHandle{Handle: srkHandle, Name: root.name, Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, 16, options...)},
+		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
+			UserAuth: tpm2.TPM2BAuth{Buffer: auth},
+			Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret}),
+		}},
+		InPublic: tpm2.New2B(tpm2.TPMTPublic{
+			Type: tpm2.TPMAlgKeyedHash, NameAlg: tpm2.TPMAlgSHA256,
+			// A PIN is what the TPM's protection against guessing is for.
+			ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, NoDA: !token.PIN},
+			AuthPolicy:       tpm2.TPM2BDigest{Buffer: policy},
+		}),
+	}.Execute(d.TPM)
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	token.Blobs = [][]byte{append(tpm2.Marshal(made.OutPrivate), tpm2.Marshal(made.OutPublic)...)}
+	token.Policies = [][]byte{policy}
+	token.SRK, token.PrimaryAlg = root.serialise(), "ecc"
+	if area, err := root.public.Contents(); err == nil && area.Type == tpm2.TPMAlgRSA {
+		token.PrimaryAlg = "rsa"
+	}
+	return nil
+}
+
+// trial computes the digest of a token's policy from the present PCRs. Without
+// any policy it is 32 zeros: an empty one could be used without a session.
+func (d *Device) trial(token *luks.TPM2) ([]byte, error) {
+	session, closeSession, err := tpm2.PolicySession(d.TPM, tpm2.TPMAlgSHA256, 16, tpm2.Trial())
+	if err != nil {
+		return nil, err
+	}
+	defer closeSession()
+	if len(token.PublicKey) > 0 {
+		signer, err := newSigner(token.PublicKey, 65537)
+		if err != nil {
+			return nil, err
+		}
+		_, err = tpm2.PolicyAuthorize{
+			PolicySession: session.Handle(), KeySign: signer.name,
+			CheckTicket: tpm2.TPMTTKVerified{Tag: tpm2.TPMSTVerified, Hierarchy: tpm2.TPMRHOwner},
+		}.Execute(d.TPM)
+		if err != nil {
+			return nil, fmt.Errorf("signed policy: %w", err)
+		}
+	}
+	if err := d.finish(session.Handle(), token); err != nil {
+		return nil, err
+	}
+	return d.digest(session.Handle())
+}
+
+// finish adds the parts of a policy that follow the signed one.
+func (d *Device) finish(session tpm2.TPMHandle, token *luks.TPM2) error {
+	if len(token.PCRs) > 0 {
+		if err := d.pcrs(session, token.Bank, token.PCRs); err != nil {
+			return err
+		}
+	}
+	if token.PIN {
+		_, err := tpm2.PolicyAuthValue{PolicySession: session}.Execute(d.TPM)
+		return err
+	}
+	return nil
+}
+
+// Unseal returns a token's secret. signatures are those of the booted UKI for
+// the token's bank. The error is one of this package's where it says why.
+func (d *Device) Unseal(token *luks.TPM2, signatures []Signature, pin []byte) ([]byte, error) {
+	if len(token.Blobs) != 1 || len(token.Policies) != 1 || token.PCRLock {
+		return nil, errors.New("unseal: sharded tokens and those of systemd-pcrlock are not supported")
+	}
+	if token.PIN && len(pin) == 0 {
+		return nil, fmt.Errorf("unseal: %w: none was given", ErrPIN)
+	}
+	root, err := d.findSRK()
+	if err != nil {
+		return nil, explain(err)
+	}
+	if token.SRK != nil { // never salt a session with a key that only the bus vouches for
+		enrolled, err := parseSRK(token.SRK)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(enrolled.name.Buffer, root.name.Buffer) {
+			return nil, fmt.Errorf("unseal: %w", ErrOther)
+		}
+		root = enrolled
+	}
+	object, err := d.load(root, token.Blobs[0])
+	if err != nil {
+		return nil, err
+	}
+	defer d.flush(object.Handle)
+	auth, err := authValue(pin, token.Salt)
+	if err != nil {
+		return nil, err
+	}
+	exponents := []uint32{65537}
+	if len(token.PublicKey) > 0 {
+		exponents = append(exponents, 0)
+	}
+	for _, exponent := range exponents {
+		secret, err := d.unseal(root, object, token, exponent, signatures, auth)
+		if !errors.Is(err, errDigest) {
+			return secret, err
+		}
+	}
+	return nil, fmt.Errorf("unseal: %w: PCRs %v have changed since enrolment", ErrPolicy, token.PCRs)
+}
+
+// errDigest says that the session's policy is not the object's.
+var errDigest = errors.New("policy digest differs")
+
+func (d *Device) unseal(root *srk, object *tpm2.NamedHandle, token *luks.TPM2, exponent uint32, signatures []Signature, auth []byte) ([]byte, error) {
+	options, err := root.salted(tpm2.AESEncryption(128, tpm2.EncryptOut))
+	if err != nil {
+		return nil, err
+	}
+	if token.PIN {
+		options = append(options, tpm2.Auth(auth))
+	}
+	session, closeSession, err := tpm2.PolicySession(d.TPM, tpm2.TPMAlgSHA256, 16, options...)
+	if err != nil {
+		return nil, explain(err)
+	}
+	defer closeSession()
+	if len(token.PublicKey) > 0 {
+		signer, err := newSigner(token.PublicKey, exponent)
+		if err != nil {
+			return nil, err
+		}
+		if err := d.pcrs(session.Handle(), token.Bank, token.PublicPCRs); err != nil {
+			return nil, err
+		}
+		if err := d.authorize(session.Handle(), signer, token.PublicPCRs, signatures); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.finish(session.Handle(), token); err != nil {
+		return nil, explain(err)
+	}
+	now, err := d.digest(session.Handle())
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(now, token.Policies[0]) {
+		return nil, errDigest
+	}
+	answer, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: object.Handle, Name: object.Name, Auth: session}}.Execute(d.TPM)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return answer.OutData.Buffer, nil
+}
+
+// load loads a sealed object: TPM2B_PRIVATE‖TPM2B_PUBLIC.
+func (d *Device) load(root *srk, blob []byte) (*tpm2.NamedHandle, error) {
+	private, rest, ok := sized(blob)
+	if !ok {
+		return nil, errors.New("tpm2-blob: not a private area")
+	}
+	public, rest, ok := sized(rest)
+	if !ok || len(rest) != 0 {
+		return nil, errors.New("tpm2-blob: not a public area at its end")
+	}
+	loaded, err := tpm2.Load{
+		ParentHandle: tpm2.NamedHandle{Handle: srkHandle, Name: root.name},
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: private[2:]},
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public[2:]),
+	}.Execute(d.TPM)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return &tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name}, nil
+}
+
+// explain says what a TPM's answer means to a person.
+func explain(err error) error {
+	for code, why := range map[tpm2.TPMRC]error{
+		tpm2.TPMRCLockout: ErrLockout, tpm2.TPMRCAuthFail: ErrPIN, tpm2.TPMRCPolicyFail: ErrPolicy,
+		tpm2.TPMRCIntegrity: ErrOther, tpm2.TPMRCHandle: ErrOther,
+	} {
+		if errors.Is(err, code) {
+			return fmt.Errorf("unseal: %w (%v)", why, err)
+		}
+	}
+	return fmt.Errorf("unseal: %w", err)
+}

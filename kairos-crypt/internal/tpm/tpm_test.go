@@ -1,0 +1,261 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+)
+
+// bus is a TPM whose bus is listened to.
+type bus struct {
+	transport.TPM
+	heard bytes.Buffer
+}
+
+func (b *bus) Send(command []byte) ([]byte, error) {
+	b.heard.Write(command)
+	answer, err := b.TPM.Send(command)
+	b.heard.Write(answer)
+	return answer, err
+}
+
+func open(t *testing.T) (*Device, *bus, string) {
+	t.Helper()
+	socket := crypttest.SWTPM(t)
+	tpm, err := linuxudstpm.Open(socket)
+	must(t, err)
+	listened := &bus{TPM: tpm}
+	return &Device{TPM: listened}, listened, socket
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// extend changes a PCR, as other firmware or another kernel would.
+func extend(t *testing.T, d *Device, pcr uint32) {
+	t.Helper()
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)},
+		Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{
+			{HashAlg: tpm2.TPMAlgSHA256, Digest: bytes.Repeat([]byte{1}, 32)},
+		}},
+	}.Execute(d.TPM)
+	must(t, err)
+}
+
+// vendor signs policies as systemd-measure does.
+type vendor struct {
+	key *rsa.PrivateKey
+	pem []byte
+	der []byte
+}
+
+func newVendor(t *testing.T) *vendor {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	must(t, err)
+	return &vendor{key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), der}
+}
+
+// sign signs the present value of PCR 11.
+func (v *vendor) sign(t *testing.T, d *Device) []Signature {
+	t.Helper()
+	policy, err := d.trial(&luks.TPM2{PCRs: []int{11}, Bank: "sha256"})
+	must(t, err)
+	sum, fingerprint := sha256.Sum256(policy), sha256.Sum256(v.der)
+	signature, err := rsa.SignPKCS1v15(rand.Reader, v.key, crypto.SHA256, sum[:])
+	must(t, err)
+	return []Signature{{[]int{11}, hex.EncodeToString(fingerprint[:]), hex.EncodeToString(policy), signature}}
+}
+
+// Each policy opens where it should, and neither secret nor PIN is ever on the
+// bus.
+func TestPolicies(t *testing.T) {
+	d, listened, _ := open(t)
+	v := newVendor(t)
+	signed := v.sign(t, d)
+	salt := bytes.Repeat([]byte{7}, 32)
+	pin := []byte("correct horse")
+	for name, token := range map[string]luks.TPM2{
+		"none":               {},
+		"literal":            {PCRs: []int{4, 7}, Bank: "sha256"},
+		"ten literal":        {PCRs: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, Bank: "sha256"},
+		"pin":                {PIN: true, Salt: salt},
+		"unsalted pin":       {PIN: true},
+		"literal pin":        {PIN: true, Salt: salt, PCRs: []int{7}, Bank: "sha256"},
+		"signed":             {PublicKey: v.pem, PublicPCRs: []int{11}, Bank: "sha256"},
+		"signed literal pin": {PublicKey: v.pem, PublicPCRs: []int{11}, Bank: "sha256", PCRs: []int{7}, PIN: true, Salt: salt},
+	} {
+		secret := []byte(rand.Text() + rand.Text())[:32]
+		var given []byte
+		if token.PIN {
+			given = pin
+		}
+		if err := d.Seal(&token, secret, given); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := d.Unseal(&token, signed, given)
+		if err != nil || !bytes.Equal(got, secret) {
+			t.Errorf("%s: unsealed %q, error %v, want %q", name, got, err, secret)
+		}
+		if bytes.Contains(listened.heard.Bytes(), secret) {
+			t.Errorf("%s: the secret is on the bus", name)
+		}
+		auth, err := authValue(given, token.Salt)
+		must(t, err)
+		if token.PIN && (bytes.Contains(listened.heard.Bytes(), pin) || bytes.Contains(listened.heard.Bytes(), auth)) {
+			t.Errorf("%s: the PIN is on the bus", name)
+		}
+	}
+	if listened.heard.Len() == 0 {
+		t.Error("nothing was heard on the bus")
+	}
+}
+
+// Each refusal says why.
+func TestRefusals(t *testing.T) {
+	d, _, _ := open(t)
+	v := newVendor(t)
+	old := v.sign(t, d)
+	pin, literal := luks.TPM2{PIN: true, Salt: []byte("salt")}, luks.TPM2{PCRs: []int{7}, Bank: "sha256"}
+	signed := luks.TPM2{PublicKey: v.pem, PublicPCRs: []int{11}, Bank: "sha256"}
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	must(t, d.Seal(&pin, secret, []byte("1234")))
+	must(t, d.Seal(&literal, secret, nil))
+	must(t, d.Seal(&signed, secret, nil))
+
+	refused := func(what string, token *luks.TPM2, signatures []Signature, given string, want error) {
+		t.Helper()
+		if got, err := d.Unseal(token, signatures, []byte(given)); !errors.Is(err, want) || got != nil {
+			t.Errorf("%s: unsealed %q, error %v, want %v", what, got, err, want)
+		}
+	}
+	refused("wrong PIN", &pin, nil, "4321", ErrPIN)
+	refused("no PIN", &pin, nil, "", ErrPIN)
+	extend(t, d, 7)
+	extend(t, d, 11)
+	refused("PCR 7 changed", &literal, nil, "", ErrPolicy)
+	refused("PCR 11 changed, old signature", &signed, old, "", ErrPolicy)
+	refused("PCR 11 changed, another's signature", &signed, newVendor(t).sign(t, d), "", ErrPolicy)
+	forged := v.sign(t, d)
+	forged[0].Signature = old[0].Signature
+	if _, err := d.Unseal(&signed, forged, nil); !errors.Is(err, tpm2.TPMRCSignature) {
+		t.Errorf("forged signature: %v", err)
+	}
+	if got, err := d.Unseal(&signed, v.sign(t, d), nil); err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("PCR 11 changed, new signature: %q, %v", got, err)
+	}
+
+	other, _, _ := open(t)
+	_, err := other.makeSRK()
+	must(t, err)
+	if _, err := other.Unseal(&pin, nil, []byte("1234")); !errors.Is(err, ErrOther) {
+		t.Errorf("another TPM: %v", err)
+	}
+	old252 := pin
+	old252.SRK = nil // nothing in the token tells: the TPM itself refuses
+	if _, err := other.Unseal(&old252, nil, []byte("1234")); !errors.Is(err, ErrOther) {
+		t.Errorf("another TPM, token without a key: %v", err)
+	}
+}
+
+// Both ways with systemd-cryptenroll: it enrols and we unlock; we enrol and it
+// unlocks.
+func TestSystemd(t *testing.T) {
+	d, _, socket := open(t)
+	crypttest.Programs(t, "cryptsetup", "systemd-cryptenroll")
+	if help, _ := exec.Command("systemd-cryptenroll", "--help").Output(); !bytes.Contains(help, []byte("--unlock-tpm2-device")) {
+		t.Skip("systemd-cryptenroll is older than version 256: run tests/setup")
+	}
+	for name, policy := range map[string]luks.TPM2{
+		"none": {}, "literal": {PCRs: []int{4, 7}, Bank: "sha256"}, "pin": {PIN: true, Salt: bytes.Repeat([]byte{9}, 32)},
+		"literal pin": {PCRs: []int{7}, Bank: "sha256", PIN: true, Salt: bytes.Repeat([]byte{9}, 32)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, disk, key := t.Context(), crypttest.Disk(t), []byte("key")
+			must(t, cryptsetup.Format(ctx, disk, key, cryptsetup.Random, ""))
+			device, pin, pcrs := "swtpm:path="+socket, []byte(nil), ""
+			if policy.PIN {
+				pin = []byte("1234")
+			}
+			for i, n := range policy.PCRs {
+				pcrs += map[bool]string{true: "", false: "+"}[i == 0] + fmt.Sprint(n)
+			}
+
+			systemd(t, pin, "--unlock-key-file="+keyFile(t, key), "--tpm2-device="+device, "--tpm2-pcrs="+pcrs,
+				fmt.Sprintf("--tpm2-with-pin=%v", policy.PIN), disk)
+			token, err := luks.ParseTPM2(header(t, disk).Metadata.Tokens[0])
+			must(t, err)
+			secret, err := d.Unseal(token, nil, pin)
+			must(t, err)
+			must(t, cryptsetup.Test(ctx, disk, token.Keyslot, base64.StdEncoding.AppendEncode(nil, secret)))
+
+			// systemd tries all tokens: only ours may be left.
+			must(t, cryptsetup.RemoveToken(ctx, disk, 0))
+			ours := policy
+			ours.Keyslot = 5
+			secret = make([]byte, 32)
+			_, _ = rand.Read(secret)
+			must(t, d.Seal(&ours, secret, pin))
+			must(t, cryptsetup.AddKey(ctx, disk, 5, key, base64.StdEncoding.AppendEncode(nil, secret), cryptsetup.Random))
+			text, err := ours.JSON()
+			must(t, err)
+			must(t, cryptsetup.ImportToken(ctx, disk, 0, text))
+			systemd(t, pin, "--unlock-tpm2-device="+device, "--recovery-key", disk)
+			if token := header(t, disk).Metadata.Tokens[1]; token.Type != luks.TypeRecovery {
+				t.Errorf("systemd-cryptenroll left %+v", token)
+			}
+		})
+	}
+}
+
+func header(t *testing.T, disk string) *luks.Header {
+	t.Helper()
+	file, err := os.Open(disk)
+	must(t, err)
+	defer file.Close()
+	read, err := luks.Read(file)
+	must(t, err)
+	return read
+}
+
+func keyFile(t *testing.T, key []byte) string {
+	t.Helper()
+	name := t.TempDir() + "/key"
+	must(t, os.WriteFile(name, key, 0o600))
+	return name
+}
+
+func systemd(t *testing.T, pin []byte, arguments ...string) {
+	t.Helper()
+	command := exec.Command("systemd-cryptenroll", arguments...)
+	command.Env = append(os.Environ(), "PIN="+string(pin), "NEWPIN="+string(pin))
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("systemd-cryptenroll: %v: %s", err, out)
+	}
+}
