@@ -212,6 +212,9 @@ func TestSystemd(t *testing.T) {
 			token, err := luks.ParseTPM2(header(t, disk).Metadata.Tokens[0])
 			must(t, err)
 			secret, err := d.Unseal(token, nil, pin)
+			if errors.Is(err, errZeroByte) {
+				t.Skip(err) // systemd's salt is random
+			}
 			must(t, err)
 			must(t, cryptsetup.Test(ctx, disk, token.Keyslot, base64.StdEncoding.AppendEncode(nil, secret)))
 
