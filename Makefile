@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 TOOLS    := $(patsubst %/main.go,%,$(wildcard kairos-*/main.go))
+# Programs that a person never runs, beside the tool that they belong to.
+PARTS    := $(patsubst %/main.go,%,$(wildcard kairos-*/kairos-*/main.go))
 MODULES  := $(patsubst %/go.mod,%,$(wildcard */go.mod))
 BUILD    ?= build
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -49,11 +51,13 @@ help: ## show this help
 setup: ## install what the project needs on a fresh Debian machine
 	@tests/setup
 
-build: ## build the static programs into build/bin
+build: ## build the static programs into build/bin and build/lib
 	@mkdir -p $(BUILD)/bin
 	@$(foreach tool,$(TOOLS),(cd $(tool) && $(GO_BUILD) -tags "$(GO_TAGS) $(GO_TAGS_$(tool))" \
 		-ldflags '$(GO_LDFLAGS)' -o $(CURDIR)/$(BUILD)/bin/$(tool) .);)
-	@ls -l $(BUILD)/bin | awk 'NR > 1 {printf "  %-22s %5.1f MB\n", $$NF, $$5 / 1e6}'
+	@mkdir -p $(BUILD)/lib
+	@$(foreach part,$(PARTS),(cd $(part) && $(GO_BUILD) -ldflags '$(GO_LDFLAGS)' -o $(CURDIR)/$(BUILD)/lib/$(notdir $(part)) .);)
+	@ls -l $(BUILD)/bin $(BUILD)/lib | awk 'NF > 2 {printf "  %-22s %5.1f MB\n", $$NF, $$5 / 1e6}'
 
 build-alone: ## build each module without the workspace
 	@for module in $(MODULES); do \
@@ -62,8 +66,9 @@ build-alone: ## build each module without the workspace
 
 unit: ## run the unit and command tests of all modules, race detector on
 	@for module in $(filter-out tests,$(MODULES)); do \
-		(cd $$module && $(GO) test -race -tags "$(GO_TAGS)" ./...); \
+		(cd $$module && $(GO) test -race -timeout 20m -tags "$(GO_TAGS)" ./...); \
 	done
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" . # what runs too many processes for it
 
 lint: ## gofmt, go vet, man pages and units
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted by gofmt:"; echo "$$bad"; exit 1; }
@@ -111,6 +116,8 @@ test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=1
 install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)
 	install -m 0755 $(addprefix $(BUILD)/bin/,$(TOOLS)) $(DESTDIR)$(BINDIR)
+	install -d $(DESTDIR)$(LIBDIR)
+	install -m 0755 $(addprefix $(BUILD)/lib/,$(notdir $(PARTS))) $(DESTDIR)$(LIBDIR)
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR) $(DESTDIR)$(TMPFILESDIR)
 	cp -dR --no-preserve=ownership units/system/. $(DESTDIR)$(UNITDIR)
 	install -m 0644 $(wildcard units/preset/*.preset) $(DESTDIR)$(PRESETDIR)

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/Masterminds/sprig/v3 v3.3.0
 	github.com/go-crypt/x v0.4.17
+	github.com/godbus/dbus/v5 v5.2.2
 	github.com/kairos-io/toolkit/lib v0.0.0
 	github.com/rogpeppe/go-internal v1.14.1
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3

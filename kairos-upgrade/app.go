@@ -69,6 +69,7 @@ func app(m machine) *cli.App {
 		autoCommand(m),
 		digestCommand(m),
 		inspectCommand(m),
+		unpackCommand(m),
 		watchCommand(m),
 		serveCommand(m),
 		quarantineCommand(m),

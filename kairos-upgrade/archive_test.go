@@ -16,6 +16,7 @@ import (
 // An archive that is cut or changed at any byte is refused, or it is the same
 // image: nothing in between.
 func TestDamagedArchives(t *testing.T) {
+	manyProcesses(t)
 	body := strings.Repeat("a line of text\n", 200)
 	layer := imagetest.Layer{Tar: imagetest.Tar(t, []tar.Header{{Name: "usr/share/text", Typeflag: tar.TypeReg}}, map[string]string{"usr/share/text": body}), Compression: "zstd"}
 	built := bootable(t, layer)

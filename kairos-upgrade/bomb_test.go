@@ -33,6 +33,7 @@ func pax(records string) []byte {
 }
 
 func TestHostileStreams(t *testing.T) {
+	manyProcesses(t)
 	h := newHostile(t)
 	end := make([]byte, 1024)
 	file := header('0', "a", "00000000000\x00")
@@ -124,6 +125,7 @@ func zstdZeros(window byte, count int) []byte {
 
 // Bombs: a few bytes that become many. The store has little room.
 func TestBombs(t *testing.T) {
+	manyProcesses(t)
 	h := newHostile(t)
 	// The stores of bombs are file systems of their own, and so small that
 	// nothing outside of limits could hide in them.

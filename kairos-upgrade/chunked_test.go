@@ -116,6 +116,7 @@ func TestStageChunked(t *testing.T) {
 // TestKilledChunked: SIGKILL at any moment of a staging in part, while the
 // registry is slow: the next one goes on, with the same result.
 func TestKilledChunked(t *testing.T) {
+	manyProcesses(t)
 	registry := osRegistry(t, 300, 20_000)
 	ideal := newNode(t)
 	ideal.stage(registry.Host + "/os:v1")
@@ -157,7 +158,7 @@ func TestResumeStaging(t *testing.T) {
 	registry.Push("os", "v1", b)
 	size := len(b.Blobs[b.Layers[0]])
 	n := newNode(t)
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		switch {
 		case !strings.HasSuffix(r.URL.Path, b.Layers[0].String()), strings.HasPrefix(r.Header.Get("Range"), fmt.Sprintf("bytes=%d-", size)):
 			return false
@@ -167,9 +168,9 @@ func TestResumeStaging(t *testing.T) {
 			http.ServeContent(imagetest.Cut(w, size*2/3), r, "", time.Time{}, bytes.NewReader(blob))
 		}
 		return true
-	}
+	})
 	n.want(1, "stage", "--insecure", registry.Host+"/os:v1")
-	registry.Fault = nil
+	registry.SetFault(nil)
 	n.want(0, "gc") // which leaves it
 	fetched := n.stage(registry.Host + "/os:v1")["bytes_fetched"].(float64)
 	if rest := float64(size - size*2/3); fetched < rest || fetched > rest+1<<20 {

@@ -35,6 +35,14 @@ func newNode(t *testing.T) node {
 	return n
 }
 
+// manyProcesses skips a test that runs the program hundreds of times, which
+// takes the race detector minutes to start: make unit runs it without.
+func manyProcesses(t *testing.T) {
+	if raceDetector {
+		t.Skip("it runs many processes: without the race detector only")
+	}
+}
+
 func (n node) command(name string, args ...string) *exec.Cmd {
 	args = append([]string{name, "--quiet", "--store", n.store, "--esp", n.esp}, args...)
 	cmd := exec.Command("kairos-upgrade", args...)
@@ -180,6 +188,7 @@ var kills = flag.Int("kills", 6, "how many stagings TestKilled kills of each kin
 // the new one complete, a store that verifies, and nothing in the way of the
 // next attempt, whose result is that of an undisturbed one.
 func TestKilled(t *testing.T) {
+	manyProcesses(t)
 	t.Run("layers", func(t *testing.T) { testKilled(t, testImages(t, 150, 20_000)) })
 	t.Run("parts of layers", func(t *testing.T) { testKilled(t, chunkedImages(t, 150, 20_000), "--insecure") })
 }

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
+	"github.com/kairos-io/toolkit/lib/measuretest"
 )
 
 // These tests give the program images that mean harm. What each part refuses,
@@ -62,21 +62,21 @@ const peak = 256 << 20
 // that nothing came of it but, with status 0, a deployment.
 func (h hostile) stage(t *testing.T, status int, source string, args ...string) string {
 	t.Helper()
-	cmd := h.command("stage", append(args, source)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	cmd.Run()
-	if have := cmd.ProcessState.ExitCode(); have != status || status != 0 && stderr.Len() == 0 {
-		t.Fatalf("exit status %d, want %d:\n%s", have, status, stderr.String())
+	u, err := measuretest.Run(h.command("stage", append(args, source)...))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss * 1024; rss > peak {
-		t.Errorf("%d bytes of memory", rss)
+	if u.Status != status || status != 0 && len(u.Stderr) == 0 {
+		t.Fatalf("exit status %d, want %d:\n%s", u.Status, status, u.Stderr)
 	}
-	if strings.Contains(stderr.String(), "goroutine ") {
-		t.Errorf("the program crashed:\n%s", stderr.String())
+	if u.Memory > peak {
+		t.Errorf("%.0f bytes of memory", u.Memory)
+	}
+	if bytes.Contains(u.Stderr, []byte("goroutine ")) {
+		t.Errorf("the program crashed:\n%s", u.Stderr)
 	}
 	h.check(t, status == 0)
-	return stderr.String()
+	return string(u.Stderr)
 }
 
 func (h hostile) check(t *testing.T, deployed bool) {
@@ -137,6 +137,7 @@ func entriesOf(short ...string) (all []tar.Header) {
 }
 
 func TestHostileLayers(t *testing.T) {
+	manyProcesses(t)
 	h := newHostile(t)
 	up := strings.Repeat("../", 20)
 	for name, c := range map[string]struct {

@@ -4,10 +4,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
+	"github.com/kairos-io/toolkit/lib/measuretest"
 )
 
 // memoryMax is what a staging may take at its peak, in bytes.
@@ -66,21 +66,19 @@ func stageMeasured(b *testing.B, program string, images []*imagetest.Built) {
 		registry.Push("os", "v1", image)
 		cmd := exec.Command(program, "stage", "--quiet", "--json", "--insecure", "--store", store, "--esp", esp, registry.Host+"/os:v1")
 		cmd.Env = append(os.Environ(), "HOME="+dir)
-		cmd.Stderr = os.Stderr
 		b.StartTimer()
-		out, err := cmd.Output()
+		u, err := measuretest.Run(cmd)
 		b.StopTimer()
-		if err != nil {
-			b.Fatalf("image %d: %v: %s", i+1, err, out)
+		if err != nil || u.Status != 0 {
+			b.Fatalf("image %d: %v, exit status %d: %s", i+1, err, u.Status, u.Stderr)
 		}
 		if i == len(images)-1 {
-			peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
-			b.ReportMetric(float64(peak)/(1<<20), "MiB-peak")
-			if peak > memoryMax {
-				b.Errorf("%d MiB at the peak, the limit is %d MiB", peak>>20, memoryMax>>20)
+			b.ReportMetric(u.Memory/(1<<20), "MiB-peak")
+			if u.Memory > memoryMax {
+				b.Errorf("%.1f MiB at the peak, the limit is %d MiB", u.Memory/(1<<20), memoryMax>>20)
 			}
 			if len(images) > 1 {
-				b.Logf("%s", out)
+				b.Logf("%s", u.Stdout)
 			}
 		}
 	}

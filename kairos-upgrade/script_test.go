@@ -21,6 +21,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -31,6 +32,7 @@ import (
 // private mounts, which the virtual machine shows.
 
 func TestMain(m *testing.M) {
+	measuretest.Main()
 	testscript.Main(m, map[string]func(){"kairos-upgrade": func() {
 		if !source.Init() {
 			cmdline.Main(app(testMachine(os.Getenv("NODE"))))

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/inotify"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/inotify"
 	"github.com/urfave/cli/v2"
 )
 

@@ -67,6 +67,7 @@ func fill(t *testing.T, dir string, free int64) {
 // Too little space is told before anything is fetched, with figures; and when
 // the estimate is overruled, the store is as it was afterwards.
 func TestNoSpace(t *testing.T) {
+	manyProcesses(t)
 	images := testImages(t, 100, 100_000)
 	for _, kind := range []string{"tmpfs", "ext4"} {
 		t.Run(kind, func(t *testing.T) {
@@ -161,6 +162,7 @@ func TestFullESP(t *testing.T) {
 // Space that runs out at any file, in a way that no estimate foresees: there are
 // no more inodes. Both file systems are as they were afterwards.
 func TestNoInodes(t *testing.T) {
+	manyProcesses(t)
 	images := testImages(t, 10, 1000)
 	dir := t.TempDir()
 	for _, name := range []string{"vmlinuz", "initramfs.img"} {

@@ -23,22 +23,6 @@ func applyCommand() *cli.Command {
 	}
 }
 
-// applied is the object that apply --json prints.
-type applied struct {
-	Steps   []stepName    `json:"steps"`            // that can be applied now, or were
-	Reboot  []stepName    `json:"reboot"`           // that need a reboot
-	Record  *stage.Record `json:"record,omitempty"` // what was done
-	Applied bool          `json:"applied"`
-}
-
-type stepName struct {
-	Stage  string `json:"stage"`
-	Name   string `json:"name"`
-	File   string `json:"file"`
-	Line   int    `json:"line"`
-	Reason string `json:"reason,omitempty"` // why it needs a reboot
-}
-
 func apply(c *cli.Context) error {
 	change, err := readChange(c)
 	if err != nil {
@@ -54,7 +38,7 @@ func apply(c *cli.Context) error {
 		return err
 	}
 	plan, later := stage.Now(source.Collect(node.Root), next, fill(node.Root))
-	result := applied{Steps: []stepName{}, Reboot: []stepName{}, Applied: c.Bool("now")}
+	result := stage.Applied{Steps: []stage.StepName{}, Reboot: []stage.StepName{}, Applied: c.Bool("now")}
 	for _, s := range plan.Steps {
 		result.Steps = append(result.Steps, nameOf(s, ""))
 	}
@@ -86,11 +70,11 @@ func apply(c *cli.Context) error {
 	return nil
 }
 
-func nameOf(s stage.Step, reason string) stepName {
-	return stepName{Stage: s.Part, Name: s.Name, File: s.Source, Line: s.Spec.Pos.Line, Reason: reason}
+func nameOf(s stage.Step, reason string) stage.StepName {
+	return stage.StepName{Stage: s.Part, Name: s.Name, File: s.Source, Line: s.Spec.Pos.Line, Reason: reason}
 }
 
-func printApplied(c *cli.Context, r applied) {
+func printApplied(c *cli.Context, r stage.Applied) {
 	word := "can be applied now"
 	if r.Applied {
 		word = "applied"

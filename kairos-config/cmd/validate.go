@@ -33,14 +33,14 @@ func validate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	result := validation{Valid: true, Problems: []validationProblem{}}
+	result := stage.Validation{Valid: true, Problems: []stage.Finding{}}
 	for _, name := range files {
 		problems := check(name)
 		excerpt := newExcerpt(name, problems)
 		for _, p := range problems {
 			result.Valid = result.Valid && p.Severity != diag.Error
 			record := stage.ProblemRecords(diag.List{p})[0]
-			result.Problems = append(result.Problems, validationProblem{record, excerpt.line(p.Pos)})
+			result.Problems = append(result.Problems, stage.Finding{ProblemRecord: record, Text: excerpt.line(p.Pos)})
 			if !c.Bool("json") && (p.Severity == diag.Error || !c.Bool("quiet")) {
 				excerpt.print(c.App.ErrWriter, p)
 			}
@@ -55,16 +55,6 @@ func validate(c *cli.Context) error {
 		return cmdline.Silent(cmdline.ExitFailed)
 	}
 	return nil
-}
-
-type validation struct {
-	Valid    bool                `json:"valid"`
-	Problems []validationProblem `json:"problems"`
-}
-
-type validationProblem struct {
-	stage.ProblemRecord
-	Text string `json:"text,omitempty"` // the line that it was found in, secrets masked
 }
 
 // configsIn returns the files that are named, and those in directories that

@@ -11,8 +11,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
 )
 

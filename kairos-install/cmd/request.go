@@ -8,10 +8,10 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
 	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
 )
 

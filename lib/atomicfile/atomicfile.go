@@ -21,6 +21,9 @@ const tempPrefix = ".#"
 // IsTemp reports whether a file name is that of an unfinished write.
 func IsTemp(name string) bool { return strings.HasPrefix(path.Base(name), tempPrefix) }
 
+// Temp returns the name, beside a file's own, that it has while it is written.
+func Temp(name string) string { return path.Join(path.Dir(name), tempPrefix+path.Base(name)) }
+
 // Write writes data under a temporary name beside name, syncs it, renames it
 // and syncs the directory. name is resolved beneath root.
 func Write(root *os.Root, name string, data []byte, perm fs.FileMode) error {
@@ -29,7 +32,7 @@ func Write(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 
 // WriteFrom is Write for content that comes from a reader.
 func WriteFrom(root *os.Root, name string, r io.Reader, perm fs.FileMode) (err error) {
-	temp := path.Join(path.Dir(name), tempPrefix+path.Base(name))
+	temp := Temp(name)
 	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	"github.com/kairos-io/toolkit/tests/story"
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
@@ -63,13 +64,7 @@ func theWorld(t *testing.T) *story.World {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(measuring) == "1" {
-		if err := measureChild(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	measuretest.Main()
 	if os.Getenv("KAIROS_BENCH") != "1" {
 		fmt.Println("benchmarks are skipped: run make bench")
 		os.Exit(0)

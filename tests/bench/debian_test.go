@@ -171,8 +171,12 @@ func recompress(ctx context.Context, image, dir, tag string) error {
 		if compression == gzip && !slices.Contains(asGzip, tag) {
 			continue
 		}
+		to := layout(dir, compression, tag)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
 		_, err := workspace.RunTool(ctx, "skopeo", "copy", "--quiet", "--insecure-policy",
-			"--dest-compress-format", compression, image, "oci:"+layout(dir, compression, tag))
+			"--dest-compress-format", compression, image, "oci:"+to)
 		if err != nil {
 			return err
 		}

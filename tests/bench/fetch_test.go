@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	"github.com/kairos-io/toolkit/tests/registry"
 	"github.com/kairos-io/toolkit/tests/workspace"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,7 +19,7 @@ import (
 
 // staged is what a staging has cost and done.
 type staged struct {
-	usage
+	measuretest.Usage
 	requests []registry.Request
 	Image    string `json:"image_digest"`
 	Objects  int    `json:"objects_added"`
@@ -43,10 +44,10 @@ func stage(t *testing.T, r *registry.Registry, store, esp, name string, status i
 	mark := r.Mark()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(workspace.Top(), "build/bin/kairos-upgrade"),
 		"stage", "--insecure", "--quiet", "--json", "--store", store, "--esp", esp, r.LocalHost()+"/"+name)
-	s := staged{usage: measure(t, cmd, status), requests: r.Since(mark)}
+	s := staged{Usage: measure(t, cmd, status), requests: r.Since(mark)}
 	if status == 0 {
-		if err := json.Unmarshal(s.stdout, &s); err != nil {
-			t.Fatalf("stage --json: %v\n%s", err, s.stdout)
+		if err := json.Unmarshal(s.Stdout, &s); err != nil {
+			t.Fatalf("stage --json: %v\n%s", err, s.Stdout)
 		}
 	}
 	return s

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	"github.com/kairos-io/toolkit/tests/registry"
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
@@ -16,7 +17,7 @@ import (
 // pipeline fetches the layers of an image, decompresses them, hashes
 // both forms, and unpacks them with tar, as streams: the least that a staging
 // has to do too.
-func pipeline(t *testing.T, r *registry.Registry, repository, tag string) usage {
+func pipeline(t *testing.T, r *registry.Registry, repository, tag string) measuretest.Usage {
 	t.Helper()
 	dir := folder(t)
 	manifest, _ := manifestOf(t, r, repository, tag)

@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	"github.com/kairos-io/toolkit/tests/oci"
 	"github.com/kairos-io/toolkit/tests/registry"
 	"github.com/kairos-io/toolkit/tests/workspace"
@@ -169,8 +171,8 @@ func TestBenchCollect(t *testing.T) {
 	r := startRegistry(t)
 	store, esp := folder(t), folder(t)
 	program := filepath.Join(workspace.Top(), "build/bin/kairos-upgrade")
-	upgrade := func(command ...string) usage {
-		command = append(command, "--store", store, "--esp", esp)
+	upgrade := func(command ...string) measuretest.Usage {
+		command = slices.Insert(command, 1, "--store", store, "--esp", esp)
 		return measure(t, exec.CommandContext(t.Context(), program, command...), 0)
 	}
 	const deployments = 10

@@ -13,7 +13,7 @@ import (
 func TestBenchSizes(t *testing.T) {
 	world := theWorld(t)
 	limits := map[string]float64{"kairos-root": 4e6, "kairos-config": 10e6, "kairos-upgrade": 30e6}
-	programs, err := filepath.Glob(filepath.Join(workspace.Top(), "build/bin/kairos-*"))
+	programs, err := filepath.Glob(filepath.Join(workspace.Top(), "build/*/kairos-*"))
 	must(t, err)
 	for _, program := range programs {
 		info, err := os.Stat(program)

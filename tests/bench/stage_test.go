@@ -3,6 +3,7 @@ package bench
 import (
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	"github.com/kairos-io/toolkit/tests/story"
 )
 
@@ -40,14 +41,14 @@ func TestBenchFirstStaging(t *testing.T) {
 		what := "a first staging, " + compression
 		// In turn, and the fastest of each: what else the machine does costs
 		// time, and never saves any.
-		var ours, plain usage
+		var ours, plain measuretest.Usage
 		var store, esp string
 		for i := range rounds {
 			store, esp = folder(t), folder(t)
 			p := pipeline(t, d.registry, repository(compression), release)
 			s := stage(t, d.registry, store, esp, name, 0)
 			if i == 0 {
-				ours, plain = s.usage, p
+				ours, plain = s.Usage, p
 			}
 			ours.Seconds, ours.CPU = min(ours.Seconds, s.Seconds), min(ours.CPU, s.CPU)
 			plain.Seconds, plain.CPU = min(plain.Seconds, p.Seconds), min(plain.CPU, p.CPU)

@@ -3,7 +3,20 @@ package e2e
 import (
 	"strings"
 	"testing"
+
+	"github.com/kairos-io/toolkit/tests/story"
 )
+
+// completed makes a call that begins a transaction of a service, waits for its end, and returns what
+// the signal says.
+func completed(t *testing.T, n *story.Node, service, call string) string {
+	t.Helper()
+	return output(t, n, `busctl --no-pager wait /io/kairos/%[1]s io.kairos.%[1]s Completed > /run/completed & waiting=$!
+until [ "$(busctl --no-legend list | grep -c ' busctl ')" = 2 ]; do read -t 0.1 <> <(:) || true; kill -0 $waiting; done
+%[2]s >/dev/null
+wait $waiting
+cat /run/completed`, service, call)
+}
 
 // TestBus drives upgrades by io.kairos.Upgrade1 alone, as root and as a user whom polkit forbids and
 // permits it.
@@ -54,13 +67,8 @@ END
 systemctl restart polkit`, world.Ref("v2"))
 	fails(t, n, 1, strings.ReplaceAll(stage, "v2", "v3"), "Access denied")
 	fails(t, n, 1, "su kairos -c '"+call+"Pin s 1'", "Access denied")
-	output(t, n, `busctl --no-pager wait /io/kairos/Upgrade1 io.kairos.Upgrade1 Completed > /run/completed & waiting=$!
-until [ "$(busctl --no-legend list | grep -c ' busctl ')" = 2 ]; do read -t 0.1 <> <(:) || true; kill -0 $waiting; done
-%s
-wait $waiting`, stage)
-	completed := output(t, n, "cat /run/completed")
-	if !strings.Contains(completed, ` 0 "" `) || !strings.Contains(completed, `"id" s "2-`) {
-		t.Errorf("the transaction ended with: %s", completed)
+	if said := completed(t, n, "Upgrade1", stage); !strings.Contains(said, ` 0 "" `) || !strings.Contains(said, `"id" s "2-`) {
+		t.Errorf("the transaction ended with: %s", said)
 	}
 	staged := status(t, n)
 	if s := staged.Find(staged.Staged); s == nil || s.Version != "v2" || property("Staged") != `s "`+s.ID+`"` {
@@ -112,4 +120,67 @@ grep -q '"completed":true,"status":0' /run/kairos/upgrade/*.json`, world.Ref("v3
 	}
 	healthy()
 	verified(t, n)
+}
+
+// TestConfigBus shows, stages, discards and applies configs by io.kairos.Config1 alone, as root and as
+// a user whom polkit permits to see the config, but not its secrets.
+func TestConfigBus(t *testing.T) {
+	n := booted(t)
+	const object = "io.kairos.Config1 /io/kairos/Config1"
+	const call = "busctl call " + object + " io.kairos.Config1 "
+	described := strings.Join(strings.Fields(output(t, n, "busctl --no-pager --full introspect %s", object)), " ")
+	for _, line := range []string{".Stage method a{ss}a{sv} o", ".Reveal method a{sv} s", ".Apply method a{ss}a{sv} o", `.Booted property s ""`, ".Completed signal oisa{sv} -"} {
+		if !strings.Contains(described, line) {
+			t.Errorf("no %q in:\n%s", line, described)
+		}
+	}
+	output(t, n, "printf '#cloud-config\nsite: {password: hunter2, name: lab}\n' > /oem/50_site.yaml")
+	if shown := output(t, n, call+"Show a{sv} 0"); !strings.Contains(shown, "name: lab") || strings.Contains(shown, "hunter2") {
+		t.Errorf("shown is:\n%s", shown)
+	}
+	fails(t, n, 1, "su kairos -c '"+call+"Show a{sv} 0'", "Access denied")
+	output(t, n, `cat > /etc/polkit-1/rules.d/50-config.rules <<'END'
+polkit.addRule(function(action, subject) {
+  if (action.id == "io.kairos.config1.show" && subject.user == "kairos") return polkit.Result.YES;
+});
+END
+systemctl restart polkit`)
+	if shown := output(t, n, "su kairos -c '"+call+"Show a{sv} 0'"); !strings.Contains(shown, "name: lab") || strings.Contains(shown, "hunter2") {
+		t.Errorf("shown is:\n%s", shown)
+	}
+	fails(t, n, 1, "su kairos -c '"+call+"Reveal a{sv} 0'", "Access denied")
+	if shown := output(t, n, call+"Reveal a{sv} 0"); !strings.Contains(shown, "hunter2") {
+		t.Errorf("revealed is:\n%s", shown)
+	}
+	if said := output(t, n, call+`Validate 'a{ss}' 1 a.yaml '#cloud-config
+hostnam: a'`); !strings.HasPrefix(said, "baa{sv} false 1 ") || !strings.Contains(said, "did you mean") {
+		t.Errorf("validate says:\n%s", said)
+	}
+
+	const config = `1 60_motd.yaml '#cloud-config
+stages: {boot: [{name: Motd, files: [{path: /etc/motd, content: by the bus}]}]}'`
+	if said := completed(t, n, "Config1", call+"Stage 'a{ss}a{sv}' "+config+" 0"); !strings.Contains(said, ` 0 "" `) || !strings.Contains(said, "60_motd.yaml") {
+		t.Errorf("stage ended with %s", said)
+	}
+	if staged := output(t, n, "busctl get-property %s io.kairos.Config1 Staged", object); !strings.HasPrefix(staged, `s "1-`) {
+		t.Errorf("staged is %s", staged)
+	}
+	if said := completed(t, n, "Config1", call+"Apply 'a{ss}a{sv}' 0 1 now b true"); !strings.Contains(said, ` 0 "" `) {
+		t.Errorf("apply ended with %s", said)
+	}
+	if motd := output(t, n, "cat /etc/motd"); motd != "by the bus" {
+		t.Errorf("/etc/motd is %q", motd)
+	}
+	if said := completed(t, n, "Config1", call+"Discard"); !strings.Contains(said, ` 0 "" `) {
+		t.Errorf("discard ended with %s", said)
+	}
+	if staged := output(t, n, "busctl get-property %s io.kairos.Config1 Staged", object); staged != `s ""` {
+		t.Errorf("staged is %s", staged)
+	}
+	if result := output(t, n, "systemctl show -P Result kairos-config-bus.service; ls -A /run/kairos/config-bus"); result != "success" {
+		t.Errorf("the service ended with %s:\n%s", result, output(t, n, "journalctl -b --no-pager -u kairos-config-bus.service"))
+	}
+	if found := output(t, n, "journalctl -b -o export | grep -c hunter2 || true"); found != "0" {
+		t.Errorf("the journal has the secret %s times", found)
+	}
 }

@@ -1,5 +1,5 @@
 // Package e2e holds a node to its promises, in virtual machines with a real boot loader, kernel,
-// initrd and registry. It takes about half an hour, and runs only with KAIROS_E2E=1 (`make test`).
+// initrd and registry. It takes about forty minutes, and runs only with KAIROS_E2E=1 (`make test`).
 //
 // Each test keeps its machine's folder, with the console's log, in .cache/e2e/NAME until its next
 // run. What it can't prove: anything that needs hardware (a real TPM, firmware other than OVMF, a disk

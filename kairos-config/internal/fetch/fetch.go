@@ -27,31 +27,51 @@ type Client struct {
 	Transport http.RoundTripper
 }
 
-// StatusError is an answer that is no success.
-type StatusError struct {
-	URL    string
-	Status int
+// Error is a fetch that failed.
+type Error struct {
+	URL    string // without what may be secret: the login and the query
+	Status int    // of the answer, 0 when there was none
+	Err    error
 }
 
-func (e *StatusError) Error() string {
-	return fmt.Sprintf("get %s: %d %s", e.URL, e.Status, http.StatusText(e.Status))
+func (e *Error) Error() string { return "get " + e.URL + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Passing reports whether another attempt may help.
+func (e *Error) Passing() bool {
+	if e.Status != 0 && e.Status != http.StatusOK {
+		return e.Status >= 500 || e.Status == http.StatusTooManyRequests
+	}
+	return !errors.Is(e.Err, errRefused) && !errors.Is(e.Err, errAddress)
 }
+
+var (
+	errAddress = errors.New("not the address of a file on an http or https server")
+	errRefused = errors.New("refused")
+)
 
 // Get writes what an http or https address holds to w, at most limit bytes.
-// Passwords in addresses never get into errors.
+// Its errors are *Error.
 func (c Client) Get(ctx context.Context, address string, w io.Writer, limit int64) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return errors.New("not the address of a file on an http or https server")
+		return &Error{"the file", 0, errAddress} // it can't be told what of it is secret
 	}
-	shown := u.Redacted()
+	failed := &Error{URL: u.Scheme + "://" + u.Host + u.EscapedPath()}
+	if failed.Status, failed.Err = c.get(ctx, address, w, limit); failed.Err != nil {
+		return failed
+	}
+	return nil
+}
+
+func (c Client) get(ctx context.Context, address string, w io.Writer, limit int64) (status int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
 	defer watch.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return errors.New("not an address")
+		return 0, errAddress
 	}
 	request.Header.Set("User-Agent", "kairos-config/"+cmdline.Version)
 	client := http.Client{Transport: c.Transport, CheckRedirect: checkRedirect}
@@ -60,51 +80,52 @@ func (c Client) Get(ctx context.Context, address string, w io.Writer, limit int6
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return explain(ctx, shown, err)
+		return 0, explain(ctx, err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return &StatusError{shown, answer.StatusCode}
+		return answer.StatusCode, fmt.Errorf("status %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
 	}
 	alive := &reader{answer.Body, func() { watch.Reset(stall) }}
 	n, err := io.Copy(w, io.LimitReader(alive, limit+1))
 	switch {
 	case err != nil:
-		return explain(ctx, shown, err)
+		return answer.StatusCode, explain(ctx, err)
 	case n > limit:
-		return fmt.Errorf("get %s: more than %d bytes", shown, limit)
+		return answer.StatusCode, fmt.Errorf("%w what has more than %d bytes", errRefused, limit)
 	}
-	return nil
+	return answer.StatusCode, nil
 }
 
-// explain names the address without its password, and the true cause.
-func explain(ctx context.Context, shown string, err error) error {
+// explain returns the true cause, without the address.
+func explain(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause
+		return cause
 	}
 	var inner *url.Error
-	if errors.As(err, &inner) { // it repeats the address
-		err = inner.Err
+	if errors.As(err, &inner) {
+		return inner.Err
 	}
-	return fmt.Errorf("get %s: %w", shown, err)
+	return err
 }
 
 // transport follows the proxies of the environment, as curl does.
 var transport = &http.Transport{
-	Proxy:                 http.ProxyFromEnvironment,
-	DialContext:           (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
-	TLSHandshakeTimeout:   15 * time.Second,
-	ResponseHeaderTimeout: stall,
-	DisableKeepAlives:     true,
+	Proxy:                  http.ProxyFromEnvironment,
+	DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+	TLSHandshakeTimeout:    15 * time.Second,
+	ResponseHeaderTimeout:  stall,
+	MaxResponseHeaderBytes: 64 << 10,
+	DisableKeepAlives:      true,
 }
 
 // checkRedirect follows a few redirects, and none from https to http.
 func checkRedirect(next *http.Request, before []*http.Request) error {
 	if len(before) > maxRedirects {
-		return fmt.Errorf("more than %d redirects", maxRedirects)
+		return fmt.Errorf("%w to follow more than %d redirects", errRefused, maxRedirects)
 	}
 	if before[0].URL.Scheme == "https" && next.URL.Scheme != "https" {
-		return errors.New("the server leads from https to another scheme")
+		return fmt.Errorf("%w to follow a redirect from https to %s://%s", errRefused, next.URL.Scheme, next.URL.Host)
 	}
 	return nil
 }

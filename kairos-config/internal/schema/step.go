@@ -29,6 +29,9 @@ type Step struct {
 	Name  string       `key:"name" doc:"What the step is called in the log, in status, and in after of other steps." def:"the stage and a number" eg:"Time servers"`
 	After []Dependency `key:"after" doc:"Steps of the same stage that have to run first, by their names." eg:"[{name: Make the bridge}]"`
 
+	// Assess says for this step what the key at the top says for all.
+	Assess string `key:"assess" doc:"required: when this step fails, that counts as a failed health check of the boot; wanted: it does not." enum:"required|wanted" def:"that of the config" eg:"required"`
+
 	// Conditions: all must hold.
 	If                 string  `key:"if" doc:"A command for the shell: the step runs when it ends with 0." eg:"'[ ! -e /usr/local/.first-boot ]'"`
 	IfFiles            IfFiles `key:"if_files" doc:"The step runs when these files exist, or don't."`
@@ -61,7 +64,7 @@ type Step struct {
 	Layout           Layout            `key:"layout" doc:"Partitions to add to a disk, or to grow."`
 	PackagePins      Entries[string]   `key:"package_pins" doc:"Packages to hold at a version." eg:"{nginx: 1.26.3-3}" is:"word" keyis:"word"`
 	Packages         Packages          `key:"packages" doc:"Packages to install or remove: while an image is built, since the root of a node is read-only."`
-	UnpackImages     []UnpackImage     `key:"unpack_images" doc:"Container images to unpack into directories."`
+	UnpackImages     []UnpackImage     `key:"unpack_images" doc:"Container images to unpack into directories, in the stages of the running system. What is there is known by its digest."`
 }
 
 // Dependency is a step that another one waits for. A bare name will do.

@@ -71,8 +71,8 @@ type Packages struct {
 // UnpackImage is a container image to unpack.
 type UnpackImage struct {
 	Pos      diag.Pos
-	Source   string `key:"source" doc:"The image: a reference, with a transport where it isn't a registry." eg:"quay.io/example/tools:1" is:"word" req:"y"`
-	Target   string `key:"target" doc:"The directory for it." eg:"/usr/local/tools" is:"path" req:"y"`
+	Source   string `key:"source" doc:"The image, as in kairos-upgrade(8): a reference, with a transport where it isn't a registry. Its signature policy, mirrors and credentials count." eg:"quay.io/example/tools:1" is:"word" req:"y"`
+	Target   string `key:"target" doc:"The directory for it, made where it is missing. What is there stays, unless the image has it too." eg:"/usr/local/tools" is:"path" req:"y"`
 	Platform string `key:"platform" doc:"Which image of an index to take." def:"that of the node" eg:"linux/arm64" is:"word"`
 }
 

@@ -1,15 +1,14 @@
 package source
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net"
-	"net/http"
 	"net/url"
 	"path"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
@@ -118,10 +118,8 @@ func (c *Collection) readCopy(root *rootfs.Root, r Remote) {
 
 // Fetcher fetches configs.
 type Fetcher struct {
-	Root *rootfs.Root
-	// Client is for tests; nil fetches within bounds, through the proxies of
-	// the environment.
-	Client *http.Client
+	Root   *rootfs.Root
+	Client fetch.Client
 	// Backoff is the time before the first repetition, which doubles with
 	// each; one second when 0.
 	Backoff time.Duration
@@ -129,9 +127,8 @@ type Fetcher struct {
 
 // Bounds on a fetch.
 const (
-	fetchAttempts  = 3
-	fetchTimeout   = 20 * time.Second // of one attempt
-	fetchRedirects = 5
+	fetchAttempts = 3
+	fetchTimeout  = 20 * time.Second // of one attempt
 )
 
 // Fetch fetches what the node's configs ask for and keeps a copy of it. With
@@ -194,82 +191,31 @@ func (f *Fetcher) keep(r Remote, data []byte) error {
 	return errors.Join(errs...)
 }
 
-func (f *Fetcher) get(ctx context.Context, r Remote) (data []byte, err error) {
-	client := f.Client
-	if client == nil {
-		client = newClient()
-		defer client.CloseIdleConnections()
-	}
-	wait := f.Backoff
-	if wait == 0 {
-		wait = time.Second
-	}
-	for attempt := range fetchAttempts {
-		if attempt > 0 {
-			select {
-			case <-ctx.Done():
-				return nil, err
-			case <-time.After(wait << (attempt - 1)):
-			}
-		}
-		again := false
-		if data, again, err = once(ctx, client, r.URL); err == nil || !again {
+func (f *Fetcher) get(ctx context.Context, r Remote) ([]byte, error) {
+	wait := cmp.Or(f.Backoff, time.Second)
+	for attempt := 1; ; attempt++ {
+		data, err := f.once(ctx, r.URL)
+		var failed *fetch.Error
+		if err == nil || !errors.As(err, &failed) {
 			return data, err
 		}
+		err = failed.Err // what it is called is said already
+		if attempt == fetchAttempts || !failed.Passing() {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(wait << (attempt - 1)):
+		}
 	}
-	return nil, err
 }
 
-// once makes one attempt; again says whether another one may help.
-func once(ctx context.Context, client *http.Client, address string) (data []byte, again bool, err error) {
+// once makes one attempt.
+func (f *Fetcher) once(ctx context.Context, address string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, false, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		var failed *url.Error // it holds the address, with all that is secret in it
-		if errors.As(err, &failed) {
-			err = failed.Err
-		}
-		return nil, !errors.Is(err, errRefused), err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		err := fmt.Errorf("status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-		return nil, resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests, err
-	}
-	data, err = io.ReadAll(io.LimitReader(resp.Body, MaxSize+1))
-	if err == nil && len(data) > MaxSize {
-		return nil, false, errors.New("larger than 1 MB")
-	}
-	return data, true, err
-}
-
-var errRefused = errors.New("refused to follow")
-
-func newClient() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout:    10 * time.Second,
-			ResponseHeaderTimeout:  10 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: CheckRedirect,
-	}
-}
-
-// CheckRedirect follows a few redirects, never from https to http.
-func CheckRedirect(req *http.Request, via []*http.Request) error {
-	switch {
-	case len(via) > fetchRedirects:
-		return fmt.Errorf("%w more than %d redirects", errRefused, fetchRedirects)
-	case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
-		return fmt.Errorf("%w a redirect from https to %s://%s", errRefused, req.URL.Scheme, req.URL.Host)
-	}
-	return nil
+	var data bytes.Buffer
+	err := f.Client.Get(ctx, address, &data, MaxSize)
+	return data.Bytes(), err
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
@@ -54,9 +55,7 @@ func newSite(t *testing.T, configs ...string) *site {
 // fetch does what the stage network does and returns what is told.
 func (s *site) fetch(t *testing.T, again bool) string {
 	t.Helper()
-	client := s.Client()
-	client.CheckRedirect = CheckRedirect
-	f := &Fetcher{Root: s.root, Client: client, Backoff: time.Millisecond}
+	f := &Fetcher{Root: s.root, Client: fetch.Client{Transport: s.Client().Transport}, Backoff: time.Millisecond}
 	var texts []string
 	for _, p := range f.Fetch(t.Context(), Collect(s.root).Remotes, again) {
 		texts = append(texts, strings.ReplaceAll(p.Error(), s.URL, "URL"))
@@ -131,7 +130,7 @@ func TestConfigURLFaults(t *testing.T) {
 		"another":    {"config_url: URL/x" + pin("other"), "error: config_url URL/x: its SHA-256 digest is", "", nil},
 		"no config":  {"config_url: URL/x", "it is no config: the first lines have no header, and there is no copy of it", "", write("<html>")},
 		"no text":    {"config_url: URL/x", "it is no text in UTF-8", "", write("#cloud-config\n\xff")},
-		"endless": {"config_url: URL/x", "larger than 1 MB", "", func(w http.ResponseWriter, _ *http.Request) {
+		"endless": {"config_url: URL/x", "refused what has more than 1048576 bytes", "", func(w http.ResponseWriter, _ *http.Request) {
 			for _, err := w.Write(make([]byte, 1<<16)); err == nil; _, err = w.Write(make([]byte, 1<<16)) {
 			}
 		}},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -321,10 +322,41 @@ func TestEntitiesAreChecked(t *testing.T) {
 	}
 }
 
+// TestUnpackImages runs a program in the place of kairos-upgrade, which
+// unpacks once.
+func TestUnpackImages(t *testing.T) {
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "kairos-upgrade"), []byte(`#!/bin/sh
+echo "$@" >> "$0.args"
+for dir; do :; done
+case $* in *refused*) echo '{"message_type":"exit_error","code":4,"message":"the policy says no","hint":"sign it"}' >&2; exit 4 ;; esac
+[ ! -e "$dir/there" ] || { echo '{"message_type":"exit_error","code":3,"message":"there"}' >&2; exit 3; }
+touch "$dir/there"
+`), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	n := newNode(t, map[string]string{"1.yaml": `stages: {network: [
+  {name: a, unpack_images: [{source: quay.io/x/y:1, target: /srv/y}, {source: -x, target: /srv/z, platform: linux/arm64}]},
+  {name: b, unpack_images: [{source: quay.io/x/refused:1, target: /srv/n}]}]}`})
+	n.Booted = true
+	r := n.run("network")
+	if got := outcomes(r); got != "a=done b=failed" || !slices.Equal(r.Steps[0].Changed, []string{"/srv/y", "/srv/z"}) || r.Steps[1].Errors[0] != "unpack_images: kairos-upgrade: the policy says no" {
+		t.Errorf("%s: %+v", got, r.Steps)
+	}
+	if r = n.run("network"); len(r.Steps[0].Changed) > 0 || r.Steps[0].Outcome != Done {
+		t.Errorf("again: %+v", r.Steps[0])
+	}
+	args, _ := os.ReadFile(filepath.Join(bin, "kairos-upgrade.args"))
+	if want := "unpack --json --quiet -- quay.io/x/y:1 " + n.dir + "/srv/y\nunpack --json --quiet --platform linux/arm64 -- -x " + n.dir + "/srv/z\n"; !strings.HasPrefix(string(args), want) {
+		t.Errorf("it was run as\n%s", args)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for step, want := range map[string]string{
 		"layout: {add_partitions: [{fsLabel: X, size: 10}]}":                 "layout: only of the machine that runs",
-		"unpack_images: [{source: quay.io/x/y:1, target: /srv/y}]":           "unpack_images: quay.io/x/y:1: images are not unpacked by this program",
+		"unpack_images: [{source: quay.io/x/y:1, target: /srv/y}]":           "unpack_images: quay.io/x/y:1: only in the system that runs",
 		"packages: {install: [nginx]}":                                       "this root has no package manager",
 		"datasource: {providers: [aws]}":                                     "datasource: only of the machine that runs",
 		"systemd_firstboot: {root-password: x}":                              "passwords are set by users",

@@ -169,14 +169,3 @@ func preferences(pins schema.Entries[string]) (string, error) {
 	}
 	return text, nil
 }
-
-// errUnpack says what takes the place of unpacking: the libraries that fetch
-// images are four times the size of this program, which lies in the initrd.
-var errUnpack = errors.New("images are not unpacked by this program; deploy it with kairos-upgrade(8), or run a tool of the image, such as skopeo, in commands")
-
-// unpackImages refuses.
-func (r *run) unpackImages(context.Context) {
-	for _, u := range r.step.Spec.UnpackImages {
-		r.fail(fmt.Errorf("unpack_images: %s: %w", u.Source, errUnpack))
-	}
-}

@@ -3,6 +3,7 @@
 package stage
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -57,6 +58,9 @@ type Step struct {
 
 	fingerprint string // see there
 }
+
+// required is the value of assess that makes failures count.
+const required = "required"
 
 // NewPlan gathers the steps of a stage. Each config counts by itself, as in
 // Kairos: keys at its top belong to its own users, strict to its own steps.
@@ -114,7 +118,7 @@ func (p *Plan) lastHostname() {
 }
 
 func (p *Plan) add(part string, doc source.Document, head schema.Head) {
-	step := Step{Part: part, Source: doc.Source, Strict: head.Strict, Assessed: head.Assess == "required"}
+	step := Step{Part: part, Source: doc.Source, Strict: head.Strict, Assessed: head.Assess == required}
 	if part == schema.CloudInitStage && doc.Header {
 		p.addCloudInit(step, doc.Root)
 	}
@@ -127,6 +131,7 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 			step.fingerprint = fingerprint(part, node)
 			node, step.Secrets, problems = p.fill.node(node)
 			step.Spec, step.Problems = schema.DecodeStep(node)
+			step.Assessed = cmp.Or(step.Spec.Assess, head.Assess) == required
 			step.Name = step.Spec.Name
 			if step.Name == "" {
 				step.Name = fmt.Sprintf("%s.%d", part, i)

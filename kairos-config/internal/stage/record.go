@@ -73,6 +73,35 @@ func ProblemRecords(problems diag.List) []ProblemRecord {
 	return list
 }
 
+// Validation is what the check of configs found.
+type Validation struct {
+	Valid    bool      `json:"valid"`
+	Problems []Finding `json:"problems"`
+}
+
+// Finding is a problem with the line that it was found in, secrets masked.
+type Finding struct {
+	ProblemRecord
+	Text string `json:"text,omitempty"`
+}
+
+// Applied is what can be applied without a reboot, or was.
+type Applied struct {
+	Steps   []StepName `json:"steps"`
+	Reboot  []StepName `json:"reboot"`           // that need one
+	Record  *Record    `json:"record,omitempty"` // what was done
+	Applied bool       `json:"applied"`
+}
+
+// StepName tells a step from others.
+type StepName struct {
+	Stage  string `json:"stage"`
+	Name   string `json:"name"`
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Reason string `json:"reason,omitempty"` // why it needs a reboot
+}
+
 // Save writes the record beneath a root.
 func (r *Record) Save(root *rootfs.Root) error {
 	data, err := json.Marshal(r)

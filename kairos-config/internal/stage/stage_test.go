@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -362,6 +363,21 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 	n.Strict = true
 	if r = n.run("boot"); !r.HardFailed {
 		t.Errorf("unreadable config, strict: %+v", r)
+	}
+}
+
+// TestAssess: what a step says counts more than what its config says.
+func TestAssess(t *testing.T) {
+	n := newNode(t, map[string]string{
+		"1.yaml": "stages: {boot: [{name: a, assess: required}, {name: b}, {name: c, assess: wanted}]}",
+		"2.yaml": "assess: required\nstages: {boot: [{name: d, assess: wanted}, {name: e}, {name: f, assess: required}]}",
+	})
+	got := ""
+	for _, s := range n.run("boot").Steps {
+		got += fmt.Sprintf("%s=%v ", s.Name, s.Assessed)
+	}
+	if got != "a=true b=false c=false d=false e=true f=true " {
+		t.Error(got)
 	}
 }
 

@@ -39,7 +39,7 @@ func (r *run) units(ctx context.Context) {
 // nothing left to do.
 var reached = map[string][]string{
 	"enable":  {"enabled", "enabled-runtime", "static", "indirect", "generated", "alias"},
-	"disable": {"disabled", "masked", "masked-runtime"},
+	"disable": {"disabled", "masked", "masked-runtime", "not-found", ""}, // what is not there starts nothing
 	"mask":    {"masked", "masked-runtime"},
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"golang.org/x/sys/unix"
 )
 
 // deployments stands for kairos-upgrade, which needs a store and a boot loader;
@@ -218,6 +219,37 @@ func (readOnly) Mkdir(name string) error {
 	return &os.PathError{Op: "mkdir", Path: name, Err: os.ErrPermission}
 }
 
+// TestFullOEM: it is known as that, whichever write it is that has no room, and
+// leaves nothing behind.
+func TestFullOEM(t *testing.T) {
+	for room := range 3 {
+		n, d := newNode(t)
+		n.Disk = &full{n.Disk, room}
+		_, err := n.Stage(t.Context(), Change{Put: map[string][]byte{"90.yaml": []byte("x"), "91.yaml": []byte("y")}})
+		if cmdline.Code(err) != cmdline.ExitNoSpace || d.list.Staged != "" {
+			t.Errorf("room for %d files: got %v, staged %q", room, err, d.list.Staged)
+		}
+		after, err := n.Disk.ReadDir(".generations")
+		must(t, err)
+		if len(after) > 0 {
+			t.Errorf("room for %d files: %q is left", room, after)
+		}
+	}
+}
+
+// full is a disk that has room for so many files.
+type full struct {
+	generation.Disk
+	room int
+}
+
+func (f *full) Write(name string, data []byte) error {
+	if f.room--; f.room < 0 {
+		return &os.PathError{Op: "write", Path: name, Err: unix.ENOSPC}
+	}
+	return f.Disk.Write(name, data)
+}
+
 // TestCommand runs a program in the place of kairos-upgrade, as the command
 // does: arguments, and what becomes of its errors.
 func TestCommand(t *testing.T) {
@@ -235,7 +267,7 @@ esac
 		t.Errorf("got %+v", list)
 	}
 	err = c.Stage(t.Context(), "1-a", []string{"b=2"}, []string{"a=1"})
-	if cmdline.Code(err) != 6 || err.Error() != "kairos-upgrade stage: busy" || cmdline.HintOf(err) != "wait" {
+	if cmdline.Code(err) != 6 || err.Error() != "kairos-upgrade: busy" || cmdline.HintOf(err) != "wait" {
 		t.Errorf("got %v", err)
 	}
 	args, _ := os.ReadFile(program + ".args")

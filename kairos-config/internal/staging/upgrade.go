@@ -1,16 +1,13 @@
 package staging
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os/exec"
-	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // Command is kairos-upgrade, executed.
@@ -53,30 +50,5 @@ func (c Command) Rollback(ctx context.Context, id string) error {
 
 // run passes on the exit status and the hint of kairos-upgrade.
 func (c Command) run(ctx context.Context, args ...string) ([]byte, error) {
-	program := c.Program
-	if program == "" {
-		program = "kairos-upgrade"
-	}
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if err == nil {
-		return stdout.Bytes(), nil
-	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return nil, fmt.Errorf("kairos-upgrade %s: %w", args[0], err)
-	}
-	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-	last := lines[len(lines)-1]
-	var told cmdline.ExitError
-	if json.Unmarshal([]byte(last), &told) != nil || told.Message == "" {
-		told.Message = last
-	}
-	err = cmdline.WithCode(fmt.Errorf("kairos-upgrade %s: %s", args[0], told.Message), exit.ExitCode())
-	if told.Hint != "" {
-		err = cmdline.Hint(err, "%s", told.Hint)
-	}
-	return nil, err
+	return run.Runner{}.Output(ctx, append([]string{cmp.Or(c.Program, "kairos-upgrade")}, args...)...)
 }

@@ -292,3 +292,47 @@ func BenchmarkParseMerge(b *testing.B) {
 		Merge(n, n, &problems)
 	}
 }
+
+// FuzzMerge: whatever two configs are, merging them ends, changes neither, and
+// nothing of the later one is lost to a value of the earlier.
+func FuzzMerge(f *testing.F) {
+	files, err := filepath.Glob("testdata/merge/*/[0-9]*.yaml")
+	if err != nil || len(files) < 4 {
+		f.Fatal(len(files), err)
+	}
+	for i := range files[1:] {
+		var pair [2][]byte
+		for j := range pair {
+			if pair[j], err = os.ReadFile(files[i+j]); err != nil {
+				f.Fatal(err)
+			}
+		}
+		f.Add(pair[0], pair[1])
+	}
+	f.Add([]byte("a: {b: [1, {c: 2}]}"), []byte("a: {b: null, c: [x]}"))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		a, _ := Parse("a", first)
+		b, _ := Parse("b", second)
+		if a == nil || b == nil {
+			return
+		}
+		text := func(n *Node) string {
+			data, err := n.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(data)
+		}
+		was, also := text(a), text(b)
+		var problems diag.List
+		merged := Merge(a, b, &problems)
+		if text(a) != was || text(b) != also {
+			t.Errorf("merging changed\n%s and\n%s to\n%s and\n%s", was, also, text(a), text(b))
+		}
+		for _, f := range b.Fields {
+			if f.Value.Scalar() && f.Value.Kind != Null && text(merged.Field(f.Key)) != text(f.Value) {
+				t.Errorf("%q became %s", f.Key, text(merged.Field(f.Key)))
+			}
+		}
+	})
+}

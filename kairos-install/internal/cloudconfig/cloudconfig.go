@@ -15,7 +15,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // maxSize is how large a config may be, in bytes: larger ones are skipped by

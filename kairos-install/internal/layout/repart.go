@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // SystemDefinitions are where definitions are looked for. Of files with the

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/lib/run"
 	"golang.org/x/sys/unix"
 )
 

@@ -16,8 +16,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // Input is what the steps follow from.

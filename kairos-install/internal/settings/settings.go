@@ -13,7 +13,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // Program is what reads the config.

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
-	"github.com/kairos-io/toolkit/kairos-install/internal/run"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // Contents is what is on a disk now and would be lost.

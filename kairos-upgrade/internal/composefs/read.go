@@ -17,37 +17,33 @@ import (
 // 300 bytes for each of three million files.
 const MaxSize = 1 << 30
 
-// Read reads an image of at most MaxSize bytes from r and returns its tree, as
-// Parse does. Give it the *os.File itself: the memory is that of the image then.
-func Read(r io.Reader) (*tree.Node, error) { return read(r, MaxSize) }
-
-func read(r io.Reader, limit int64) (*tree.Node, error) {
-	var image bytes.Buffer
-	if f, ok := r.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Size() <= limit {
-			image.Grow(int(info.Size()) + bytes.MinRead)
-		}
-	}
-	n, err := image.ReadFrom(io.LimitReader(r, limit+1))
+// Read reads an image of at most MaxSize bytes and returns its tree, as Parse
+// does. The image may be larger than the memory: it is not kept there.
+func Read(image *os.File) (*tree.Node, error) {
+	info, err := image.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read composefs image: %w", err)
 	}
-	if n > limit {
-		return nil, fmt.Errorf("read composefs image: %w: more than %d bytes", ErrImage, limit)
-	}
-	return Parse(image.Bytes())
+	return parse(image, info.Size())
 }
 
 // Parse returns the tree that an image was written from. The bytes need not be
 // trusted: time and memory are bounded by their length, and what Write would
 // never write is refused with ErrImage. The tree does not refer to image.
 func Parse(image []byte) (*tree.Node, error) {
+	return parse(bytes.NewReader(image), int64(len(image)))
+}
+
+func parse(image io.ReaderAt, size int64) (*tree.Node, error) {
+	if size > MaxSize {
+		return nil, fmt.Errorf("read composefs image: %w: more than %d bytes", ErrImage, MaxSize)
+	}
 	p := &parser{
-		image:  image,
-		budget: len(image),
-		files:  make(map[uint64]*tree.Node),
-		dirs:   make(map[uint64]struct{}),
-		shared: make(map[uint32]tree.Xattr),
+		windows: windows{r: image, size: uint64(size)},
+		budget:  int(size),
+		files:   make(map[uint64]*tree.Node),
+		dirs:    make(map[uint64]struct{}),
+		shared:  make(map[uint32]tree.Xattr),
 	}
 	root, err := p.parse()
 	if err != nil {
@@ -58,7 +54,7 @@ func Parse(image []byte) (*tree.Node, error) {
 
 // parser reads an image.
 type parser struct {
-	image []byte
+	windows
 	// budget is how many bytes of the image may still be claimed. Every part
 	// of a good image belongs to one thing only, so a small image can't
 	// become a large tree.
@@ -74,25 +70,15 @@ func badf(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrImage}, args...)...)
 }
 
-// bytes returns n bytes at off.
-func (p *parser) bytes(off, n uint64) ([]byte, error) {
-	size := uint64(len(p.image))
-	if off > size || n > size-off {
-		return nil, badf("%d bytes at %d are beyond its end", n, off)
-	}
-	return p.image[off : off+n], nil
-}
-
 // claim returns n bytes at off, which are used nowhere else.
 func (p *parser) claim(off, n uint64) ([]byte, error) {
-	b, err := p.bytes(off, n)
-	if err != nil {
-		return nil, err
+	if n > p.size {
+		return nil, badf("%d bytes at %d are beyond its end", n, off)
 	}
-	if p.budget -= len(b); p.budget < 0 {
+	if p.budget -= int(n); p.budget < 0 {
 		return nil, badf("its parts overlap")
 	}
-	return b, nil
+	return p.bytes(off, n)
 }
 
 func (p *parser) parse() (*tree.Node, error) {
@@ -141,7 +127,7 @@ type stored struct {
 
 // inode reads the inode nid and claims it with its attributes.
 func (p *parser) inode(nid uint64) (*stored, error) {
-	if nid < inodeStart/slotSize || nid > uint64(len(p.image))/slotSize {
+	if nid < inodeStart/slotSize || nid > p.size/slotSize {
 		return nil, badf("no inode can be at %d", nid)
 	}
 	at := nid * slotSize

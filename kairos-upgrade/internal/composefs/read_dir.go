@@ -55,7 +55,7 @@ func (d *dirParser) read(in *stored) error {
 	if in.layout != layoutPlain && in.layout != layoutInline || in.layout == layoutPlain && in.size%blockSize != 0 {
 		return badf("a directory of %d bytes of layout %d", in.size, in.layout)
 	}
-	if blocks > uint64(len(d.image)) {
+	if blocks > d.size {
 		return badf("a directory of %d bytes", in.size)
 	}
 	whole, err := d.claim(uint64(in.union)*blockSize*min(blocks, 1), blocks*blockSize)

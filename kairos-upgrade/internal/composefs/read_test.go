@@ -8,11 +8,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
-	"testing/iotest"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/fsverity"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,12 +68,48 @@ func TestRead(t *testing.T) {
 	if n := root.Find("f"); n == nil || n.Size != 1000 {
 		t.Fatalf("file %+v", n)
 	}
-	if _, err := Read(iotest.ErrReader(os.ErrClosed)); !errors.Is(err, os.ErrClosed) {
-		t.Fatalf("error %v", err)
+	f.Close()
+	if _, err := Read(f); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("closed: error %v", err)
 	}
-	_, err = read(strings.NewReader("0123456789"), 9)
-	if !errors.Is(err, ErrImage) || !strings.Contains(err.Error(), "more than 9 bytes") {
-		t.Fatalf("error %v", err)
+	large, err := os.Create(filepath.Join(t.TempDir(), "large"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer large.Close()
+	if err := large.Truncate(MaxSize + 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(large); !errors.Is(err, ErrImage) || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("too large: error %v", err)
+	}
+}
+
+// TestReadThroughWindows reads an image that is larger than all windows
+// together, and one that ends before its size.
+func TestReadThroughWindows(t *testing.T) {
+	root := tree.NewDir(0o755)
+	for i := range 20_000 {
+		file := tree.NewFile(0o644, 1000, fsverity.Bytes(fmt.Append(nil, i)))
+		if err := root.Insert(fmt.Sprintf("a-file-with-a-name-%05d", i), file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	image := written(t, root)
+	if len(image) <= windowCount*windowSize {
+		t.Fatalf("%d bytes fit into the windows", len(image))
+	}
+	have, err := Parse(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(written(t, have), image) {
+		t.Error("what was read is not what was written")
+	}
+	size := int64(len(image))
+	cut := io.NewSectionReader(bytes.NewReader(image), 0, size/2)
+	if _, err := parse(cut, size); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("cut: error %v", err)
 	}
 }
 

@@ -143,6 +143,9 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 		BytesReused:   stats.BytesReused,
 	}
 	if err != nil {
+		if !o.Image.Remote() { // reading it again costs nothing
+			err = useless(err)
+		}
 		return nil, f, err
 	}
 	n.Progress.Phase("write image", 0)

@@ -55,15 +55,15 @@ func assemble(ctx context.Context, s *store.Store, root *tree.Node) (*contents, 
 	if err := tree.Normalize(root, tree.NormalizeOptions{SELinux: tree.HasSELinuxPolicy(root)}); err != nil {
 		return nil, err
 	}
-	c.count(root)
-	if err := c.complete(s); err != nil {
-		return nil, err
-	}
 	c.image, err = s.PutImage(func(w io.Writer) error {
 		_, err := composefs.Write(w, root)
 		return err
 	})
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	c.count(root) // not before, because both take memory
+	return c, c.complete(s)
 }
 
 // putBootFile makes sure that a boot file is an object, however small it is.

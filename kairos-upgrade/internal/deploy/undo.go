@@ -20,7 +20,7 @@ func (t *transaction) afterFailure(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w (%s free)", err, progress.Bytes(free))
 		return cmdline.Hint(cmdline.WithCode(t.undo(ctx, err), cmdline.ExitNoSpace), "%s", t.whatHelps())
 	}
-	for _, useless := range []error{boot.ErrNoKernel, layer.ErrLayer, layer.ErrLimit, source.ErrDigest, errUseless} {
+	for _, useless := range []error{boot.ErrNoKernel, layer.ErrLayer, layer.ErrLimit, source.ErrDigest, source.ErrCompressed, errUseless} {
 		if errors.Is(err, useless) {
 			return t.undo(ctx, err)
 		}

@@ -18,14 +18,21 @@ import (
 // Registry is a registry on the loopback that serves images without TLS.
 type Registry struct {
 	// Host is HOST:PORT.
-	Host string
-	// Fault, if not nil, sees every request first and returns true if it has
-	// answered it.
-	Fault func(w http.ResponseWriter, r *http.Request, blob []byte) bool
-
+	Host     string
 	mu       sync.Mutex
+	fault    Fault
 	images   map[string]*Built // by repository:tag
 	requests []string
+}
+
+// Fault sees every request first and returns true if it has answered it.
+type Fault func(w http.ResponseWriter, r *http.Request, blob []byte) bool
+
+// SetFault sets the fault of all requests from now on; nil is none.
+func (r *Registry) SetFault(f Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = f
 }
 
 // NewRegistry starts a registry that ends with the test.
@@ -116,7 +123,10 @@ func (r *Registry) tags(w http.ResponseWriter, req *http.Request, repository str
 }
 
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, blob []byte, serve func()) {
-	if r.Fault != nil && r.Fault(w, req, blob) {
+	r.mu.Lock()
+	fault := r.fault
+	r.mu.Unlock()
+	if fault != nil && fault(w, req, blob) {
 		return
 	}
 	serve()

@@ -38,10 +38,14 @@ func Import(ctx context.Context, r io.Reader, objects Objects, limits Limits) (*
 		layer:   newLayer(),
 		spent:   spent{limits: limits},
 	}
-	stream := &limitedStream{r, limits.Stream}
+	stream := &limitedStream{r: r, left: limits.Stream}
 	im.tar = tar.NewReader(stream)
 	im.content = func(h *tar.Header) (*tree.Node, error) { return im.file(h.Size) }
 	if err := im.run(); err != nil {
+		if stream.whole && errors.Is(err, io.ErrUnexpectedEOF) {
+			// Not wrapped: it is not the connection that broke off.
+			err = fmt.Errorf("%w: the archive ends in the middle: %v", ErrLayer, err)
+		}
 		return nil, err
 	}
 	if err := drain(ctx, stream); err != nil {

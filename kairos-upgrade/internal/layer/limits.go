@@ -98,8 +98,9 @@ func (s *spent) file(size int64) error {
 
 // limitedStream fails with ErrLimit, not io.EOF, behind its last byte.
 type limitedStream struct {
-	r    io.Reader
-	left int64
+	r     io.Reader
+	left  int64
+	whole bool // r has ended, and by io.EOF
 }
 
 func (s *limitedStream) Read(p []byte) (int, error) {
@@ -113,5 +114,6 @@ func (s *limitedStream) Read(p []byte) (int, error) {
 	if s.left -= int64(n); s.left < 0 {
 		return n, fmt.Errorf("%w: the tar stream is too long", ErrLimit)
 	}
+	s.whole = err == io.EOF
 	return n, err
 }

@@ -414,19 +414,19 @@ func TestPartialFaults(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		t.Run(name, func(t *testing.T) {
-			registry.Fault = nil
+			registry.SetFault(nil)
 			s := openStore(t, t.TempDir())
 			pullInto(t, s, registry, "v1")
-			registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+			registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 				return blob != nil && strings.Contains(r.URL.Path, "/blobs/") && faults[name].fault(w, r, blob)
-			}
+			})
 			have, stats := pullInto(t, s, registry, "v2")
 			if have != want || stats.Partial != faults[name].partial {
 				t.Errorf("digest %s, want %s; %+v", have, want, stats)
 			}
 		})
 	}
-	registry.Fault = nil
+	registry.SetFault(nil)
 }
 
 // TestTables: tables that are not what the manifest says, or no tables.

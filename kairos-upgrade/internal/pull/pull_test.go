@@ -265,13 +265,13 @@ func TestFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			registry := imagetest.NewRegistry(t)
 			registry.Push("os", "v1", b)
-			registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+			registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 				if !strings.HasSuffix(r.URL.Path, b.Layers[1].String()) {
 					return false
 				}
 				test.serve(w, blob)
 				return true
-			}
+			})
 			m := newMemory()
 			img := open(t, registry.Host+"/os:v1", source.Options{RegistriesConf: registry.Conf(t)})
 			root, _, err := Tree(t.Context(), img, m, Options{Cache: m, Parallel: 1})
@@ -281,7 +281,7 @@ func TestFaults(t *testing.T) {
 			if _, err := m.Load(img.Layers[1].DiffID.String()); err == nil {
 				t.Error("a broken layer has a record")
 			}
-			registry.Fault = nil
+			registry.SetFault(nil)
 			if stats := pulled(t, img, m); stats.Reused != 1 {
 				t.Errorf("the whole layer is fetched again: %+v", stats)
 			}
@@ -295,13 +295,13 @@ func TestRetry(t *testing.T) {
 	registry := imagetest.NewRegistry(t)
 	registry.Push("os", "v1", b)
 	var failures atomic.Int32
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !strings.Contains(r.URL.Path, "/blobs/") || blob == nil || failures.Add(1) > 1 {
 			return false
 		}
 		http.Error(w, "no", http.StatusBadGateway)
 		return true
-	}
+	})
 	img := open(t, registry.Host+"/os:v1", source.Options{RegistriesConf: registry.Conf(t)})
 	pulled(t, img, newMemory())
 	if failures.Load() < 3 {

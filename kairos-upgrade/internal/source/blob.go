@@ -15,6 +15,9 @@ import (
 // ErrDigest says that bytes are not what their digest names.
 var ErrDigest = errors.New("content does not match its digest")
 
+// ErrCompressed says that a blob is no compressed stream that is read here.
+var ErrCompressed = errors.New("decompress")
+
 // OpenLayer returns the uncompressed tar stream of layer i. The caller closes
 // it.
 func (img *Image) OpenLayer(ctx context.Context, i int) (*LayerReader, error) {
@@ -117,9 +120,9 @@ func (b *blob) explain(err error) error {
 		return fmt.Errorf("%w: %w", errPartial, err)
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		// Not wrapped: the blob is whole, so trying again would not help.
-		return fmt.Errorf("the compressed stream ends in the middle")
+		return fmt.Errorf("%w: the compressed stream ends in the middle", ErrCompressed)
 	}
-	return fmt.Errorf("decompress: %w", err)
+	return fmt.Errorf("%w: %w", ErrCompressed, err)
 }
 
 // LayerReader is the uncompressed tar stream of a layer. Read returns io.EOF

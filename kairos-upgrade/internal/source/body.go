@@ -70,6 +70,9 @@ func (img *Image) openBody(ctx context.Context, layer int) (b *body, size int64,
 	return b, size, nil
 }
 
+// Remote reports whether the image comes over a network.
+func (img *Image) Remote() bool { return img.remote }
+
 // Kept reports whether the blob of a layer is kept while it is read whole.
 func (img *Image) Kept(layer int) bool {
 	return img.spool != nil && img.remote && img.Layers[layer].Size >= spoolMin

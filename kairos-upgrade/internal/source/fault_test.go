@@ -86,13 +86,13 @@ func TestLayerFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			registry, ref, o := faulty(t, b)
-			registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+			registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 				if !isLayer(r, b) {
 					return false
 				}
 				test.serve(w, blob)
 				return true
-			}
+			})
 			_, streams, err := readAll(t, ref, o)
 			if err == nil {
 				t.Fatalf("no error, %d streams", len(streams))
@@ -110,13 +110,13 @@ func TestResume(t *testing.T) {
 	b := testImage(t, "")
 	registry, ref, o := faulty(t, b)
 	var dropped atomic.Bool
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !isLayer(r, b) || dropped.Swap(true) {
 			return false
 		}
 		hijack(w, "200 OK\r\nContent-Length: "+strconv.Itoa(len(blob)), blob[:len(blob)/2])
 		return true
-	}
+	})
 	img, streams, err := readAll(t, ref, o)
 	if err != nil {
 		t.Fatal(err)
@@ -164,11 +164,11 @@ func TestOpenFaults(t *testing.T) {
 	text(plain+"/os:v1", "insecure = true")
 
 	o.RegistriesConf = registry.Conf(t)
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, http.StatusUnauthorized)
 		return true
-	}
+	})
 	text(ref, "auth.json")
 }
 
@@ -178,13 +178,13 @@ func TestOpenRetries(t *testing.T) {
 	registry, ref, o := faulty(t, b)
 	var manifests atomic.Int32
 	failures := int32(2)
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/") || manifests.Add(1) > failures {
 			return false
 		}
 		http.Error(w, "try later", http.StatusServiceUnavailable)
 		return true
-	}
+	})
 	if _, _, err := readAll(t, ref, o); err != nil {
 		t.Errorf("after two failures: %v", err)
 	}
@@ -205,14 +205,14 @@ func TestOpenRetries(t *testing.T) {
 func TestWrongManifest(t *testing.T) {
 	b := testImage(t, "gzip")
 	registry, _, o := faulty(t, b)
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/") {
 			return false
 		}
 		w.Header().Set("Content-Type", imgspecv1.MediaTypeImageManifest)
 		w.Write(append(bytes.Clone(blob), '\n'))
 		return true
-	}
+	})
 	if _, err := Open(t.Context(), registry.Host+"/os@"+b.Manifest.String(), o); err == nil {
 		t.Error("a manifest with another digest is accepted")
 	}
@@ -223,7 +223,7 @@ func TestCancel(t *testing.T) {
 	b := testImage(t, "")
 	registry, ref, o := faulty(t, b)
 	stalled := make(chan struct{})
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !isLayer(r, b) {
 			return false
 		}
@@ -233,7 +233,7 @@ func TestCancel(t *testing.T) {
 		close(stalled)
 		<-r.Context().Done()
 		return true
-	}
+	})
 	img, err := Open(t.Context(), ref, o)
 	if err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestCancel(t *testing.T) {
 func TestCloseEarly(t *testing.T) {
 	b := testImage(t, "")
 	registry, ref, o := faulty(t, b)
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !isLayer(r, b) {
 			return false
 		}
@@ -259,7 +259,7 @@ func TestCloseEarly(t *testing.T) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 		return true
-	}
+	})
 	img, err := Open(t.Context(), ref, o)
 	if err != nil {
 		t.Fatal(err)

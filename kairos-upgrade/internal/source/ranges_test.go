@@ -89,10 +89,10 @@ func TestReadRanges(t *testing.T) {
 	if n := img.Requests(); n != 1+2 { // 200 ranges, 128 in a request
 		t.Errorf("%d requests", n)
 	}
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		t.Error("a request is made for nothing")
 		return false
-	}
+	})
 	if err := img.ReadRanges(t.Context(), 0, nil, nil); err != nil {
 		t.Error(err)
 	}
@@ -106,14 +106,14 @@ func TestRangeDrops(t *testing.T) {
 		random := mathrand.New(mathrand.NewPCG(seed, 1))
 		registry, ref, o := faulty(t, b)
 		drops := 0
-		registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+		registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 			if !isLayer(r, b) || probes(r, blob) {
 				return false
 			}
 			drops++
 			serve(imagetest.Cut(w, 500+random.IntN(100_000)), r, blob)
 			return true
-		}
+		})
 		img, err := Open(t.Context(), ref, o)
 		if err != nil {
 			t.Fatal(err)

@@ -39,14 +39,14 @@ func TestDrops(t *testing.T) {
 			registry, ref, o := faulty(t, b)
 			random := mathrand.New(mathrand.NewPCG(seed, 0))
 			var drops atomic.Int32
-			registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+			registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 				if !isLayer(r, b) || probes(r, blob) {
 					return false
 				}
 				drops.Add(1)
 				serve(imagetest.Cut(w, 1+random.IntN(len(blob)/4+1)), r, blob)
 				return true
-			}
+			})
 			img, streams, err := readAll(t, ref, o)
 			if err != nil {
 				t.Fatal(err)
@@ -67,7 +67,7 @@ func TestNoProgress(t *testing.T) {
 	b := testImage(t, "")
 	registry, ref, o := faulty(t, b)
 	var asked atomic.Int32
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		switch {
 		case !isLayer(r, b), probes(r, blob):
 			return false
@@ -78,7 +78,7 @@ func TestNoProgress(t *testing.T) {
 			serve(imagetest.Cut(w, 0), r, blob)
 		}
 		return true
-	}
+	})
 	if _, _, err := readAll(t, ref, o); err == nil || !strings.Contains(err.Error(), "EOF") {
 		t.Errorf("error %v", err)
 	}
@@ -95,13 +95,13 @@ func TestStall(t *testing.T) {
 	b := testImage(t, "")
 	registry, ref, o := faulty(t, b)
 	var stalls atomic.Int32
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !isLayer(r, b) || probes(r, blob) || stalls.Add(1) > 2 {
 			return false
 		}
 		serve(imagetest.Stall(w, r, 300_000), r, blob)
 		return true
-	}
+	})
 	img, streams, err := readAll(t, ref, o)
 	if err != nil {
 		t.Fatal(err)
@@ -111,14 +111,14 @@ func TestStall(t *testing.T) {
 	if _, _, err := readAll(t, ref, o); err != nil {
 		t.Errorf("it stalls again and again: %v", err)
 	}
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !isLayer(r, b) {
 			return false
 		}
 		r.Header.Del("Range")
 		serve(imagetest.Stall(w, r, 300_000), r, blob)
 		return true
-	}
+	})
 	if _, _, err := readAll(t, ref, o); !errors.Is(err, errStalled) {
 		t.Errorf("error %v, want one about a stall", err)
 	}
@@ -129,14 +129,14 @@ func TestBusyRegistry(t *testing.T) {
 	b := imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{{Tar: lowerTar(t), Compression: "zstd:chunked"}}})
 	registry, ref, o := faulty(t, b)
 	var busy atomic.Int32
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !isLayer(r, b) || busy.Add(1)%2 == 0 {
 			return false
 		}
 		w.Header().Set("Retry-After", "0")
 		http.Error(w, "later", http.StatusTooManyRequests)
 		return true
-	}
+	})
 	img, err := Open(t.Context(), ref, o)
 	if err != nil {
 		t.Fatal(err)
@@ -268,13 +268,13 @@ func TestInterrupted(t *testing.T) {
 	registry, ref, o := faulty(t, b)
 	dir := t.TempDir()
 	o.Spool = spool(dir)
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if !isLayer(r, b) || probes(r, blob) {
 			return false
 		}
 		serve(imagetest.Stall(w, r, 500_000), r, blob)
 		return true
-	}
+	})
 	img, err := Open(t.Context(), ref, o)
 	if err != nil {
 		t.Fatal(err)

@@ -127,14 +127,14 @@ func TestTags(t *testing.T) {
 
 // private makes a registry want a name and a password.
 func private(registry *imagetest.Registry) {
-	registry.Fault = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	registry.SetFault(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		if user, password, _ := r.BasicAuth(); user == "node" && password == "secret" {
 			return false
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
-	}
+	})
 }
 
 func TestCredentials(t *testing.T) {
@@ -196,12 +196,12 @@ func TestMovingTag(t *testing.T) {
 	registry.Push("os", "old", first)
 	o := accepting(t)
 	o.RegistriesConf = registry.Conf(t)
-	registry.Fault = func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
+	registry.SetFault(func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
 		if strings.Contains(r.URL.Path, "/blobs/") { // as soon as the manifest is there
 			registry.Push("os", "v1", second)
 		}
 		return false
-	}
+	})
 	ref := registry.Host + "/os:v1"
 	img, streams, err := readAll(t, ref, o)
 	if err != nil || img.ManifestDigest != first.Manifest {

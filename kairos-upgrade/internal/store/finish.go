@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/kairos-io/toolkit/lib/fsverity"
 	"golang.org/x/sys/unix"
@@ -132,9 +134,9 @@ func (s *Store) name(temp string, d fsverity.Digest) error {
 	return renameAt(s.tmp, temp, dir, d.String()[2:])
 }
 
-// Commit waits until all objects that were put are present under their names
-// and returns the first failure. It does not make them durable where fs-verity
-// has not done so already; Sync does.
+// Commit waits until all objects that were put, and the records of layers that
+// were saved, are present under their names, and returns the first failure. It
+// does not make the names durable; Sync does.
 func (s *Store) Commit(ctx context.Context) error {
 	s.mu.Lock()
 	for s.open > 0 {
@@ -145,13 +147,15 @@ func (s *Store) Commit(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	waiting := s.waiting
+	waiting, layers := s.waiting, slices.Clone(s.unnamed)
 	s.waiting = nil
+	s.committed = time.Now()
 	s.mu.Unlock()
-	if len(waiting) == 0 {
+	if len(waiting)+len(layers) == 0 {
 		return nil
 	}
-	// Without fs-verity, a name must not become durable before its content.
+	// A name must not become durable before its content; fs-verity alone has
+	// seen to that already.
 	if err := s.Sync(); err != nil {
 		return err
 	}
@@ -160,7 +164,7 @@ func (s *Store) Commit(ctx context.Context) error {
 			return fmt.Errorf("name object %s: %w", d, err)
 		}
 	}
-	return nil
+	return s.nameLayers(layers)
 }
 
 func (s *Store) openObject(d fsverity.Digest) (*os.File, error) {

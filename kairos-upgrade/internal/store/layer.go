@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
@@ -37,8 +40,19 @@ func (s *Store) Knows(id string) bool {
 	if err != nil {
 		return false
 	}
-	_, err = s.root.Lstat(name)
+	_, err = s.root.Lstat(s.recordName(id, name))
 	return err == nil
+}
+
+// recordName returns where the record of a layer, which is to have a name, is
+// for now.
+func (s *Store) recordName(id, name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.unnamed, id) {
+		return atomicfile.Temp(name)
+	}
+	return name
 }
 
 // Layers returns the ids of all records of layers, of those with one DiffID if
@@ -67,7 +81,7 @@ func (s *Store) Load(id string) (*layer.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.root.Open(name)
+	f, err := s.root.Open(s.recordName(id, name))
 	if err != nil {
 		return nil, err
 	}
@@ -79,27 +93,55 @@ func (s *Store) Load(id string) (*layer.Layer, error) {
 	return l, nil
 }
 
-// Save remembers a layer whose contents have all been put. Its objects are
-// durable before its record is, so that an interrupted transaction need not
-// fetch it again.
+// saveEvery is how long an interrupted transaction may have worked in vain. To
+// make each record durable by itself would cost more writes than small layers
+// have contents. A variable for tests.
+var saveEvery = 5 * time.Second
+
+// Save remembers a layer whose contents have all been put, for this process.
+// The next Commit, or this call if it is time for one, keeps it for others, so
+// that after an interruption it need not be fetched again. Its objects are
+// durable before its record is.
 func (s *Store) Save(id string, l *layer.Layer) error {
 	name, err := layerPath(id)
 	if err != nil {
 		return err
 	}
-	if err := s.Commit(context.Background()); err != nil {
-		return fmt.Errorf("save layer %s: %w", id, err)
-	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(encode(l, w)) }()
-	err = atomicfile.WriteFrom(s.root, name, r, 0o644)
-	r.CloseWithError(errors.New("closed"))
+	f, err := s.root.OpenFile(atomicfile.Temp(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return fmt.Errorf("save layer %s: %w", id, err)
 	}
+	if err := errors.Join(encode(l, f), f.Close()); err != nil {
+		return fmt.Errorf("save layer %s: %w", id, err)
+	}
 	s.mu.Lock()
-	s.saved = append(s.saved, id)
+	if !slices.Contains(s.unnamed, id) {
+		s.unnamed = append(s.unnamed, id)
+	}
+	due := time.Since(s.committed) >= saveEvery
 	s.mu.Unlock()
+	if !due {
+		return s.failure(context.Background())
+	}
+	return s.Commit(context.Background())
+}
+
+// nameLayers gives the records of layers their names. What they refer to is
+// durable, and so are they.
+func (s *Store) nameLayers(ids []string) error {
+	for _, id := range ids {
+		name, err := layerPath(id)
+		if err == nil {
+			err = s.root.Rename(atomicfile.Temp(name), name)
+		}
+		if err != nil {
+			return fmt.Errorf("save layer %s: %w", id, err)
+		}
+		s.mu.Lock()
+		s.unnamed = slices.DeleteFunc(s.unnamed, func(other string) bool { return other == id })
+		s.saved = append(s.saved, id)
+		s.mu.Unlock()
+	}
 	return nil
 }
 
@@ -111,6 +153,9 @@ func encode(l *layer.Layer, w io.Writer) error {
 // Undo removes what this process has written and no record reaches: objects,
 // images and layers, so that the store is as it was.
 func (s *Store) Undo() error {
+	s.mu.Lock()
+	s.unnamed = nil // emptyTmp removes them
+	s.mu.Unlock()
 	_ = s.Commit(context.Background()) // its failure is why we are here
 	_, err := s.Drop(func(fsverity.Digest) bool { return false })
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ func (s *Store) Records() ([]deployment.Record, error) { return deployment.ReadA
 // PutRecord writes a record and makes it durable, with everything written
 // before it.
 func (s *Store) PutRecord(r deployment.Record) error {
-	if err := s.Sync(); err != nil {
+	if err := errors.Join(s.Commit(context.Background()), s.Sync()); err != nil {
 		return fmt.Errorf("write record %s: %w", r.ID, err)
 	}
 	return s.writeJSON(deployment.Path(r.ID), r)

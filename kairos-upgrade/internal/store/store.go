@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
@@ -48,6 +50,8 @@ type Store struct {
 	learnt     [][]indexEntry    // for the index of contents, in blocks
 	images     []fsverity.Digest // written by this process, as saved
 	saved      []string          // ids of layers
+	unnamed    []string          // ids of layers whose records have no name yet
+	committed  time.Time         // the last Commit
 	failed     error             // the first failure of a finisher
 	open       int               // objects handed to the finishers and not finished
 	idle       *sync.Cond        // open has become 0
@@ -66,7 +70,7 @@ type Added struct {
 func Open(v *view.View) (*Store, error) { return open(v, kernel{}) }
 
 func newStore(v *view.View, k Kernel) *Store {
-	s := &Store{view: v, root: v.Root, kernel: k, known: map[fsverity.Digest]struct{}{}}
+	s := &Store{view: v, root: v.Root, kernel: k, known: map[fsverity.Digest]struct{}{}, committed: time.Now()}
 	s.idle = sync.NewCond(&s.mu)
 	return s
 }
@@ -125,8 +129,9 @@ func (s *Store) Close() error {
 	s.stopFinishers()
 	var err error
 	if s.lock != nil {
-		// The index can be made again from the objects: a full disk is no
-		// reason to fail.
+		// After a failure, the next attempt finds what has arrived. The index
+		// can be made again from the objects: a full disk is no reason to fail.
+		_ = s.Commit(context.Background())
 		_ = s.saveContents()
 		err = errors.Join(s.emptyTmp(), s.releaseLock())
 	}

@@ -204,10 +204,16 @@ func TestNotNamedBeforeCommit(t *testing.T) {
 		t.Fatalf("open before commit: %v", err)
 	}
 	f.Close()
-	s.Close() // as if interrupted
-	s = writer(t, dir, none{})
-	if s.Has(d) {
+	killed := filepath.Join(t.TempDir(), "killed")
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if writer(t, killed, none{}).Has(d) {
 		t.Error("an object survived that was never committed")
+	}
+	s.Close() // which commits what is whole
+	if _, err := os.Stat(filepath.Join(dir, ObjectPath(d))); err != nil {
+		t.Error(err)
 	}
 }
 

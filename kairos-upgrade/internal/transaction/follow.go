@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/inotify"
+	"github.com/kairos-io/toolkit/lib/inotify"
 	"golang.org/x/sys/unix"
 )
 

@@ -4,16 +4,15 @@
 package configs
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/measuretest"
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
@@ -28,23 +27,22 @@ type cost struct {
 func measure(t *testing.T, argv ...string) (cost, []byte) {
 	t.Helper()
 	var cpu, memory []float64
-	var out bytes.Buffer
+	var out []byte
 	for range runs {
-		out.Reset()
-		cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
-		cmd.Stdout = &out
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if err := cmd.Run(); err != nil {
-			t.Fatalf("%v: %v\n%s", argv, err, stderr.String())
+		u, err := measuretest.Run(exec.Command(argv[0], argv[1:]...))
+		if err != nil || u.Status != 0 {
+			t.Fatalf("%v: %v, exit status %d\n%s", argv, err, u.Status, u.Stderr)
 		}
-		usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-		cpu = append(cpu, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds())
-		memory = append(memory, float64(usage.Maxrss)*1024)
+		cpu, memory, out = append(cpu, u.CPU), append(memory, u.Memory), u.Stdout
 	}
 	slices.Sort(cpu)
 	slices.Sort(memory)
-	return cost{cpu[runs/2], memory[runs/2]}, out.Bytes()
+	return cost{cpu[runs/2], memory[runs/2]}, out
+}
+
+func TestMain(m *testing.M) {
+	measuretest.Main()
+	os.Exit(m.Run())
 }
 
 func TestBenchConfigs(t *testing.T) {

@@ -31,6 +31,8 @@ const tailLines = 8
 type Runner struct {
 	// Line gets each line that a program writes to stderr. May be nil.
 	Line func(program, line string)
+	// Dir is where programs run; the caller's own directory if empty.
+	Dir string
 }
 
 // Has reports whether a program is in PATH.
@@ -59,7 +61,7 @@ func (e *Error) Error() string {
 func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	program := filepath.Base(argv[0])
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = environment()
+	cmd.Dir, cmd.Env = r.Dir, environment()
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = graceTime
 	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.

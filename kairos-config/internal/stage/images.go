@@ -1,0 +1,44 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	program "github.com/kairos-io/toolkit/lib/run"
+)
+
+// unpackImages has kairos-upgrade(8) unpack images, with the signature policy,
+// mirrors and credentials of the system: the libraries for that are four times
+// the size of this program, which lies in the initrd. What is there already is
+// known by its digest.
+func (r *run) unpackImages(ctx context.Context) {
+	for _, u := range r.step.Spec.UnpackImages {
+		err := r.unpack(ctx, u)
+		switch {
+		case err == nil:
+			r.changed(u.Target)
+		case cmdline.Code(err) != cmdline.ExitNothing:
+			r.fail(fmt.Errorf("unpack_images: %w", err))
+		}
+	}
+}
+
+func (r *run) unpack(ctx context.Context, u schema.UnpackImage) error {
+	if !r.Booted {
+		return fmt.Errorf("%s: %w", u.Source, errors.New("only in the system that runs, which has a network and kairos-upgrade"))
+	}
+	if _, err := r.Root.Mkdir(u.Target, rootfs.KeepAll); err != nil {
+		return err
+	}
+	argv := []string{"kairos-upgrade", "unpack", "--json", "--quiet"}
+	if u.Platform != "" {
+		argv = append(argv, "--platform", u.Platform)
+	}
+	_, err := program.Runner{}.Output(ctx, append(argv, "--", u.Source, path.Join(r.Root.Path(), u.Target))...)
+	return err
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
+	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bus"
+	"github.com/kairos-io/toolkit/lib/inotify"
+)
+
+// state is what the properties of the service say.
+type state struct {
+	booted, staged      string // ids of generations, ""
+	generations, stages dicts
+}
+
+func (s *service) now() state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.state
+	if now.generations == nil {
+		now.generations = dicts{}
+	}
+	if now.stages == nil {
+		now.stages = dicts{}
+	}
+	return now
+}
+
+// refresh reads the state of the node and tells who listens. What can't be
+// read stays as it was.
+func (s *service) refresh() {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	var read struct {
+		Stages []stage.Record `json:"stages"`
+		Config staging.State  `json:"config"`
+	}
+	ctx, cancel := context.WithTimeout(s.bus.Context(), maxTime)
+	defer cancel()
+	out, err := s.run(ctx, request{args: []string{"status", "--json"}})
+	if err == nil {
+		err = decode(out, &read)
+	}
+	if err != nil {
+		if s.bus.Context().Err() == nil {
+			s.log.Warn("the state of the node is not known", "error", err)
+		}
+		return
+	}
+	s.mu.Lock()
+	s.state = state{read.Config.Booted, read.Config.Staged, bus.Dicts(read.Config.Generations), bus.Dicts(read.Stages)}
+	s.mu.Unlock()
+	s.tell(s.object.Changed(busName))
+}
+
+// watch refreshes the properties whenever a generation, the record of a stage
+// or the deployments change, until the watch is closed.
+func (s *service) watch(changes *inotify.Watcher) {
+	for e := range changes.Events() {
+		matters := s.matters(e)
+		for more := true; more; { // one refresh for many changes
+			select {
+			case e, more = <-changes.Events():
+				matters = matters || more && s.matters(e)
+			default:
+				more = false
+			}
+		}
+		if matters {
+			s.refresh()
+			s.watchDirs(changes)
+		}
+	}
+}
+
+// watchDirs watches what is there.
+func (s *service) watchDirs(changes *inotify.Watcher) {
+	for _, dir := range []string{s.generations, filepath.Dir(s.generations), s.records, s.upgrades} {
+		if err := changes.Add(dir); err != nil {
+			s.log.Warn("changes by others will not be told", "error", err)
+		}
+	}
+}
+
+// matters leaves out files that are being written, and what a transaction of
+// kairos-upgrade publishes before it has ended, several times a second.
+func (s *service) matters(e inotify.Event) bool {
+	switch {
+	case atomicfile.IsTemp(e.Name):
+		return false
+	case e.Dir != s.upgrades || e.Name == "":
+		return true
+	}
+	data, err := os.ReadFile(filepath.Join(e.Dir, e.Name))
+	var published struct {
+		Completed bool `json:"completed"`
+	}
+	return err == nil && json.Unmarshal(data, &published) == nil && published.Completed
+}
