@@ -118,15 +118,6 @@ func (s *srk) serialise() []byte {
 	return append(raw, tpm2.Marshal(s.public)...)
 }
 
-// salted returns the options of a session that only this key's TPM can read.
-func (s *srk) salted(direction tpm2.AuthOption) ([]tpm2.AuthOption, error) {
-	area, err := s.public.Contents()
-	if err != nil {
-		return nil, err
-	}
-	return []tpm2.AuthOption{tpm2.Salted(srkHandle, *area), direction}, nil
-}
-
 func (d *Device) flush(handle tpm2.TPMHandle) {
 	_, _ = tpm2.FlushContext{FlushHandle: handle}.Execute(d.TPM)
 }

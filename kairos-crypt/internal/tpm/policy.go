@@ -55,17 +55,8 @@ func authValue(pin, salt []byte) ([]byte, error) {
 		pin = base64.StdEncoding.AppendEncode(nil, key)
 	}
 	sum := sha256.Sum256(pin)
-	auth := bytes.TrimRight(sum[:], "\x00")
-	if bytes.IndexByte(auth, 0) >= 0 {
-		return nil, errZeroByte
-	}
-	return auth, nil
+	return bytes.TrimRight(sum[:], "\x00"), nil // as the TPM keeps it: part 1, 19.6.5
 }
-
-// errZeroByte: go-tpm 0.9.8 cuts an authorization value at its first zero byte
-// instead of trimming those at its end, so that the TPM would count a right PIN
-// as a wrong one. It is one salt of eight; whoever enrols takes another.
-var errZeroByte = errors.New("the PIN's hash holds a zero byte, which is not supported yet: enroll it again")
 
 // signer is the public key of signed policies.
 type signer struct {

@@ -23,16 +23,19 @@ func (d *Device) Seal(token *luks.TPM2, secret, pin []byte) error {
 	if err != nil {
 		return err
 	}
+	defer clear(auth)
 	policy, err := d.trial(token)
 	if err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
-	options, err := root.salted(tpm2.AESEncryption(128, tpm2.EncryptIn))
+	area, err := root.public.Contents()
 	if err != nil {
 		return err
 	}
+	// There is nothing secret yet that the session could be bound to.
+	encrypted := tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Salted(srkHandle, *area), tpm2.AESEncryption(8*keySize, tpm2.EncryptIn))
 	made, err := tpm2.Create{
-		ParentHandle: tpm2.AuthHandle{Handle: srkHandle, Name: root.name, Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, 16, options...)},
+		ParentHandle: tpm2.AuthHandle{Handle: srkHandle, Name: root.name, Auth: encrypted},
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
 			UserAuth: tpm2.TPM2BAuth{Buffer: auth},
 			Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret}),
@@ -50,7 +53,7 @@ func (d *Device) Seal(token *luks.TPM2, secret, pin []byte) error {
 	token.Blobs = [][]byte{append(tpm2.Marshal(made.OutPrivate), tpm2.Marshal(made.OutPublic)...)}
 	token.Policies = [][]byte{policy}
 	token.SRK, token.PrimaryAlg = root.serialise(), "ecc"
-	if area, err := root.public.Contents(); err == nil && area.Type == tpm2.TPMAlgRSA {
+	if area.Type == tpm2.TPMAlgRSA {
 		token.PrimaryAlg = "rsa"
 	}
 	return nil
@@ -129,6 +132,7 @@ func (d *Device) Unseal(token *luks.TPM2, signatures []Signature, pin []byte) ([
 	if err != nil {
 		return nil, err
 	}
+	defer clear(auth)
 	exponents := []uint32{65537}
 	if len(token.PublicKey) > 0 {
 		exponents = append(exponents, 0)
@@ -146,34 +150,27 @@ func (d *Device) Unseal(token *luks.TPM2, signatures []Signature, pin []byte) ([
 var errDigest = errors.New("policy digest differs")
 
 func (d *Device) unseal(root *srk, object *tpm2.NamedHandle, token *luks.TPM2, exponent uint32, signatures []Signature, auth []byte) ([]byte, error) {
-	options, err := root.salted(tpm2.AESEncryption(128, tpm2.EncryptOut))
-	if err != nil {
-		return nil, err
-	}
-	if token.PIN {
-		options = append(options, tpm2.Auth(auth))
-	}
-	session, closeSession, err := tpm2.PolicySession(d.TPM, tpm2.TPMAlgSHA256, 16, options...)
+	session, err := d.newSession(root, object, auth)
 	if err != nil {
 		return nil, explain(err)
 	}
-	defer closeSession()
+	defer d.close(session)
 	if len(token.PublicKey) > 0 {
 		signer, err := newSigner(token.PublicKey, exponent)
 		if err != nil {
 			return nil, err
 		}
-		if err := d.pcrs(session.Handle(), token.Bank, token.PublicPCRs); err != nil {
+		if err := d.pcrs(session.handle, token.Bank, token.PublicPCRs); err != nil {
 			return nil, err
 		}
-		if err := d.authorize(session.Handle(), signer, token.PublicPCRs, signatures); err != nil {
+		if err := d.authorize(session.handle, signer, token.PublicPCRs, signatures); err != nil {
 			return nil, err
 		}
 	}
-	if err := d.finish(session.Handle(), token); err != nil {
+	if err := d.finish(session.handle, token); err != nil {
 		return nil, explain(err)
 	}
-	now, err := d.digest(session.Handle())
+	now, err := d.digest(session.handle)
 	if err != nil {
 		return nil, err
 	}
