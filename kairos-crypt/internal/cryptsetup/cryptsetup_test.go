@@ -55,7 +55,7 @@ func TestVolume(t *testing.T) {
 	if slots := metadata.Bound(); !slices.Equal(slots, []int{0, 3}) {
 		t.Errorf("slots after a second key: %v", slots)
 	}
-	if kdf := metadata.Keyslots[3].KDF.Type; kdf != "pbkdf2" {
+	if kdf := metadata.Keyslots[3].KDF; kdf != "pbkdf2" {
 		t.Errorf("slot 3 uses %s", kdf)
 	}
 	if token := metadata.Tokens[5]; token.Type != luks.TypeRecovery || !slices.Equal(metadata.TokensOf(3), []int{5}) {

@@ -104,6 +104,28 @@ func TestTPM2Forms(t *testing.T) {
 	}
 }
 
+// A header means here what it means to cryptsetup, whose names are exact and
+// of whose equal names the last one counts.
+func TestExactNames(t *testing.T) {
+	metadata, err := ParseMetadata([]byte(`{"keyslots":{"0":{"type":"luks2","KDF":{"type":"x"},"kdf":{"type":"argon2id","Type":"y"}},"1":{}},
+		"Keyslots":{"2":{}},"tokens":{"0":{"type":"a","keyslots":["0"]},"1":{"type":"b","keyslots":[]}},
+		"tokens":{"0":{"type":"c","Type":"d","keyslots":["1"],"KEYSLOTS":["0"],"type":"e"}},"DIGESTS":{"0":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(metadata.Keyslots) != 2 || metadata.Keyslots[0].KDF != "argon2id" || len(metadata.Digests) != 0 {
+		t.Errorf("key slots %+v, digests %+v", metadata.Keyslots, metadata.Digests)
+	}
+	if token := metadata.Tokens[0]; len(metadata.Tokens) != 1 || token.Type != "e" || !slices.Equal(token.Keyslots, []int{1}) {
+		t.Errorf("tokens %+v", metadata.Tokens)
+	}
+	token, err := ParseTPM2(Token{Type: TypeTPM2, Keyslots: []int{1}, JSON: []byte(`{"tpm2-blob":"AAE=","tpm2-pcrs":[7],"TPM2-PCRS":[],
+		"tpm2-policy-hash":"` + strings.Repeat("00", 32) + `","Tpm2-Pin":true}`)})
+	if err != nil || !slices.Equal(token.PCRs, []int{7}) || token.PIN {
+		t.Errorf("token %+v, error %v", token, err)
+	}
+}
+
 func TestHostileMetadata(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{`[]`, "not a JSON object"},

@@ -26,12 +26,19 @@ type Metadata struct {
 
 // Keyslot is one way to the volume key.
 type Keyslot struct {
-	Type     string `json:"type"`
-	KeySize  int    `json:"key_size"` // bytes
-	Priority *int   `json:"priority"` // 0: only when named, 1 (or nil): normal, 2: first
-	KDF      struct {
-		Type string `json:"type"` // pbkdf2, argon2i or argon2id
-	} `json:"kdf"`
+	Type     string
+	KeySize  int    // bytes
+	Priority *int   // 0: only when named, 1 (or nil): normal, 2: first
+	KDF      string // pbkdf2, argon2i or argon2id
+}
+
+func (k *Keyslot) UnmarshalJSON(text []byte) error {
+	var kdf json.RawMessage
+	err := decode(text, fields{"type": &k.Type, "key_size": &k.KeySize, "priority": &k.Priority, "kdf": &kdf})
+	if err != nil || kdf == nil {
+		return err
+	}
+	return decode(kdf, fields{"type": &k.KDF})
 }
 
 // Digest ties key slots to the volume key of segments.
@@ -41,11 +48,25 @@ type Digest struct {
 	Segments []int
 }
 
+// rawDigest is a digest in the header's spelling.
+type rawDigest struct {
+	kind               string
+	keyslots, segments []string
+}
+
+func (d *rawDigest) UnmarshalJSON(text []byte) error {
+	return decode(text, fields{"type": &d.kind, "keyslots": &d.keyslots, "segments": &d.segments})
+}
+
 // Segment is a stretch of the encrypted data.
 type Segment struct {
-	Type       string `json:"type"`
-	Encryption string `json:"encryption"`
-	SectorSize int    `json:"sector_size"` // bytes
+	Type       string
+	Encryption string
+	SectorSize int // bytes
+}
+
+func (s *Segment) UnmarshalJSON(text []byte) error {
+	return decode(text, fields{"type": &s.Type, "encryption": &s.Encryption, "sector_size": &s.SectorSize})
 }
 
 // ParseMetadata parses a header's JSON area, or what
@@ -59,27 +80,26 @@ func ParseMetadata(text []byte) (*Metadata, error) {
 	if !bytes.HasPrefix(text, []byte("{")) {
 		return nil, errors.New("metadata is not a JSON object")
 	}
-	var raw struct {
-		Keyslots map[string]Keyslot         `json:"keyslots"`
-		Tokens   map[string]json.RawMessage `json:"tokens"`
-		Segments map[string]Segment         `json:"segments"`
-		Digests  map[string]struct {
-			Type     string   `json:"type"`
-			Keyslots []string `json:"keyslots"`
-			Segments []string `json:"segments"`
-		} `json:"digests"`
-		Config struct {
-			Requirements struct {
-				Mandatory []string `json:"mandatory"`
-			} `json:"requirements"`
-		} `json:"config"`
+	var (
+		rawSlots     map[string]Keyslot
+		rawTokens    map[string]json.RawMessage
+		rawSegments  map[string]Segment
+		rawDigests   map[string]rawDigest
+		config       json.RawMessage
+		requirements json.RawMessage
+	)
+	m := &Metadata{Digests: map[int]Digest{}, Tokens: map[int]Token{}}
+	err := decode(text, fields{"keyslots": &rawSlots, "tokens": &rawTokens, "segments": &rawSegments, "digests": &rawDigests, "config": &config})
+	if err == nil && config != nil {
+		err = decode(config, fields{"requirements": &requirements})
 	}
-	if err := json.Unmarshal(text, &raw); err != nil {
+	if err == nil && requirements != nil {
+		err = decode(requirements, fields{"mandatory": &m.Requirements})
+	}
+	if err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	m := &Metadata{Digests: map[int]Digest{}, Tokens: map[int]Token{}, Requirements: raw.Config.Requirements.Mandatory}
-	var err error
-	if m.Keyslots, err = numbered("keyslot", raw.Keyslots, MaxSlots); err != nil {
+	if m.Keyslots, err = numbered("keyslot", rawSlots, MaxSlots); err != nil {
 		return nil, err
 	}
 	for number, slot := range m.Keyslots {
@@ -88,25 +108,25 @@ func ParseMetadata(text []byte) (*Metadata, error) {
 		}
 	}
 	// Segments and digests have no bound of their own beside the area's size.
-	if m.Segments, err = numbered("segment", raw.Segments, 1<<16); err != nil {
+	if m.Segments, err = numbered("segment", rawSegments, 1<<16); err != nil {
 		return nil, err
 	}
-	digests, err := numbered("digest", raw.Digests, 1<<16)
+	digests, err := numbered("digest", rawDigests, 1<<16)
 	if err != nil {
 		return nil, err
 	}
 	for number, digest := range digests {
-		slots, err := references(digest.Keyslots, m.Keyslots)
+		slots, err := references(digest.keyslots, m.Keyslots)
 		if err != nil {
 			return nil, fmt.Errorf("digest %d: keyslots: %w", number, err)
 		}
-		segments, err := references(digest.Segments, m.Segments)
+		segments, err := references(digest.segments, m.Segments)
 		if err != nil {
 			return nil, fmt.Errorf("digest %d: segments: %w", number, err)
 		}
-		m.Digests[number] = Digest{digest.Type, slots, segments}
+		m.Digests[number] = Digest{digest.kind, slots, segments}
 	}
-	tokens, err := numbered("token", raw.Tokens, MaxSlots)
+	tokens, err := numbered("token", rawTokens, MaxSlots)
 	if err != nil {
 		return nil, err
 	}

@@ -28,21 +28,19 @@ func parseToken(text []byte, existing map[int]Keyslot) (*Token, error) {
 	if len(text) > maxToken {
 		return nil, fmt.Errorf("%d bytes: at most %d are allowed", len(text), maxToken)
 	}
-	var raw struct {
-		Type     string   `json:"type"`
-		Keyslots []string `json:"keyslots"`
-	}
-	if err := json.Unmarshal(text, &raw); err != nil {
+	var kind string
+	var keyslots []string
+	if err := decode(text, fields{"type": &kind, "keyslots": &keyslots}); err != nil {
 		return nil, err
 	}
-	if raw.Type == "" {
+	if kind == "" {
 		return nil, errors.New("it has no type")
 	}
-	slots, err := references(raw.Keyslots, existing)
+	slots, err := references(keyslots, existing)
 	if err != nil {
 		return nil, fmt.Errorf("keyslots: %w", err)
 	}
-	return &Token{Type: raw.Type, Keyslots: slots, JSON: text}, nil
+	return &Token{Type: kind, Keyslots: slots, JSON: text}, nil
 }
 
 // Recovery returns the token that marks a key slot as holding a recovery key,

@@ -53,6 +53,15 @@ type tpm2JSON struct {
 	PCRLockNV  base64Bytes     `json:"tpm2_pcrlock_nv,omitempty"`
 }
 
+func (t *tpm2JSON) UnmarshalJSON(text []byte) error {
+	return decode(text, fields{
+		"tpm2-blob": &t.Blob, "tpm2-pcrs": &t.PCRs, "tpm2-pcr-bank": &t.Bank, "tpm2-primary-alg": &t.PrimaryAlg,
+		"tpm2-policy-hash": &t.PolicyHash, "tpm2-pin": &t.PIN, "tpm2_pcrlock": &t.PCRLock,
+		"tpm2_pubkey_pcrs": &t.PublicPCRs, "tpm2_pubkey": &t.PublicKey, "tpm2_salt": &t.Salt,
+		"tpm2_srk": &t.SRK, "tpm2_pcrlock_nv": &t.PCRLockNV,
+	})
+}
+
 // ParseTPM2 parses a token of type "systemd-tpm2".
 func ParseTPM2(token Token) (*TPM2, error) {
 	if token.Type != TypeTPM2 {
