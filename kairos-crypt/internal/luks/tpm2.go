@@ -33,6 +33,10 @@ type TPM2 struct {
 	SRK        []byte // handle, name and public area as ESYS writes them; nil before systemd 254
 	PCRLock    bool   // the policy is in an NV index, see systemd-pcrlock(8)
 	PCRLockNV  []byte
+	// Values are those of PCRs at enrolment: what tells a person which of them
+	// has changed. It is no field of systemd's, which ignores it; nothing is
+	// decided by it.
+	Values map[int][]byte
 }
 
 // tpm2JSON is the token's spelling. Its mixture of "-" and "_" is systemd's.
@@ -51,6 +55,8 @@ type tpm2JSON struct {
 	Salt       base64Bytes     `json:"tpm2_salt,omitempty"`
 	SRK        base64Bytes     `json:"tpm2_srk,omitempty"`
 	PCRLockNV  base64Bytes     `json:"tpm2_pcrlock_nv,omitempty"`
+
+	Values map[string]base64Bytes `json:"kairos_pcr_values,omitempty"`
 }
 
 func (t *tpm2JSON) UnmarshalJSON(text []byte) error {
@@ -58,7 +64,7 @@ func (t *tpm2JSON) UnmarshalJSON(text []byte) error {
 		"tpm2-blob": &t.Blob, "tpm2-pcrs": &t.PCRs, "tpm2-pcr-bank": &t.Bank, "tpm2-primary-alg": &t.PrimaryAlg,
 		"tpm2-policy-hash": &t.PolicyHash, "tpm2-pin": &t.PIN, "tpm2_pcrlock": &t.PCRLock,
 		"tpm2_pubkey_pcrs": &t.PublicPCRs, "tpm2_pubkey": &t.PublicKey, "tpm2_salt": &t.Salt,
-		"tpm2_srk": &t.SRK, "tpm2_pcrlock_nv": &t.PCRLockNV,
+		"tpm2_srk": &t.SRK, "tpm2_pcrlock_nv": &t.PCRLockNV, "kairos_pcr_values": &t.Values,
 	})
 }
 
@@ -113,6 +119,16 @@ func (t *TPM2) fill(raw *tpm2JSON) error {
 	if t.PublicPCRs, err = pcrs("tpm2_pubkey_pcrs", raw.PublicPCRs); err != nil {
 		return err
 	}
+	values, err := numbered("kairos_pcr_values", raw.Values, maxPCR+1)
+	if err != nil {
+		return err
+	}
+	for number, value := range values {
+		if t.Values == nil {
+			t.Values = map[int][]byte{}
+		}
+		t.Values[number] = value
+	}
 	switch t.Bank {
 	case "":
 		if len(t.PCRs)+len(t.PublicPCRs) > 0 { // systemd 252 leaves it out never, others may
@@ -149,6 +165,12 @@ func (t *TPM2) JSON() (json.RawMessage, error) {
 	raw.PCRs = &literal
 	for _, blob := range t.Blobs {
 		raw.Blob = append(raw.Blob, base64.StdEncoding.EncodeToString(blob))
+	}
+	for number, value := range t.Values {
+		if raw.Values == nil {
+			raw.Values = map[string]base64Bytes{}
+		}
+		raw.Values[strconv.Itoa(number)] = value
 	}
 	for _, policy := range t.Policies {
 		raw.PolicyHash = append(raw.PolicyHash, hex.EncodeToString(policy))

@@ -114,7 +114,7 @@ func (d *Device) authorize(session tpm2.TPMHandle, s *signer, pcrs []int, signat
 		return c.Fingerprint == s.fingerprint && c.Policy == hex.EncodeToString(now) && slices.Equal(c.PCRs, pcrs)
 	})
 	if at < 0 {
-		return fmt.Errorf("%w: no signature by key %.12s for the present value of PCRs %v", ErrPolicy, s.fingerprint, pcrs)
+		return fmt.Errorf("%w: no signature by key %.12s for the present value of PCR %s", ErrPolicy, s.fingerprint, List(pcrs))
 	}
 	key, err := tpm2.LoadExternal{InPublic: tpm2.New2B(s.public), Hierarchy: tpm2.TPMRHOwner}.Execute(d.TPM)
 	if err != nil {
@@ -140,22 +140,11 @@ func (d *Device) authorize(session tpm2.TPMHandle, s *signer, pcrs []int, signat
 
 // pcrs adds the present value of PCRs to a session's policy.
 func (d *Device) pcrs(session tpm2.TPMHandle, bank string, numbers []int) error {
-	algorithm, ok := map[string]tpm2.TPMAlgID{
-		"sha1": tpm2.TPMAlgSHA1, "sha256": tpm2.TPMAlgSHA256, "sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512,
-	}[bank]
-	if !ok {
-		return fmt.Errorf("PCR bank %q is not known", bank)
+	selected, err := selection(bank, numbers)
+	if err != nil {
+		return err
 	}
-	selected := make([]byte, 3)
-	for _, n := range numbers {
-		if n < 0 || n > 23 {
-			return fmt.Errorf("there is no PCR %d", n)
-		}
-		selected[n/8] |= 1 << (n % 8)
-	}
-	_, err := tpm2.PolicyPCR{PolicySession: session, Pcrs: tpm2.TPMLPCRSelection{
-		PCRSelections: []tpm2.TPMSPCRSelection{{Hash: algorithm, PCRSelect: selected}},
-	}}.Execute(d.TPM)
+	_, err = tpm2.PolicyPCR{PolicySession: session, Pcrs: selected}.Execute(d.TPM)
 	if err != nil {
 		return fmt.Errorf("policy of PCRs %v: %w", numbers, err)
 	}

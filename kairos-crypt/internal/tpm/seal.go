@@ -52,6 +52,9 @@ func (d *Device) Seal(token *luks.TPM2, secret, pin []byte) error {
 	}
 	token.Blobs = [][]byte{append(tpm2.Marshal(made.OutPrivate), tpm2.Marshal(made.OutPublic)...)}
 	token.Policies = [][]byte{policy}
+	if token.Values, err = d.Values(token.Bank, token.PCRs); err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
 	token.SRK, token.PrimaryAlg = root.serialise(), "ecc"
 	if area.Type == tpm2.TPMAlgRSA {
 		token.PrimaryAlg = "rsa"
@@ -100,88 +103,115 @@ func (d *Device) finish(session tpm2.TPMHandle, token *luks.TPM2) error {
 	return nil
 }
 
-// Unseal returns a token's secret. signatures are those of the booted UKI for
-// the token's bank. The error is one of this package's where it says why.
+// Unseal returns a token's secret, which the caller wipes. signatures are those
+// of the booted UKI for the token's bank. The error is one of this package's
+// where it says why.
 func (d *Device) Unseal(token *luks.TPM2, signatures []Signature, pin []byte) ([]byte, error) {
-	if len(token.Blobs) != 1 || len(token.Policies) != 1 || token.PCRLock {
-		return nil, errors.New("unseal: sharded tokens and those of systemd-pcrlock are not supported")
-	}
 	if token.PIN && len(pin) == 0 {
 		return nil, fmt.Errorf("unseal: %w: none was given", ErrPIN)
 	}
-	root, err := d.findSRK()
-	if err != nil {
-		return nil, explain(err)
-	}
-	if token.SRK != nil { // never salt a session with a key that only the bus vouches for
-		enrolled, err := parseSRK(token.SRK)
-		if err != nil {
-			return nil, err
-		}
-		if !bytes.Equal(enrolled.name.Buffer, root.name.Buffer) {
-			return nil, fmt.Errorf("unseal: %w", ErrOther)
-		}
-		root = enrolled
-	}
-	object, err := d.load(root, token.Blobs[0])
-	if err != nil {
-		return nil, err
-	}
-	defer d.flush(object.Handle)
 	auth, err := authValue(pin, token.Salt)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(auth)
+	var secret []byte
+	err = d.satisfy(token, signatures, auth, func(session *session, object *tpm2.NamedHandle) error {
+		answer, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: object.Handle, Name: object.Name, Auth: session}}.Execute(d.TPM)
+		if err == nil {
+			secret = answer.OutData.Buffer
+		}
+		return err
+	})
+	return secret, err
+}
+
+// Check tells whether the TPM would unseal a token's secret now, given the
+// right PIN where there is one, without unsealing it. The error is that of
+// Unseal.
+func (d *Device) Check(token *luks.TPM2, signatures []Signature) error {
+	return d.satisfy(token, signatures, nil, func(*session, *tpm2.NamedHandle) error { return nil })
+}
+
+// satisfy loads a token's object and satisfies its policy in a session, which
+// it hands to then.
+func (d *Device) satisfy(token *luks.TPM2, signatures []Signature, auth []byte, then func(*session, *tpm2.NamedHandle) error) error {
+	if len(token.Blobs) != 1 || len(token.Policies) != 1 || token.PCRLock {
+		return errors.New("unseal: sharded tokens and those of systemd-pcrlock are not supported")
+	}
+	root, err := d.enrolledSRK(token)
+	if err != nil {
+		return explain(err)
+	}
+	object, err := d.load(root, token.Blobs[0])
+	if err != nil {
+		return explain(err)
+	}
+	defer d.flush(object.Handle)
 	exponents := []uint32{65537}
 	if len(token.PublicKey) > 0 {
 		exponents = append(exponents, 0)
 	}
 	for _, exponent := range exponents {
-		secret, err := d.unseal(root, object, token, exponent, signatures, auth)
+		err := d.attempt(root, object, token, exponent, signatures, auth, then)
 		if !errors.Is(err, errDigest) {
-			return secret, err
+			return explain(err)
 		}
 	}
-	return nil, fmt.Errorf("unseal: %w: PCRs %v have changed since enrolment", ErrPolicy, token.PCRs)
+	return fmt.Errorf("unseal: %w: %s", ErrPolicy, d.changed(token))
+}
+
+// enrolledSRK returns the TPM's storage root key when it is the token's: a
+// session is never salted with a key that only the bus vouches for.
+func (d *Device) enrolledSRK(token *luks.TPM2) (*srk, error) {
+	root, err := d.findSRK()
+	if err != nil || token.SRK == nil {
+		return root, err
+	}
+	enrolled, err := parseSRK(token.SRK)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(enrolled.name.Buffer, root.name.Buffer) {
+		return nil, ErrOther
+	}
+	return enrolled, nil
 }
 
 // errDigest says that the session's policy is not the object's.
 var errDigest = errors.New("policy digest differs")
 
-func (d *Device) unseal(root *srk, object *tpm2.NamedHandle, token *luks.TPM2, exponent uint32, signatures []Signature, auth []byte) ([]byte, error) {
+// attempt satisfies the policy with one form of the public key.
+func (d *Device) attempt(root *srk, object *tpm2.NamedHandle, token *luks.TPM2, exponent uint32, signatures []Signature, auth []byte,
+	then func(*session, *tpm2.NamedHandle) error) error {
 	session, err := d.newSession(root, object, auth)
 	if err != nil {
-		return nil, explain(err)
+		return err
 	}
 	defer d.close(session)
 	if len(token.PublicKey) > 0 {
 		signer, err := newSigner(token.PublicKey, exponent)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := d.pcrs(session.handle, token.Bank, token.PublicPCRs); err != nil {
-			return nil, err
+			return err
 		}
 		if err := d.authorize(session.handle, signer, token.PublicPCRs, signatures); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := d.finish(session.handle, token); err != nil {
-		return nil, explain(err)
+		return err
 	}
 	now, err := d.digest(session.handle)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !bytes.Equal(now, token.Policies[0]) {
-		return nil, errDigest
+		return errDigest
 	}
-	answer, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: object.Handle, Name: object.Name, Auth: session}}.Execute(d.TPM)
-	if err != nil {
-		return nil, explain(err)
-	}
-	return answer.OutData.Buffer, nil
+	return then(session, object)
 }
 
 // load loads a sealed object: TPM2B_PRIVATE‖TPM2B_PUBLIC.
@@ -200,13 +230,16 @@ func (d *Device) load(root *srk, blob []byte) (*tpm2.NamedHandle, error) {
 		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public[2:]),
 	}.Execute(d.TPM)
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	return &tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name}, nil
 }
 
 // explain says what a TPM's answer means to a person.
 func explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	for code, why := range map[tpm2.TPMRC]error{
 		tpm2.TPMRCLockout: ErrLockout, tpm2.TPMRCAuthFail: ErrPIN, tpm2.TPMRCPolicyFail: ErrPolicy,
 		tpm2.TPMRCIntegrity: ErrOther, tpm2.TPMRCHandle: ErrOther,

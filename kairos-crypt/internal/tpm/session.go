@@ -28,6 +28,7 @@ type session struct {
 	auth        []byte // the object's authorization value, without zeros at its end
 	nonceCaller []byte
 	nonceTPM    []byte
+	answer      []byte // what was decrypted last, in a buffer of go-tpm's
 }
 
 const (
@@ -74,10 +75,11 @@ func (d *Device) newSession(root *srk, object *tpm2.NamedHandle, auth []byte) (*
 	return s, nil
 }
 
-// close ends the session and wipes its key.
+// close ends the session and wipes what it knows.
 func (d *Device) close(s *session) {
 	d.flush(s.handle)
 	clear(s.key)
+	clear(s.answer)
 }
 
 // attributes: it continues until it is closed, and the answer is encrypted.
@@ -146,6 +148,7 @@ func (s *session) Validate(status tpm2.TPMRC, command tpm2.TPMCC, parameters []b
 
 // Decrypt decrypts the first parameter of an answer in place: part 1, 21.
 func (s *session) Decrypt(parameter []byte) error {
+	s.answer = parameter
 	secret := s.secret()
 	defer clear(secret)
 	key := tpm2.KDFa(crypto.SHA256, secret, "CFB", s.nonceTPM, s.nonceCaller, 8*(keySize+aes.BlockSize))

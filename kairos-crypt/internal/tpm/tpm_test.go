@@ -121,6 +121,9 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
+		if err := d.Check(&token, signed); err != nil {
+			t.Errorf("%s: check: %v", name, err)
+		}
 		got, err := d.Unseal(&token, signed, given)
 		if err != nil || !bytes.Equal(got, secret) {
 			t.Errorf("%s: unsealed %q, error %v, want %q", name, got, err, secret)
@@ -180,6 +183,9 @@ func TestRefusals(t *testing.T) {
 	extend(t, d, 7)
 	extend(t, d, 11)
 	refused("PCR 7 changed", &literal, nil, "", ErrPolicy)
+	if err := d.Check(&literal, nil); !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), "PCR 7 (Secure Boot state) has changed") {
+		t.Errorf("check after PCR 7 changed: %v", err)
+	}
 	refused("PCR 11 changed, old signature", &signed, old, "", ErrPolicy)
 	refused("PCR 11 changed, another's signature", &signed, newVendor(t).sign(t, d), "", ErrPolicy)
 	forged := v.sign(t, d)
@@ -229,7 +235,7 @@ func TestSystemd(t *testing.T) {
 			// systemd's salt is random: one of eight gives a zero.
 			for token == nil || name == "pin with a zero" && !zeroInside(t, pin, token.Salt) {
 				systemd(t, pin, "--wipe-slot=tpm2", "--unlock-key-file="+keyFile(t, key), "--tpm2-device="+device,
-					"--tpm2-pcrs="+plus(policy.PCRs), fmt.Sprintf("--tpm2-with-pin=%v", policy.PIN), disk)
+					"--tpm2-pcrs="+List(policy.PCRs), fmt.Sprintf("--tpm2-with-pin=%v", policy.PIN), disk)
 				token = onlyToken(t, disk)
 			}
 			secret, err := d.Unseal(token, nil, pin)
@@ -253,11 +259,6 @@ func TestSystemd(t *testing.T) {
 			}
 		})
 	}
-}
-
-// plus joins PCRs in systemd's way.
-func plus(pcrs []int) string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(pcrs), " ", "+"), "[]")
 }
 
 func onlyToken(t *testing.T, disk string) *luks.TPM2 {
