@@ -2,6 +2,7 @@ package luks
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"reflect"
@@ -124,6 +125,44 @@ func TestExactNames(t *testing.T) {
 	if err != nil || !slices.Equal(token.PCRs, []int{7}) || token.PIN {
 		t.Errorf("token %+v, error %v", token, err)
 	}
+}
+
+func TestClevis(t *testing.T) {
+	protected := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ECDH-ES","clevis":{"pin":"tang","tang":{"url":"http://keys.example.com"}}}`))
+	compact := protected + "..aXY.Y2lwaGVy.dGFn"
+	text, err := FromJWE(3, []byte(compact+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clevis, err := ParseClevis(Token{Type: TypeClevis, Keyslots: []int{3}, JSON: text})
+	if err != nil || clevis.Pin != "tang" || clevis.URL != "http://keys.example.com" || clevis.JWE != compact {
+		t.Errorf("read %+v, error %v", clevis, err)
+	}
+	for _, bad := range []string{`{"jwe":{}}`, `{}`, `{"jwe":{"protected":"e30","ciphertext":"a b","tag":"x"}}`, `{"jwe":{"protected":"!","ciphertext":"a","tag":"x"}}`} {
+		if clevis, err := ParseClevis(Token{Type: TypeClevis, Keyslots: []int{3}, JSON: []byte(bad)}); err == nil {
+			t.Errorf("%s: read as %+v", bad, clevis)
+		}
+	}
+	if _, err := FromJWE(3, []byte("not a JWE")); err == nil {
+		t.Error("FromJWE takes anything")
+	}
+}
+
+func FuzzClevis(f *testing.F) {
+	f.Add([]byte(`{"type":"clevis","keyslots":["1"],"jwe":{"protected":"eyJjbGV2aXMiOnsicGluIjoidGFuZyIsInRhbmciOnsidXJsIjoiaHR0cDovL2EifX19","encrypted_key":"","iv":"aXY","ciphertext":"Yw","tag":"dA"}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		first, err := ParseClevis(Token{Type: TypeClevis, Keyslots: []int{1}, JSON: text})
+		if err != nil {
+			return
+		}
+		text, err = FromJWE(1, []byte(first.JWE))
+		if err != nil {
+			t.Fatalf("%v: %q", err, first.JWE)
+		}
+		if second, err := ParseClevis(Token{Type: TypeClevis, Keyslots: []int{1}, JSON: text}); err != nil || *second != *first {
+			t.Fatalf("read %+v, wrote and read %+v, %v", first, second, err)
+		}
+	})
 }
 
 func TestHostileMetadata(t *testing.T) {

@@ -30,15 +30,44 @@ type Keyslot struct {
 	KeySize  int    // bytes
 	Priority *int   // 0: only when named, 1 (or nil): normal, 2: first
 	KDF      string // pbkdf2, argon2i or argon2id
+	// Iterations are those of pbkdf2, 0 with others.
+	Iterations int
+	// Offset and Size are where the slot's key material lies, in bytes.
+	Offset, Size int64
 }
 
 func (k *Keyslot) UnmarshalJSON(text []byte) error {
-	var kdf json.RawMessage
-	err := decode(text, fields{"type": &k.Type, "key_size": &k.KeySize, "priority": &k.Priority, "kdf": &kdf})
-	if err != nil || kdf == nil {
-		return err
+	var kdf, area json.RawMessage
+	err := decode(text, fields{"type": &k.Type, "key_size": &k.KeySize, "priority": &k.Priority, "kdf": &kdf, "area": &area})
+	if err == nil && kdf != nil {
+		err = decode(kdf, fields{"type": &k.KDF, "iterations": &k.Iterations})
 	}
-	return decode(kdf, fields{"type": &k.KDF})
+	var offset, size string
+	if err == nil && area != nil {
+		err = decode(area, fields{"offset": &offset, "size": &size})
+	}
+	if err == nil {
+		k.Offset, err = bytesOf(offset)
+	}
+	if err == nil {
+		k.Size, err = bytesOf(size)
+	}
+	return err
+}
+
+// maxBytes bounds places in a header: cryptsetup's own has 128 MiB at most.
+const maxBytes = 1 << 40
+
+// bytesOf parses a number that JSON can't hold, "" for none.
+func bytesOf(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n > maxBytes {
+		return 0, fmt.Errorf("%.40q is no number of bytes", text)
+	}
+	return int64(n), nil
 }
 
 // Digest ties key slots to the volume key of segments.
