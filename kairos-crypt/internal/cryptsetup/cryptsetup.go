@@ -6,6 +6,7 @@ package cryptsetup
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,6 +67,53 @@ func Test(ctx context.Context, device string, slot int, key []byte) error {
 	}
 	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
 	return err
+}
+
+// Open maps a volume as /dev/mapper/name with the key of a slot.
+func Open(ctx context.Context, device, name string, slot int, key []byte) error {
+	// As systemd-cryptsetup does by default, discards are not passed on.
+	_, err := run(ctx, [][]byte{key}, nil, "open", "--type", "luks2", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device, name)
+	return err
+}
+
+// Close removes a mapping.
+func Close(ctx context.Context, name string) error {
+	_, err := run(ctx, nil, nil, "close", "--", name)
+	return err
+}
+
+// maxVolumeKey is how long a volume key may be, in bytes.
+const maxVolumeKey = 256
+
+// VolumeKey returns the key that the data is encrypted with, which the caller
+// wipes.
+func VolumeKey(ctx context.Context, device string, slot int, key []byte) ([]byte, error) {
+	out, err := run(ctx, [][]byte{key}, nil, "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device)
+	defer clear(out)
+	if err != nil {
+		return nil, err
+	}
+	// "MK dump:", or "Volume key:" in newer versions, and lines of hex.
+	at := max(bytes.LastIndex(out, []byte("MK dump:")), bytes.LastIndex(out, []byte("Volume key:")))
+	if at < 0 {
+		return nil, errors.New("cryptsetup luksDump: no volume key in its output")
+	}
+	at += bytes.IndexByte(out[at:], ':') + 1
+	digits := make([]byte, 0, 2*maxVolumeKey)
+	defer clear(digits[:cap(digits)])
+	for _, c := range out[at:] {
+		if !strings.ContainsRune(" \t\n", rune(c)) {
+			if len(digits) == cap(digits) {
+				return nil, errors.New("cryptsetup luksDump: the volume key is too long")
+			}
+			digits = append(digits, c)
+		}
+	}
+	volumeKey := make([]byte, hex.DecodedLen(len(digits)))
+	if _, err := hex.Decode(volumeKey, digits); err != nil || len(volumeKey) == 0 {
+		return nil, errors.New("cryptsetup luksDump: the volume key is not hex")
+	}
+	return volumeKey, nil
 }
 
 // KillSlot erases a key slot. That some other slot remains is the caller's to

@@ -1,8 +1,10 @@
 package cryptsetup_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -85,6 +87,28 @@ func TestVolume(t *testing.T) {
 	}
 	if err := cryptsetup.Test(ctx, disk, -1, second); err == nil {
 		t.Error("an erased volume opens")
+	}
+}
+
+// The volume key is what cryptsetup writes into a file.
+func TestVolumeKey(t *testing.T) {
+	crypttest.Programs(t, "cryptsetup")
+	disk, file := crypttest.Disk(t), t.TempDir()+"/key"
+	must(t, cryptsetup.Format(t.Context(), disk, []byte("key"), cryptsetup.Random, ""))
+	got, err := cryptsetup.VolumeKey(t.Context(), disk, 0, []byte("key"))
+	must(t, err)
+	dump := exec.Command("cryptsetup", "luksDump", "--dump-volume-key", "--batch-mode", "--volume-key-file", file, "--key-file", "-", disk)
+	dump.Stdin = strings.NewReader("key")
+	if out, err := dump.CombinedOutput(); err != nil {
+		t.Fatalf("cryptsetup: %v: %s", err, out)
+	}
+	want, err := os.ReadFile(file)
+	must(t, err)
+	if len(got) == 0 || !bytes.Equal(got, want) {
+		t.Errorf("a key of %d bytes, want %d, or another one", len(got), len(want))
+	}
+	if _, err := cryptsetup.VolumeKey(t.Context(), disk, 0, []byte("wrong")); !errors.Is(err, cryptsetup.ErrWrongKey) {
+		t.Errorf("wrong key: %v", err)
 	}
 }
 

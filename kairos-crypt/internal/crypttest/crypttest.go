@@ -19,14 +19,14 @@ func Programs(t testing.TB, names ...string) {
 	tools := filepath.Join(filepath.Dir(here), "../../../tests/tools")
 	bin := t.TempDir()
 	for _, name := range names {
-		if err := exec.Command(tools, name, "--version").Run(); err != nil {
+		if err := exec.Command(tools, "sh", "-c", "command -v "+name).Run(); err != nil {
 			if _, err := exec.LookPath(name); err == nil {
 				continue
 			}
 			t.Skipf("no %s: run tests/setup", name)
 		}
 		script := fmt.Sprintf("#!/bin/sh\nexec %s %s \"$@\"\n", tools, name)
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(bin, filepath.Base(name)), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

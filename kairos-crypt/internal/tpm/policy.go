@@ -20,7 +20,7 @@ import (
 // Signature is one signed policy, as systemd-measure(1) prints it by bank.
 type Signature struct {
 	PCRs        []int  `json:"pcrs"`
-	Fingerprint string `json:"pkfp"` // hex, SHA-256 of the key in DER
+	Fingerprint string `json:"pkfp"` // hex, SHA-256 of the public key in PKCS #1 DER
 	Policy      string `json:"pol"`  // hex, the digest of the PCR policy
 	Signature   []byte `json:"sig"`
 }
@@ -65,23 +65,38 @@ type signer struct {
 	fingerprint string
 }
 
-// newSigner reads a key. The exponent is 65537 or, as some versions of systemd
-// wrote it, 0 for the same: the key's name differs.
-func newSigner(text []byte, exponent uint32) (*signer, error) {
+// Fingerprint returns what signatures name a public key by, in hex.
+func Fingerprint(text []byte) (string, error) {
+	_, fingerprint, err := parseKey(text)
+	return fingerprint, err
+}
+
+// parseKey reads a public key in PEM.
+func parseKey(text []byte) (*rsa.PublicKey, string, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, errors.New("public key of policies: not PEM")
+		return nil, "", errors.New("public key of policies: not PEM")
 	}
 	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("public key of policies: %w", err)
+		return nil, "", fmt.Errorf("public key of policies: %w", err)
 	}
 	key, ok := parsed.(*rsa.PublicKey)
 	if !ok || key.E != 65537 {
-		return nil, errors.New("public key of policies: only RSA with exponent 65537 is supported")
+		return nil, "", errors.New("public key of policies: only RSA with exponent 65537 is supported")
 	}
-	sum := sha256.Sum256(block.Bytes)
-	s := &signer{fingerprint: hex.EncodeToString(sum[:])}
+	sum := sha256.Sum256(x509.MarshalPKCS1PublicKey(key)) // systemd: pubkey_fingerprint
+	return key, hex.EncodeToString(sum[:]), nil
+}
+
+// newSigner reads a key. The exponent is 65537 or, as some versions of systemd
+// wrote it, 0 for the same: the key's name differs.
+func newSigner(text []byte, exponent uint32) (*signer, error) {
+	key, sum, err := parseKey(text)
+	if err != nil {
+		return nil, err
+	}
+	s := &signer{fingerprint: sum}
 	s.public = tpm2.TPMTPublic{
 		Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256,
 		ObjectAttributes: tpm2.TPMAObject{SignEncrypt: true, Decrypt: true, UserWithAuth: true},

@@ -3,6 +3,7 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -70,7 +71,6 @@ func extend(t *testing.T, d *Device, pcr uint32) {
 type vendor struct {
 	key *rsa.PrivateKey
 	pem []byte
-	der []byte
 }
 
 func newVendor(t *testing.T) *vendor {
@@ -79,7 +79,7 @@ func newVendor(t *testing.T) *vendor {
 	must(t, err)
 	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	must(t, err)
-	return &vendor{key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), der}
+	return &vendor{key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}
 }
 
 // sign signs the present value of PCR 11.
@@ -87,7 +87,7 @@ func (v *vendor) sign(t *testing.T, d *Device) []Signature {
 	t.Helper()
 	policy, err := d.trial(&luks.TPM2{PCRs: []int{11}, Bank: "sha256"})
 	must(t, err)
-	sum, fingerprint := sha256.Sum256(policy), sha256.Sum256(v.der)
+	sum, fingerprint := sha256.Sum256(policy), sha256.Sum256(x509.MarshalPKCS1PublicKey(&v.key.PublicKey))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, v.key, crypto.SHA256, sum[:])
 	must(t, err)
 	return []Signature{{[]int{11}, hex.EncodeToString(fingerprint[:]), hex.EncodeToString(policy), signature}}
@@ -207,6 +207,23 @@ func TestRefusals(t *testing.T) {
 	old252.SRK = nil // nothing in the token tells: the TPM itself refuses
 	if _, err := other.Unseal(&old252, nil, []byte("1234")); !errors.Is(err, ErrOther) {
 		t.Errorf("another TPM, token without a key: %v", err)
+	}
+}
+
+// PCR 15 tells which volume was opened, and with which key.
+func TestMeasureVolumeKey(t *testing.T) {
+	d, listened, _ := open(t)
+	before, err := d.Values("sha256", []int{15})
+	must(t, err)
+	key := bytes.Repeat([]byte{3}, 64)
+	must(t, d.MeasureVolumeKey(key, "COS_PERSISTENT", "7f4e"))
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("cryptsetup:COS_PERSISTENT:7f4e"))
+	want := sha256.Sum256(append(before[15], mac.Sum(nil)...))
+	after, err := d.Values("sha256", []int{15})
+	must(t, err)
+	if !bytes.Equal(after[15], want[:]) || bytes.Contains(listened.heard.Bytes(), key) {
+		t.Errorf("PCR 15 is %x, want %x; or the key is on the bus", after[15], want)
 	}
 }
 

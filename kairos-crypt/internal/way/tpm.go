@@ -79,7 +79,7 @@ func (t *TPM) Key(ctx context.Context, v *volume.Volume, slot volume.Slot) (*sec
 }
 
 func (t *TPM) unseal(token *luks.TPM2, pin *secret.Memory) (*secret.Memory, error) {
-	signatures, err := t.signatures(token)
+	signatures, err := t.BootedSignatures(token)
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +97,16 @@ func (t *TPM) unseal(token *luks.TPM2, pin *secret.Memory) (*secret.Memory, erro
 
 // Check tells whether the TPM would unseal a token's secret now.
 func (t *TPM) Check(token *luks.TPM2) error {
-	signatures, err := t.signatures(token)
+	signatures, err := t.BootedSignatures(token)
 	if err != nil {
 		return err
 	}
 	return t.use(func(d *tpm.Device) error { return d.Check(token, signatures) })
+}
+
+// Measure measures into PCR 15 that a volume was opened.
+func (t *TPM) Measure(volumeKey []byte, name, uuid string) error {
+	return t.use(func(d *tpm.Device) error { return d.MeasureVolumeKey(volumeKey, name, uuid) })
 }
 
 // passphrase is what a sealed secret stands for, which is wiped: systemd takes
@@ -147,9 +152,9 @@ func (t *TPM) Seal(token *luks.TPM2, pin *secret.Memory) (key *secret.Memory, pr
 	return key, proved, err
 }
 
-// signatures returns the signed policies that a token asks for, none where it
-// doesn't or there are none.
-func (t *TPM) signatures(token *luks.TPM2) ([]tpm.Signature, error) {
+// BootedSignatures returns the signed policies of the booted image that a token
+// asks for, none where it doesn't or there are none.
+func (t *TPM) BootedSignatures(token *luks.TPM2) ([]tpm.Signature, error) {
 	if len(token.PublicKey) == 0 {
 		return nil, nil
 	}
