@@ -39,7 +39,7 @@ GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/cmdline.Versio
 GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-alone unit lint e2e test test-long demo bench fuzz install clean
+.PHONY: help setup build build-alone unit lint e2e test test-long test-failures demo bench fuzz install clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,8 +110,12 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 		done ); \
 	done
 
-test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way)
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^TestKilled' . -kills $(KILLS)
+test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery and boot loader at each change
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery|Loader)?Killed' . -kills $(KILLS)
+
+test-failures: build ## what fails, and what comes back: a matrix of failures, and more; an hour and a half
+	cd tests && KAIROS_E2E=1 KAIROS_LONG=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 180m -v \
+		-run '^(TestFailures|TestLoaderUpgrade|TestRecoveryRenewed)$$' ./e2e
 
 install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)
@@ -130,7 +134,8 @@ install: ## install programs, units, presets, D-Bus and polkit files, dracut mod
 	cp -dR --no-preserve=ownership units/dracut/. $(DESTDIR)$(DRACUTDIR)
 	install -d $(DESTDIR)$(LIBDIR)/repart.d
 	install -m 0644 $(wildcard units/repart.d/*.conf) $(DESTDIR)$(LIBDIR)/repart.d
-	install -d $(DESTDIR)$(LIBDIR)/checks/required.d $(DESTDIR)$(LIBDIR)/checks/wanted.d
+	install -m 0644 units/issue/kairos-recovery.issue $(DESTDIR)$(LIBDIR)/recovery.issue
+	install -d $(DESTDIR)$(LIBDIR)/checks/required.d $(DESTDIR)$(LIBDIR)/checks/wanted.d $(DESTDIR)$(LIBDIR)/fallback.d
 	for section in $(sort $(patsubst .%,%,$(suffix $(wildcard man/*.[1-8])))); do \
 		install -d $(DESTDIR)$(MANDIR)/man$$section; \
 		install -m 0644 man/*.$$section $(DESTDIR)$(MANDIR)/man$$section; \

@@ -26,6 +26,7 @@ type machine struct {
 	run     string // where transactions are published, and the last decision is kept until the next boot
 	journal func(journal.Entry) error
 	reboot  func(context.Context) error
+	notices []string // files that are shown on consoles, and at logins
 	now     func() time.Time
 	ask     func(context.Context) ([]byte, error) // for the history of boots
 }
@@ -34,6 +35,7 @@ func thisMachine() machine {
 	return machine{
 		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
 		root: "/", run: transaction.Dir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+		notices: []string{"/run/issue.d/60-kairos-upgrade.issue", "/run/motd.d/60-kairos-upgrade"},
 	}
 }
 
@@ -64,9 +66,11 @@ func app(m machine) *cli.App {
 		unpinCommand(m),
 		gcCommand(m),
 		verifyCommand(m),
+		loaderCommand(m),
 		checkCommand(m),
 		listReleasesCommand(m),
 		autoCommand(m),
+		recoverCommand(m),
 		digestCommand(m),
 		inspectCommand(m),
 		unpackCommand(m),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +15,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
@@ -71,6 +75,11 @@ func (m machine) start(w where, b begin) (*opened, error) {
 	if b.command == "" {
 		return o, nil
 	}
+	if write && w.label == disk.LabelRecovery {
+		if err := noReset(o.Loader); err != nil {
+			return nil, errors.Join(err, o.Store.Close(), o.esp.Close())
+		}
+	}
 	by := transaction.Caller{UID: uint32(os.Getuid()), PID: uint32(os.Getpid())}
 	if b.by != nil {
 		by = *b.by
@@ -83,6 +92,20 @@ func (m machine) start(w where, b begin) (*opened, error) {
 	b.bar.Observe(o.published.Observe)
 	o.tell(journal.TransactionBegan)
 	return o, nil
+}
+
+// noReset refuses to change the recovery system while a reset is armed: the
+// reset boots the image that was there then.
+func noReset(l boot.Loader) error {
+	entries, err := l.Entries()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(entries, func(e bls.Entry) bool { return strings.EqualFold(e.Name.Base, deployment.ResetEntry) }) {
+		return cmdline.Hint(cmdline.WithCode(errors.New("a reset is armed, which needs the recovery system as it is"), cmdline.ExitBusy),
+			"kairos-reset cancel, or reboot and let it end")
+	}
+	return nil
 }
 
 // tell writes to the journal that the transaction has begun or ended.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/sdboot/sdboottest"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/bls"
@@ -54,6 +55,7 @@ func testMachine(dir string) machine {
 		journal: func(e journal.Entry) error { return appendLine(filepath.Join(dir, "journal"), e) },
 		reboot:  func(context.Context) error { return appendLine(filepath.Join(dir, "rebooted"), "reboot") },
 		now:     testClock(),
+		notices: []string{filepath.Join(dir, "issue.d/notice"), filepath.Join(dir, "motd.d/notice")},
 		ask:     func(context.Context) ([]byte, error) { return os.ReadFile(filepath.Join(dir, "history.json")) },
 	}
 }
@@ -119,7 +121,10 @@ func TestScripts(t *testing.T) {
 			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
 				offer(ts, registry, args)
 			},
-			"lock": lockCommand,
+			"lock":     lockCommand,
+			"program":  programCommand,
+			"loaded":   loadedCommand,
+			"recovery": recoveryCommand,
 		},
 	})
 }
@@ -210,6 +215,19 @@ func bootedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("node/booted.json"), data, 0o644))
 }
 
+// recovery STORE makes the node believe that it runs the recovery system, from
+// the newest deployment of a store.
+func recoveryCommand(ts *testscript.TestScript, neg bool, args []string) {
+	names := glob(ts, []string{filepath.Join(args[0], "deployments/*.json")})
+	data, err := os.ReadFile(names[len(names)-1])
+	ts.Check(err)
+	r, err := deployment.Parse(data)
+	ts.Check(err)
+	data, err = json.Marshal(deployment.Booted{ID: r.ID, Mode: deployment.Recovery, Store: disk.LabelRecovery, ImageDigest: r.ImageDigest})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("node/booted.json"), data, 0o644))
+}
+
 // id NAME STORE SERIAL sets a variable to the id of a deployment.
 func idCommand(ts *testscript.TestScript, neg bool, args []string) {
 	names := glob(ts, []string{filepath.Join(args[1], "deployments", args[2]+"-*.json")})
@@ -254,6 +272,20 @@ func exitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if have != args[0] {
 		ts.Fatalf("exit status %s, want %s", have, args[0])
 	}
+}
+
+// program VERSION FILE… writes programs of systemd-boot.
+func programCommand(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args[1:] {
+		ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(name)), 0o755))
+		ts.Check(os.WriteFile(ts.MkAbs(name), sdboottest.Program(args[0], false), 0o644))
+	}
+}
+
+// loaded VERSION PATH makes the node believe that it was booted through
+// systemd-boot, started from a path on its ESP.
+func loadedCommand(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(sdboottest.Boot(ts.MkAbs("node/efivars"), args[0], args[1]))
 }
 
 // lock STORE makes somebody else hold the lock until the script ends.

@@ -39,6 +39,7 @@ func stageCommand(m machine) *cli.Command {
 		ArgsUsage: "SOURCE",
 		Flags: append(append(storeFlags(), sourceFlags()...),
 			&cli.BoolFlag{Name: "live", Usage: "make the store of a live medium: --store-label COS_LIVE"},
+			&cli.BoolFlag{Name: "replace", Usage: "with --recovery: give up the old one first where there is no room for two"},
 			&cli.BoolFlag{Name: "force", Usage: "stage what failed before, or what is deployed already; ignore the estimate of needed space"},
 			&cli.StringSliceFlag{Name: "karg", Usage: "add kernel `ARGUMENT`, here and to all later deployments; repeatable"},
 			&cli.StringSliceFlag{Name: "delete-karg", Usage: "drop kernel `ARGUMENT` that --karg added; repeatable"},
@@ -57,9 +58,13 @@ func stage(c *cli.Context, m machine) error {
 		Source:      args[0],
 		Options:     m.sourceOptions(c),
 		Force:       c.Bool("force"),
+		Replace:     c.Bool("replace"),
 		AddKargs:    c.StringSlice("karg"),
 		DeleteKargs: c.StringSlice("delete-karg"),
 		Origin:      c.String("origin"),
+	}
+	if req.Replace && !c.Bool("recovery") {
+		return cmdline.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")
 	}
 	if c.Bool("dry-run") {
 		return planStage(c, m, req)

@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/sdboot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -32,6 +33,7 @@ type status struct {
 	Automation  *automation.Decision    `json:"automation"` // the last decision since the boot, null
 	Store       storeStatus             `json:"store"`
 	ESP         espStatus               `json:"esp"`
+	Loader      *sdboot.Status          `json:"loader"`   // null when nothing runs from this store
 	Busy        *store.Holder           `json:"busy"`     // who changes it now, null
 	Progress    *transaction.State      `json:"progress"` // how far that is, null
 
@@ -116,6 +118,7 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 	}
 	if n.Booted.Mode != "" {
 		m.recall(ctx, n, s)
+		s.Loader = m.loaderOf(n)
 	}
 	return s, nil
 }
@@ -192,7 +195,7 @@ func printStatus(w io.Writer, s *status) {
 	}
 	printAutomation(w, s)
 	fmt.Fprintf(w, "\nstore %s (%s): %s used, %s free\n", s.Store.Label, verity, progress.Bytes(s.Store.Bytes), progress.Bytes(s.Store.Free))
-	fmt.Fprintf(w, "boot loader: %s free of %s\n", progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
+	fmt.Fprintf(w, "boot loader: %s%s free of %s\n", loaderText(s.Loader), progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
 	if s.Busy != nil {
 		fmt.Fprintf(w, "in progress: %s\n", s.Busy)
 	}

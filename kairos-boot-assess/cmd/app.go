@@ -18,6 +18,11 @@ func App(node *assess.Node) *cli.App {
 		statusCommand(node),
 		historyCommand(node),
 		checkCommand(node),
+		goodCommand(node),
+		badCommand(node),
+		rearmCommand(node),
+		repairCommand(node),
+		serveCommand(node),
 		recordCommand(node),
 		failCommand(node),
 	}

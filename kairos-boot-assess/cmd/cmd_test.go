@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"kairos-boot-assess": func() { cmdline.Main(App(fakeNode("node"))) },
 		"kairos-upgrade":     fakeUpgrade,
+		"journalctl":         fakeJournal,
 		"boot":               fakeBoot,
 	})
 }
@@ -47,6 +48,7 @@ func fakeNode(root string) *assess.Node {
 	n.Uptime = func() time.Duration { return 9 * time.Second }
 	n.Persistent = func(string) bool { _, err := os.Stat(filepath.Join(root, "volatile")); return err != nil }
 	n.Dial = func(context.Context) (assess.PID1, error) { return systemd(filepath.Join(root, "systemd")), nil }
+	n.Announce = func(context.Context) error { return nil }
 	n.Journal = func(e journal.Entry) error {
 		return appendLine(filepath.Join(root, "journal"), e.MessageID+" "+e.Message)
 	}
@@ -57,7 +59,7 @@ func fakeNode(root string) *assess.Node {
 func now(root string) time.Time {
 	id, _ := os.ReadFile(filepath.Join(root, "proc/sys/kernel/random/boot_id"))
 	n := 0
-	fmt.Sscanf(string(id), "boot-%d", &n)
+	fmt.Sscanf(string(id), bootID("%d"), &n)
 	return time.Date(2026, 8, 1, 12, n, 0, 0, time.UTC)
 }
 
@@ -97,6 +99,7 @@ func (s systemd) Jobs(context.Context) (jobs []pid1.Job, err error) {
 }
 
 func (s systemd) Restarts(context.Context, pid1.Unit) (int, error)   { return 0, nil }
+func (s systemd) SoftReboots(context.Context) (int, error)           { return len(s.words("soft")), nil }
 func (s systemd) Changed() <-chan struct{}                           { return nil }
 func (s systemd) Result(context.Context, pid1.Unit) string           { return "exit-code" }
 func (s systemd) Requires(context.Context, string) ([]string, error) { return nil, nil }
@@ -119,6 +122,18 @@ func fakeUpgrade() {
 	}
 }
 
+// fakeJournal knows boot 3 only, and says how it was called.
+func fakeJournal() {
+	if !slices.Contains(os.Args, "--boot="+strings.ReplaceAll(bootID("3"), "-", "")) {
+		fmt.Fprintln(os.Stderr, "Data from the specified boot is not available: No such boot ID in journal")
+		os.Exit(1)
+	}
+	fmt.Printf("[    7.000000] called: %s\n[    8.000000] 50-site[7]: two \x1b[31mred\n", strings.Join(os.Args[2:], "|"))
+}
+
+// bootID returns the id of a boot that has a number.
+func bootID(number string) string { return "00000000-0000-0000-0000-00000000000" + number }
+
 // fakeBoot plays a boot: boot N ID COUNTERS MODE. COUNTERS is what the boot
 // loader made of the entry's name, "-" for none.
 func fakeBoot() {
@@ -135,9 +150,9 @@ func fakeBoot() {
 	}
 	entry := "loader/entries/kairos-" + id + counters + ".conf"
 	put("node/efi/"+entry, "sort-key kairos\nversion "+id[:1]+"\n")
-	put("node/proc/sys/kernel/random/boot_id", "boot-"+number+"\n")
-	put("node/run/kairos/booted.json", fmt.Sprintf(`{"id": %q, "mode": %q, "version": "v%s", "reference": "registry/node:v%s", "boot_id": "boot-%s", "manifest_digest": %q}`,
-		id, mode, id[:1], id[:1], number, "sha256:"+strings.Repeat(id[:1]+"a", 32)))
+	put("node/proc/sys/kernel/random/boot_id", bootID(number)+"\n")
+	put("node/run/kairos/booted.json", fmt.Sprintf(`{"id": %q, "mode": %q, "version": "v%s", "reference": "registry/node:v%s", "boot_id": %q, "manifest_digest": %q}`,
+		id, mode, id[:1], id[:1], bootID(number), "sha256:"+strings.Repeat(id[:1]+"a", 32)))
 	if counters != "" {
 		value := []byte{6, 0, 0, 0}
 		for _, unit := range utf16.Encode([]rune(`\` + strings.ReplaceAll(entry, "/", `\`) + "\x00")) {
@@ -184,7 +199,7 @@ func TestManPage(t *testing.T) {
 			t.Errorf("command %s is described and does not exist", line[1])
 		}
 	}
-	for _, id := range []string{journal.BootGood, journal.BootBad, journal.Fallback} {
+	for _, id := range []string{journal.BootGood, journal.BootBad, journal.Fallback, journal.Repaired} {
 		if !strings.Contains(page, ".It Li "+id+"\n") {
 			t.Errorf("message id %s is not described", id)
 		}

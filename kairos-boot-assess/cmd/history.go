@@ -35,28 +35,12 @@ func historyCommand(node *assess.Node) *cli.Command {
 			if err != nil {
 				return err
 			}
-			r := newest(historyResult{lasting, boots, fallbacks}, limit)
+			boots, fallbacks = history.Newest(boots, fallbacks, limit)
+			r := historyResult{lasting, boots, fallbacks}
 			if c.Bool("json") {
 				return cmdline.PrintJSON(c, r)
 			}
 			return printHistory(c.App.Writer, r)
 		},
 	}
-}
-
-// newest returns the newest boots, newest first, and the fallbacks since the
-// oldest of them.
-func newest(r historyResult, limit int) historyResult {
-	out := historyResult{Persistent: r.Persistent, Boots: []history.Boot{}, Fallbacks: []history.Event{}}
-	for i := len(r.Boots) - 1; i >= 0 && (limit == 0 || len(out.Boots) < limit); i-- {
-		out.Boots = append(out.Boots, r.Boots[i])
-	}
-	all := len(out.Boots) == len(r.Boots)
-	for i := len(r.Fallbacks) - 1; i >= 0; i-- {
-		f := r.Fallbacks[i]
-		if all || !f.Time.Before(out.Boots[len(out.Boots)-1].Started) {
-			out.Fallbacks = append(out.Fallbacks, f)
-		}
-	}
-	return out
 }

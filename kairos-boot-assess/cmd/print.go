@@ -84,6 +84,7 @@ func printStatus(w io.Writer, s assess.Status) error {
 	p.table.Flush()
 	if f := s.LastFallback; f != nil {
 		p.field("fallback", "%s: %s", when(f.Time), f.Fallback)
+		p.trace(f.Fallback.FailedBoot)
 	}
 	for _, q := range s.Quarantined {
 		p.field("quarantined", "%s since %s: %s", q.ManifestDigest, when(q.Time), q.Reason)
@@ -92,6 +93,35 @@ func printStatus(w io.Writer, s assess.Status) error {
 		p.field("history", "lost at the next reboot, %s is not persistent", assess.HistoryDir)
 	}
 	return p.writeTo(w)
+}
+
+// shownLines is how many of the last lines of a failed boot status shows; with
+// --json it shows all that are kept.
+const shownLines = 5
+
+// trace shows what a failed boot left behind.
+func (p *page) trace(t *history.Trace) {
+	if t == nil { // of an older version
+		return
+	}
+	lines := func(list []string) {
+		for _, line := range list[max(0, len(list)-shownLines):] {
+			p.line("  %s", line)
+		}
+	}
+	if t.BootID != "" {
+		p.field("failed boot", "%s", t.BootID)
+	}
+	if t.NoJournal != "" {
+		p.field("its journal", "not available, %s", t.NoJournal)
+	} else {
+		p.field("its journal", "ends with")
+		lines(t.Journal)
+	}
+	if len(t.Kernel) > 0 {
+		p.field("the kernel", "died and saved, in %s", t.KernelFile)
+		lines(t.Kernel)
+	}
 }
 
 func verdict(b history.Boot) string {

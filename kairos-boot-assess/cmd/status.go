@@ -14,6 +14,7 @@ func statusCommand(node *assess.Node) *cli.Command {
 		Usage: "show the verdict of this boot, its checks, and what the machine fell back from",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "print nothing; exit status 0 when this boot is good, 1 when it is not"},
+			&cli.BoolFlag{Name: "counted", Usage: "print nothing; exit status 0 when the boot loader counted this boot, 1 when it did not"},
 			cmdline.JSONFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -28,9 +29,9 @@ func statusCommand(node *assess.Node) *cli.Command {
 				node.Log.Warn(err.Error())
 			}
 			switch {
-			case c.Bool("check") && status.Boot.Outcome != history.Good:
+			case c.Bool("check") && status.Boot.Outcome != history.Good, c.Bool("counted") && !status.Boot.Trial.Counted:
 				return cmdline.Silent(cmdline.ExitFailed)
-			case c.Bool("check"):
+			case c.Bool("check"), c.Bool("counted"):
 				return nil
 			case c.Bool("json"):
 				return cmdline.PrintJSON(c, status)

@@ -62,21 +62,10 @@ func (s *service) refresh() {
 // watch refreshes the properties whenever a generation, the record of a stage
 // or the deployments change, until the watch is closed.
 func (s *service) watch(changes *inotify.Watcher) {
-	for e := range changes.Events() {
-		matters := s.matters(e)
-		for more := true; more; { // one refresh for many changes
-			select {
-			case e, more = <-changes.Events():
-				matters = matters || more && s.matters(e)
-			default:
-				more = false
-			}
-		}
-		if matters {
-			s.refresh()
-			s.watchDirs(changes)
-		}
-	}
+	changes.Follow(s.matters, func() {
+		s.refresh()
+		s.watchDirs(changes)
+	})
 }
 
 // watchDirs watches what is there.

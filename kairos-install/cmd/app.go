@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/mountns"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 )
@@ -47,7 +48,7 @@ func Local() Machine {
 		Loaders:     "/usr/lib/systemd/boot/efi/systemd-boot*.efi*",
 		Work:        "/run/kairos/install",
 		Lock:        "/run/kairos/install.lock",
-		Enter:       enterNamespace,
+		Enter:       func(work string) error { return mountns.Enter(work) },
 		Admin:       os.Geteuid() == 0,
 		Verity:      exists("/sys/fs/ext4/features/verity"),
 		EFI:         exists("/sys/firmware/efi"),

@@ -21,6 +21,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/mountns"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -101,7 +102,7 @@ func TestScripts(t *testing.T) {
 // prints what it finds there.
 func inANamespace() {
 	work := os.Args[1]
-	if err := enterNamespace(work); err != nil {
+	if err := mountns.Enter(work); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -113,7 +114,7 @@ func inANamespace() {
 		os.Exit(1)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	fmt.Printf("%s\n%v %q %q\n", mounts, err, os.Getenv(namespaceVariable), os.Args[2:])
+	fmt.Printf("%s\n%v %q %q\n", mounts, err, os.Getenv("KAIROS_MOUNT_NAMESPACE"), os.Args[2:])
 }
 
 // machineCommand changes the machine of a script: "machine disk vdb 9000

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
-	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
 )

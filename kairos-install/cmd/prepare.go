@@ -13,10 +13,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/cloudconfig"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
-	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 

@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
 )

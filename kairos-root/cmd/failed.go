@@ -11,11 +11,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/disk"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
 	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
+	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/kairos-root/internal/trial"
 )
 
 func failedCommand() cli.Command {
@@ -43,6 +47,9 @@ func runFailed(c *cli.Call) error {
 	if args.Shell {
 		runShell()
 	} else {
+		if note := count(args.Image); note != "" {
+			console.say(note)
+		}
 		// A reboot that nobody can read the reason of helps nobody on the spot; a
 		// node that waits for somebody helps nobody far away.
 		time.Sleep(args.RebootDelay)
@@ -53,6 +60,39 @@ func runFailed(c *cli.Call) error {
 		return fmt.Errorf("reboot: %w", err)
 	}
 	return nil
+}
+
+// count has the boot loader count the boots of this deployment from now on, if it
+// does not yet, and says so. See package trial.
+func count(image string) string {
+	name, err := countOn(disk.Local(), image)
+	switch {
+	case errors.Is(err, trial.ErrNone):
+		return ""
+	case err != nil:
+		return fmt.Sprintf("this deployment boots again whatever happens: its failures are not counted: %v", err)
+	}
+	return fmt.Sprintf("this deployment was good before: it is tried %d times more, then another one boots", name.Left)
+}
+
+func countOn(system disk.System, image string) (bls.Name, error) {
+	p, err := system.BootPartition()
+	if err != nil {
+		return bls.Name{}, err
+	}
+	tree, err := mount.FileSystem{
+		Type: "vfat", Options: []mount.Option{{Key: "source", Value: p.Path}}, Attr: mount.NoSuid | mount.NoDev | mount.NoExec,
+	}.Create()
+	if err != nil {
+		return bls.Name{}, err
+	}
+	defer tree.Close()
+	esp, err := os.OpenRoot(tree.Path())
+	if err != nil {
+		return bls.Name{}, err
+	}
+	defer esp.Close()
+	return trial.Begin(system.Vars, esp, image)
 }
 
 // runShell runs a shell on the terminal until it ends. It asks for no password:

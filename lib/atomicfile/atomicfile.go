@@ -31,15 +31,27 @@ func Write(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 }
 
 // WriteFrom is Write for content that comes from a reader.
+//
+// FAT has no journal; there a directory entry, of 32 bytes in one sector, is
+// what flips from old to new, and its first cluster is written with the file
+// that it is of, not with the directory. So the directory is synced first (the
+// temporary name is gone, the name still stands for the old file) and then the
+// file (the entry has the new one): the other way round, a power cut in between
+// left two names with the same clusters. And the clusters of what is replaced
+// are freed as soon as nobody has it open: it is held open until the end, or
+// the old name could be left with freed clusters.
 func WriteFrom(root *os.Root, name string, r io.Reader, perm fs.FileMode) (err error) {
 	temp := Temp(name)
+	if replaced, err := root.Open(name); err == nil {
+		defer replaced.Close()
+	}
 	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
 		return err
 	}
 	defer func() {
+		f.Close()
 		if err != nil {
-			f.Close()
 			err = errors.Join(err, ignoreNotExist(root.Remove(temp)))
 		}
 	}()
@@ -53,13 +65,38 @@ func WriteFrom(root *os.Root, name string, r io.Reader, perm fs.FileMode) (err e
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", name, err)
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
 	if err := root.Rename(temp, name); err != nil {
 		return err
 	}
-	return SyncDir(root, path.Dir(name))
+	return syncName(root, name, f)
+}
+
+// Rename gives a file another name in the same directory, and makes that
+// durable. What has the new name is replaced, in the way of WriteFrom.
+func Rename(root *os.Root, from, to string) error {
+	f, err := root.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if replaced, err := root.Open(to); err == nil {
+		defer replaced.Close()
+	}
+	if err := root.Rename(from, to); err != nil {
+		return err
+	}
+	return syncName(root, to, f)
+}
+
+// syncName makes the new name of an open file durable.
+func syncName(root *os.Root, name string, f *os.File) error {
+	if err := SyncDir(root, path.Dir(name)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", name, err)
+	}
+	return nil
 }
 
 // SyncDir makes the names in a directory durable.

@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -44,5 +45,29 @@ func TestWriteReplacesOrLeaves(t *testing.T) {
 	}
 	if err := Write(root, "../outside", nil, 0o644); err == nil {
 		t.Error("wrote outside of the root")
+	}
+}
+
+func TestRename(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, content := range map[string]string{"old": "old", "new": "new"} {
+		if err := Write(root, name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Rename(root, "new", "old"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "old"))
+	if names, _ := os.ReadDir(dir); err != nil || string(got) != "new" || len(names) != 1 {
+		t.Errorf("content %q, %v, beside %v", got, err, names)
+	}
+	if err := Rename(root, "none", "old"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that does not exist: %v", err)
 	}
 }

@@ -1,6 +1,8 @@
 package bls
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -168,6 +170,55 @@ func TestPublishAndRemove(t *testing.T) {
 	}
 }
 
+// Whatever files there are of an entry, one is left, with the counters that were
+// asked for and the content that the menu would have shown; other entries stay.
+func TestCount(t *testing.T) {
+	for name, test := range map[string]struct {
+		files []string // the first is the one that the menu shows first
+		to    Name
+	}{
+		"blessed":              {[]string{"x+2-1.conf"}, Name{Base: "x"}},
+		"bad":                  {[]string{"x.conf"}, Name{"x", true, 0, 3}},
+		"already so":           {[]string{"x+3.conf"}, Name{"x", true, 3, 0}},
+		"twice":                {[]string{"x+2-1.conf", "x.conf"}, Name{"x", true, 0, 3}},
+		"twice, to the second": {[]string{"x+2-1.conf", "x.conf"}, Name{Base: "x"}},
+		"twice, to the first":  {[]string{"x+2-1.conf", "x.conf"}, Name{"x", true, 2, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			if err := root.MkdirAll(EntriesDir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range append([]string{"xx.conf"}, test.files...) {
+				if err := root.WriteFile(EntriesDir+"/"+file, []byte("title "+file+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			esp := ESP{root}
+			if err := esp.Count(test.to); err != nil {
+				t.Fatal(err)
+			}
+			entries, err := esp.Entries()
+			if err != nil || len(entries) != 2 {
+				t.Fatalf("%+v, %v", entries, err)
+			}
+			for _, e := range entries {
+				if e.Name.Base == "x" && (e.Name != test.to || e.Title != test.files[0]) {
+					t.Errorf("%s with the content of %s", e.Name, e.Title)
+				}
+			}
+			if err := esp.Count(Name{Base: "absent"}); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("absent: %v", err)
+			}
+		})
+	}
+}
+
 func FuzzParseName(f *testing.F) {
 	for _, s := range []string{"a+3.conf", "a+2-1.conf", "a.conf", "+.conf", "a+-1.conf", "a+99999999999.conf"} {
 		f.Add(s)
@@ -199,4 +250,58 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: %+v, then %+v", data, e, again)
 		}
 	})
+}
+
+func TestRemoveFile(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	esp := ESP{root}
+	for _, n := range []Name{{Base: "x"}, {"x", true, 2, 1}, {"x", true, 0, 3}} {
+		if err := esp.Publish(Entry{Name: n, Linux: "/linux"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // gone already is no error
+		if err := esp.RemoveFile(Name{"x", true, 2, 1}); err != nil {
+			t.Error(err)
+		}
+	}
+	entries, err := esp.Entries()
+	if err != nil || len(entries) != 2 || entries[0].Name.Counted || entries[1].Name.Done != 3 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	if err := esp.RemoveFile(Name{Base: "../../x"}); err == nil {
+		t.Error("a path is no name")
+	}
+}
+
+// What another system left and nobody can read hides nothing of ours; an entry
+// of ours that can't be read is not taken for one that isn't there.
+func TestUnreadableEntries(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	esp := ESP{Root: root}
+	if err := esp.Publish(Entry{Name: Name{Base: "kairos-1-aa"}, Linux: "/l"}); err != nil {
+		t.Fatal(err)
+	}
+	// A directory can't be read, nor can what is too large.
+	if err := errors.Join(root.Mkdir(EntriesDir+"/other.conf", 0o755), root.WriteFile(EntriesDir+"/large.conf", make([]byte, maxEntry+1), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := esp.Entries(); err != nil || len(entries) != 1 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+	if err := root.Mkdir(EntriesDir+"/kairos-2-bb.conf", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := esp.Entries(); err == nil {
+		t.Error("an entry of ours was passed over")
+	}
 }

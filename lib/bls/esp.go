@@ -21,8 +21,13 @@ const maxEntries = 4096
 // ESP is a mounted EFI system partition.
 type ESP struct{ Root *os.Root }
 
+// own begins the names of the toolkit's entries.
+const own = "kairos-"
+
 // Entries returns all Type #1 entries in the order of the boot menu. Files
-// that are no entries are passed over, as boot loaders do.
+// that are no entries are passed over, as boot loaders do, and so is what
+// another system left that can't be read. One of the toolkit's own that can't
+// be read is an error: what it names would be taken for unused.
 func (esp ESP) Entries() ([]Entry, error) {
 	dir, err := esp.Root.Open(EntriesDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,6 +48,9 @@ func (esp ESP) Entries() ([]Entry, error) {
 			continue
 		}
 		entry, err := esp.read(file, name)
+		if err != nil && !strings.HasPrefix(file, own) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -94,6 +102,54 @@ func (esp ESP) Remove(base string) error {
 		if err := esp.Root.Remove(path.Join(EntriesDir, e.Name.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove boot entry: %w", err)
 		}
+	}
+	return atomicfile.SyncDir(esp.Root, EntriesDir)
+}
+
+// RemoveFile removes the entry that has exactly this name, counters included,
+// and makes that durable. One that doesn't exist is no error.
+func (esp ESP) RemoveFile(n Name) error {
+	if _, err := ParseName(n.String()); err != nil {
+		return err
+	}
+	err := esp.Root.Remove(path.Join(EntriesDir, n.String()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove boot entry: %w", err)
+	}
+	return atomicfile.SyncDir(esp.Root, EntriesDir)
+}
+
+// Count gives the entry of a base name other counters, or none, by one rename,
+// and makes that durable. Where the entry is there several times, with and
+// without counters, the one that the menu shows first stays and the others go
+// after it has its new name. An entry that does not exist is fs.ErrNotExist.
+func (esp ESP) Count(to Name) error {
+	if _, err := ParseName(to.String()); err != nil {
+		return err
+	}
+	entries, err := esp.Entries()
+	if err != nil {
+		return err
+	}
+	file, found := path.Join(EntriesDir, to.String()), false
+	for _, e := range entries {
+		if e.Name.Base != to.Base {
+			continue
+		}
+		old := path.Join(EntriesDir, e.Name.String())
+		switch {
+		case !found && old != file:
+			err = atomicfile.Rename(esp.Root, old, file)
+		case found && old != file:
+			err = esp.Root.Remove(old)
+		}
+		if err != nil {
+			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
+		}
+		found = true
+	}
+	if !found {
+		return fmt.Errorf("count boot entry %s: %w", to.Base, fs.ErrNotExist)
 	}
 	return atomicfile.SyncDir(esp.Root, EntriesDir)
 }

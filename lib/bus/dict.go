@@ -46,7 +46,7 @@ func addFields(dict map[string]dbus.Variant, v reflect.Value) {
 		case field.Anonymous && name == "":
 			addFields(dict, value)
 		case !field.IsExported() || name == "-":
-		case strings.Contains(options, "omitempty") && value.IsZero():
+		case (strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero")) && value.IsZero():
 		default:
 			if plain, ok := plainValue(value); ok {
 				dict[name] = dbus.MakeVariant(plain)

@@ -25,6 +25,7 @@ func TestDict(t *testing.T) {
 		State   state     `json:"state"`
 		Created time.Time `json:"created"`
 		Left    int       `json:"left,omitempty"`
+		Ended   time.Time `json:"ended,omitzero"`
 		Why     *file     `json:"why"`
 		Because *file     `json:"because"`
 		Seconds float64   `json:"seconds"`

@@ -107,7 +107,7 @@ func tighten(app *cli.App, args []string) {
 		return nil
 	})
 	if len(app.Commands) > 0 && app.Action == nil {
-		app.Action = unknownCommand
+		app.Action = UnknownCommand
 	}
 	for _, cmd := range app.Commands {
 		tightenCommand(cmd, args)
@@ -119,7 +119,7 @@ func tightenCommand(cmd *cli.Command, args []string) {
 	cmd.HideHelpCommand = true
 	if len(cmd.Subcommands) > 0 {
 		if cmd.Action == nil {
-			cmd.Action = unknownCommand
+			cmd.Action = UnknownCommand
 		}
 		for _, sub := range cmd.Subcommands {
 			tightenCommand(sub, args)
@@ -167,7 +167,9 @@ func rejectLateOptions(c *cli.Context, args []string) error {
 	return nil
 }
 
-func unknownCommand(c *cli.Context) error {
+// UnknownCommand is the error about an argument that is no command, with a hint
+// at the one that may be meant.
+func UnknownCommand(c *cli.Context) error {
 	name := c.Args().First()
 	if name == "" {
 		return Hint(Usagef("no command given"), "%s --help lists the commands", c.App.Name)

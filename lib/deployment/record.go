@@ -83,6 +83,11 @@ func ParseID(id string) (serial uint64, err error) {
 	return strconv.ParseUint(number, 10, 64)
 }
 
+// ResetEntry is the base name of the boot entry that leads into a reset, see
+// kairos-reset(8). It boots the image of the recovery system that was there
+// when the reset was armed.
+const ResetEntry = "kairos-reset"
+
 // IDOfEntry returns the id of the deployment that a boot entry's base name
 // belongs to; ok is false for other entries (the recovery's, foreign ones).
 func IDOfEntry(base string) (id string, ok bool) {

@@ -19,8 +19,11 @@ import (
 	"unicode/utf16"
 )
 
-// loaderGUID is the vendor GUID of the Boot Loader Interface.
-const loaderGUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+// Vendor GUIDs: of the Boot Loader Interface, and of UEFI's own variables.
+const (
+	loaderGUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+	globalGUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+)
 
 // maxSize bounds a variable: the firmware is not trusted.
 const maxSize = 64 << 10
@@ -59,7 +62,7 @@ func (v Vars) BootCountPath() (string, error) {
 
 // Entries returns the ids of all entries in the order of the menu.
 func (v Vars) Entries() ([]string, error) {
-	raw, err := v.read("LoaderEntries")
+	raw, err := v.read("LoaderEntries", loaderGUID)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +83,7 @@ const (
 
 // Features returns what the boot loader can do.
 func (v Vars) Features() (uint64, error) {
-	raw, err := v.read("LoaderFeatures")
+	raw, err := v.read("LoaderFeatures", loaderGUID)
 	if err != nil {
 		return 0, err
 	}
@@ -91,7 +94,7 @@ func (v Vars) Features() (uint64, error) {
 }
 
 func (v Vars) text(name string) (string, error) {
-	raw, err := v.read(name)
+	raw, err := v.read(name, loaderGUID)
 	if err != nil {
 		return "", err
 	}
@@ -103,8 +106,8 @@ func (v Vars) text(name string) (string, error) {
 }
 
 // read returns the value of a variable without its attributes.
-func (v Vars) read(name string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(v.dir, name+"-"+loaderGUID))
+func (v Vars) read(name, guid string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(v.dir, name+"-"+guid))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", name, ErrNotSet)
 	}

@@ -58,3 +58,65 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// global writes one of UEFI's own variables.
+func global(t testing.TB, dir, name string, value []byte) {
+	t.Helper()
+	raw := append([]byte{7, 0, 0, 0}, value...)
+	if err := os.WriteFile(filepath.Join(dir, name+"-"+globalGUID), raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loadOption is a boot option for a path on a partition, as the firmware keeps
+// it: attributes, length of the device path, description, device path.
+func loadOption(attributes byte, description, path string) []byte {
+	text := func(s string) (raw []byte) {
+		for _, u := range utf16.Encode([]rune(s + "\x00")) {
+			raw = append(raw, byte(u), byte(u>>8))
+		}
+		return raw
+	}
+	node := text(path)
+	node = append([]byte{4, 4, byte(4 + len(node)), 0}, node...)
+	disk := append([]byte{4, 1, 42, 0}, make([]byte, 38)...)
+	list := append(append(disk, node...), 0x7f, 0xff, 4, 0)
+	option := append([]byte{attributes, 0, 0, 0, byte(len(list)), 0}, text(description)...)
+	return append(option, list...)
+}
+
+func TestFirmware(t *testing.T) {
+	dir := t.TempDir()
+	v := At(dir)
+	const path = "EFI/systemd/systemd-bootx64.efi"
+	has := func(want bool) {
+		t.Helper()
+		if got, err := v.BootOption(path); err != nil || got != want {
+			t.Errorf("BootOption: %v, %v; want %v", got, err, want)
+		}
+	}
+	has(false)
+	global(t, dir, "Boot0001", loadOption(1, "Linux Boot Manager", `\EFI\systemd\systemd-bootx64.efi`))
+	has(false) // not in the order
+	global(t, dir, "BootOrder", []byte{3, 0, 1, 0})
+	has(true)
+	global(t, dir, "Boot0001", loadOption(1, "Linux Boot Manager", `\EFI\SYSTEMD\SYSTEMD-BOOTX64.EFI`))
+	has(true)
+	global(t, dir, "Boot0001", loadOption(0, "Linux Boot Manager", `\EFI\systemd\systemd-bootx64.efi`))
+	has(false)
+	global(t, dir, "Boot0001", loadOption(1, "UEFI OS", `\EFI\BOOT\BOOTX64.EFI`))
+	has(false)
+	global(t, dir, "Boot0001", []byte{1})
+	has(false)
+
+	for value, want := range map[string]bool{"\x01": true, "\x00": false, "": false} {
+		global(t, dir, "SecureBoot", []byte(value))
+		if got, err := v.SecureBoot(); err != nil || got != want {
+			t.Errorf("SecureBoot of %q: %v, %v", value, got, err)
+		}
+	}
+	set(t, dir, "LoaderImageIdentifier", `\EFI\BOOT\BOOTX64.EFI`+"\x00")
+	if got, err := v.LoaderImage(); err != nil || got != "/EFI/BOOT/BOOTX64.EFI" {
+		t.Errorf("LoaderImage: %q, %v", got, err)
+	}
+}

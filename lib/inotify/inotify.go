@@ -69,6 +69,25 @@ func (w *Watcher) Add(dir string) error {
 // Events receives what changes, until Close.
 func (w *Watcher) Events() <-chan Event { return w.events }
 
+// Follow calls changed after events that matter, once for many that come
+// together, until Close.
+func (w *Watcher) Follow(matters func(Event) bool, changed func()) {
+	for e := range w.events {
+		matter := matters(e)
+		for more := true; more; {
+			select {
+			case e, more = <-w.events:
+				matter = matter || more && matters(e)
+			default:
+				more = false
+			}
+		}
+		if matter {
+			changed()
+		}
+	}
+}
+
 // Close ends the watch.
 func (w *Watcher) Close() error {
 	w.mu.Lock()

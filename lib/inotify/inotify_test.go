@@ -56,3 +56,36 @@ func TestEvents(t *testing.T) {
 		t.Error("a file was taken for a directory")
 	}
 }
+
+func TestFollow(t *testing.T) {
+	dir := t.TempDir()
+	w, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(dir); err != nil {
+		t.Fatal(err)
+	}
+	changed, done := make(chan struct{}, 16), make(chan struct{})
+	asked := make(chan string, 16)
+	go func() {
+		defer close(done)
+		w.Follow(func(e Event) bool { asked <- e.Name; return e.Name == "matters" }, func() { changed <- struct{}{} })
+	}()
+	for _, name := range []string{"noise", "matters"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if have := <-asked; have != name {
+			t.Errorf("asked about %s, want %s", have, name)
+		}
+	}
+	<-changed
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
+	if len(changed) != 0 {
+		t.Error("told twice")
+	}
+}

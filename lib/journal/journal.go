@@ -18,10 +18,13 @@ const (
 	BootGood = "d25fcda108f744298e9f61d545764554" // this boot is good
 	BootBad  = "7ea599a3286c43b8a226160c577a3055" // this boot is bad: KAIROS_REASON
 	Fallback = "3ab59090ac2e474eb6e7024f6afe1a92" // a deployment used up its tries: KAIROS_REASON
+	Repaired = "4fee0377d0074fa0beada22f5fadfee2" // a boot entry did not fit: KAIROS_ENTRY, KAIROS_DEPLOYMENT, KAIROS_ACTION
 
 	StoreWhole   = "9526f887a4ec43e4a430b78c983170ec" // all that was verified is whole
 	StoreDamaged = "7edede443c73400692f69b31d8819b30" // something is damaged: KAIROS_DAMAGED, KAIROS_DEPLOYMENTS
 	ConfigStep   = "8d0d7c6bb623fef36991a7fdc923b60f" // a step of the config says something: KAIROS_STAGE, KAIROS_STEP, KAIROS_CONFIG
+	Recovered    = "77c58ce04a3d4c2e8c81db203b8e9604" // the recovery system has repaired the installed one: KAIROS_DEPLOYMENT, KAIROS_REASON
+	LoaderNew    = "29132436653f4e19a07dd364e808279a" // a newer boot loader is on the ESP: KAIROS_VERSION, KAIROS_FROM
 	Update       = "d867b62e22ad47119a5ed977d7cb988d" // the automation has decided: KAIROS_ACTION, KAIROS_REASON
 
 	// A transaction of kairos-upgrade: KAIROS_TRANSACTION, KAIROS_OPERATION, KAIROS_REFERENCE.

@@ -184,3 +184,68 @@ stages: {boot: [{name: Motd, files: [{path: /etc/motd, content: by the bus}]}]}'
 		t.Errorf("the journal has the secret %s times", found)
 	}
 }
+
+// TestAssessBus decides about a boot by io.kairos.BootAssess1 alone, as root and as a user whom polkit
+// permits to say that it is bad, and has a boot entry repaired.
+func TestAssessBus(t *testing.T) {
+	n := booted(t)
+	const object = "io.kairos.BootAssess1 /io/kairos/BootAssess1"
+	const call = "busctl call " + object + " io.kairos.BootAssess1 "
+	property := func(name string) string {
+		t.Helper()
+		return output(t, n, "busctl get-property %s io.kairos.BootAssess1 %s", object, name)
+	}
+	// The verdict of this boot has started it already.
+	output(t, n, "grep -q '\"verdict\":\"good\"' /run/kairos/boot-assess/told.json")
+	described := strings.Join(strings.Fields(output(t, n, "busctl --no-pager --full introspect %s", object)), " ")
+	for _, line := range []string{".MarkBad method s s", ".Rearm method u -", ".ListHistory method u aa{sv}aa{sv}", `.Verdict property s "good"`, ".FellBack signal a{sv} -"} {
+		if !strings.Contains(described, line) {
+			t.Errorf("no %q in:\n%s", line, described)
+		}
+	}
+	if state := property("EntryState"); state != `s "good"` {
+		t.Errorf("the entry is %s", state)
+	}
+	if list := output(t, n, call+"ListHistory u 0"); !strings.Contains(list, `"verdict" s "good"`) {
+		t.Errorf("history:\n%s", list)
+	}
+
+	// A second name of the entry, as a power cut in a rename leaves it.
+	output(t, n, `cd /efi/loader/entries; entry=$(ls | grep '^kairos-1-'); cp "$entry" "${entry%%.conf}+2-1.conf"
+busctl --no-pager wait /io/kairos/BootAssess1 io.kairos.BootAssess1 Repaired > /run/repaired & waiting=$!
+until [ "$(busctl --no-legend list | grep -c ' busctl ')" = 2 ]; do read -t 0.1 <> <(:) || true; kill -0 $waiting; done
+`+call+`Repair
+wait $waiting
+grep -q 'duplicate' /run/repaired
+ls | grep '^kairos-1-' > /run/entries; test "$(cat /run/entries)" = "$entry"`)
+
+	// A user who may not, and one who may, with a reason that the rule likes.
+	bad := "su kairos -c '" + call + "MarkBad s flaky'"
+	fails(t, n, 1, bad, "Access denied")
+	fails(t, n, 1, "su kairos -c '"+call+"ListHistory u 0'", "Access denied")
+	output(t, n, `cat > /etc/polkit-1/rules.d/50-assess.rules <<'END'
+polkit.addRule(function(action, subject) {
+  if (action.id == "io.kairos.bootassess1.mark-bad" && subject.user == "kairos" && action.lookup("reason") == "flaky")
+    return polkit.Result.YES;
+});
+END
+systemctl restart polkit`)
+	if next := output(t, n, "%s", bad); next != `s "kairos-recovery"` {
+		t.Errorf("next is %s", next)
+	}
+	if verdict, state := property("Verdict"), property("EntryState"); verdict != `s "bad"` || state != `s "bad"` {
+		t.Errorf("the verdict is %s, the entry %s", verdict, state)
+	}
+	output(t, n, call+"MarkGood")
+	if verdict, state := property("Verdict"), property("EntryState"); verdict != `s "good"` || state != `s "good"` {
+		t.Errorf("the verdict is %s, the entry %s", verdict, state)
+	}
+	for _, unit := range []string{"kairos-boot-assess-bus", "kairos-boot-assess-repair", "systemd-bless-boot"} {
+		if result := output(t, n, "systemctl show -P Result %s.service", unit); result != "success" {
+			t.Errorf("%s ended with %s:\n%s", unit, result, output(t, n, "journalctl -b --no-pager -u %s.service", unit))
+		}
+	}
+	if cost := output(t, n, `for unit in record "" bus repair; do systemctl show -P CPUUsageNSec kairos-boot-assess${unit:+-$unit}.service; done`); cost != "" {
+		t.Logf("nanoseconds of CPU of record, check, bus and repair: %s", strings.Join(strings.Fields(cost), " "))
+	}
+}

@@ -1,12 +1,17 @@
 package e2e
 
 import (
+	"archive/tar"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kairos-io/toolkit/tests/oci"
 	"github.com/kairos-io/toolkit/tests/story"
 )
 
@@ -84,7 +89,7 @@ stages:
 func TestEveryKey(t *testing.T) {
 	n := booted(t)
 	server := strings.TrimSuffix(serve(t, keysFile(t)), "/alice.keys")
-	config := strings.NewReplacer("SERVER", server, "IMAGE", world.Ref("v1"), "/dev/LOOP", "/dev/loop7").Replace(everyKey)
+	config := strings.NewReplacer("SERVER", server, "IMAGE", smallImage(t, n.Dir), "/dev/LOOP", "/dev/loop7").Replace(everyKey)
 	// What the steps of the boot need is there before them.
 	config += `  fs:
     - name: What the others need
@@ -123,7 +128,7 @@ func TestEveryKey(t *testing.T) {
 		{"getent shadow alice | cut -d: -f2 | cut -c1-7", "$y$j9T$"},
 		{"cat /etc/default/site", `SITE="the lab"`},
 		{"getent group entity || echo gone", "gone"},
-		{"lsblk -no PARTLABEL,FSTYPE /dev/loop7p1; blkid -o value -s LABEL /dev/loop7p1", "data ext4\nDATA"},
+		{"for tag in PART_ENTRY_NAME TYPE LABEL; do blkid -p -o value -s $tag /dev/loop7p1; done", "data\next4\nDATA"},
 		{"systemctl is-enabled kairos-config-reconcile.timer; systemctl is-active kairos-config-reconcile.timer", "enabled\nactive"},
 		{"systemctl start kairos-config-reconcile.service && ls /run/reconciled", "/run/reconciled"},
 		{"cmp /run/ns-of-stage <(readlink /proc/1/ns/mnt) && echo same", "same"},
@@ -135,7 +140,7 @@ func TestEveryKey(t *testing.T) {
 	output(t, n, "systemctl is-active --quiet kairos-config@network.service || systemctl start kairos-config@network.service")
 	for _, c := range []struct{ script, want string }{
 		{"tool", "a tool"},
-		{"cmp /usr/local/unpacked/etc/os-release /etc/os-release && grep -c manifest_digest /usr/local/unpacked/.kairos-unpacked.json", "1"},
+		{"cat /usr/local/unpacked/etc/app.conf && grep -c manifest_digest /usr/local/unpacked/.kairos-unpacked.json", "app of the test\n1"},
 		{"git -C /srv/clone log --format=%s", "one"},
 		{"grep -c alice@network /home/alice/.ssh/authorized_keys; grep -c AAAAC3NzaC1lZDI1NTE5AAAAIE /home/alice/.ssh/authorized_keys", "1\n1"},
 		{"cat /oem/95_userdata.yaml | tail -1; kairos-config get site", "site: from a datasource\nfrom a datasource"},
@@ -292,4 +297,24 @@ func keysFile(t *testing.T) string {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	return filepath.Join(dir, "alice.keys")
+}
+
+// smallImage puts an image of one file into the registry, and returns its name there. It is made in a
+// folder of dir.
+func smallImage(t *testing.T, dir string) string {
+	t.Helper()
+	const content = "app of the test\n"
+	layer, err := oci.CreateLayer(filepath.Join(dir, "app-layer"), "an app", func(w io.Writer) error {
+		archive := tar.NewWriter(w)
+		err := archive.WriteHeader(&tar.Header{Name: "etc/app.conf", Mode: 0o644, Size: int64(len(content))})
+		if err == nil {
+			_, err = io.WriteString(archive, content)
+		}
+		return errors.Join(err, archive.Close())
+	})
+	must(t, err)
+	layout := filepath.Join(dir, "app")
+	must(t, oci.WriteLayout(layout, []oci.Image{{Name: "1", Layers: []oci.Layer{layer}, Created: time.Unix(0, 0)}}))
+	must(t, world.Registry.Push(t.Context(), "oci:"+layout+":1", "kairos/app:1"))
+	return world.Registry.Host() + "/kairos/app:1"
 }

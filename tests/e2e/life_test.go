@@ -9,14 +9,13 @@ import (
 	"github.com/kairos-io/toolkit/tests/story"
 )
 
-// TestLife is `make demo` with what comes after: the node that came back from v3 refuses it from now
-// on, takes it when forced, and goes back to v1 and forth to v2 when asked.
+// TestLife is `make demo`, whose installation and first boot are those of the machine that all tests
+// begin with, and what comes after: the node that came back from v3 refuses it from now on, takes it
+// when forced, and goes back to v1 and forth to v2 when asked.
 func TestLife(t *testing.T) {
-	n, err := world.NewNode(t.Context(), folder(t))
-	must(t, err)
-	guard(t, n)
+	n := booted(t)
 	r := story.NewRecorder(t.Output(), n)
-	err = story.Life(t.Context(), n, r)
+	err := story.AfterFirstBoot(t.Context(), n, r)
 	r.Table()
 	must(t, err)
 
@@ -24,6 +23,11 @@ func TestLife(t *testing.T) {
 	good := before.Find(before.Booted)
 	if len(before.Quarantined) != 1 || !strings.Contains(before.Quarantined[0].Reason, images.FailureReason) {
 		t.Errorf("quarantined is %+v, want v3 with its reason", before.Quarantined)
+	}
+
+	if trace := output(t, n, "kairos-boot-assess status --json"); !strings.Contains(trace, `"failed_boot":{"boot_id":"`) ||
+		!strings.Contains(trace, `"journal":["`) || strings.Contains(trace, `"no_journal"`) {
+		t.Errorf("nothing is known of the boot that failed:\n%s", trace)
 	}
 
 	t.Run("v3 is refused", func(t *testing.T) {

@@ -65,6 +65,14 @@ func booted(t *testing.T, ssh ...int) *story.Node {
 	return n
 }
 
+// long skips a test that takes longer than `make test` may, unless KAIROS_LONG=1 (`make test-failures`).
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("KAIROS_LONG") != "1" {
+		t.Skip("takes long: make test-failures")
+	}
+}
+
 // guard ends the node's machine with the test, and shows the console's end if the test failed.
 func guard(t *testing.T, n *story.Node) {
 	began := time.Now()

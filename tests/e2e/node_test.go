@@ -119,6 +119,7 @@ func TestRecovery(t *testing.T) {
 		t.Fatalf("booted is %+v, want the recovery system", booted)
 	}
 	output(t, n, "test -e /run/cos/recovery_mode")
+	output(t, n, "script -qec 'agetty --show-issue' /dev/null </dev/null | grep -q 'RECOVERY SYSTEM'")
 	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
 	must(t, n.Reboot(t.Context()))
 	version(t, n, "v2")

@@ -3,6 +3,7 @@ package story
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -14,30 +15,58 @@ import (
 // from v3, which is bad. Each step checks what it claims. The node is left running on v2.
 func Life(ctx context.Context, n *Node, r *Recorder) error {
 	l := life{n, r}
-	for _, step := range []struct {
-		title string
-		do    func(context.Context) error
-	}{
-		{"Boot the live medium, beside an empty disk", l.bootLive},
-		{"Install v1 on the disk: partitions, boot loader, image, recovery, config", l.install},
-		{"Boot the installed node", l.bootInstalled},
-		{"Look at the root: read-only, and verified", l.lookAtRoot},
-		{"Upgrade to v2 from the registry, while v1 runs", l.upgrade},
-		{"Reboot into v2", l.bootUpgraded},
-		{"Stage v3, which carries a health check that fails", l.stageBad},
-		{"Reboot: v3 is tried three times, then v2 comes back by itself", l.fallBack},
-		{"What the node tells about it", l.tell},
-	} {
-		if err := r.Step(step.title, func() error { return step.do(ctx) }); err != nil {
-			return err
-		}
-	}
-	return nil
+	return l.live(ctx, slices.Concat(l.installation(), l.firstBoot(), l.later()))
+}
+
+// AfterFirstBoot is the part of Life that comes after a node's first boot.
+func AfterFirstBoot(ctx context.Context, n *Node, r *Recorder) error {
+	l := life{n, r}
+	return l.live(ctx, l.later())
 }
 
 type life struct {
 	*Node
 	*Recorder
+}
+
+// event is one step of a life.
+type event struct {
+	title string
+	do    func(context.Context) error
+}
+
+func (l life) installation() []event {
+	return []event{
+		{"Boot the live medium, beside an empty disk", l.bootLive},
+		{"Install v1 on the disk: partitions, boot loader, image, recovery, config", l.install},
+	}
+}
+
+func (l life) firstBoot() []event {
+	return []event{
+		{"Boot the installed node", l.bootInstalled},
+		{"Look at the root: read-only, and verified", l.lookAtRoot},
+	}
+}
+
+func (l life) later() []event {
+	return []event{
+		{"Upgrade to v2 from the registry, while v1 runs", l.upgrade},
+		{"Reboot into v2", l.bootUpgraded},
+		{"Stage v3, which carries a health check that fails", l.stageBad},
+		{"Reboot: v3 is tried three times, then v2 comes back by itself", l.fallBack},
+		{"What the node tells about it", l.tell},
+	}
+}
+
+// live goes through events, and measures them.
+func (l life) live(ctx context.Context, events []event) error {
+	for _, e := range events {
+		if err := l.Step(e.title, func() error { return e.do(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l life) bootLive(ctx context.Context) error {

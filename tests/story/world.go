@@ -172,7 +172,7 @@ stages:
 `
 
 // Installed returns a disk on which v1 was installed, and the folder of the machine that did it. It
-// is made once for the same images.
+// is made once for the same images, by the first steps of Life, which check the installation.
 func (w *World) Installed(ctx context.Context) (disk, machine string, err error) {
 	dir, err := w.cached("installed", func(path string) error {
 		w.Report("installing v1 once for all tests, from the live medium")
@@ -181,19 +181,16 @@ func (w *World) Installed(ctx context.Context) (disk, machine string, err error)
 			return err
 		}
 		defer node.Close()
-		if err := node.StartLive(ctx); err != nil {
-			return err
-		}
-		if _, err := node.Install(ctx, nil); err != nil {
-			return err
-		}
-		return node.Machine.PowerOff(ctx)
+		l := life{node, NewRecorder(os.Stdout, node)}
+		defer l.Table()
+		return l.live(ctx, l.installation())
 	})
 	return filepath.Join(dir, systemDisk), dir, err
 }
 
 // booted returns the folder of a node that was installed and has booted v1 for the first time, with
-// the state of its machine at that moment. It is made once for the same images.
+// the state of its machine at that moment. It is made once for the same images, by the next steps of
+// Life.
 func (w *World) booted(ctx context.Context) (string, error) {
 	if _, _, err := w.Installed(ctx); err != nil {
 		return "", err
@@ -204,11 +201,10 @@ func (w *World) booted(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		if err := node.Start(ctx); err != nil {
-			return err
-		}
 		defer node.Close()
-		if err := node.Ready(ctx); err != nil {
+		l := life{node, NewRecorder(os.Stdout, node)}
+		defer l.Table()
+		if err := l.live(ctx, l.firstBoot()); err != nil {
 			return err
 		}
 		return node.Machine.Save(ctx, filepath.Join(path, savedState))

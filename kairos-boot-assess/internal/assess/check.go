@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -39,6 +40,9 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 		return boot, err
 	}
 	boot, err = n.update(func(b *history.Boot) {
+		if b.Marked { // what a person said stays
+			verdict.Outcome, verdict.Reason, verdict.Marked = b.Outcome, b.Reason, true
+		}
 		if b.Running = ""; b.Outcome == history.Bad && before == history.Pending {
 			// Meanwhile it was found to take too long: that stays.
 			verdict.Outcome, verdict.Reason = b.Outcome, b.Reason
@@ -51,7 +55,10 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 	}
 	cmdline.Status("This boot is %s", boot.Outcome)
 	n.tell(verdictEntry(boot))
-	return boot, nil
+	if err := n.Announce(ctx); err != nil {
+		n.Log.Warn(err.Error())
+	}
+	return boot, n.aftermath(ctx, boot)
 }
 
 // Rehearse runs all health checks and returns this boot with the verdict that
@@ -102,22 +109,17 @@ func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
 		n.Log.Error(err.Error())
 	}
 	var list []checks.Check
-	if settings.ConfigStages != config.Off {
-		list = append(list, checks.Check{
-			Name: checks.ConfigName, Source: checks.BuiltIn,
-			Required: settings.ConfigStages == config.Required,
-			Timeout:  settings.TimeoutOf(checks.ConfigName),
-			Do:       checks.ConfigStages(n.Root),
-		})
+	add := func(name string, s config.Severity, do func(context.Context, io.Writer, io.Writer) error) {
+		if s != config.Off {
+			list = append(list, checks.Check{
+				Name: name, Source: checks.BuiltIn, Required: s == config.Required,
+				Timeout: settings.TimeoutOf(name), Do: do,
+			})
+		}
 	}
-	if settings.FailedUnits != config.Off {
-		list = append(list, checks.Check{
-			Name: checks.FailedUnitsName, Source: checks.BuiltIn,
-			Required: settings.FailedUnits == config.Required,
-			Timeout:  settings.TimeoutOf(checks.FailedUnitsName),
-			Do:       checks.FailedUnits(n.dialChecks, settings.Ignore),
-		})
-	}
+	add(checks.WritablePathsName, settings.Writable, checks.WritablePaths(n.Root))
+	add(checks.ConfigName, settings.ConfigStages, checks.ConfigStages(n.Root))
+	add(checks.FailedUnitsName, settings.FailedUnits, checks.FailedUnits(n.dialChecks, settings.Ignore))
 	found, err := checks.Find(n.Root, settings.TimeoutOf, environment(boot))
 	return append(list, found...), err
 }

@@ -35,14 +35,6 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 	if err != nil {
 		return Failure{}, err
 	}
-	boot := n.known(booted)
-	if boot.Outcome == history.Unjudged {
-		return Failure{Boot: boot, Stays: fmt.Sprintf("%s systems are not judged", boot.Mode)}, nil
-	}
-	if wish := n.emergencyWished(); wish != "" {
-		return Failure{Boot: boot, Stays: wish + " on the kernel command line asked for this"}, nil
-	}
-	blessed := boot.Outcome == history.Good
 	asking, cancel := context.WithTimeout(ctx, askPID1)
 	defer cancel()
 	systemd, err := n.Dial(asking)
@@ -51,6 +43,14 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 	} else {
 		defer systemd.Close()
 	}
+	boot := n.known(asking, booted, systemd)
+	if boot.Outcome == history.Unjudged {
+		return Failure{Boot: boot, Stays: fmt.Sprintf("%s systems are not judged", boot.Mode)}, nil
+	}
+	if wish := n.emergencyWished(); wish != "" {
+		return Failure{Boot: boot, Stays: wish + " on the kernel command line asked for this"}, nil
+	}
+	blessed := boot.Outcome == history.Good
 	boot = n.condemnBoot(n.why(asking, systemd, boot))
 	f := Failure{Boot: boot, Stays: n.stays(boot, blessed)}
 	if f.Stays != "" {
@@ -72,16 +72,24 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 const unknownEntry = "unknown"
 
 // known returns what is known of this boot, without touching the ESP, which
-// may be what hangs, where nothing was recorded yet.
-func (n *Node) known(booted deployment.Booted) history.Boot {
-	if boot, ok := n.state(); ok {
+// may be what hangs, where nothing was recorded yet. systemd is nil when it
+// can't be asked.
+func (n *Node) known(ctx context.Context, booted deployment.Booted, systemd PID1) history.Boot {
+	boot, ok := n.state()
+	soft := boot.SoftReboots
+	if systemd != nil {
+		if count, err := systemd.SoftReboots(ctx); err != nil {
+			n.Log.Warn(err.Error())
+		} else {
+			soft = count
+		}
+	}
+	if ok && soft == boot.SoftReboots {
 		return boot
 	}
-	boot := history.Boot{BootID: n.bootID(), Started: n.Now().UTC()}
-	trial := n.counted(booted)
-	boot.Start = startOf(booted, trial)
+	boot = n.newBoot()
+	boot.Start, boot.SoftReboots = startOf(booted, n.counted(booted, soft)), soft
 	boot.Trial.Alternative = unknownEntry
-	boot.Outcome = history.Pending
 	if !judged(booted.Mode) {
 		boot.Outcome = history.Unjudged
 		return boot
@@ -102,6 +110,7 @@ func (n *Node) condemnBoot(reason string) history.Boot {
 		told = b.Outcome == history.Bad && b.Reason == reason
 		b.Outcome, b.Reason = history.Bad, reason
 		if !told {
+			b.Marked = false
 			b.Assessed, b.UptimeMS = n.Now().UTC(), n.Uptime().Milliseconds()
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/remains"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/journal"
@@ -42,14 +43,21 @@ func (n *Node) settle(ctx context.Context, booted deployment.Booted) error {
 	return failed
 }
 
-// settled reports whether a deployment's end is in the history.
+// settled reports whether a deployment's end is in the history, and no good
+// boot of it since.
 func settled(events []history.Event, id string) bool {
-	for _, e := range history.Fallbacks(events) {
-		if e.Fallback.From == id {
-			return true
+	ended, boots := false, map[string]bool{}
+	for _, e := range events {
+		switch {
+		case e.Kind == history.KindStart && e.Start.Deployment == id:
+			boots[e.BootID] = true
+		case e.Kind == history.KindFallback && e.Fallback.From == id:
+			ended = true
+		case e.Kind == history.KindVerdict && e.Verdict.Outcome == history.Good && boots[e.BootID]:
+			ended = false
 		}
 	}
-	return false
+	return ended
 }
 
 // condemn settles one deployment that used up its tries.
@@ -81,8 +89,36 @@ func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Bo
 			f.Quarantined = true
 		}
 	}
+	f.FailedBoot = n.trace(ctx, record, boots)
 	n.tell(journalFallback(f))
 	return n.record(history.Event{Kind: history.KindFallback, Fallback: &f})
+}
+
+// trace finds out what the last boot of a deployment left behind. What the
+// kernel saved may be of any of its boots since it last was good: of one that
+// died in the initrd nothing else is known.
+func (n *Node) trace(ctx context.Context, record deployment.Record, boots []history.Boot) *history.Trace {
+	t := history.Trace{NoJournal: "none of its boots was recorded"}
+	since := record.Created
+	if len(boots) > 0 {
+		since = boots[0].Started
+		for _, b := range boots {
+			if b.Outcome == history.Good {
+				since = b.Started
+			}
+		}
+		last := boots[len(boots)-1]
+		t.BootID, t.NoJournal = last.BootID, ""
+		lines, err := n.Lines(ctx, last.BootID, last.Assessed)
+		if t.Journal = lines; err != nil {
+			t.NoJournal = err.Error()
+		}
+	}
+	var err error
+	if t.KernelFile, t.Kernel, err = remains.Kernel(n.Root, since); err != nil {
+		t.NoKernel = err.Error()
+	}
+	return &t
 }
 
 func (n *Node) quarantined(store *os.Root, r deployment.Record) (*deployment.Quarantine, error) {
@@ -101,7 +137,7 @@ func spare(r deployment.Record, booted deployment.Booted, boots []history.Boot) 
 	case r.ManifestDigest == booted.ManifestDigest:
 		return "the same image is running"
 	case len(boots) > 0 && boots[len(boots)-1].Outcome == history.Good:
-		return "its last boot was good: the boot entry could not be blessed"
+		return "its last recorded boot was good: its files on this node may be damaged, or its boot entry could not be blessed"
 	}
 	return ""
 }
@@ -120,6 +156,7 @@ func journalFallback(f history.Fallback) journal.Entry {
 			"KAIROS_REASON":          f.Reason,
 			"KAIROS_TRIES":           strconv.Itoa(f.Tries),
 			"KAIROS_QUARANTINED":     strconv.FormatBool(f.Quarantined),
+			"KAIROS_FAILED_BOOT":     f.FailedBoot.BootID,
 		},
 	}
 }

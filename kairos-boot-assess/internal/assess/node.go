@@ -3,7 +3,8 @@
 // Start records that a boot came so far and what the boots before it came to;
 // Check runs the health checks and gives the verdict; Fail records why there
 // will be no good one, and reboots a boot that is on trial. Blessing and
-// counting are systemd's: nothing here touches a boot entry.
+// counting are systemd's: only MarkGood, MarkBad and Rearm, which a person
+// asks for, touch a boot entry, and no other than that of what is running.
 package assess
 
 import (
@@ -19,6 +20,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/remains"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
@@ -35,6 +37,7 @@ const (
 // PID1 is what an assessment needs of systemd.
 type PID1 interface {
 	checks.ServiceManager
+	SoftReboots(ctx context.Context) (int, error)
 	Jobs(ctx context.Context) ([]pid1.Job, error)
 	Result(ctx context.Context, u pid1.Unit) string
 	Requires(ctx context.Context, unit string) ([]string, error)
@@ -53,7 +56,12 @@ type Node struct {
 	Dial       func(context.Context) (PID1, error)
 	Journal    func(journal.Entry) error
 	Upgrade    func(ctx context.Context, args ...string) error // runs kairos-upgrade
-	Log        *slog.Logger
+	// Lines returns the last lines of the journal of a boot, up to a time
+	// unless that is zero.
+	Lines func(ctx context.Context, bootID string, until time.Time) ([]string, error)
+	// Announce has what is new signalled on the bus.
+	Announce func(context.Context) error
+	Log      *slog.Logger
 }
 
 // Local returns this machine.
@@ -69,8 +77,10 @@ func Local() *Node {
 			e.Program = "kairos-boot-assess"
 			return journal.Send(journal.Socket, e)
 		},
-		Upgrade: upgrade,
-		Log:     cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
+		Upgrade:  upgrade,
+		Lines:    remains.Journal,
+		Announce: announce,
+		Log:      cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
 	}
 }
 
@@ -86,6 +96,22 @@ func (n *Node) Booted() (deployment.Booted, error) {
 func (n *Node) bootID() string {
 	data, _ := os.ReadFile(n.path("/proc/sys/kernel/random/boot_id"))
 	return strings.TrimSpace(string(data))
+}
+
+// softReboots returns how often the user space was started anew in this boot;
+// ok is false when systemd does not say.
+func (n *Node) softReboots(ctx context.Context) (count int, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, askPID1)
+	defer cancel()
+	systemd, err := n.Dial(ctx)
+	if err == nil {
+		defer systemd.Close()
+		count, err = systemd.SoftReboots(ctx)
+	}
+	if err != nil {
+		n.Log.Warn(err.Error())
+	}
+	return count, err == nil
 }
 
 // kernelArguments returns the words of the kernel command line.

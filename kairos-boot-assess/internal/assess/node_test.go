@@ -30,7 +30,11 @@ type machine struct {
 	told    []journal.Entry // journal
 	now     time.Time
 	boots   int
-	upgrade error // what kairos-upgrade fails with
+	// announced is how often the bus was told of something.
+	announced int
+	upgrade   error // what kairos-upgrade fails with
+	// noJournal is what journalctl fails with.
+	noJournal error
 }
 
 // Deployments of the tests: 2 is the older, good one, 3 the newer.
@@ -56,9 +60,13 @@ func newMachine(t *testing.T) *machine {
 			}
 			return m.systemd, nil
 		},
-		Journal: func(e journal.Entry) error { m.told = append(m.told, e); return nil },
-		Upgrade: m.quarantine,
-		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Journal:  func(e journal.Entry) error { m.told = append(m.told, e); return nil },
+		Upgrade:  m.quarantine,
+		Announce: func(context.Context) error { m.announced++; return nil },
+		Lines: func(_ context.Context, id string, until time.Time) ([]string, error) {
+			return []string{fmt.Sprintf("end of %s, %s", id, until.Format(time.TimeOnly))}, m.noJournal
+		},
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	for _, id := range []string{good, fresh} {
 		serial, _ := deployment.ParseID(id)
@@ -189,6 +197,7 @@ type fakeSystemd struct {
 	requires []string
 	rebooted bool
 	refuses  error // to reboot
+	soft     int   // soft-reboots
 }
 
 func (s *fakeSystemd) Units(_ context.Context, states ...string) ([]pid1.Unit, error) {
@@ -201,6 +210,7 @@ func (s *fakeSystemd) Units(_ context.Context, states ...string) ([]pid1.Unit, e
 	return list, nil
 }
 func (s *fakeSystemd) Restarts(context.Context, pid1.Unit) (int, error)   { return 0, nil }
+func (s *fakeSystemd) SoftReboots(context.Context) (int, error)           { return s.soft, nil }
 func (s *fakeSystemd) Changed() <-chan struct{}                           { return nil }
 func (s *fakeSystemd) Jobs(context.Context) ([]pid1.Job, error)           { return s.jobs, nil }
 func (s *fakeSystemd) Result(context.Context, pid1.Unit) string           { return "exit-code" }

@@ -2,6 +2,7 @@ package assess
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
@@ -11,6 +12,11 @@ import (
 // whyBad says why a deployment that made so many tries is bad, from the boots
 // that the history knows.
 func whyBad(boots []history.Boot, tries int) string {
+	if last := len(boots) - 1; last >= 0 && boots[last].Marked && boots[last].Outcome == history.Bad {
+		return boots[last].Reason // not a matter of tries
+	}
+	// What a soft-reboot started was no try.
+	boots = slices.DeleteFunc(slices.Clone(boots), func(b history.Boot) bool { return b.SoftReboots > 0 })
 	var reason string
 	var same, none, good int
 	for _, b := range boots {

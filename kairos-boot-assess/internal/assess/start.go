@@ -20,21 +20,25 @@ func (n *Node) Start(ctx context.Context) (history.Boot, error) {
 	if err != nil {
 		return history.Boot{}, err
 	}
-	boot, failed := n.begin(booted)
+	boot, failed := n.begin(ctx, booted)
 	if judged(booted.Mode) {
 		failed = errors.Join(failed, n.settle(ctx, booted))
 	}
 	return boot, failed
 }
 
-// begin records the start of this boot.
-func (n *Node) begin(booted deployment.Booted) (history.Boot, error) {
-	if boot, ok := n.state(); ok {
+// begin records the start of this boot. A soft-reboot starts another one, which
+// the boot loader knows nothing of.
+func (n *Node) begin(ctx context.Context, booted deployment.Booted) (history.Boot, error) {
+	boot, ok := n.state()
+	soft, asked := n.softReboots(ctx)
+	if ok && (!asked || soft == boot.SoftReboots) {
 		return boot, nil
 	}
-	start := startOf(booted, n.trial(booted))
+	start := startOf(booted, n.trial(booted, soft))
 	boot, err := n.update(func(b *history.Boot) {
-		b.Start = start
+		*b = n.newBoot()
+		b.Start, b.SoftReboots = start, soft
 		if !judged(booted.Mode) {
 			b.Outcome, b.Reason = history.Unjudged, start.Trial.Uncounted
 		}

@@ -11,13 +11,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 )
 
-// stateFile holds what is known of this boot, as a history.Boot, in StateDir.
-const stateFile = "boot.json"
+// StateFile holds what is known of this boot, as a history.Boot, in StateDir.
+const StateFile = "boot.json"
 
 // state returns what is known of this boot; ok is false when nothing was
 // recorded yet.
 func (n *Node) state() (b history.Boot, ok bool) {
-	data, err := os.ReadFile(n.path(StateDir + "/" + stateFile))
+	data, err := os.ReadFile(n.path(StateDir + "/" + StateFile))
 	if err != nil || json.Unmarshal(data, &b) != nil {
 		return history.Boot{}, false
 	}
@@ -29,13 +29,13 @@ func (n *Node) state() (b history.Boot, ok bool) {
 func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	root, unlock, err := n.lockState()
 	if err != nil {
-		err = fmt.Errorf("write %s/%s: %w", StateDir, stateFile, err)
+		err = fmt.Errorf("write %s/%s: %w", StateDir, StateFile, err)
 	} else {
 		defer unlock()
 	}
 	b, ok := n.state()
 	if !ok {
-		b = history.Boot{BootID: n.bootID(), Started: n.Now(), Verdict: history.Verdict{Outcome: history.Pending}}
+		b = n.newBoot()
 	}
 	change(&b)
 	if err != nil {
@@ -45,7 +45,12 @@ func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	if err != nil {
 		return b, err
 	}
-	return b, atomicfile.Write(root, stateFile, append(data, '\n'), 0o644)
+	return b, atomicfile.Write(root, StateFile, append(data, '\n'), 0o644)
+}
+
+// newBoot is this boot before anything is known of it.
+func (n *Node) newBoot() history.Boot {
+	return history.Boot{BootID: n.bootID(), Started: n.Now().UTC(), Verdict: history.Verdict{Outcome: history.Pending}}
 }
 
 // lockState opens StateDir and locks it until unlock is called.
@@ -72,6 +77,9 @@ func (n *Node) lockState() (root *os.Root, unlock func(), err error) {
 // record adds an event of now to the history.
 func (n *Node) record(e history.Event) error {
 	e.Time, e.BootID, e.UptimeMS = n.Now().UTC(), n.bootID(), n.Uptime().Milliseconds()
+	if boot, ok := n.state(); ok {
+		e.SoftReboots = boot.SoftReboots
+	}
 	log, _ := n.history()
 	return log.Append(e)
 }

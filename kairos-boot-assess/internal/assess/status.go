@@ -28,14 +28,14 @@ func (n *Node) Status() (Status, error) {
 	s := Status{Quarantined: []deployment.Quarantine{}}
 	boot, known := n.state()
 	if !known {
-		trial := n.counted(booted)
+		trial := n.counted(booted, 0)
 		boot = history.Boot{BootID: n.bootID(), Verdict: history.Verdict{Outcome: history.Pending}}
 		boot.Start = startOf(booted, trial)
 		if !judged(booted.Mode) {
 			boot.Outcome, boot.Reason = history.Unjudged, trial.Uncounted
 		}
 	}
-	s.Boot, s.EntryState = boot, n.entryState(boot.Entry)
+	s.Boot, s.EntryState = boot, n.EntryState(boot.Entry)
 	log, lasting := n.history()
 	s.Persistent = lasting
 	events, failed := log.Read()
@@ -52,9 +52,9 @@ func (n *Node) Status() (Status, error) {
 	return s, errors.Join(failed, err)
 }
 
-// entryState returns what the name of an entry says now, "" when it can't be
+// EntryState returns what the name of an entry says now, "" when it can't be
 // read: the ESP is for root only.
-func (n *Node) entryState(base string) bls.State {
+func (n *Node) EntryState(base string) bls.State {
 	entries, err := n.entries()
 	if err != nil {
 		return ""

@@ -57,11 +57,14 @@ func TestGoodBoot(t *testing.T) {
 	m.script("usr/lib/kairos/checks/wanted.d/60-time", "echo clock is off >&2; exit 1")
 	m.start()
 	b := m.check()
-	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 4 || b.Checks[3].OK() {
+	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 5 || b.Checks[4].OK() {
 		t.Errorf("%+v", b)
 	}
 	if len(m.told) != 1 || m.told[0].MessageID != journal.BootGood {
 		t.Errorf("journal: %+v", m.told)
+	}
+	if m.announced != 1 {
+		t.Errorf("announced %d times", m.announced)
 	}
 	s, err := m.Status()
 	if err != nil || s.Boot.Outcome != history.Good || s.LastFallback != nil || s.Boot.Running != "" || s.EntryState != "pending" {
@@ -203,7 +206,7 @@ func TestNotQuarantined(t *testing.T) {
 					m.boot(fresh, "+0-3", deployment.Active)
 					m.check()
 				}
-			}, "its last boot was good: the boot entry could not be blessed",
+			}, "its last recorded boot was good: its files on this node may be damaged, or its boot entry could not be blessed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -313,7 +316,29 @@ func TestTimeoutWhileCheckingStays(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	m.write("ended", "")
-	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 3 {
+	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 4 {
 		t.Errorf("%+v", b)
+	}
+}
+
+// Greenboot's scripts follow the verdict and do not change it.
+func TestGreenAndRedScripts(t *testing.T) {
+	m := newMachine(t)
+	said := m.path("said")
+	m.script("usr/lib/greenboot/green.d/10-a.sh", "echo vendor >>"+said)
+	m.script("etc/greenboot/green.d/10-a.sh", "echo green $KAIROS_DEPLOYMENT >>"+said+"; exit 1")
+	m.script("etc/greenboot/green.d/notes.txt", "echo no script >>"+said)
+	m.script("usr/lib/greenboot/red.d/10-b.sh", "echo red >>"+said)
+	m.boot(fresh, "+2-1", deployment.Active)
+	if b := m.check(); b.Outcome != history.Good {
+		t.Errorf("%+v", b)
+	}
+	m.failingCheck("no")
+	m.boot(fresh, "+1-2", deployment.Active)
+	if b := m.check(); b.Outcome != history.Bad {
+		t.Errorf("%+v", b)
+	}
+	if got, _ := os.ReadFile(said); string(got) != "green "+fresh+"\nred\n" {
+		t.Errorf("scripts said %q", got)
 	}
 }

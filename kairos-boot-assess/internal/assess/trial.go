@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
@@ -27,9 +30,9 @@ func entryBase(b deployment.Booted) string {
 
 // trial finds out whether this boot used up a try that waits for a verdict.
 // LoaderBootCountPath alone does not say so: it outlives kexec and
-// soft-reboot.
-func (n *Node) trial(b deployment.Booted) history.Trial {
-	t, base := n.counted(b), entryBase(b)
+// soft-reboot. soft is how many of the latter there were.
+func (n *Node) trial(b deployment.Booted, soft int) history.Trial {
+	t, base := n.counted(b, soft), entryBase(b)
 	entries, err := n.entries()
 	if err != nil {
 		n.Log.Warn(err.Error())
@@ -44,27 +47,62 @@ func (n *Node) trial(b deployment.Booted) history.Trial {
 	if !t.Counted {
 		return t
 	}
-	var own []bls.Name
-	for _, e := range entries {
-		if e.Name.Base == base {
-			own = append(own, e.Name)
-		}
-	}
-	switch {
-	case len(own) == 0:
+	own := slices.IndexFunc(entries, func(e bls.Entry) bool { return e.Name.Base == base })
+	if own < 0 {
 		return uncounted(t, fmt.Sprintf("entry %s is gone", base))
-	case !own[0].Counted:
-		return uncounted(t, "the entry is blessed")
 	}
-	t.TriesLeft, t.TriesDone = own[0].Left, own[0].Done
+	switch e := entries[own]; {
+	case !e.Name.Counted:
+		return uncounted(t, "the entry is blessed")
+	case e.Name.Left != t.TriesLeft || e.Name.Done != t.TriesDone: // armed again since
+		return uncounted(t, fmt.Sprintf("the entry is %s now, and the boot loader counted another: kexec?", e.Name))
+	case !n.startedBy(e):
+		return uncounted(t, "the kernel command line is not that of the entry: kexec?")
+	}
 	return t
 }
 
+// startedBy reports whether the kernel command line can be that of an entry.
+// People may add to it and take away from it in the boot menu, but not what
+// says which deployment it is.
+func (n *Node) startedBy(e bls.Entry) bool {
+	have := n.kernelArguments()
+	for word := range strings.FieldsSeq(e.Options) {
+		if strings.HasPrefix(word, "kairos.image=") || strings.HasPrefix(word, "kairos.config_generation=") {
+			if !slices.Contains(have, word) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// kexecLoader is the type of boot loader that kexec writes into the kernel's
+// boot parameters, where the architecture has such (x86: Documentation/arch/x86/boot.rst,
+// "type_of_loader"), shifted as /proc/sys/kernel/bootloader_type shows it.
+const kexecLoader = 0xd0
+
+// kexeced reports whether this kernel is known to have been started by another.
+func (n *Node) kexeced() bool {
+	data, err := os.ReadFile(n.path("/proc/sys/kernel/bootloader_type"))
+	if err != nil {
+		return false
+	}
+	kind, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	return err == nil && kind&0xf0 == kexecLoader
+}
+
 // counted is what the boot loader and booted.json say, without the ESP.
-func (n *Node) counted(b deployment.Booted) (t history.Trial) {
+func (n *Node) counted(b deployment.Booted, soft int) (t history.Trial) {
 	base := entryBase(b)
 	if !judged(b.Mode) {
 		return uncounted(t, fmt.Sprintf("%s systems are not on trial", b.Mode))
+	}
+	switch {
+	case soft > 0:
+		return uncounted(t, "a soft-reboot started it, and not the boot loader")
+	case n.kexeced():
+		return uncounted(t, "kexec started it, and not the boot loader")
 	}
 	file, err := n.Vars.BootCountPath()
 	if errors.Is(err, efivars.ErrNotSet) {

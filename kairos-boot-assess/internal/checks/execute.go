@@ -17,10 +17,10 @@ const grace = 5 * time.Second
 // our own, in a cgroup below it, until it ends. When ctx ends before that, all
 // its processes are asked to end, and killed after a while. Processes that it
 // leaves behind are killed in any case.
-func execute(ctx context.Context, argv, env []string, stdout, stderr io.Writer) error {
+func execute(ctx context.Context, argv, env []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = "/", env
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return signalGroup(cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = grace

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -100,6 +101,7 @@ type program struct {
 	path string
 	bash bool // run it by bash when it is not executable
 	env  []string
+	in   []byte // what it reads on stdin
 }
 
 func (p program) run(ctx context.Context, out, problem io.Writer) error {
@@ -115,5 +117,9 @@ func (p program) run(ctx context.Context, out, problem io.Writer) error {
 	case info.Mode()&0o111 == 0:
 		return errors.New("not executable")
 	}
-	return execute(ctx, argv, p.env, out, problem)
+	var in io.Reader // nothing
+	if p.in != nil {
+		in = bytes.NewReader(p.in)
+	}
+	return execute(ctx, argv, p.env, in, out, problem)
 }

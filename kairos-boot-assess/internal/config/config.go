@@ -39,6 +39,7 @@ type Config struct {
 	Timeout      time.Duration            // of checks that have none of their own
 	FailedUnits  Severity                 // of the built-in check of units
 	ConfigStages Severity                 // of the built-in check of the node's config
+	Writable     Severity                 // of the built-in check of writable paths
 	Ignore       []string                 // patterns of units that may fail
 	Timeouts     map[string]time.Duration // by name of the check
 }
@@ -54,9 +55,13 @@ func (c Config) TimeoutOf(check string) time.Duration {
 // Load reads the settings of the system beneath root. What is wrong in a file
 // is an error beside the settings that could be understood: a typing error
 // must not make a boot bad.
+//
+// Writable paths are only wanted: a data disk that is pulled out after the
+// initrd, or a config that unmounts one of them, is no fault of the image, and
+// the deployment before would lose the path as well.
 func Load(root string) (Config, error) {
 	c := Config{
-		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required,
+		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required, Writable: Wanted,
 		Ignore: slices.Clone(checks.IgnoredUnits), Timeouts: map[string]time.Duration{},
 	}
 	return c, settings.Load(root, "boot-assess", c.set)
@@ -79,6 +84,8 @@ func (c *Config) set(section, key, value string) (err error) {
 		err = c.FailedUnits.set(value)
 	case section == "Assess" && key == "ConfigStages":
 		err = c.ConfigStages.set(value)
+	case section == "Assess" && key == "WritablePaths":
+		err = c.Writable.set(value)
 	case section == "Assess" && key == "IgnoreFailedUnits":
 		return c.ignore(value)
 	default:

@@ -81,3 +81,14 @@ Wait=1
 		}
 	}
 }
+
+func TestSeverityOfWritablePaths(t *testing.T) {
+	root := t.TempDir()
+	if c, err := Load(root); err != nil || c.Writable != Wanted {
+		t.Errorf("by default: %q, %v", c.Writable, err)
+	}
+	write(t, root, "etc/kairos/boot-assess.conf", "[Assess]\nWritablePaths=required\n")
+	if c, err := Load(root); err != nil || c.Writable != Required || c.ConfigStages != Required {
+		t.Errorf("%q, %q, %v", c.Writable, c.ConfigStages, err)
+	}
+}

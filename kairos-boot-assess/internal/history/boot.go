@@ -1,11 +1,15 @@
 package history
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Boot is everything that is known of one boot.
 type Boot struct {
-	BootID  string    `json:"boot_id"`
-	Started time.Time `json:"started"` // when it was recorded, early in the boot
+	BootID      string    `json:"boot_id"`
+	SoftReboots int       `json:"soft_reboots,omitempty"` // before this one, with the same id
+	Started     time.Time `json:"started"`                // when it was recorded, early in the boot
 	Start
 	Verdict
 	Assessed time.Time `json:"assessed,omitzero"`   // when it was judged
@@ -18,18 +22,24 @@ func (t Trial) Tries() (this, all int) { return t.TriesDone, t.TriesDone + t.Tri
 
 // Boots folds events into boots, oldest first. current is the id of the
 // running boot: without a verdict it is pending, the others ended without one.
+// A soft-reboot begins another with the same id.
 func Boots(events []Event, current string) []Boot {
+	type key struct {
+		id   string
+		soft int
+	}
 	var boots []Boot
-	index := map[string]int{}
+	index := map[key]int{}
 	for _, e := range events {
-		if e.BootID == "" || e.Kind == KindFallback {
+		if e.BootID == "" || e.Kind == KindFallback || e.Kind == KindHooks {
 			continue
 		}
-		i, known := index[e.BootID]
+		k := key{e.BootID, e.SoftReboots}
+		i, known := index[k]
 		if !known {
 			i = len(boots)
-			index[e.BootID] = i
-			boots = append(boots, Boot{BootID: e.BootID, Started: e.Time, Verdict: Verdict{Outcome: None}})
+			index[k] = i
+			boots = append(boots, Boot{BootID: e.BootID, SoftReboots: e.SoftReboots, Started: e.Time, Verdict: Verdict{Outcome: None}})
 			if e.BootID == current {
 				boots[i].Outcome = Pending
 			}
@@ -59,6 +69,18 @@ func Of(boots []Boot, deployment string) []Boot {
 	return found
 }
 
+// Untold returns the fallbacks that the operator's programs were not told of,
+// oldest first.
+func Untold(events []Event) []Event {
+	told := map[int64]bool{}
+	for _, e := range events {
+		if e.Kind == KindHooks {
+			told[e.Hooks.Fallback.UnixNano()] = true
+		}
+	}
+	return slices.DeleteFunc(Fallbacks(events), func(e Event) bool { return told[e.Time.UnixNano()] })
+}
+
 // Fallbacks returns the fallbacks, oldest first.
 func Fallbacks(events []Event) []Event {
 	var found []Event
@@ -68,4 +90,22 @@ func Fallbacks(events []Event) []Event {
 		}
 	}
 	return found
+}
+
+// Newest returns the newest boots, at most limit unless that is 0, newest first,
+// and the fallbacks since the oldest of them.
+func Newest(boots []Boot, fallbacks []Event, limit int) ([]Boot, []Event) {
+	last, told := []Boot{}, []Event{}
+	for _, b := range slices.Backward(boots) {
+		if limit == 0 || len(last) < limit {
+			last = append(last, b)
+		}
+	}
+	all := len(last) == len(boots)
+	for _, f := range slices.Backward(fallbacks) {
+		if all || !f.Time.Before(last[len(last)-1].Started) {
+			told = append(told, f)
+		}
+	}
+	return last, told
 }

@@ -21,6 +21,7 @@ const (
 	KindStart    Kind = "start"    // a boot came as far as its local file systems
 	KindVerdict  Kind = "verdict"  // a boot was judged
 	KindFallback Kind = "fallback" // a deployment was found to have used up its tries
+	KindHooks    Kind = "hooks"    // the operator's programs were told of a fallback
 )
 
 // Event is one line. Exactly one of the pointers is set, as Kind says.
@@ -29,9 +30,12 @@ type Event struct {
 	Time     time.Time `json:"time"`
 	BootID   string    `json:"boot_id"`
 	UptimeMS int64     `json:"uptime_ms"` // since the kernel started
-	Start    *Start    `json:"start,omitempty"`
-	Verdict  *Verdict  `json:"verdict,omitempty"`
-	Fallback *Fallback `json:"fallback,omitempty"`
+	// SoftReboots is how often the user space was started anew in this boot.
+	SoftReboots int       `json:"soft_reboots,omitempty"`
+	Start       *Start    `json:"start,omitempty"`
+	Verdict     *Verdict  `json:"verdict,omitempty"`
+	Fallback    *Fallback `json:"fallback,omitempty"`
+	Hooks       *Hooks    `json:"hooks,omitempty"`
 }
 
 // Start says what was booted.
@@ -70,6 +74,7 @@ const (
 type Verdict struct {
 	Outcome    Outcome         `json:"verdict"` // good or bad
 	Reason     string          `json:"reason,omitempty"`
+	Marked     bool            `json:"marked,omitempty"` // given by hand
 	Checks     []checks.Result `json:"checks,omitempty"`
 	DurationMS int64           `json:"duration_ms"` // of the assessment
 }
@@ -85,6 +90,25 @@ type Fallback struct {
 	ManifestDigest string `json:"manifest_digest,omitempty"`
 	Quarantined    bool   `json:"quarantined"`
 	NotQuarantined string `json:"not_quarantined,omitempty"` // why not
+	FailedBoot     *Trace `json:"failed_boot,omitempty"`
+}
+
+// Trace is what the last boot of a deployment that failed has left behind.
+type Trace struct {
+	BootID string `json:"boot_id,omitempty"` // "" when none of its boots was recorded
+	// The last lines of its journal before it was judged, or before it ended.
+	Journal   []string `json:"journal,omitempty"`
+	NoJournal string   `json:"no_journal,omitempty"` // why there are none
+	// The last lines that the kernel saved when it died, and where they are.
+	Kernel     []string `json:"kernel,omitempty"`
+	KernelFile string   `json:"kernel_file,omitempty"`
+	NoKernel   string   `json:"no_kernel,omitempty"` // why there are none
+}
+
+// Hooks says that the operator's programs were told of a fallback.
+type Hooks struct {
+	Fallback time.Time       `json:"fallback"` // time of its event
+	Results  []checks.Result `json:"results"`
 }
 
 // String tells the fallback to people.

@@ -178,11 +178,16 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"event":"verdict","boot_id":"a","verdict":{"verdict":"bad","checks":[{}]}}` + "\n" + `{"event":"fall`))
 	f.Add([]byte(`{"event":"fallback","fallback":null}` + "\n{}\nnull\n[]\n"))
 	f.Add([]byte("\x00\xff\n\n\n"))
+	f.Add([]byte(`{"event":"fallback","time":"2026-08-01T12:00:00Z","fallback":{"from":"3-y","failed_boot":{"journal":["a","b"]}}}`))
+	f.Add([]byte(`{"event":"hooks","hooks":{"fallback":"2026-08-01T12:00:00Z","results":[{}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, b := range Boots(Parse(data), "a") {
 			if b.BootID == "" {
 				t.Error("a boot without an id")
 			}
+		}
+		if events := Parse(data); len(Untold(events)) > len(Fallbacks(events)) {
+			t.Error("more fallbacks untold than there are")
 		}
 		log := Log{Dir: t.TempDir()}
 		if err := os.WriteFile(filepath.Join(log.Dir, FileName), data, 0o644); err != nil {
@@ -196,4 +201,51 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("appended event not read back: %v", err)
 		}
 	})
+}
+
+func TestLongTraceLosesItsOldestLines(t *testing.T) {
+	log := Log{Dir: t.TempDir()}
+	var journal []string
+	for n := range 20 {
+		journal = append(journal, fmt.Sprintf("%d %s", n, strings.Repeat("<", 256))) // six bytes each in JSON
+	}
+	f := Fallback{From: "3-y", Reason: "disk", FailedBoot: &Trace{BootID: "a", Journal: journal, Kernel: journal}}
+	h := Hooks{Fallback: noon, Results: []checks.Result{{Name: "a", Output: journal}, {Name: "b", Output: journal[:1]}}}
+	mustAppend(t, log, Event{Kind: KindFallback, Time: noon, Fallback: &f}, Event{Kind: KindHooks, Time: noon, Hooks: &h})
+	events := mustRead(t, log)
+	if len(events) != 2 {
+		t.Fatalf("%d events", len(events))
+	}
+	trace := events[0].Fallback.FailedBoot
+	if n := len(trace.Journal); n == 0 || n == 20 || trace.Journal[n-1] != journal[19] || trace.Kernel[len(trace.Kernel)-1] != journal[19] {
+		t.Errorf("%d lines of the journal, %d of the kernel", n, len(trace.Kernel))
+	}
+	if r := events[1].Hooks.Results; len(r) != 1 || r[0].Name != "b" {
+		t.Errorf("%d results", len(r))
+	}
+	if len(f.FailedBoot.Journal) != 20 || len(h.Results) != 2 {
+		t.Error("what was appended has changed")
+	}
+}
+
+func TestUntold(t *testing.T) {
+	first, second := Event{Kind: KindFallback, Time: noon, Fallback: &Fallback{From: "3-y"}}, Event{Kind: KindFallback, Time: noon.Add(1), Fallback: &Fallback{From: "4-z"}}
+	events := []Event{first, second, {Kind: KindHooks, Time: noon, Hooks: &Hooks{Fallback: noon}}}
+	if list := Untold(events); len(list) != 1 || list[0].Fallback.From != "4-z" {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestOnlyRootReadsIt(t *testing.T) {
+	log := Log{Dir: t.TempDir()}
+	file := filepath.Join(log.Dir, FileName)
+	if err := os.WriteFile(file, nil, 0o644); err != nil { // of an older version
+		t.Fatal(err)
+	}
+	for n := range 2 * maxFile / 10000 { // it is replaced on the way
+		mustAppend(t, log, verdict("a", Bad, fmt.Sprintf("%d %s", n, strings.Repeat("x", 10000))))
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+	}
 }

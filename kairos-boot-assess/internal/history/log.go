@@ -17,6 +17,9 @@ import (
 // FileName is the name of the history in its directory.
 const FileName = "history.jsonl"
 
+// mode is the file's: it has lines of the journal, which is not for everybody.
+const mode = 0o600
+
 const (
 	maxFile = 256 << 10 // bytes: some hundred boots
 	maxLine = 16 << 10  // bytes: a verdict with many failed checks
@@ -57,7 +60,7 @@ func (l Log) append(e Event) error {
 		return err
 	}
 	if len(old)+len(line)+1 > maxFile {
-		return atomicfile.Write(root, FileName, append(newest(old, maxFile/2), line...), 0o644)
+		return atomicfile.Write(root, FileName, append(newest(old, maxFile/2), line...), mode)
 	}
 	return extend(root, old, line)
 }
@@ -65,11 +68,16 @@ func (l Log) append(e Event) error {
 // extend appends a line to the file, behind a newline when the line before was
 // torn by a power cut.
 func extend(root *os.Root, old, line []byte) error {
-	f, err := root.OpenFile(FileName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	f, err := root.OpenFile(FileName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, mode)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().Perm() != mode { // of an older version
+		if err := f.Chmod(mode); err != nil {
+			return err
+		}
+	}
 	if len(old) > 0 && old[len(old)-1] != '\n' {
 		line = append([]byte{'\n'}, line...)
 	}
@@ -86,9 +94,13 @@ func extend(root *os.Root, old, line []byte) error {
 }
 
 // encode returns the line of an event. What makes it too long is left out: the
-// output of the checks first, then the checks; the reason stays.
+// output of the checks first, then the checks; of a failed boot's lines the
+// older ones; the reason stays.
 func encode(e Event) ([]byte, error) {
 	line, err := json.Marshal(e)
+	for err == nil && len(line) >= maxLine && e.shorten() {
+		line, err = json.Marshal(e)
+	}
 	if err == nil && len(line) >= maxLine && e.Verdict != nil {
 		short := *e.Verdict
 		short.Checks = nil
@@ -106,6 +118,27 @@ func encode(e Event) ([]byte, error) {
 		err = fmt.Errorf("event of %d bytes, at most %d", len(line), maxLine)
 	}
 	return append(line, '\n'), err
+}
+
+// shorten drops the older half of what a fallback says of the failed boot, and
+// the output of hooks; false when there is nothing to drop.
+func (e *Event) shorten() bool {
+	switch {
+	case e.Fallback != nil && e.Fallback.FailedBoot != nil:
+		f, trace := *e.Fallback, *e.Fallback.FailedBoot
+		dropped := len(trace.Journal)+len(trace.Kernel) > 0
+		trace.Journal = trace.Journal[(len(trace.Journal)+1)/2:]
+		trace.Kernel = trace.Kernel[(len(trace.Kernel)+1)/2:]
+		f.FailedBoot, e.Fallback = &trace, &f
+		return dropped
+	case e.Hooks != nil:
+		h := *e.Hooks
+		dropped := len(h.Results) > 0
+		h.Results = h.Results[(len(h.Results)+1)/2:]
+		e.Hooks = &h
+		return dropped
+	}
+	return false
 }
 
 // lock excludes other writers until the returned function is called. The
@@ -194,6 +227,8 @@ func (e Event) valid() bool {
 		return e.Verdict != nil
 	case KindFallback:
 		return e.Fallback != nil
+	case KindHooks:
+		return e.Hooks != nil
 	}
 	return false
 }

@@ -173,6 +173,21 @@ func (c *Conn) Jobs(ctx context.Context) ([]Job, error) {
 	return jobs, nil
 }
 
+// SoftReboots returns how often the user space was started anew since the
+// kernel was, 0 for a systemd that cannot do that (before 254).
+func (c *Conn) SoftReboots(ctx context.Context) (int, error) {
+	var n uint32
+	err := c.property(ctx, object, managerIf, "SoftRebootsCount", &n)
+	var answer dbus.Error
+	if errors.As(err, &answer) && answer.Name == "org.freedesktop.DBus.Error.UnknownProperty" {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count soft-reboots: %w", err)
+	}
+	return int(n), nil
+}
+
 // Restarts returns how often systemd restarted a service by itself.
 func (c *Conn) Restarts(ctx context.Context, u Unit) (int, error) {
 	var n uint32

@@ -85,7 +85,11 @@ func (s *systemd) answer(conn net.Conn, m *dbus.Message) {
 	case member == "Ping":
 	case !known:
 		reply.Type = dbus.TypeError
-		reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant("org.freedesktop.DBus.Error.UnknownMethod")
+		name := "UnknownMethod"
+		if member == "Get" {
+			name = "UnknownProperty"
+		}
+		reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant("org.freedesktop.DBus.Error." + name)
 		reply.Body = []any{"no answer to " + call}
 	default:
 		reply.Body = body
@@ -187,6 +191,21 @@ func TestQuestions(t *testing.T) {
 	}
 	if _, err := c.Requires(ctx, "nowhere.target"); err == nil || !strings.Contains(err.Error(), "find nowhere.target: no answer to") {
 		t.Errorf("requires of an unknown unit: %v", err)
+	}
+}
+
+func TestSoftReboots(t *testing.T) {
+	const question = object + " SoftRebootsCount"
+	c := dialFake(t, &systemd{answers: map[string][]any{question: {dbus.MakeVariant(uint32(2))}}})
+	if n, err := c.SoftReboots(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n, err := dialFake(t, &systemd{}).SoftReboots(t.Context()); n != 0 || err != nil {
+		t.Errorf("of an older systemd: %d, %v", n, err)
+	}
+	c = dialFake(t, &systemd{answers: map[string][]any{question: {dbus.MakeVariant("two")}}})
+	if _, err := c.SoftReboots(t.Context()); err == nil {
+		t.Error("text is no number")
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
-	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 

@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
-	"github.com/kairos-io/toolkit/kairos-install/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/progress"
 )
 
 var update = flag.Bool("update", false, "write the golden files")

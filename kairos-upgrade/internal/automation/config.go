@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,7 +45,17 @@ type Config struct {
 	Prerelease  bool                // whether FollowSemver takes these, too
 	Windows     Windows             // none: at any time
 	RebootDelay time.Duration       // between the announcement and the reboot
+	Recovery    Recovery
 }
+
+// Recovery is what the recovery system does by itself: section [Recovery].
+type Recovery struct {
+	Repair   bool // repair the installed system, and boot it
+	Attempts int  // how often, before a person has to look
+}
+
+// DefaultAttempts is one for a repair, and one for what it may have missed.
+const DefaultAttempts = 2
 
 // DefaultRebootDelay leaves a person that is logged in the time to object.
 const DefaultRebootDelay = time.Minute
@@ -52,7 +63,7 @@ const DefaultRebootDelay = time.Minute
 // Load reads the settings of the system beneath root. Anything wrong in them
 // is an error: an automation does nothing on half of what it was told.
 func Load(root string) (Config, error) {
-	c := Config{Mode: Off, Follow: FollowTag, RebootDelay: DefaultRebootDelay}
+	c := Config{Mode: Off, Follow: FollowTag, RebootDelay: DefaultRebootDelay, Recovery: Recovery{Attempts: DefaultAttempts}}
 	err := settings.Load(root, "upgrade", c.set)
 	if err == nil {
 		err = c.check()
@@ -64,7 +75,11 @@ func Load(root string) (Config, error) {
 }
 
 func (c *Config) set(section, key, value string) (err error) {
-	if section != "Upgrade" {
+	switch section {
+	case "Upgrade":
+	case "Recovery":
+		return c.Recovery.set(key, value)
+	default:
 		return fmt.Errorf("%s: unknown in section [%s]", key, section)
 	}
 	switch key {
@@ -102,6 +117,25 @@ func (c *Config) set(section, key, value string) (err error) {
 		}
 	default:
 		return fmt.Errorf("%s: unknown in section [%s]", key, section)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", key, err)
+	}
+	return err
+}
+
+func (r *Recovery) set(key, value string) (err error) {
+	switch key {
+	case "Repair":
+		r.Repair, err = parseBool(value)
+	case "Attempts":
+		var n uint64
+		if n, err = strconv.ParseUint(value, 10, 8); err != nil || n == 0 {
+			err = fmt.Errorf("%q: not a number from 1 to 255", value)
+		}
+		r.Attempts = int(n)
+	default:
+		return fmt.Errorf("%s: unknown in section [Recovery]", key)
 	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w", key, err)

@@ -18,14 +18,16 @@ func write(t *testing.T, root, file, text string) {
 func TestLoad(t *testing.T) {
 	root := t.TempDir()
 	c, err := Load(root)
-	if err != nil || c.Mode != Off || c.Follow != FollowTag || c.RebootDelay != time.Minute || len(c.Windows) != 0 {
+	if err != nil || c.Mode != Off || c.Follow != FollowTag || c.RebootDelay != time.Minute || len(c.Windows) != 0 ||
+		c.Recovery != (Recovery{false, 2}) {
 		t.Fatalf("%+v, %v", c, err)
 	}
+	write(t, root, "etc/kairos/upgrade.conf", "[Recovery]\nRepair=yes\nAttempts=5\n")
 	write(t, root, "usr/lib/kairos/upgrade.conf.d/10-image.conf", "[Upgrade]\nMode=check\nReference=quay.io/x/os\nFollow=semver\nRange=>=1.2 <2\nPrerelease=yes\nWindow=01:00..02:00\n")
 	write(t, root, "etc/kairos/upgrade.conf.d/20-site.conf", "[Upgrade]\nMode=apply\nWindow=\nWindow=Sat,Sun 02:00..04:00\nWindow=Mon..Wed 23:00..01:00\nRebootDelaySec=0\n")
 	c, err = Load(root)
 	if err != nil || c.Mode != Apply || c.Reference != "quay.io/x/os" || c.Follow != FollowSemver || !c.Prerelease ||
-		c.Range == nil || len(c.Windows) != 2 || c.RebootDelay != 0 {
+		c.Range == nil || len(c.Windows) != 2 || c.RebootDelay != 0 || c.Recovery != (Recovery{true, 5}) {
 		t.Fatalf("%+v, %v", c, err)
 	}
 }
@@ -41,6 +43,10 @@ func TestMistakes(t *testing.T) {
 		"Window=Sunday":                 "not of the form DAYS HH:MM..HH:MM",
 		"RebootDelaySec=later":          "RebootDelaySec: time span",
 		"Colour=blue":                   "Colour: unknown in section [Upgrade]",
+		"[Recovery]\nRepair=perhaps":    "Repair: ",
+		"[Recovery]\nAttempts=0":        "not a number from 1 to 255",
+		"[Recovery]\nAttempts=256":      "not a number from 1 to 255",
+		"[Recovery]\nMode=apply":        "Mode: unknown in section [Recovery]",
 		"Mode=stage\n[Other]\nMode=off": "unknown in section [Other]",
 	} {
 		root := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -232,6 +233,9 @@ func (l *SystemdBoot) removeUnfinished() error {
 	}
 	return err
 }
+
+// Root is the ESP, for the boot loader's own programs on it.
+func (l *SystemdBoot) Root() *os.Root { return l.esp.Root }
 
 // Path is where the ESP is mounted.
 func (l *SystemdBoot) Path() string { return l.view.Path }

@@ -129,13 +129,18 @@ func (c *contents) add(d fsverity.Digest, size int64) {
 
 func (c *contents) has(d fsverity.Digest) bool { _, ok := c.objects[d]; return ok }
 
+// panicReboots has a panic reboot, however early, so that the boot loader counts
+// the failed boot. An image or a node that wants another time, in seconds, says
+// so behind it.
+const panicReboots = "panic=30"
+
 // options returns the kernel command line of an image in a store.
 func options(label string, verity bool, image fsverity.Digest, imageKargs, nodeKargs []string) string {
 	question := ""
 	if !verity { // kairos-root is to check by reading
 		question = "?"
 	}
-	args := []string{"kairos.image=" + question + "sha256:" + image.String(), "kairos.store=" + label, "rd.systemd.gpt_auto=0"}
+	args := []string{"kairos.image=" + question + "sha256:" + image.String(), "kairos.store=" + label, "rd.systemd.gpt_auto=0", panicReboots}
 	return strings.Join(slices.Concat(args, imageKargs, nodeKargs), " ")
 }
 

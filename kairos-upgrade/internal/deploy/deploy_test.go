@@ -180,8 +180,8 @@ func TestOptions(t *testing.T) {
 	d := fsverity.Digest{0xab}
 	zeros := strings.Repeat("0", 62)
 	for verity, want := range map[bool]string{
-		true:  "kairos.image=sha256:ab" + zeros + " kairos.store=COS_STATE rd.systemd.gpt_auto=0 quiet ro",
-		false: "kairos.image=?sha256:ab" + zeros + " kairos.store=COS_STATE rd.systemd.gpt_auto=0 quiet ro",
+		true:  "kairos.image=sha256:ab" + zeros + " kairos.store=COS_STATE rd.systemd.gpt_auto=0 panic=30 quiet ro",
+		false: "kairos.image=?sha256:ab" + zeros + " kairos.store=COS_STATE rd.systemd.gpt_auto=0 panic=30 quiet ro",
 	} {
 		if have := options("COS_STATE", verity, d, []string{"quiet"}, []string{"ro"}); have != want {
 			t.Errorf("%q, want %q", have, want)

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,8 @@ type Plan struct {
 	BytesFree      int64     `json:"bytes_free"`      // on the store
 	Collect        Collected `json:"collect"`         // what would be collected
 	Steps          []string  `json:"steps"`           // for people, in order
+
+	replaces bool // the recovery system that there is must be given up
 }
 
 // Plan makes the checks of Stage that come before anything is fetched, with
@@ -41,7 +44,7 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 		return nil, err
 	}
 	defer t.origin.Close()
-	if err := t.admit(); err != nil {
+	if err := errors.Join(t.mayReplace(), t.admit()); err != nil {
 		return nil, err
 	}
 	n := t.node
@@ -60,6 +63,13 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 	if p.Collect, err = n.Collect(true); err != nil {
 		return nil, err
 	}
+	if p.BytesEstimated > p.BytesFree+p.Collect.Bytes && t.req.Replace {
+		r, err := t.measureReplaced(ctx)
+		if err != nil {
+			return nil, err
+		}
+		p.replaces, p.Collect.Bytes = true, r.bytes
+	}
 	if p.BytesEstimated > p.BytesFree+p.Collect.Bytes && !t.req.Force {
 		return nil, t.noSpace("store "+n.Store.View().Path, p.BytesEstimated, p.BytesFree)
 	}
@@ -72,7 +82,9 @@ func (t *transaction) steps(p *Plan) (steps []string) {
 	if p.Downgrade {
 		add("go down from version %s to %s", p.FromVersion, p.Version)
 	}
-	if p.BytesEstimated > p.BytesFree {
+	if p.replaces {
+		add("give up the old recovery system: until the new one is complete, there is none")
+	} else if p.BytesEstimated > p.BytesFree {
 		add("collect garbage: remove deployments %s", strings.Join(p.Collect.Deployments, ", "))
 	}
 	if p.Layers > 0 {

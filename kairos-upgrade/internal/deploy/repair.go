@@ -43,6 +43,8 @@ type Mended struct {
 	Kind string `json:"kind"` // as of Damage
 	Name string `json:"name"`
 	From string `json:"from"` // where it was had again, for people
+
+	deployments []string // ids of those that it touched
 }
 
 // Repair verifies, and replaces what is damaged or missing: from the boot
@@ -156,7 +158,7 @@ func (r *repair) collect(from string) error {
 	r.result.Damaged = slices.DeleteFunc(r.result.Damaged, func(d Damage) bool {
 		whole := r.whole(d)
 		if whole {
-			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from})
+			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from, d.Deployments})
 		}
 		return whole
 	})
@@ -342,7 +344,7 @@ func (r *repair) unreached() {
 			n.Log.Warn("damaged object could not be removed", "error", err)
 			return false
 		}
-		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "nothing: no deployment needs it, it was removed"})
+		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "nothing: no deployment needs it, it was removed", nil})
 		return true
 	})
 }
@@ -370,7 +372,7 @@ func (r *repair) plan() {
 	for i := range r.result.Damaged {
 		d := &r.result.Damaged[i]
 		if from := r.wouldCome(*d); from != "" {
-			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from})
+			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from, d.Deployments})
 		}
 	}
 }

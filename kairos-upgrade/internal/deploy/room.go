@@ -8,6 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
 )
 
 // makeRoom compares the estimate of needed space with what is free, and
@@ -20,6 +21,9 @@ func (t *transaction) makeRoom(ctx context.Context) error {
 	_, free, err := t.node.Store.View().Space()
 	if err != nil || need <= free {
 		return err
+	}
+	if t.req.Replace && len(t.list) > 0 && RolesOf(t.list).Next == nil {
+		return t.replace(ctx, need, free) // it was begun before: there is no entry any more
 	}
 	// What an interrupted attempt had fetched, of this image or of another, goes
 	// only if the rest is not enough.
@@ -35,6 +39,9 @@ func (t *transaction) makeRoom(ctx context.Context) error {
 		if _, free, err = t.node.Store.View().Space(); err != nil || need <= free {
 			return err
 		}
+	}
+	if t.req.Replace {
+		return t.replace(ctx, need, free)
 	}
 	if t.req.Force {
 		t.node.Log.Warn("less space than estimated", "needed", progress.Bytes(need), "free", progress.Bytes(free))
@@ -72,6 +79,9 @@ func (t *transaction) whatHelps() string {
 	}
 	if len(pinned) > 0 {
 		return fmt.Sprintf("pinned deployments can be given up: kairos-upgrade unpin %s", pinned[0])
+	}
+	if t.node.Label == disk.LabelRecovery && len(t.list) > 0 && !t.req.Replace {
+		return "there is no room for two recovery systems: --replace gives up the old one before the new one is complete"
 	}
 	return "everything that is not needed for going back has been removed; a larger partition or a smaller image is needed"
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,9 @@ type Request struct {
 	// Force stages what is in quarantine, what is deployed already, and goes
 	// on where the estimate of needed space says no.
 	Force bool
+	// Replace gives up the recovery system that there is, where there is no
+	// room for two.
+	Replace bool
 	// AddKargs and DeleteKargs change the node's own kernel arguments.
 	AddKargs, DeleteKargs []string
 	Origin                string // of the record
@@ -69,7 +73,7 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 		return nil, err
 	}
 	defer t.origin.Close()
-	if err := t.admit(); err != nil {
+	if err := errors.Join(t.mayReplace(), t.admit()); err != nil {
 		return nil, err
 	}
 	n.announce(changeTo(t.about.Version, t.list), t.about.Version)

@@ -1,15 +1,19 @@
 // Package configs measures what kairos-config costs on an ordinary config of
-// 200 lines, beside its limits and beside Kairos' own library on the same
-// files: `make bench`. Nothing here asserts a time.
+// 200 lines, beside its limits and beside Kairos' own programs on the same
+// files, the library that collects them and yip, which applies them: `make
+// bench`. Nothing here asserts a time.
 package configs
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/measuretest"
@@ -26,9 +30,16 @@ type cost struct {
 
 func measure(t *testing.T, argv ...string) (cost, []byte) {
 	t.Helper()
+	return measureEach(t, func() {}, argv...)
+}
+
+// measureEach is measure with something to do before each run.
+func measureEach(t *testing.T, before func(), argv ...string) (cost, []byte) {
+	t.Helper()
 	var cpu, memory []float64
 	var out []byte
 	for range runs {
+		before()
 		u, err := measuretest.Run(exec.Command(argv[0], argv[1:]...))
 		if err != nil || u.Status != 0 {
 			t.Fatalf("%v: %v, exit status %d\n%s", argv, err, u.Status, u.Stderr)
@@ -38,6 +49,19 @@ func measure(t *testing.T, argv ...string) (cost, []byte) {
 	slices.Sort(cpu)
 	slices.Sort(memory)
 	return cost{cpu[runs/2], memory[runs/2]}, out
+}
+
+// build builds a peer, a module of its own.
+func build(t *testing.T, dir string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), filepath.Base(dir))
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build.Dir = filepath.Join(workspace.Top(), dir)
+	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", dir, err, out)
+	}
+	return program
 }
 
 func TestMain(m *testing.M) {
@@ -51,13 +75,7 @@ func TestBenchConfigs(t *testing.T) {
 	}
 	top := workspace.Top()
 	program := filepath.Join(top, "build/bin/kairos-config")
-	peer := filepath.Join(t.TempDir(), "peer")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", peer, ".")
-	build.Dir = filepath.Join(top, "tests/peer")
-	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the peer: %v\n%s", err, out)
-	}
+	peer := build(t, "tests/peer")
 
 	root := t.TempDir()
 	oem := filepath.Join(root, "oem")
@@ -65,11 +83,7 @@ func TestBenchConfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := filepath.Join(top, "kairos-config/testdata/200-lines.yaml")
-	data, err := os.ReadFile(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(oem, "90_custom.yaml"), data, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(oem, "90_custom.yaml"), read(t, config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
@@ -98,4 +112,71 @@ func TestBenchConfigs(t *testing.T) {
 	limit("validate 200 lines: resident bytes", validate.memory, maxMemory)
 	fmt.Printf("  %-58s %12.6g       kairos-sdk: %.6g, ratio %.2f\n", "collect and merge 200 lines: CPU seconds", show.cpu, scan.cpu, show.cpu/scan.cpu)
 	fmt.Printf("  %-58s %12.6g       kairos-sdk: %.6g, ratio %.2f\n", "collect and merge 200 lines: resident bytes", show.memory, scan.memory, show.memory/scan.memory)
+}
+
+// TestBenchStage applies a stage of the same config to an empty root, by
+// kairos-config and by yip, both with that root as theirs.
+func TestBenchStage(t *testing.T) {
+	if os.Getenv("KAIROS_BENCH") != "1" {
+		t.Skip("benchmarks are skipped: run make bench")
+	}
+	data := read(t, filepath.Join(workspace.Top(), "kairos-config/testdata/200-lines.yaml"))
+	run := func(program string, args ...string) (cost, map[string]string) {
+		root := t.TempDir()
+		for _, dir := range []string{"bin", "etc", "oem", "run", "tmp"} {
+			if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for path, content := range map[string][]byte{"bin/program": read(t, program), "oem/90_custom.yaml": data} {
+			if err := os.WriteFile(filepath.Join(root, path), content, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		afresh := func() {
+			made, err := filepath.Glob(filepath.Join(root, "etc/*"))
+			for _, path := range made {
+				err = errors.Join(err, os.RemoveAll(path))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, _ := measureEach(t, afresh, append([]string{"/usr/sbin/chroot", root, "/bin/program"}, args...)...)
+		return c, configFiles(t, root)
+	}
+	ours, wrote := run(filepath.Join(workspace.Top(), "build/bin/kairos-config"), "run-stage", "--quiet", "fs")
+	theirs, wroteToo := run(build(t, "tests/peer/stages"), "--stage", "fs", "/oem")
+	if len(wrote) == 0 || !maps.Equal(wrote, wroteToo) {
+		t.Fatalf("the programs did not do the same: %q and %q", wrote, wroteToo)
+	}
+	fmt.Printf("  %-58s %12.6g       limit 0.05; yip: %.6g, ratio %.2f\n", "run a stage of 200 lines: CPU seconds", ours.cpu, theirs.cpu, ours.cpu/theirs.cpu)
+	fmt.Printf("  %-58s %12.6g       limit 3e+07; yip: %.6g, ratio %.2f\n", "run a stage of 200 lines: resident bytes", ours.memory, theirs.memory, ours.memory/theirs.memory)
+}
+
+// configFiles returns what the steps wrote, and with which mode.
+func configFiles(t *testing.T, root string) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(root, "etc/app*/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[strings.TrimPrefix(path, root)] = info.Mode().String() + " " + strings.TrimSpace(string(read(t, path)))
+	}
+	return found
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

@@ -20,6 +20,8 @@ depends() {
 installkernel() {
     # The file systems of a deployment, and the firmware's variables.
     hostonly='' instmods erofs overlay ext4 loop efivarfs
+    # The boot entries, where a failed boot is counted.
+    hostonly='' instmods vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8
     # fs-verity takes the fastest SHA-256 that is there when the store is
     # mounted, and keeps it: the processor's, not the portable one.
     hostonly='' instmods sha256_ssse3 sha256_ce sha2_ce sha256_arm64
@@ -73,6 +75,5 @@ install() {
         done
     fi
 
-    inst_simple "$moddir/sysctl.conf" /usr/lib/sysctl.d/50-kairos.conf
     inst_hook cmdline 30 "$moddir/parse-kairos.sh"
 }

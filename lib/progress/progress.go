@@ -1,4 +1,4 @@
-// Package progress tells people and programs how far an installation is: plain
+// Package progress tells people and programs how far a work of several steps is: plain
 // lines, or under --json one object per line, and STATUS= for the service
 // manager. All of it goes to stderr.
 package progress

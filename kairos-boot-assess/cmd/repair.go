@@ -1,0 +1,67 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/entries"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+func repairCommand(node *assess.Node) *cli.Command {
+	return &cli.Command{
+		Name:  "repair",
+		Usage: "mend boot entries that do not fit together, or lack their files",
+		Flags: []cli.Flag{cmdline.DryRunFlag(), cmdline.JSONFlag()},
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			r, failed := node.Repair(c.Context, c.Bool("dry-run"))
+			if r.Problems == nil {
+				return notBooted(failed)
+			}
+			var err error
+			if c.Bool("json") {
+				err = cmdline.PrintJSON(c, r)
+			} else {
+				err = printRepair(c.App.Writer, r)
+			}
+			if failed != nil {
+				return failed
+			}
+			return err
+		},
+	}
+}
+
+// words say what an action is, before and after it.
+var words = map[entries.Action][2]string{
+	entries.Renew:   {"would make it anew", "made anew"},
+	entries.Restore: {"would write its boot files again", "its boot files were written again"},
+	entries.Remove:  {"would remove it", "removed"},
+	entries.Keep:    {"would keep it", "kept: it runs, or there is no other way back"},
+	entries.Collect: {"left to kairos-upgrade gc", "left to kairos-upgrade gc"},
+}
+
+func printRepair(w io.Writer, r assess.Repair) error {
+	if len(r.Problems) == 0 {
+		_, err := fmt.Fprintln(w, "The boot entries are consistent")
+		return err
+	}
+	p := newPage()
+	for _, problem := range r.Problems {
+		did := words[problem.Action][1]
+		switch {
+		case r.DryRun:
+			did = words[problem.Action][0]
+		case problem.Error != "":
+			did = "not mended"
+		}
+		p.line("%s\t%s", problem, did)
+	}
+	return p.writeTo(w)
+}

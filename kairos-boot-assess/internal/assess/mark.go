@@ -1,0 +1,152 @@
+package assess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"unicode"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+)
+
+// maxReason bounds the reason that a person gives, in bytes.
+const maxReason = 1024
+
+// MaxTries is the most tries that an entry is armed with.
+const MaxTries = 9
+
+// MarkGood gives this boot a good verdict by hand and takes the counters off
+// its entry.
+func (n *Node) MarkGood(ctx context.Context) (history.Boot, error) {
+	boot, own, err := n.markable(ctx)
+	if err != nil {
+		return boot, err
+	}
+	if boot, err = n.mark(history.Good, ""); err != nil {
+		return boot, err
+	}
+	return boot, n.count(bls.Name{Base: own.Base})
+}
+
+// MarkBad gives this boot a bad verdict by hand and takes all tries from its
+// entry, so that the next boot is one of another: for what shows only after
+// the boot was good. Without anything else to boot it is refused.
+//
+// The verdict is recorded before the entry changes, so that the boot after
+// knows why it is running.
+func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error) {
+	reason = strings.TrimSpace(reason)
+	if len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl) {
+		return history.Boot{}, cmdline.Usagef("reason: not one line of at most %d bytes", maxReason)
+	}
+	boot, own, err := n.markable(ctx)
+	if err != nil {
+		return boot, err
+	}
+	next, err := n.alternative(own.Base)
+	if err != nil {
+		return boot, err
+	}
+	if next == "" {
+		return boot, cmdline.Hint(cmdline.WithCode(errors.New("there is nothing else to boot"), cmdline.ExitRefused),
+			"stage another image first: kairos-upgrade stage")
+	}
+	if reason == "" {
+		reason = "no reason given"
+	}
+	if boot, err = n.mark(history.Bad, "marked bad: "+reason); err != nil {
+		return boot, err
+	}
+	boot.Trial.Alternative = next
+	return boot, n.count(bls.Name{Base: own.Base, Counted: true, Done: max(1, own.Done+own.Left)})
+}
+
+// Rearm gives the entry of what is running tries again: its next boots are on
+// trial. A boot that still is on trial itself is refused, since blessing it
+// would look for the counters that it was booted with.
+func (n *Node) Rearm(ctx context.Context, tries int) (history.Boot, error) {
+	if tries < 1 || tries > MaxTries {
+		return history.Boot{}, cmdline.Usagef("%d tries: not from 1 to %d", tries, MaxTries)
+	}
+	boot, own, err := n.markable(ctx)
+	if err != nil {
+		return boot, err
+	}
+	if boot.Outcome == history.Pending || own.State() == bls.Pending && own.Done > 0 {
+		return boot, cmdline.Hint(cmdline.WithCode(errors.New("this boot is still on trial"), cmdline.ExitRefused),
+			"wait until it is blessed: systemctl start boot-complete.target")
+	}
+	return boot, n.count(bls.Name{Base: own.Base, Counted: true, Left: tries})
+}
+
+// markable returns this boot and the name of its entry, where people may
+// decide about it.
+func (n *Node) markable(ctx context.Context) (history.Boot, bls.Name, error) {
+	boot, err := n.Start(ctx)
+	if errors.Is(err, deployment.ErrNotBooted) {
+		return boot, bls.Name{}, err
+	}
+	if err != nil { // what came before has no say in this
+		n.Log.Warn(err.Error())
+	}
+	if boot.Outcome == history.Unjudged {
+		return boot, bls.Name{}, cmdline.WithCode(fmt.Errorf("%s systems are not judged", boot.Mode), cmdline.ExitRefused)
+	}
+	entries, err := n.entries()
+	if err != nil {
+		return boot, bls.Name{}, err
+	}
+	for _, e := range entries {
+		if e.Name.Base == boot.Entry {
+			return boot, e.Name, nil
+		}
+	}
+	return boot, bls.Name{}, fmt.Errorf("boot entry %q: %w", boot.Entry, fs.ErrNotExist)
+}
+
+// alternative returns the entry that boots when base is bad, or "".
+func (n *Node) alternative(base string) (string, error) {
+	entries, err := n.entries()
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if e.Name.Base != base && e.Name.State() != bls.Bad {
+			return e.Name.Base, nil
+		}
+	}
+	return "", nil
+}
+
+// mark records a verdict that was given by hand.
+func (n *Node) mark(outcome history.Outcome, reason string) (history.Boot, error) {
+	boot, err := n.update(func(b *history.Boot) {
+		b.Outcome, b.Reason, b.Marked = outcome, reason, true
+		b.Assessed, b.UptimeMS = n.Now().UTC(), n.Uptime().Milliseconds()
+	})
+	if err != nil {
+		return boot, err
+	}
+	verdict := boot.Verdict
+	if err := n.record(history.Event{Kind: history.KindVerdict, Verdict: &verdict}); err != nil {
+		return boot, err
+	}
+	n.tell(verdictEntry(boot))
+	return boot, nil
+}
+
+// count gives an entry on the ESP other counters.
+func (n *Node) count(to bls.Name) error {
+	root, err := os.OpenRoot(n.path(ESPDir))
+	if err != nil {
+		return fmt.Errorf("count boot entry: %w", err)
+	}
+	defer root.Close()
+	return bls.ESP{Root: root}.Count(to)
+}

@@ -1,0 +1,42 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Tail runs a program as a check is run, with PATH alone in its environment,
+// and returns the last lines that it writes to stdout: as few, as short and as
+// clean as those that are kept of a check. The error is what it says on stderr.
+func Tail(ctx context.Context, timeout time.Duration, argv ...string) ([]string, error) {
+	lines := newTranscript(func(string) {})
+	c := Check{Name: filepath.Base(argv[0]), Timeout: timeout, Do: func(ctx context.Context, _, problem io.Writer) error {
+		return execute(ctx, argv, []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, nil, lines.stdout(), problem)
+	}}
+	result, err := Run(ctx, c, func(string) {})
+	lines.flush()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	case result.OK():
+		return lines.lines(), nil
+	case result.Message != "":
+		return nil, errors.New(result.Message)
+	}
+	return nil, fmt.Errorf("%s: %s %s", c.Name, result.State, result.Detail)
+}
+
+// LastLines returns the last lines of a text, in the same way.
+func LastLines(r io.Reader) ([]string, error) {
+	lines := newTranscript(func(string) {})
+	if _, err := io.Copy(lines.stdout(), r); err != nil {
+		return nil, err
+	}
+	lines.flush()
+	return lines.lines(), nil
+}

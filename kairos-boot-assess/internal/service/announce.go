@@ -1,0 +1,79 @@
+package service
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bus"
+)
+
+// toldFile remembers, in assess.StateDir, what was signalled in this boot, so
+// that a service which comes back does not say it again.
+const toldFile = "told.json"
+
+// told is the content of that file.
+type told struct {
+	BootID      string          `json:"boot_id"`
+	SoftReboots int             `json:"soft_reboots"`
+	Verdict     history.Outcome `json:"verdict"`
+	Assessed    time.Time       `json:"assessed"`
+	Fallback    time.Time       `json:"fallback"` // of the last one
+}
+
+// announce signals a verdict and the fallbacks that this boot has brought, each
+// once.
+func (s *Service) announce(status assess.Status) {
+	boot := status.Boot
+	if boot.BootID == "" {
+		return
+	}
+	last := s.told()
+	if last.BootID != boot.BootID {
+		last = told{BootID: boot.BootID}
+	}
+	now := told{boot.BootID, boot.SoftReboots, boot.Outcome, boot.Assessed, last.Fallback}
+	_, fallbacks, _, err := s.node.History()
+	if err != nil {
+		s.log.Warn("fallbacks are not known", "error", err)
+	}
+	for _, f := range fallbacks {
+		if f.BootID == boot.BootID && f.Time.After(last.Fallback) {
+			now.Fallback = f.Time
+			s.tell(s.object.Emit(Name, "FellBack", fallback(&f)))
+		}
+	}
+	judged := boot.Outcome == history.Good || boot.Outcome == history.Bad
+	if judged && (now.SoftReboots != last.SoftReboots || now.Verdict != last.Verdict || !now.Assessed.Equal(last.Assessed)) {
+		s.tell(s.object.Emit(Name, "Assessed", string(boot.Outcome), boot.Reason, bus.Dict(boot)))
+	}
+	if now != last {
+		s.remember(now)
+	}
+}
+
+func (s *Service) told() (t told) {
+	data, err := os.ReadFile(filepath.Join(s.node.Root, assess.StateDir, toldFile))
+	if err != nil || json.Unmarshal(data, &t) != nil {
+		return told{}
+	}
+	return t
+}
+
+func (s *Service) remember(t told) {
+	root, err := os.OpenRoot(filepath.Join(s.node.Root, assess.StateDir))
+	if err == nil {
+		defer root.Close()
+		var data []byte
+		if data, err = json.Marshal(t); err == nil {
+			err = atomicfile.Write(root, toldFile, append(data, '\n'), 0o644)
+		}
+	}
+	if err != nil {
+		s.log.Warn("what was signalled is not remembered", "error", err)
+	}
+}

@@ -1,0 +1,198 @@
+// Package service is io.kairos.BootAssess1 on the system bus:
+// io.kairos.BootAssess1(5).
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/bus"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/inotify"
+)
+
+// Names on the bus.
+const (
+	Name   = assess.BusName
+	Path   = dbus.ObjectPath("/io/kairos/BootAssess1")
+	action = "io.kairos.bootassess1."
+)
+
+// Service is the assessment of a node on the bus.
+type Service struct {
+	node   *assess.Node
+	bus    *bus.Service
+	object *bus.Object
+	log    *slog.Logger
+
+	refreshing sync.Mutex // states are read and told one after the other
+
+	mu     sync.Mutex
+	status assess.Status
+	busy   bool // a repair runs
+}
+
+// Serve puts the service on the bus until nobody has needed it for a time, 0 for
+// ever, or ctx ends.
+func Serve(ctx context.Context, node *assess.Node, idle time.Duration, log *slog.Logger) error {
+	connection, err := bus.Connect(bus.Config{Name: Name, Idle: idle, Log: log})
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	s := &Service{node: node, bus: connection, log: log}
+	s.object = connection.Export(Path, s.describe())
+	changes, err := inotify.New()
+	if err != nil {
+		return errors.Join(fmt.Errorf("serve: %w", err), connection.Close())
+	}
+	s.watchDirs(changes)
+	s.read()
+	names := make(chan *dbus.Signal, 16)
+	connection.Conn().Signal(names)
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watch(changes) })
+	watching.Go(func() { s.named(names) })
+	err = connection.Run(ctx)
+	changes.Close()
+	watching.Wait()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+type (
+	dict  = map[string]dbus.Variant
+	dicts = []dict
+)
+
+func (s *Service) describe() bus.Interface {
+	property := func(name, kind string, value func(assess.Status) any) bus.Property {
+		return bus.Property{Name: name, Type: kind, Get: func() any { return value(s.now()) }}
+	}
+	return bus.Interface{
+		Name: Name,
+		Methods: []bus.Method{
+			{Name: "MarkGood", Action: action + "mark-good", Func: s.markGood},
+			{Name: "MarkBad", Action: action + "mark-bad", In: []string{"reason"}, Out: []string{"next"}, Func: s.markBad},
+			{Name: "Rearm", Action: action + "rearm", In: []string{"tries"}, Func: s.rearm},
+			{Name: "PlanRepair", Action: action + "plan-repair", Out: []string{"fallback", "problems"}, Func: s.planRepair},
+			{Name: "Repair", Action: action + "repair", Func: s.repair},
+			{Name: "ListHistory", Action: action + "list-history", In: []string{"number"}, Out: []string{"boots", "fallbacks"}, Func: s.listHistory},
+		},
+		Properties: []bus.Property{
+			{Name: "Version", Type: "s", Const: true, Get: func() any { return cmdline.Version }},
+			property("Booted", "s", func(s assess.Status) any { return s.Boot.Deployment }),
+			property("BootID", "s", func(s assess.Status) any { return s.Boot.BootID }),
+			property("Verdict", "s", func(s assess.Status) any { return string(s.Boot.Outcome) }),
+			property("Reason", "s", func(s assess.Status) any { return s.Boot.Reason }),
+			property("Counted", "b", func(s assess.Status) any { return s.Boot.Trial.Counted }),
+			property("TriesLeft", "u", func(s assess.Status) any { return uint32(max(0, s.Boot.Trial.TriesLeft)) }),
+			property("TriesDone", "u", func(s assess.Status) any { return uint32(max(0, s.Boot.Trial.TriesDone)) }),
+			property("EntryState", "s", func(st assess.Status) any { return string(s.node.EntryState(st.Boot.Entry)) }),
+			property("Boot", "a{sv}", func(s assess.Status) any { return bus.Dict(s.Boot) }),
+			property("LastFallback", "a{sv}", func(s assess.Status) any { return fallback(s.LastFallback) }),
+			property("Quarantined", "aa{sv}", func(s assess.Status) any { return bus.Dicts(s.Quarantined) }),
+		},
+		Signals: []bus.Signal{
+			{Name: "Assessed", Args: []bus.Arg{{Name: "verdict", Type: "s"}, {Name: "reason", Type: "s"}, {Name: "boot", Type: "a{sv}"}}},
+			{Name: "FellBack", Args: []bus.Arg{{Name: "fallback", Type: "a{sv}"}}},
+			{Name: "Repaired", Args: []bus.Arg{{Name: "status", Type: "i"}, {Name: "error", Type: "s"}, {Name: "problems", Type: "aa{sv}"}}},
+		},
+	}
+}
+
+func (s *Service) now() assess.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// fallback is a fallback as everybody may see it: without lines of the
+// journal, which is not for everybody.
+func fallback(e *history.Event) dict {
+	if e == nil || e.Fallback == nil {
+		return dict{}
+	}
+	f := *e.Fallback
+	d := bus.Dict(f)
+	delete(d, "failed_boot")
+	if f.FailedBoot != nil {
+		d["failed_boot_id"] = dbus.MakeVariant(f.FailedBoot.BootID)
+	}
+	d["time"], d["boot_id"] = dbus.MakeVariant(e.Time.Format(time.RFC3339)), dbus.MakeVariant(e.BootID)
+	return d
+}
+
+// named tells what is new once the service has its name, by which it is
+// listened to. It ends with the connection.
+func (s *Service) named(signals <-chan *dbus.Signal) {
+	for sig := range signals {
+		if sig.Name == "org.freedesktop.DBus.NameAcquired" && len(sig.Body) == 1 && sig.Body[0] == Name {
+			s.refresh()
+		}
+	}
+}
+
+// refresh reads the state of the node and tells who listens.
+func (s *Service) refresh() {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	status := s.read()
+	s.tell(s.object.Changed(Name))
+	s.announce(status)
+}
+
+// read reads the state of the node. What can't be read stays as it was.
+func (s *Service) read() assess.Status {
+	status, err := s.node.Status()
+	if err != nil {
+		s.log.Warn("the state of the node is not known well", "error", err)
+	}
+	if err == nil || status.Boot.BootID != "" {
+		s.mu.Lock()
+		s.status = status
+		s.mu.Unlock()
+	}
+	return status
+}
+
+// tell tells of a signal that could not be sent; a bus that is gone has
+// nobody to hear it.
+func (s *Service) tell(err error) {
+	if err != nil && !errors.Is(err, dbus.ErrClosed) {
+		s.log.Warn("signal", "error", err)
+	}
+}
+
+// watch refreshes the properties whenever what is known of this boot or the
+// history changes, until the watch is closed.
+func (s *Service) watch(changes *inotify.Watcher) {
+	changes.Follow(s.matters, func() {
+		s.refresh()
+		s.watchDirs(changes)
+	})
+}
+
+func (s *Service) watchDirs(changes *inotify.Watcher) {
+	for _, dir := range []string{assess.StateDir, assess.HistoryDir} {
+		if err := changes.Add(filepath.Join(s.node.Root, dir)); err != nil {
+			s.log.Warn("changes by others will not be told", "error", err)
+		}
+	}
+}
+
+// matters leaves out what the service itself writes, and files that are not
+// finished.
+func (s *Service) matters(e inotify.Event) bool {
+	return e.Name == "" || e.Name == assess.StateFile || e.Name == history.FileName
+}

@@ -1,0 +1,77 @@
+// Package cmd is the command line of kairos-reset.
+package cmd
+
+import (
+	"os"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/mountns"
+	"github.com/urfave/cli/v2"
+)
+
+// Machine is what kairos-reset runs on; tests give another one.
+type Machine struct {
+	Disk    disk.System
+	Booted  string // what is running, see lib/deployment
+	Store   string // mount of the running store
+	ESP     string // mount of the EFI system partition
+	Cmdline string // the kernel's command line
+	Work    string // mount points
+	// Enter moves the process into a mount namespace of its own with an empty
+	// Work.
+	Enter  func(work string) error
+	Admin  bool // root's rights
+	Verity bool // this kernel's ext4 knows fs-verity
+}
+
+// esp is where this machine's EFI system partition is mounted on demand.
+const esp = "/efi"
+
+// Local returns this machine.
+func Local() Machine {
+	_, err := os.Stat("/sys/fs/ext4/features/verity")
+	return Machine{
+		Disk:    disk.Local(),
+		Booted:  deployment.BootedPath,
+		Store:   deployment.StoreMount,
+		ESP:     esp,
+		Cmdline: "/proc/cmdline",
+		Work:    "/run/kairos/reset",
+		Enter:   func(work string) error { return mountns.Enter(work, esp) },
+		Admin:   os.Geteuid() == 0,
+		Verity:  err == nil,
+	}
+}
+
+// App returns the application.
+func App(m Machine) *cli.App {
+	app := cmdline.New("kairos-reset", "bring this node back to its factory state")
+	app.Flags = []cli.Flag{
+		&cli.BoolFlag{Name: "oem", Usage: "clear the node's config too"},
+		&cli.BoolFlag{Name: "keep-persistent", Usage: "leave the node's data on COS_PERSISTENT as it is"},
+		&cli.BoolFlag{Name: "poweroff", Usage: "power off when it is done, instead of a reboot"},
+		&cli.BoolFlag{Name: "ignore-config", Usage: "whatever the key reset of the node's config says"},
+		&cli.StringFlag{Name: "image", Usage: "lay down the image `SOURCE` (default: the recovery system's own)"},
+		&cli.BoolFlag{Name: "now", Usage: "reboot at once"},
+		cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),
+	}
+	app.UsageText = "kairos-reset [options] | cancel | status | execute"
+	app.Commands = []*cli.Command{
+		{Name: "cancel", Usage: "undo the arming, before the reboot", Flags: []cli.Flag{cmdline.QuietFlag()},
+			Action: func(c *cli.Context) error { return cancel(c, m) }},
+		{Name: "status", Usage: "say whether a reset is armed, and how far it is", Flags: []cli.Flag{cmdline.JSONFlag()},
+			Action: func(c *cli.Context) error { return status(c, m) }},
+		{Name: "execute", Usage: "in the recovery system: reset the node as armed, and reboot", Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
+			Action: func(c *cli.Context) error { return execute(c, m) }},
+	}
+	// Without a command it arms.
+	app.Action = func(c *cli.Context) error {
+		if c.Args().Present() {
+			return cmdline.UnknownCommand(c)
+		}
+		return arm(c, m)
+	}
+	return app
+}

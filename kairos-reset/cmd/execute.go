@@ -1,0 +1,97 @@
+package cmd
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/progress"
+	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/urfave/cli/v2"
+)
+
+// execute resets the node. It does so in the recovery system alone, and only in
+// a boot that was made for it.
+func execute(c *cli.Context, m Machine) error {
+	if _, err := cmdline.Arguments(c); err != nil {
+		return err
+	}
+	booted, err := deployment.ReadBooted(m.Booted)
+	if err != nil {
+		return err
+	}
+	if booted.Mode != deployment.Recovery || !m.forReset() {
+		return cmdline.Hint(errors.New("this boot is not one for a reset"), "kairos-reset arms one and says how")
+	}
+	esp, err := m.open()
+	if err != nil {
+		return err
+	}
+	defer esp.Root.Close()
+	r, err := esp.Read()
+	if errors.Is(err, request.ErrNone) {
+		return cmdline.WithCode(err, cmdline.ExitNothing)
+	}
+	if err != nil {
+		return cmdline.Hint(err, "kairos-reset cancel, or kairos-reset anew")
+	}
+	if err := m.Enter(m.Work); err != nil {
+		return err
+	}
+	report := &progress.Reporter{W: c.App.ErrWriter, JSON: c.Bool("json"), Quiet: c.Bool("quiet"), Name: c.App.Name}
+	n, err := m.node()
+	if err != nil {
+		return err
+	}
+	n.ESP, n.Journal, n.Report = esp.Root, esp, report
+	n.Run = run.Runner{Line: func(program, line string) {
+		if strings.HasPrefix(program, "kairos-") {
+			report.Line(program, line)
+		}
+	}}.Output
+	if n.Kargs, err = m.kargs(booted); err != nil {
+		report.Warn("the node's own kernel arguments are lost: %v", err)
+	}
+	for _, s := range n.Steps(r) {
+		if !r.Has(s.Phase) {
+			report.Steps++
+		}
+	}
+	if r.Begun() {
+		report.Info("the reset goes on: the phase %s was done before", r.Done)
+	}
+	if err := n.Reset(c.Context, r); err != nil {
+		if cmdline.HintOf(err) == "" {
+			err = cmdline.Hint(err, "the node stays in recovery: systemctl restart kairos-reset-execute.service, or a reboot, goes on")
+		}
+		return err
+	}
+	if r.PowerOff {
+		report.Info("this node is as new; it powers off")
+		return leave(c, "poweroff")
+	}
+	report.Info("this node is as new; it reboots")
+	return reboot(c)
+}
+
+// kargs returns the kernel arguments that were given to this node, from the
+// record of the recovery system: with the store they would be lost.
+func (m Machine) kargs(booted deployment.Booted) ([]string, error) {
+	store, err := os.OpenRoot(m.Store)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	record, err := deployment.Read(store, booted.ID)
+	return record.NodeOptions, err
+}
+
+// forReset reports whether the boot entry of the reset was chosen.
+func (m Machine) forReset() bool {
+	data, err := os.ReadFile(m.Cmdline)
+	return err == nil && slices.Contains(strings.Fields(string(data)), request.Argument)
+}

@@ -1,0 +1,267 @@
+// Package factory makes a node as new, from its recovery system.
+//
+// The work is a row of phases. Each can be done again from its start, whatever
+// an earlier attempt left behind, and is written down when it is done: a reset
+// that is cut at any moment goes on with the phase that it was in, and comes to
+// the same end.
+package factory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+
+	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
+)
+
+// Journal keeps how far a reset is. See request.ESP.
+type Journal interface {
+	Hold() error // until Finish, every boot goes on with the reset
+	Write(request.Request) error
+	Finish() error
+}
+
+// Run executes a program and returns its stdout. See run.Runner.
+type Run func(ctx context.Context, argv ...string) ([]byte, error)
+
+// Report tells people how far it is. See progress.Reporter.
+type Report interface {
+	Step(name, text string) (done func())
+	Warn(format string, args ...any)
+}
+
+// Node is what is reset.
+type Node struct {
+	State, Persistent, OEM string   // device nodes
+	ESP                    *os.Root // the mounted EFI system partition
+	ESPPath                string   // where it is mounted
+	Store                  string   // mount of the recovery's own store
+	Work                   string   // an empty directory for mount points
+	Kargs                  []string // the node's own kernel arguments, kept
+	Verity                 bool     // this kernel's ext4 knows fs-verity
+	Run                    Run
+	Journal                Journal
+	Report                 Report
+}
+
+// Step is one phase in words, and what does it.
+type Step struct {
+	Phase request.Phase
+	Text  string
+	do    func(context.Context) error
+}
+
+// Steps returns the phases of a request in the order of execution.
+func (n *Node) Steps(r request.Request) []Step {
+	source := r.Image
+	if source == "" {
+		source = "store:" + n.Store
+	}
+	format := "make new file systems " + disk.LabelState + " and " + disk.LabelPersistent
+	if r.KeepPersistent {
+		format = "make a new file system " + disk.LabelState + ", and keep " + disk.LabelPersistent
+	}
+	if r.OEM {
+		format += ", and clear the node's config on " + disk.LabelOEM
+	}
+	return []Step{
+		{request.Before, "run the stage before-reset of the node's config", n.stageOfConfig("before-reset")},
+		{request.Erase, "remove the boot entries of all deployments, and erase keys and file systems", func(ctx context.Context) error { return n.erase(ctx, r) }},
+		{request.Format, format, func(ctx context.Context) error { return n.format(ctx, r) }},
+		{request.Stage, "lay down " + source, func(ctx context.Context) error { return n.stage(ctx, source) }},
+		{request.After, "run the stage after-reset of the node's config", n.stageOfConfig("after-reset")},
+	}
+}
+
+// Reset does what is left of a request, and ends it. That it runs says that the
+// recovery system boots.
+func (n *Node) Reset(ctx context.Context, r request.Request) error {
+	if err := n.Journal.Hold(); err != nil {
+		return err
+	}
+	for _, s := range n.Steps(r) {
+		if r.Has(s.Phase) {
+			continue
+		}
+		done := n.Report.Step(string(s.Phase), s.Text)
+		if err := s.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.Text, err)
+		}
+		r.Done = s.Phase
+		if err := n.Journal.Write(r); err != nil {
+			return err
+		}
+		done()
+	}
+	// The last look before the recovery stops being what boots.
+	if err := n.bootable(); err != nil {
+		return err
+	}
+	return n.Journal.Finish()
+}
+
+// stageOfConfig runs a stage of the node's config. Its failure does not keep
+// a node from being reset: a config may be what is wrong with it.
+func (n *Node) stageOfConfig(stage string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := n.Run(ctx, "kairos-config", "run-stage", stage)
+		if err != nil && ctx.Err() == nil && isProgramError(err) {
+			n.Report.Warn("stage %s: %v", stage, err)
+			return nil
+		}
+		return err
+	}
+}
+
+// erase first takes away what could boot, then the keys, then the rest.
+func (n *Node) erase(ctx context.Context, r request.Request) error {
+	if err := n.removeDeployments(); err != nil {
+		return err
+	}
+	erased := []string{n.State}
+	if !r.KeepPersistent {
+		erased = []string{n.Persistent, n.State}
+	}
+	for _, node := range erased {
+		if err := EraseKeys(ctx, n.Run, node); err != nil {
+			return err
+		}
+	}
+	for _, node := range erased {
+		if _, err := n.Run(ctx, "wipefs", "--all", "--force", "--quiet", node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeDeployments removes the boot entries of deployments. Their kernels stay
+// until kairos-upgrade sweeps what no entry names: it may need them again.
+func (n *Node) removeDeployments() error {
+	esp := bls.ESP{Root: n.ESP}
+	entries, err := esp.Entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, ours := deployment.IDOfEntry(e.Name.Base); !ours {
+			continue
+		}
+		if err := esp.Remove(e.Name.Base); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// format makes the file systems. They are the same as kairos-install's: the
+// label on the file system too, fs-verity for the store.
+func (n *Node) format(ctx context.Context, r request.Request) error {
+	state := []string{"mkfs.ext4", "-F", "-q", "-L", disk.LabelState}
+	if n.Verity {
+		state = append(state, "-O", "verity")
+	}
+	if _, err := n.Run(ctx, append(state, n.State)...); err != nil {
+		return err
+	}
+	if !r.KeepPersistent {
+		if _, err := n.Run(ctx, "mkfs.ext4", "-F", "-q", "-L", disk.LabelPersistent, n.Persistent); err != nil {
+			return err
+		}
+	}
+	if !r.OEM {
+		return nil
+	}
+	// In recovery it is mounted, so that it is emptied and not made anew.
+	return n.mounted(ctx, n.OEM, "oem", func(dir string) error {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		return clear(root)
+	})
+}
+
+// clear removes everything in a directory but what mkfs made.
+func clear(root *os.Root) error {
+	dir, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("clear the node's config: %w", err)
+	}
+	for _, name := range names {
+		if name == "lost+found" {
+			continue
+		}
+		if err := root.RemoveAll(name); err != nil {
+			return fmt.Errorf("clear the node's config: %w", err)
+		}
+	}
+	return atomicfile.SyncFS(dir)
+}
+
+// stage lays the image down. That it is there already is what an attempt says
+// that was cut between the end of kairos-upgrade and the journal.
+func (n *Node) stage(ctx context.Context, source string) error {
+	return n.mounted(ctx, n.State, "state", func(dir string) error {
+		argv := []string{"kairos-upgrade", "stage", "--json", "--origin=reset", "--store=" + dir, "--esp=" + n.ESPPath}
+		for _, k := range n.Kargs {
+			argv = append(argv, "--karg="+k)
+		}
+		_, err := n.Run(ctx, append(argv, source)...)
+		if err != nil && cmdline.Code(err) != cmdline.ExitNothing {
+			return err
+		}
+		return n.bootable()
+	})
+}
+
+// mounted mounts a device for some work.
+func (n *Node) mounted(ctx context.Context, node, name string, work func(dir string) error) error {
+	dir := path.Join(n.Work, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make mount point: %w", err)
+	}
+	if _, err := n.Run(ctx, "mount", "-t", "ext4", "-o", "nodev,nosuid,noexec,noatime", node, dir); err != nil {
+		return err
+	}
+	err := work(dir)
+	_, unmounted := n.Run(context.WithoutCancel(ctx), "umount", dir)
+	return errors.Join(err, unmounted)
+}
+
+// bootable checks that a new deployment is published whose boot files are there.
+func (n *Node) bootable() error {
+	entries, err := bls.ESP{Root: n.ESP}.Entries()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(entries, func(e bls.Entry) bool {
+		_, ours := deployment.IDOfEntry(e.Name.Base)
+		return ours && e.Name.State() != bls.Bad
+	})
+	if i < 0 {
+		return errors.New("no deployment is published: the reset is unfinished")
+	}
+	for _, file := range entries[i].Files() {
+		if info, err := n.ESP.Stat(file); err != nil {
+			return fmt.Errorf("boot entry %s: %w", entries[i].Name, err)
+		} else if info.Size() == 0 {
+			return fmt.Errorf("boot entry %s: %s is empty", entries[i].Name, file)
+		}
+	}
+	return nil
+}

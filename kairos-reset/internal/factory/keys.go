@@ -1,0 +1,67 @@
+package factory
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/kairos-io/toolkit/lib/run"
+)
+
+// luksHeader is how many bytes at the start of a device hold the keys: what
+// cryptsetup(8) makes for LUKS2 by default, and more than LUKS1 has.
+const luksHeader = 16 << 20
+
+// luksMagic starts a LUKS header: LUKS2 on-disk format, 2.1.
+var luksMagic = []byte("LUKS\xba\xbe")
+
+// EraseKeys makes what is encrypted on a device unreadable for ever: the key
+// slots first, then the whole header. Without a LUKS header it does nothing.
+func EraseKeys(ctx context.Context, execute Run, node string) error {
+	f, err := os.OpenFile(node, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("erase keys: %w", err)
+	}
+	defer f.Close()
+	magic := make([]byte, len(luksMagic))
+	if _, err := f.ReadAt(magic, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("erase keys: read %s: %w", node, err)
+	}
+	if !bytes.Equal(magic, luksMagic) {
+		return nil
+	}
+	// What cryptsetup can't do any more, overwriting does.
+	_, failed := execute(ctx, "cryptsetup", "erase", "--batch-mode", node)
+	if failed != nil && !isProgramError(failed) {
+		return failed
+	}
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("erase keys of %s: %w", node, err)
+	}
+	zero := make([]byte, 1<<20)
+	// Backwards: as long as anything is left, the magic is there to find it by.
+	for at := min(end, luksHeader); at > 0; {
+		n := min(at, int64(len(zero)))
+		at -= n
+		if _, err := f.WriteAt(zero[:n], at); err != nil {
+			return fmt.Errorf("erase keys of %s: %w", node, err)
+		}
+		if at <= int64(len(zero)) { // the rest before the magic
+			if err := f.Sync(); err != nil {
+				return fmt.Errorf("erase keys of %s: %w", node, err)
+			}
+		}
+	}
+	return nil
+}
+
+// isProgramError reports whether a program ran, or could have run, and failed:
+// nothing that a cut or an interruption brings about.
+func isProgramError(err error) bool {
+	var failed *run.Error
+	return errors.As(err, &failed)
+}

@@ -1,0 +1,90 @@
+// Package settings reads what a node's cloud-config says of its reset: the key
+// "reset", in the words of Kairos.
+package settings
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/run"
+)
+
+// Program is what reads the config.
+const Program = "kairos-config"
+
+// document is the key "reset" as Kairos has it.
+type document struct {
+	Persistent *bool `json:"reset-persistent"`
+	OEM        bool  `json:"reset-oem"`
+	Reboot     bool  `json:"reboot"` // a reset always reboots, unless it powers off
+	Poweroff   bool  `json:"poweroff"`
+	System     struct {
+		URI string `json:"uri"`
+	} `json:"system"`
+}
+
+// used are the keys that document reads.
+var used = []string{"reset-persistent", "reset-oem", "reboot", "poweroff", "system"}
+
+// Load asks kairos-config for what the node's configs say, and returns the
+// request that comes of it, and the keys that mean nothing here. Without a
+// config, or without kairos-config, nothing is set. A config that can't be read
+// is an error: it may say what must not be erased.
+func Load(ctx context.Context, r run.Runner) (request.Request, []string, error) {
+	if !run.Has(Program) {
+		return request.Request{}, nil, nil
+	}
+	out, err := r.Output(ctx, Program, "get", "--json", "reset")
+	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == cmdline.ExitNothing {
+		return request.Request{}, nil, nil // no value
+	}
+	if err != nil {
+		return request.Request{}, nil, fmt.Errorf("read the node's config: %w", err)
+	}
+	parsed, ignored, err := Parse(out)
+	if err != nil {
+		err = fmt.Errorf("read the node's config: %w", err)
+	}
+	return parsed, ignored, err
+}
+
+// Parse reads the value of "reset" as JSON.
+func Parse(data []byte) (r request.Request, ignored []string, err error) {
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 || string(data) == "null" {
+		return r, nil, nil
+	}
+	var doc document
+	var keys map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(data, &doc), json.Unmarshal(data, &keys)); err != nil {
+		return r, nil, fmt.Errorf("reset: %w", err)
+	}
+	for key := range keys {
+		if !slices.Contains(used, key) {
+			ignored = append(ignored, "reset."+key)
+		}
+	}
+	slices.Sort(ignored)
+	r = request.Request{
+		OEM: doc.OEM, KeepPersistent: doc.Persistent != nil && !*doc.Persistent,
+		PowerOff: doc.Poweroff, Image: doc.System.URI,
+	}
+	// The one spelling of a source that kairos-upgrade does not know.
+	if rest, ok := strings.CutPrefix(r.Image, "ocifile:"); ok {
+		r.Image = "file:" + strings.TrimPrefix(rest, "//")
+	}
+	if doc.Reboot && doc.Poweroff {
+		return r, ignored, errors.New("reset.reboot and reset.poweroff: only one of them can be done")
+	}
+	if err := request.CheckImage(r.Image); err != nil {
+		return r, ignored, fmt.Errorf("reset.system.uri: %w", err)
+	}
+	return r, ignored, nil
+}

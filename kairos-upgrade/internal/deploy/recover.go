@@ -1,0 +1,92 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// Revival is what a recovery system makes of an installed system that does not
+// boot.
+type Revival struct {
+	To      *Deployment // what is deployed once more; nil: the recovery system's own image
+	Reason  string      // for people
+	Retries bool        // it failed before, by damage that is mended
+}
+
+// Revive chooses what is to boot next after a repair of this store, which is
+// not the one that runs. Exit statuses of errors: 3, there is no need; 4, what
+// is here has failed by itself, without damage.
+//
+// What failed once is not tried again, unless damage was found in it that is
+// mended. The recovery system's own image comes last: it is not what the node's
+// owner chose for it, but it has just booted here.
+func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
+	list, err := n.Deployments()
+	if list == nil && err != nil {
+		return nil, err
+	}
+	var mended, damaged []string
+	for _, m := range r.Mended {
+		mended = append(mended, m.deployments...)
+	}
+	for _, d := range r.Damaged {
+		// A dry run leaves everything there, and has in Mended what it would try.
+		if !slices.ContainsFunc(r.Mended, func(m Mended) bool { return m.Kind == d.Kind && m.Name == d.Name }) {
+			damaged = append(damaged, d.Deployments...)
+		}
+	}
+	whole := func(d *Deployment) bool { return !slices.Contains(damaged, d.ID) }
+	if next := RolesOf(list).Next; next != nil && whole(next) && !slices.Contains(mended, next.ID) {
+		return nil, cmdline.WithCode(fmt.Errorf("%w: %s boots next, and is whole: the recovery system was chosen by hand",
+			ErrAlready, next.ID), cmdline.ExitNothing)
+	}
+	for i := range list { // newest first
+		if d := &list[i]; whole(d) && slices.Contains(mended, d.ID) {
+			return &Revival{To: d, Reason: "its damage is repaired", Retries: true}, nil
+		}
+	}
+	for i := range list {
+		if d := &list[i]; whole(d) && d.Quarantined == nil {
+			return &Revival{To: d, Reason: "it is whole, and not in quarantine"}, nil
+		}
+	}
+	for _, d := range list {
+		if d.ImageDigest == own && d.Quarantined != nil && whole(&d) {
+			err := fmt.Errorf("no damage was found: %s failed by itself (%s), and is the recovery system's own image", d.ID, d.Quarantined.Reason)
+			return nil, cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "kairos-upgrade stage IMAGE installs another one")
+		}
+	}
+	return &Revival{Reason: "no deployment is whole and not in quarantine"}, nil
+}
+
+// Deploy carries a revival out, and returns the id of the new deployment.
+func (n *Node) Deploy(ctx context.Context, r *Revival, own Request) (id string, err error) {
+	if r.To == nil {
+		staged, err := n.Stage(ctx, own)
+		if err != nil {
+			return "", err
+		}
+		return staged.ID, nil
+	}
+	record, err := n.Rollback(ctx, r.To)
+	if err != nil {
+		return "", fmt.Errorf("deploy %s once more: %w", r.To.ID, err)
+	}
+	// Its entry has no tries left: whoever sees that next takes it for a verdict
+	// on the image.
+	if err := n.remove(*r.To); err != nil {
+		n.Log.Warn("what is deployed once more could not be removed", "deployment", r.To.ID, "error", err)
+	}
+	for _, digest := range []string{r.To.ManifestDigest, r.To.ImageDigest} {
+		if digest == "" || !r.Retries {
+			continue
+		}
+		if _, err := n.Store.RemoveQuarantine(digest); err != nil {
+			n.Log.Warn("quarantine could not be lifted", "error", err)
+		}
+	}
+	return record.ID, nil
+}
