@@ -26,6 +26,7 @@ func tpm2Flags() []cli.Flag {
 		&cli.StringFlag{Name: "public-key-pcrs", Value: "11", Usage: "`PCRS` that signed policies cover"},
 		&cli.BoolFlag{Name: "pin", Usage: "ask for a PIN that the TPM wants as well"},
 		&cli.StringFlag{Name: "pin-file", Usage: "take that PIN from `FILE`, - for stdin"},
+		&cli.BoolFlag{Name: "legacy", Usage: "let systemd 252 and 253 open it as well: without salted PIN, and by a key that is made anew each time"},
 	}
 }
 
@@ -39,7 +40,7 @@ func tpm2Enroller(c *cli.Context, s *session) (*enrollment, error) {
 	}
 	token.PIN = c.Bool("pin") || c.String("pin-file") != ""
 	pinFile := c.String("pin-file")
-	return s.sealed(token, false, func(ctx context.Context) (*secret.Memory, error) { return typedOr(ctx, pinFile, "PIN") }), nil
+	return s.sealed(token, false, c.Bool("legacy"), func(ctx context.Context) (*secret.Memory, error) { return typedOr(ctx, pinFile, "PIN") }), nil
 }
 
 // policy is what the options, the settings and the booted image make of a key
@@ -86,8 +87,8 @@ func (s *session) policy(c *cli.Context) (*luks.TPM2, error) {
 }
 
 // sealed is the enrollment of a key that the TPM seals under a policy. Proof is
-// whether the TPM must give it back now.
-func (s *session) sealed(policy *luks.TPM2, proof bool, pin func(context.Context) (*secret.Memory, error)) *enrollment {
+// whether the TPM must give it back now; legacy is for systemd before version 254.
+func (s *session) sealed(policy *luks.TPM2, proof, legacy bool, pin func(context.Context) (*secret.Memory, error)) *enrollment {
 	return &enrollment{volume.TPM2, "sealed by the TPM, " + bound(policy), func(ctx context.Context) (*newKey, error) {
 		token := luks.TPM2{PCRs: policy.PCRs, Bank: policy.Bank, PublicKey: policy.PublicKey, PublicPCRs: policy.PublicPCRs}
 		if len(token.PCRs)+len(token.PublicPCRs) == 0 {
@@ -101,7 +102,7 @@ func (s *session) sealed(policy *luks.TPM2, proof bool, pin func(context.Context
 			}
 			defer code.Wipe()
 		}
-		key, proved, err := s.ways.TPM.Seal(&token, code)
+		key, proved, err := s.ways.TPM.Seal(&token, code, legacy)
 		if err != nil {
 			return nil, err
 		}

@@ -96,7 +96,7 @@ func (s *session) renewal(c *cli.Context, old volume.Slot) (*enrollment, error) 
 		}
 		file := c.String("pin-file")
 		policy := &luks.TPM2{PCRs: old.TPM2.PCRs, Bank: old.TPM2.Bank, PublicKey: old.TPM2.PublicKey, PublicPCRs: old.TPM2.PublicPCRs, PIN: old.TPM2.PIN}
-		return s.sealed(policy, true, func(ctx context.Context) (*secret.Memory, error) { return typedOr(ctx, file, "PIN") }), nil
+		return s.sealed(policy, true, old.TPM2.SRK == nil, func(ctx context.Context) (*secret.Memory, error) { return typedOr(ctx, file, "PIN") }), nil
 	}
 	return nil, fmt.Errorf("%s: what it opens with is not known here", old)
 }

@@ -142,8 +142,8 @@ func RemoveToken(ctx context.Context, device string, number int) error {
 }
 
 // pipe is the name under which the child finds secret number n: descriptors 0
-// to 2 are taken.
-func pipe(n int) string { return "/dev/fd/" + strconv.Itoa(3+n) }
+// to 2 are taken. /dev/fd would need udev, or somebody else who makes it.
+func pipe(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
 
 // run runs cryptsetup with each secret on a pipe of its own.
 func run(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...string) ([]byte, error) {

@@ -31,6 +31,7 @@ type TPM2 struct {
 	PIN        bool
 	Salt       []byte // of the PIN; nil before systemd 255
 	SRK        []byte // handle, name and public area as ESYS writes them; nil before systemd 254
+	Argon2id   bool   // the PIN is hashed by Argon2id, from systemd 262 on
 	PCRLock    bool   // the policy is in an NV index, see systemd-pcrlock(8)
 	PCRLockNV  []byte
 	// Values are those of PCRs at enrolment: what tells a person which of them
@@ -57,6 +58,9 @@ type tpm2JSON struct {
 	PCRLockNV  base64Bytes     `json:"tpm2_pcrlock_nv,omitempty"`
 
 	Values map[string]base64Bytes `json:"kairos_pcr_values,omitempty"`
+
+	// Read to be recognised, never written.
+	Argon2id struct{ memory, iterations, lanes json.RawMessage } `json:"-"`
 }
 
 func (t *tpm2JSON) UnmarshalJSON(text []byte) error {
@@ -65,6 +69,7 @@ func (t *tpm2JSON) UnmarshalJSON(text []byte) error {
 		"tpm2-policy-hash": &t.PolicyHash, "tpm2-pin": &t.PIN, "tpm2_pcrlock": &t.PCRLock,
 		"tpm2_pubkey_pcrs": &t.PublicPCRs, "tpm2_pubkey": &t.PublicKey, "tpm2_salt": &t.Salt,
 		"tpm2_srk": &t.SRK, "tpm2_pcrlock_nv": &t.PCRLockNV, "kairos_pcr_values": &t.Values,
+		"tpm2_argon2id_memcost": &t.Argon2id.memory, "tpm2_argon2id_iterations": &t.Argon2id.iterations, "tpm2_argon2id_lanes": &t.Argon2id.lanes,
 	})
 }
 
@@ -84,6 +89,7 @@ func ParseTPM2(token Token) (*TPM2, error) {
 		Keyslot: token.Keyslots[0], Bank: raw.Bank, PrimaryAlg: raw.PrimaryAlg, PIN: raw.PIN,
 		PublicKey: raw.PublicKey, Salt: raw.Salt, SRK: raw.SRK,
 		PCRLock: raw.PCRLock, PCRLockNV: raw.PCRLockNV,
+		Argon2id: raw.Argon2id.memory != nil || raw.Argon2id.iterations != nil || raw.Argon2id.lanes != nil,
 	}
 	if err := t.fill(&raw); err != nil {
 		return nil, fmt.Errorf("%s token: %w", TypeTPM2, err)

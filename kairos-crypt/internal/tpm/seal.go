@@ -11,14 +11,17 @@ import (
 
 // Seal seals a secret under the policy that a token describes (its PCRs, bank,
 // public key, PIN and salt) and fills in the rest: blob, policy digest, key.
-func (d *Device) Seal(token *luks.TPM2, secret, pin []byte) error {
+// Legacy is for systemd before version 254, which knows no storage root key; it
+// knows no salt of PINs either, which is the caller's.
+func (d *Device) Seal(token *luks.TPM2, secret, pin []byte, legacy bool) error {
 	if token.PIN != (len(pin) > 0) {
 		return errors.New("seal: a policy with a PIN needs one, and only that")
 	}
-	root, err := d.makeSRK()
+	root, err := d.sealing(legacy)
 	if err != nil {
 		return err
 	}
+	defer d.release(root)
 	auth, err := authValue(pin, token.Salt)
 	if err != nil {
 		return err
@@ -33,9 +36,9 @@ func (d *Device) Seal(token *luks.TPM2, secret, pin []byte) error {
 		return err
 	}
 	// There is nothing secret yet that the session could be bound to.
-	encrypted := tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Salted(srkHandle, *area), tpm2.AESEncryption(8*keySize, tpm2.EncryptIn))
+	encrypted := tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Salted(root.handle, *area), tpm2.AESEncryption(8*keySize, tpm2.EncryptIn))
 	made, err := tpm2.Create{
-		ParentHandle: tpm2.AuthHandle{Handle: srkHandle, Name: root.name, Auth: encrypted},
+		ParentHandle: tpm2.AuthHandle{Handle: root.handle, Name: root.name, Auth: encrypted},
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
 			UserAuth: tpm2.TPM2BAuth{Buffer: auth},
 			Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret}),
@@ -55,11 +58,22 @@ func (d *Device) Seal(token *luks.TPM2, secret, pin []byte) error {
 	if token.Values, err = d.Values(token.Bank, token.PCRs); err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
-	token.SRK, token.PrimaryAlg = root.serialise(), "ecc"
+	token.PrimaryAlg = "ecc"
+	if !legacy {
+		token.SRK = root.serialise()
+	}
 	if area.Type == tpm2.TPMAlgRSA {
 		token.PrimaryAlg = "rsa"
 	}
 	return nil
+}
+
+// sealing returns the key to seal with, which the caller releases.
+func (d *Device) sealing(legacy bool) (*parent, error) {
+	if legacy {
+		return d.makeLegacy("ecc")
+	}
+	return d.makeSRK()
 }
 
 // trial computes the digest of a token's policy from the present PCRs. Without
@@ -136,13 +150,19 @@ func (d *Device) Check(token *luks.TPM2, signatures []Signature) error {
 // satisfy loads a token's object and satisfies its policy in a session, which
 // it hands to then.
 func (d *Device) satisfy(token *luks.TPM2, signatures []Signature, auth []byte, then func(*session, *tpm2.NamedHandle) error) error {
-	if len(token.Blobs) != 1 || len(token.Policies) != 1 || token.PCRLock {
-		return errors.New("unseal: sharded tokens and those of systemd-pcrlock are not supported")
+	switch {
+	case len(token.Blobs) != 1 || len(token.Policies) != 1:
+		return fmt.Errorf("unseal: %w: its secret is in several shares", ErrForm)
+	case token.PCRLock:
+		return fmt.Errorf("unseal: %w: it is bound to systemd-pcrlock", ErrForm)
+	case token.PIN && token.Argon2id: // known before the TPM counts a wrong PIN
+		return fmt.Errorf("unseal: %w: its PIN is hashed by Argon2id, as from systemd 262 on", ErrForm)
 	}
-	root, err := d.enrolledSRK(token)
+	root, err := d.enrolled(token)
 	if err != nil {
 		return explain(err)
 	}
+	defer d.release(root)
 	object, err := d.load(root, token.Blobs[0])
 	if err != nil {
 		return explain(err)
@@ -161,12 +181,16 @@ func (d *Device) satisfy(token *luks.TPM2, signatures []Signature, auth []byte, 
 	return fmt.Errorf("unseal: %w: %s", ErrPolicy, d.changed(token))
 }
 
-// enrolledSRK returns the TPM's storage root key when it is the token's: a
-// session is never salted with a key that only the bus vouches for.
-func (d *Device) enrolledSRK(token *luks.TPM2) (*srk, error) {
+// enrolled returns the key that sealed a token, which the caller releases. Where
+// the token names it, a session is never salted with a key that only the bus
+// vouches for.
+func (d *Device) enrolled(token *luks.TPM2) (*parent, error) {
+	if token.SRK == nil {
+		return d.makeLegacy(token.PrimaryAlg)
+	}
 	root, err := d.findSRK()
-	if err != nil || token.SRK == nil {
-		return root, err
+	if err != nil {
+		return nil, err
 	}
 	enrolled, err := parseSRK(token.SRK)
 	if err != nil {
@@ -182,7 +206,7 @@ func (d *Device) enrolledSRK(token *luks.TPM2) (*srk, error) {
 var errDigest = errors.New("policy digest differs")
 
 // attempt satisfies the policy with one form of the public key.
-func (d *Device) attempt(root *srk, object *tpm2.NamedHandle, token *luks.TPM2, exponent uint32, signatures []Signature, auth []byte,
+func (d *Device) attempt(root *parent, object *tpm2.NamedHandle, token *luks.TPM2, exponent uint32, signatures []Signature, auth []byte,
 	then func(*session, *tpm2.NamedHandle) error) error {
 	session, err := d.newSession(root, object, auth)
 	if err != nil {
@@ -215,7 +239,7 @@ func (d *Device) attempt(root *srk, object *tpm2.NamedHandle, token *luks.TPM2, 
 }
 
 // load loads a sealed object: TPM2B_PRIVATE‖TPM2B_PUBLIC.
-func (d *Device) load(root *srk, blob []byte) (*tpm2.NamedHandle, error) {
+func (d *Device) load(root *parent, blob []byte) (*tpm2.NamedHandle, error) {
 	private, rest, ok := sized(blob)
 	if !ok {
 		return nil, errors.New("tpm2-blob: not a private area")
@@ -225,7 +249,7 @@ func (d *Device) load(root *srk, blob []byte) (*tpm2.NamedHandle, error) {
 		return nil, errors.New("tpm2-blob: not a public area at its end")
 	}
 	loaded, err := tpm2.Load{
-		ParentHandle: tpm2.NamedHandle{Handle: srkHandle, Name: root.name},
+		ParentHandle: tpm2.NamedHandle{Handle: root.handle, Name: root.name},
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: private[2:]},
 		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public[2:]),
 	}.Execute(d.TPM)

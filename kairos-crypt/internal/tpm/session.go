@@ -37,14 +37,14 @@ const (
 )
 
 // newSession starts a session. The caller closes it.
-func (d *Device) newSession(root *srk, object *tpm2.NamedHandle, auth []byte) (*session, error) {
+func (d *Device) newSession(root *parent, object *tpm2.NamedHandle, auth []byte) (*session, error) {
 	area, err := root.public.Contents()
 	if err != nil {
 		return nil, err
 	}
 	peer, err := tpm2.ImportEncapsulationKey(area)
 	if err != nil {
-		return nil, fmt.Errorf("storage root key: %w", err)
+		return nil, fmt.Errorf("the TPM's key: %w", err)
 	}
 	salt, encrypted, err := tpm2.CreateEncryptedSalt(rand.Reader, peer)
 	if err != nil {
@@ -54,7 +54,7 @@ func (d *Device) newSession(root *srk, object *tpm2.NamedHandle, auth []byte) (*
 	s := &session{auth: auth, nonceCaller: make([]byte, nonceSize)}
 	_ = s.NewNonceCaller()
 	answer, err := tpm2.StartAuthSession{
-		TPMKey: srkHandle, Bind: object.Handle,
+		TPMKey: root.handle, Bind: object.Handle,
 		NonceCaller:   tpm2.TPM2BNonce{Buffer: s.nonceCaller},
 		EncryptedSalt: tpm2.TPM2BEncryptedSecret{Buffer: encrypted},
 		SessionType:   tpm2.TPMSEPolicy, AuthHash: tpm2.TPMAlgSHA256,

@@ -8,20 +8,15 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
@@ -117,7 +112,7 @@ func TestPolicies(t *testing.T) {
 		if token.PIN {
 			given = pin
 		}
-		if err := d.Seal(&token, secret, given); err != nil {
+		if err := d.Seal(&token, secret, given, false); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -168,9 +163,9 @@ func TestRefusals(t *testing.T) {
 	pin, literal := luks.TPM2{PIN: true, Salt: []byte("salt")}, luks.TPM2{PCRs: []int{7}, Bank: "sha256"}
 	signed := luks.TPM2{PublicKey: v.pem, PublicPCRs: []int{11}, Bank: "sha256"}
 	secret := []byte("0123456789abcdef0123456789abcdef")
-	must(t, d.Seal(&pin, secret, []byte("1234")))
-	must(t, d.Seal(&literal, secret, nil))
-	must(t, d.Seal(&signed, secret, nil))
+	must(t, d.Seal(&pin, secret, []byte("1234"), false))
+	must(t, d.Seal(&literal, secret, nil, false))
+	must(t, d.Seal(&signed, secret, nil, false))
 
 	refused := func(what string, token *luks.TPM2, signatures []Signature, given string, want error) {
 		t.Helper()
@@ -224,96 +219,5 @@ func TestMeasureVolumeKey(t *testing.T) {
 	must(t, err)
 	if !bytes.Equal(after[15], want[:]) || bytes.Contains(listened.heard.Bytes(), key) {
 		t.Errorf("PCR 15 is %x, want %x; or the key is on the bus", after[15], want)
-	}
-}
-
-// Both ways with systemd-cryptenroll: it enrols and we unlock; we enrol and it
-// unlocks.
-func TestSystemd(t *testing.T) {
-	d, _, socket := open(t)
-	crypttest.Programs(t, "cryptsetup", "systemd-cryptenroll")
-	if help, _ := exec.Command("systemd-cryptenroll", "--help").Output(); !bytes.Contains(help, []byte("--unlock-tpm2-device")) {
-		t.Skip("systemd-cryptenroll is older than version 256: run tests/setup")
-	}
-	device, code := "swtpm:path="+socket, []byte("1234")
-	for name, policy := range map[string]luks.TPM2{
-		"none": {}, "literal": {PCRs: []int{4, 7}, Bank: "sha256"}, "pin": {PIN: true, Salt: bytes.Repeat([]byte{9}, 32)},
-		"literal pin":     {PCRs: []int{7}, Bank: "sha256", PIN: true, Salt: bytes.Repeat([]byte{9}, 32)},
-		"pin with a zero": {PIN: true, Salt: saltWithZero(t, code)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, disk, key := t.Context(), crypttest.Disk(t), []byte("key")
-			must(t, cryptsetup.Format(ctx, disk, key, cryptsetup.Random, ""))
-			var pin []byte
-			if policy.PIN {
-				pin = code
-			}
-			var token *luks.TPM2
-			// systemd's salt is random: one of eight gives a zero.
-			for token == nil || name == "pin with a zero" && !zeroInside(t, pin, token.Salt) {
-				systemd(t, pin, "--wipe-slot=tpm2", "--unlock-key-file="+keyFile(t, key), "--tpm2-device="+device,
-					"--tpm2-pcrs="+List(policy.PCRs), fmt.Sprintf("--tpm2-with-pin=%v", policy.PIN), disk)
-				token = onlyToken(t, disk)
-			}
-			secret, err := d.Unseal(token, nil, pin)
-			must(t, err)
-			must(t, cryptsetup.Test(ctx, disk, token.Keyslot, base64.StdEncoding.AppendEncode(nil, secret)))
-
-			// systemd tries all tokens: only ours may be left.
-			systemd(t, nil, "--wipe-slot=tpm2", disk)
-			ours := policy
-			ours.Keyslot = 5
-			secret = make([]byte, 32)
-			_, _ = rand.Read(secret)
-			must(t, d.Seal(&ours, secret, pin))
-			must(t, cryptsetup.AddKey(ctx, disk, 5, key, base64.StdEncoding.AppendEncode(nil, secret), cryptsetup.Random))
-			text, err := ours.JSON()
-			must(t, err)
-			must(t, cryptsetup.ImportToken(ctx, disk, 0, text))
-			systemd(t, pin, "--unlock-tpm2-device="+device, "--recovery-key", disk)
-			if token := header(t, disk).Metadata.Tokens[1]; token.Type != luks.TypeRecovery {
-				t.Errorf("systemd-cryptenroll left %+v", token)
-			}
-		})
-	}
-}
-
-func onlyToken(t *testing.T, disk string) *luks.TPM2 {
-	t.Helper()
-	tokens := header(t, disk).Metadata.Tokens
-	if len(tokens) != 1 {
-		t.Fatalf("%d tokens, want one", len(tokens))
-	}
-	for _, token := range tokens {
-		parsed, err := luks.ParseTPM2(token)
-		must(t, err)
-		return parsed
-	}
-	return nil
-}
-
-func header(t *testing.T, disk string) *luks.Header {
-	t.Helper()
-	file, err := os.Open(disk)
-	must(t, err)
-	defer file.Close()
-	read, err := luks.Read(file)
-	must(t, err)
-	return read
-}
-
-func keyFile(t *testing.T, key []byte) string {
-	t.Helper()
-	name := t.TempDir() + "/key"
-	must(t, os.WriteFile(name, key, 0o600))
-	return name
-}
-
-func systemd(t *testing.T, pin []byte, arguments ...string) {
-	t.Helper()
-	command := exec.Command("systemd-cryptenroll", arguments...)
-	command.Env = append(os.Environ(), "PIN="+string(pin), "NEWPIN="+string(pin))
-	if out, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("systemd-cryptenroll: %v: %s", err, out)
 	}
 }

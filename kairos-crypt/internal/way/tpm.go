@@ -120,25 +120,29 @@ func passphrase(sealed []byte) (*secret.Memory, error) {
 	return key, err
 }
 
-// secretSize is what systemd seals, in bytes.
-const secretSize = 32
+// What systemd seals, and salts a PIN with, in bytes.
+const (
+	secretSize = 32
+	saltSize   = 32
+)
 
 // Seal makes a new secret, seals it under the policy that a token describes and
 // fills in the rest. It returns the passphrase for the key slot, and whether
 // the TPM gives it back now: a signed policy may be for another moment of the
-// boot only.
-func (t *TPM) Seal(token *luks.TPM2, pin *secret.Memory) (key *secret.Memory, proved error, err error) {
+// boot only. Legacy is for systemd before version 254.
+func (t *TPM) Seal(token *luks.TPM2, pin *secret.Memory, legacy bool) (key *secret.Memory, proved error, err error) {
 	made, err := secret.New(secretSize)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer made.Wipe()
 	_, _ = rand.Read(made.Bytes()) // never fails: the program ends instead
-	if pin != nil {
-		token.PIN, token.Salt = true, make([]byte, 32)
+	token.PIN = pin != nil
+	if token.PIN && !legacy {
+		token.Salt = make([]byte, saltSize)
 		_, _ = rand.Read(token.Salt)
 	}
-	err = t.use(func(d *tpm.Device) error { return d.Seal(token, made.Bytes(), pin.Bytes()) })
+	err = t.use(func(d *tpm.Device) error { return d.Seal(token, made.Bytes(), pin.Bytes(), legacy) })
 	if err != nil {
 		return nil, nil, err
 	}
