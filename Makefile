@@ -39,10 +39,10 @@ GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/cmdline.Versio
 GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-alone unit lint e2e test test-long test-failures demo bench fuzz install clean
+.PHONY: help setup build build-alone unit lint e2e test test-long test-failures test-powercut demo bench fuzz install clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, DRACUTDIR,"
 	@echo "  DBUSDIR, POLKITDIR."
@@ -116,6 +116,10 @@ test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=1
 test-failures: build ## what fails, and what comes back: a matrix of failures, and more; an hour and a half
 	cd tests && KAIROS_E2E=1 KAIROS_LONG=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 180m -v \
 		-run '^(TestFailures|TestLoaderUpgrade|TestRecoveryRenewed)$$' ./e2e
+
+test-powercut: setup ## cut the power 2,000 times, in all operations; takes hours, ends with a table
+	@$(MAKE) --no-print-directory build
+	cd tests && KAIROS_POWERCUT=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 12h -v -run '^TestPowerCuts$$' ./powercut
 
 install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf16"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/urfave/cli/v2"
@@ -20,6 +19,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
@@ -154,11 +154,10 @@ func fakeBoot() {
 	put("node/run/kairos/booted.json", fmt.Sprintf(`{"id": %q, "mode": %q, "version": "v%s", "reference": "registry/node:v%s", "boot_id": %q, "manifest_digest": %q}`,
 		id, mode, id[:1], id[:1], bootID(number), "sha256:"+strings.Repeat(id[:1]+"a", 32)))
 	if counters != "" {
-		value := []byte{6, 0, 0, 0}
-		for _, unit := range utf16.Encode([]rune(`\` + strings.ReplaceAll(entry, "/", `\`) + "\x00")) {
-			value = append(value, byte(unit), byte(unit>>8))
+		if err := efivarstest.Set("node/efivars", "LoaderBootCountPath", `\`+strings.ReplaceAll(entry, "/", `\`)+"\x00"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
-		put("node/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", string(value))
 	}
 }
 

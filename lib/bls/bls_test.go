@@ -219,6 +219,36 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// A power cut can leave the name of an entry with nothing in it.
+func TestCountPassesOverEmptyEntries(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	esp := ESP{root}
+	if err := esp.Publish(Entry{Name: Name{"x", true, 2, 1}, Linux: "/linux"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []Name{{Base: "x"}, {"x", true, 3, 0}} {
+		for _, empty := range []Name{{Base: "x"}, {"x", true, 3, 0}, {"x", true, 0, 3}} {
+			if err := root.WriteFile(EntriesDir+"/"+empty.String(), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := esp.Publish(Entry{Name: Name{"x", true, 2, 1}, Linux: "/linux"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := esp.Count(to); err != nil {
+				t.Fatal(err)
+			}
+			entries, err := esp.Entries()
+			if err != nil || len(entries) != 1 || entries[0].Name != to || entries[0].Linux != "/linux" {
+				t.Errorf("to %s, %s is empty: %+v, %v", to, empty, entries, err)
+			}
+		}
+	}
+}
+
 func FuzzParseName(f *testing.F) {
 	for _, s := range []string{"a+3.conf", "a+2-1.conf", "a.conf", "+.conf", "a+-1.conf", "a+99999999999.conf"} {
 		f.Add(s)

@@ -116,6 +116,10 @@ func (e Entry) Files() []string {
 	return files
 }
 
+// bootable reports whether a boot loader shows the entry: one that names
+// nothing to load, as an empty file does, is passed over.
+func (e Entry) bootable() bool { return e.Linux != "" || e.EFI != "" || e.UKI != "" }
+
 // Sort orders entries as systemd-boot shows them: the first one boots.
 func Sort(entries []Entry) { slices.SortStableFunc(entries, compare) }
 

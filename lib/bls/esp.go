@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 )
@@ -119,10 +121,14 @@ func (esp ESP) RemoveFile(n Name) error {
 	return atomicfile.SyncDir(esp.Root, EntriesDir)
 }
 
-// Count gives the entry of a base name other counters, or none, by one rename,
-// and makes that durable. Where the entry is there several times, with and
-// without counters, the one that the menu shows first stays and the others go
-// after it has its new name. An entry that does not exist is fs.ErrNotExist.
+// Count gives the entry of a base name other counters, or none, and makes that
+// durable. Where the entry is there several times, with and without counters,
+// the one that the menu shows first stays, and the others go at the end. An
+// entry that does not exist is fs.ErrNotExist.
+//
+// The entry gets a second file before the first goes, not another name: on FAT
+// a power cut in a rename can leave the new name with nothing in it, which boot
+// loaders pass over.
 func (esp ESP) Count(to Name) error {
 	if _, err := ParseName(to.String()); err != nil {
 		return err
@@ -131,25 +137,40 @@ func (esp ESP) Count(to Name) error {
 	if err != nil {
 		return err
 	}
-	file, found := path.Join(EntriesDir, to.String()), false
-	for _, e := range entries {
-		if e.Name.Base != to.Base {
-			continue
-		}
-		old := path.Join(EntriesDir, e.Name.String())
-		switch {
-		case !found && old != file:
-			err = atomicfile.Rename(esp.Root, old, file)
-		case found && old != file:
-			err = esp.Root.Remove(old)
-		}
-		if err != nil {
-			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
-		}
-		found = true
-	}
-	if !found {
+	entries = slices.DeleteFunc(entries, func(e Entry) bool { return e.Name.Base != to.Base })
+	if len(entries) == 0 {
 		return fmt.Errorf("count boot entry %s: %w", to.Base, fs.ErrNotExist)
 	}
+	first := max(0, slices.IndexFunc(entries, Entry.bootable))
+	if err := esp.copy(entries[first].Name, to); err != nil {
+		return fmt.Errorf("count boot entry %s: %w", to.Base, err)
+	}
+	for _, e := range entries {
+		if e.Name == to {
+			continue
+		}
+		if err := esp.Root.Remove(path.Join(EntriesDir, e.Name.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("count boot entry %s: %w", to.Base, err)
+		}
+	}
 	return atomicfile.SyncDir(esp.Root, EntriesDir)
+}
+
+// copy writes an entry under another name. Where there is no room for another
+// file it is renamed.
+func (esp ESP) copy(from, to Name) error {
+	if from == to {
+		return nil
+	}
+	source, target := path.Join(EntriesDir, from.String()), path.Join(EntriesDir, to.String())
+	f, err := esp.Root.Open(source)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = atomicfile.WriteFrom(esp.Root, target, f, 0o644)
+	if errors.Is(err, syscall.ENOSPC) {
+		return atomicfile.Rename(esp.Root, source, target)
+	}
+	return err
 }

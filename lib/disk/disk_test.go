@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 )
 
 // machine builds a fake sysfs with disks of labelled partitions.
@@ -36,11 +36,7 @@ func machine(t *testing.T, bootUUID string, disks map[string][]string) System {
 		must(t, os.Symlink("../../devices/"+disk, filepath.Join(class, disk)))
 	}
 	if bootUUID != "" {
-		raw := []byte{6, 0, 0, 0}
-		for _, u := range utf16.Encode([]rune(strings.ToUpper(bootUUID))) {
-			raw = append(raw, byte(u), byte(u>>8))
-		}
-		must(t, os.WriteFile(filepath.Join(dir, "LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"), raw, 0o644))
+		must(t, efivarstest.Set(dir, "LoaderDevicePartUUID", strings.ToUpper(bootUUID)))
 	}
 	return s
 }

@@ -7,16 +7,14 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 )
 
 // set writes a variable as efivarfs shows it.
 func set(t testing.TB, dir, name, value string) {
 	t.Helper()
-	raw := []byte{6, 0, 0, 0}
-	for _, u := range utf16.Encode([]rune(value)) {
-		raw = append(raw, byte(u), byte(u>>8))
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+"-"+loaderGUID), raw, 0o644); err != nil {
+	if err := efivarstest.Set(dir, name, value); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -41,6 +41,9 @@ func TestDrift(t *testing.T) {
 	if name := output(t, n, "hostname"); name != "node-1" {
 		t.Errorf("the host is called %q, the config says node-1", name)
 	}
+	if journal := output(t, n, "journalctl --boot=-1 --quiet --lines=1"); journal == "" {
+		t.Error("the journal of the boot before is gone")
+	}
 	if now := output(t, n, "cat /etc/machine-id"); now != machine {
 		t.Errorf("the machine's id was %s and is now %s", machine, now)
 	}

@@ -26,6 +26,7 @@ type Node struct {
 	SSH     int         // see vm.Config
 	Detach  bool        // see vm.Config
 	Observe func(vm.Event)
+	Log     string // of what is written to the node's own disk: see vm.Disk
 
 	resume  string // saved state that the next start goes on from
 	written int64  // to the system disk, by machines that have ended
@@ -33,9 +34,11 @@ type Node struct {
 
 const (
 	systemDisk = "system.qcow2"   // file name in the folder
-	diskSize   = 10 << 30         // bytes; the file grows as the disk is written
 	bootTime   = 12 * time.Minute // emulated, on a busy host
 )
+
+// DiskSize is the size of a node's disk in bytes. Its file grows as the disk is written.
+const DiskSize = 10 << 30
 
 // NewNode makes a node with an empty disk.
 func (w *World) NewNode(ctx context.Context, dir string) (*Node, error) {
@@ -43,7 +46,7 @@ func (w *World) NewNode(ctx context.Context, dir string) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{World: w, Dir: dir}
-	return n, vm.CreateDisk(ctx, n.disk(), diskSize)
+	return n, vm.CreateDisk(ctx, n.disk(), DiskSize)
 }
 
 // Node is the node that was made in a folder before.
@@ -82,7 +85,9 @@ func (n *Node) RestartPlain(ctx context.Context) error {
 	return n.Ready(ctx)
 }
 
-func (n *Node) system() vm.Disk { return vm.Disk{Name: "system", Path: n.disk(), Format: "qcow2"} }
+func (n *Node) system() vm.Disk {
+	return vm.Disk{Name: "system", Path: n.disk(), Format: "qcow2", Log: n.Log}
+}
 
 // StartLive starts the node from the live medium and waits until it is up.
 func (n *Node) StartLive(ctx context.Context) error {

@@ -244,3 +244,21 @@ func (w *World) FromInstalled(ctx context.Context, dir string) (*Node, error) {
 	n := &Node{World: w, Dir: dir}
 	return n, vm.CreateOverlay(ctx, n.disk(), base, "qcow2")
 }
+
+// Cached returns a file or folder that depends on the images alone. If it isn't there, build makes it.
+func (w *World) Cached(name string, build func(path string) error) (string, error) {
+	return w.cached(name, build)
+}
+
+// BootedDisk returns the system disk as FromBooted takes it up.
+func (w *World) BootedDisk(ctx context.Context) (string, error) {
+	dir, err := w.booted(ctx)
+	return filepath.Join(dir, systemDisk), err
+}
+
+// FromDisk makes a node in folder dir, which has the rest of a machine already, with a copy of the disk
+// raw.
+func (w *World) FromDisk(ctx context.Context, dir, raw string) (*Node, error) {
+	n := &Node{World: w, Dir: dir}
+	return n, vm.CreateOverlay(ctx, n.disk(), raw, "raw")
+}

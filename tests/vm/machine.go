@@ -55,6 +55,9 @@ func (m *Machine) start(ctx context.Context) (err error) {
 	if err := m.copyVars(); err != nil {
 		return err
 	}
+	if err := m.createLogs(); err != nil {
+		return err
+	}
 	if m.sockets.dir, err = os.MkdirTemp("/tmp", "kairos-vm-"); err != nil {
 		return err
 	}
@@ -131,6 +134,19 @@ func (m *Machine) copyVars() error {
 		return err
 	}
 	return os.WriteFile(m.Config.vars(), vars, 0o644)
+}
+
+// createLogs empties the files that record what is written to disks: QEMU does not make them.
+func (m *Machine) createLogs() error {
+	for _, disk := range m.Config.Disks {
+		if disk.Log == "" {
+			continue
+		}
+		if err := os.WriteFile(disk.Log, nil, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startTPM starts the TPM, which ends with the machine.

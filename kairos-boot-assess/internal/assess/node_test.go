@@ -13,11 +13,11 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf16"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
@@ -170,11 +170,10 @@ func (m *machine) boot(id, counters string, mode deployment.Mode) {
 
 // countPath sets LoaderBootCountPath.
 func (m *machine) countPath(path string) {
-	value := []byte{6, 0, 0, 0}
-	for _, unit := range append(utf16.Encode([]rune(path)), 0) {
-		value = append(value, byte(unit), byte(unit>>8))
+	dir := m.path("sys/firmware/efi/efivars")
+	if err := efivarstest.Set(dir, "LoaderBootCountPath", path+"\x00"); err != nil {
+		m.t.Fatal(err)
 	}
-	m.write("sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", string(value))
 }
 
 // failingCheck installs a required check that fails and says so.

@@ -115,8 +115,8 @@ func (u *Upgrade) check(n *tree.Node, problems *diag.List) {
 type Reset struct {
 	Persistent bool         `key:"reset-persistent" doc:"Empty COS_PERSISTENT." def:"true" eg:"true"`
 	OEM        bool         `key:"reset-oem" doc:"Empty COS_OEM." def:"false" eg:"true"`
-	Reboot     bool         `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
-	Poweroff   bool         `key:"poweroff" doc:"Power off when done." def:"false" eg:"true"`
+	Reboot     bool         `key:"reboot" doc:"Reboot when done, as a reset does anyway. Not together with poweroff." def:"true" eg:"true"`
+	Poweroff   bool         `key:"poweroff" doc:"Power off when done, instead of a reboot." def:"false" eg:"true"`
 	System     InstallImage `key:"system" doc:"The image to go back to." def:"that of the recovery system"`
 	GrubEntry  string       `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
 	ExtraDirs  []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path"`

@@ -5,10 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"unicode/utf16"
 
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 )
 
 // Machine is a machine with a /sys, a /dev and loader variables of its own.
@@ -65,14 +65,11 @@ func UUID(name string) string {
 // Variable sets a variable of the boot loader to strings that end with NUL.
 func (m Machine) Variable(name string, values ...string) {
 	m.t.Helper()
-	raw := []byte{6, 0, 0, 0}
+	text := ""
 	for _, value := range values {
-		for _, c := range append(utf16.Encode([]rune(value)), 0) {
-			raw = append(raw, byte(c), byte(c>>8))
-		}
+		text += value + "\x00"
 	}
-	file := filepath.Join(m.dir, "vars", name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
-	if err := os.WriteFile(file, raw, 0o644); err != nil {
+	if err := efivarstest.Set(filepath.Join(m.dir, "vars"), name, text); err != nil {
 		m.t.Fatal(err)
 	}
 }

@@ -6,13 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 )
-
-const loaderGUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 // machine is an ESP with two good deployments and recovery, and the variables of a boot.
 type machine struct {
@@ -46,11 +44,7 @@ var image = strings.Repeat("ab", 32)
 // set writes a variable as efivarfs shows it.
 func (m machine) set(name, value string) {
 	m.t.Helper()
-	raw := []byte{6, 0, 0, 0}
-	for _, u := range utf16.Encode([]rune(value + "\x00")) {
-		raw = append(raw, byte(u), byte(u>>8))
-	}
-	must(m.t, os.WriteFile(filepath.Join(m.dir, "vars", name+"-"+loaderGUID), raw, 0o644))
+	must(m.t, efivarstest.Set(filepath.Join(m.dir, "vars"), name, value+"\x00"))
 }
 
 // menu returns the names of the entries in their order.

@@ -7,10 +7,9 @@ import (
 	"debug/pe"
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"unicode/utf16"
+
+	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 )
 
 // Program returns a program with the headers and the one section that
@@ -41,17 +40,10 @@ func Program(version string, signed bool) []byte {
 // Boot writes the EFI variables of a boot through systemd-boot of a version,
 // which the firmware started from a path on the ESP.
 func Boot(efivars, version, path string) error {
-	if err := os.MkdirAll(efivars, 0o755); err != nil {
-		return err
-	}
 	for name, value := range map[string]string{
 		"LoaderInfo": "systemd-boot " + version, "LoaderImageIdentifier": `\` + strings.ReplaceAll(path, "/", `\`),
 	} {
-		raw := []byte{6, 0, 0, 0}
-		for _, unit := range utf16.Encode([]rune(value + "\x00")) {
-			raw = binary.LittleEndian.AppendUint16(raw, unit)
-		}
-		if err := os.WriteFile(filepath.Join(efivars, name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"), raw, 0o644); err != nil {
+		if err := efivarstest.Set(efivars, name, value+"\x00"); err != nil {
 			return err
 		}
 	}
