@@ -3,6 +3,7 @@ module github.com/kairos-io/toolkit/kairos-crypt
 go 1.26.0
 
 require (
+	github.com/godbus/dbus/v5 v5.2.2
 	github.com/google/go-tpm v0.9.8
 	github.com/kairos-io/toolkit/lib v0.0.0
 	github.com/rogpeppe/go-internal v1.14.1

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/config"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
@@ -23,6 +24,7 @@ import (
 type Machine struct {
 	Root    string // where settings, signed policies and their keys are
 	Locks   string // directory
+	Unlocks string // directory: how unlocks ended
 	Disks   disk.System
 	Connect func() (transport.TPMCloser, error) // opens the TPM
 }
@@ -30,7 +32,7 @@ type Machine struct {
 // Local returns this machine.
 func Local() Machine {
 	return Machine{
-		Root: "/", Locks: "/run/kairos/crypt", Disks: disk.Local(),
+		Root: "/", Locks: "/run/kairos/crypt", Unlocks: report.UnlockDir, Disks: disk.Local(),
 		// The resource manager's device: others use the TPM at the same time.
 		Connect: func() (transport.TPMCloser, error) { return linuxtpm.Open("/dev/tpmrm0") },
 	}
@@ -42,6 +44,7 @@ func App(m Machine) *cli.App {
 	app.Commands = []*cli.Command{
 		statusCommand(m),
 		formatCommand(m),
+		encryptCommand(m),
 		enrollCommand(m),
 		unlockCommand(m),
 		closeCommand(m),
@@ -58,12 +61,16 @@ type session struct {
 	log    *slog.Logger
 	config config.Config
 	ways   *way.Ways
+	ask    way.Asker
 	unlock func()
 }
 
 // begin reads the settings and makes the ways into volumes.
 func (m Machine) begin(c *cli.Context) *session {
-	s := &session{Machine: m, log: cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet")), unlock: func() {}}
+	s := &session{Machine: m, log: cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet")), ask: ask, unlock: func() {}}
+	if c.Bool("no-ask-password") {
+		s.ask = nobody
+	}
 	var err error
 	if s.config, err = config.Load(m.Root); err != nil {
 		s.log.Warn(err.Error())
@@ -78,11 +85,11 @@ func (m Machine) begin(c *cli.Context) *session {
 	}
 	s.ways = &way.Ways{
 		TPM: &way.TPM{
-			Connect: m.Connect, Ask: ask,
+			Connect: m.Connect, Ask: s.ask,
 			Signatures: search("tpm2-pcr-signature.json"), PublicKeys: search("tpm2-pcr-public-key.pem"),
 		},
 		Tang:    way.Tang{Timeout: s.config.NetworkTimeout},
-		Ask:     ask,
+		Ask:     s.ask,
 		Refused: func(_ volume.Slot, err error) { s.log.Warn(err.Error()) },
 	}
 	return s

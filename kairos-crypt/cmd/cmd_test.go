@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 
 func fakeMachine() Machine {
 	return Machine{
-		Root: "root", Locks: "locks",
+		Root: "root", Locks: "locks", Unlocks: "unlocks",
 		Disks:   disk.System{Sys: "root/sys", Dev: "root/dev"},
 		Connect: connect,
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -19,7 +20,7 @@ func enrollCommand(m Machine) *cli.Command {
 	sub := func(name, usage string, of enroller, flags ...cli.Flag) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: usage, ArgsUsage: "DEVICE",
-			Flags:  append(flags, keyFileFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()),
+			Flags:  append(flags, keyFileFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()),
 			Action: func(c *cli.Context) error { return enroll(c, m, of) },
 		}
 	}
@@ -28,7 +29,7 @@ func enrollCommand(m Machine) *cli.Command {
 		Usage: "add a key slot",
 		Subcommands: []*cli.Command{
 			sub("tpm2", "a key that the TPM gives out where the machine has booted what it shall", tpm2Enroller, tpm2Flags()...),
-			sub("recovery-key", "a generated key, shown once, for people to keep", recoveryEnroller),
+			sub("recovery-key", "a generated key, shown once, for people to keep", recoveryEnroller, recoveryKeyFileFlag()),
 			sub("passphrase", "something that somebody knows", passphraseEnroller,
 				&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"}),
 			sub("tang", "a key that opens where a tang server answers", tangEnroller, tangFlags()...),
@@ -53,15 +54,6 @@ type newKey struct {
 	kdf    cryptsetup.KDF
 	token  func(slot int) (json.RawMessage, error) // nil for none
 	shown  bool                                    // somebody has to keep it
-}
-
-// enrolled is the result of enroll and rotate.
-type enrolled struct {
-	Device      string      `json:"device"`
-	Slot        int         `json:"slot"`
-	Kind        volume.Kind `json:"kind"`
-	RecoveryKey string      `json:"recovery_key,omitempty"` // shown once
-	Removed     *int        `json:"removed,omitempty"`      // the slot that was rotated
 }
 
 func enroll(c *cli.Context, m Machine, of enroller) error {
@@ -93,7 +85,7 @@ func enroll(c *cli.Context, m Machine, of enroller) error {
 		return err
 	}
 	defer made.secret.Wipe()
-	return s.show(c, made, enrolled{Device: v.Device, Slot: slot, Kind: e.kind})
+	return s.shown(c, v, slot, made, report.Enrolled{Device: v.Device, Slot: slot, Kind: e.kind})
 }
 
 // add makes a key and fills a key slot with it. The caller wipes the key.
@@ -112,16 +104,37 @@ func (s *session) add(ctx context.Context, v *volume.Volume, key *secret.Memory,
 	return slot, made, nil
 }
 
+// shown shows what was enrolled, and takes it back where it could not: a key that
+// nobody has seen opens nothing for anybody.
+func (s *session) shown(c *cli.Context, v *volume.Volume, slot int, made *newKey, result report.Enrolled) error {
+	err := s.show(c, made, result)
+	if err == nil || !made.shown {
+		return err
+	}
+	for _, added := range v.Slots {
+		if added.Number == slot {
+			err = errors.Join(err, v.Remove(context.WithoutCancel(c.Context), added))
+		}
+	}
+	return err
+}
+
 // show prints what was enrolled: a recovery key on stdout, and for eyes and
 // cameras around it on a terminal.
-func (s *session) show(c *cli.Context, made *newKey, result enrolled) error {
+func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) error {
+	file := c.String("recovery-key-file")
+	if made.shown && file != "" {
+		if err := writeSecret(file, made.secret); err != nil {
+			return err
+		}
+	}
 	if c.Bool("json") {
-		if made.shown {
+		if made.shown && file == "" {
 			result.RecoveryKey = string(made.secret.Bytes())
 		}
 		return cmdline.PrintJSON(c, result)
 	}
-	if !made.shown {
+	if !made.shown || file != "" {
 		return nil
 	}
 	if cmdline.IsTerminal(os.Stderr) {
@@ -132,12 +145,7 @@ func (s *session) show(c *cli.Context, made *newKey, result enrolled) error {
 		fmt.Fprintf(c.App.ErrWriter, "%s\nThis is the recovery key. It is shown this once and stored nowhere:\nwhoever has it reads the data, without it a broken TPM loses them.\n\n", drawn)
 		clear(drawn)
 	}
-	line := append(append(make([]byte, 0, secret.MaxLength), made.secret.Bytes()...), '\n')
-	defer clear(line)
-	if _, err := c.App.Writer.Write(line); err != nil {
-		return fmt.Errorf("write recovery key: %w", err)
-	}
-	return nil
+	return writeLine(c.App.Writer, made.secret)
 }
 
 func recoveryEnroller(*cli.Context, *session) (*enrollment, error) {
@@ -151,13 +159,13 @@ func recoveryEnroller(*cli.Context, *session) (*enrollment, error) {
 // minPassphrase is how short a passphrase may be, in bytes.
 const minPassphrase = 8
 
-func passphraseEnroller(c *cli.Context, _ *session) (*enrollment, error) {
+func passphraseEnroller(c *cli.Context, s *session) (*enrollment, error) {
 	file := c.String("new-key-file")
 	if file == "-" && c.String("key-file") == "-" {
 		return nil, cmdline.Usagef("--key-file and --new-key-file can't both be stdin")
 	}
 	return &enrollment{volume.Passphrase, "a passphrase, slowed down by argon2id", func(ctx context.Context) (*newKey, error) {
-		key, err := typedOr(ctx, file, "passphrase")
+		key, err := s.typedOr(ctx, file, "passphrase")
 		if err != nil {
 			return nil, err
 		}
@@ -170,9 +178,9 @@ func passphraseEnroller(c *cli.Context, _ *session) (*enrollment, error) {
 }
 
 // typedOr reads a new secret from a file, or asks for it.
-func typedOr(ctx context.Context, file, what string) (*secret.Memory, error) {
+func (s *session) typedOr(ctx context.Context, file, what string) (*secret.Memory, error) {
 	if file != "" {
 		return readSecret(file)
 	}
-	return askTwice(ctx, what)
+	return s.askTwice(ctx, what)
 }

@@ -40,7 +40,7 @@ func tpm2Enroller(c *cli.Context, s *session) (*enrollment, error) {
 	}
 	token.PIN = c.Bool("pin") || c.String("pin-file") != ""
 	pinFile := c.String("pin-file")
-	return s.sealed(token, false, c.Bool("legacy"), func(ctx context.Context) (*secret.Memory, error) { return typedOr(ctx, pinFile, "PIN") }), nil
+	return s.sealed(token, false, c.Bool("legacy"), func(ctx context.Context) (*secret.Memory, error) { return s.typedOr(ctx, pinFile, "PIN") }), nil
 }
 
 // policy is what the options, the settings and the booted image make of a key

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -27,6 +28,7 @@ func formatCommand(m Machine) *cli.Command {
 			&cli.StringFlag{Name: "label", Usage: "give the volume the label `TEXT`"},
 			&cli.StringSliceFlag{Name: "enroll", Usage: "add a key slot of `KIND` beside the recovery key: tpm2 (default), passphrase, tang or none (repeatable)"},
 			&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"},
+			recoveryKeyFileFlag(),
 		}, tpm2Flags(), tangFlags(), []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()}),
 		Action: func(c *cli.Context) error { return format(c, m) },
 	}
@@ -36,12 +38,19 @@ func formatCommand(m Machine) *cli.Command {
 type formatted struct {
 	Device      string        `json:"device"`
 	UUID        string        `json:"uuid"`
-	Kinds       []volume.Kind `json:"kinds"`        // of its key slots
-	RecoveryKey string        `json:"recovery_key"` // shown once
+	Kinds       []volume.Kind `json:"kinds"`                  // of its key slots
+	RecoveryKey string        `json:"recovery_key,omitempty"` // shown once
 }
 
 // maxLabel is what a LUKS2 header has room for, in bytes.
 const maxLabel = 47
+
+func checkLabel(label string) error {
+	if len(label) > maxLabel || strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return cmdline.Usagef("--label: at most %d bytes, without control characters", maxLabel)
+	}
+	return nil
+}
 
 func format(c *cli.Context, m Machine) error {
 	args, err := cmdline.Arguments(c, "DEVICE")
@@ -49,8 +58,8 @@ func format(c *cli.Context, m Machine) error {
 		return err
 	}
 	label := c.String("label")
-	if len(label) > maxLabel || strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return cmdline.Usagef("--label: at most %d bytes, without control characters", maxLabel)
+	if err := checkLabel(label); err != nil {
+		return err
 	}
 	s := m.begin(c)
 	enrollments, err := s.chosen(c)
@@ -122,10 +131,14 @@ func (s *session) format(c *cli.Context, device, label string, enrollments []*en
 	}
 	s.log.Info("made an encrypted volume on " + device)
 	if c.Bool("json") {
-		result.RecoveryKey = string(recovery.secret.Bytes())
+		if file := c.String("recovery-key-file"); file == "" {
+			result.RecoveryKey = string(recovery.secret.Bytes())
+		} else if err := writeSecret(file, recovery.secret); err != nil {
+			return err
+		}
 		return cmdline.PrintJSON(c, result)
 	}
-	return s.show(c, recovery, enrolled{})
+	return s.show(c, recovery, report.Enrolled{})
 }
 
 // chosen are the key slots that --enroll names.

@@ -4,14 +4,16 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 )
 
 // words are verdicts on what opens.
 var words = map[forecast.Verdict]string{forecast.Yes: "opens", forecast.No: "stays closed", forecast.Unknown: "not known"}
 
-func printStatus(w io.Writer, s status) error {
+func printStatus(w io.Writer, s report.Status) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i, v := range s.Volumes {
 		if i > 0 {
@@ -23,7 +25,7 @@ func printStatus(w io.Writer, s status) error {
 			fmt.Fprintf(table, "  damaged:\t%s\n", v.Damaged)
 		}
 		if v.Conversion {
-			fmt.Fprintf(table, "  conversion:\tit is being encrypted in place\n")
+			fmt.Fprintf(table, "  conversion:\tit is being encrypted in place; kairos-crypt encrypt %s goes on\n", v.Device)
 		}
 		after := "  after the reboot:\t%s\n"
 		if s.Staged != "" {
@@ -31,6 +33,9 @@ func printStatus(w io.Writer, s status) error {
 		}
 		fmt.Fprintf(table, "  without help now:\t%s\n", words[v.Now])
 		fmt.Fprintf(table, after, words[v.AfterReboot])
+		if v.LastUnlock != nil {
+			fmt.Fprintf(table, "  last unlock:\t%s\n", ended(v.LastUnlock))
+		}
 		if !v.RecoveryKey {
 			fmt.Fprintf(table, "  recovery key:\tnone\n")
 		}
@@ -47,7 +52,7 @@ func printStatus(w io.Writer, s status) error {
 	return nil
 }
 
-func printSlot(w io.Writer, slot slotStatus) {
+func printSlot(w io.Writer, slot report.Slot) {
 	text := string(slot.Kind)
 	switch {
 	case slot.Policy != nil:
@@ -62,4 +67,13 @@ func printSlot(w io.Writer, slot slotStatus) {
 	if slot.WhyNotAfter != "" && (slot.WhyNotAfter != slot.WhyNot || slot.AfterReboot != slot.Now) {
 		fmt.Fprintf(w, "  \tafter the reboot: %s: %s\n", words[slot.AfterReboot], slot.WhyNotAfter)
 	}
+}
+
+// ended says how an unlock ended.
+func ended(u *report.Unlock) string {
+	when := u.Time.Local().Format(time.DateTime)
+	if u.Error != "" {
+		return when + ", failed: " + u.Error
+	}
+	return fmt.Sprintf("%s, by slot %d (%s), as %s", when, u.Slot, u.Kind, u.Name)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -21,7 +22,7 @@ func rotateCommand(m Machine) *cli.Command {
 			&cli.StringFlag{Name: "new-key-file", Usage: "take a new passphrase from `FILE` instead of asking"},
 			&cli.StringFlag{Name: "pin-file", Usage: "take the PIN of a TPM's new slot from `FILE` instead of asking"},
 			&cli.StringFlag{Name: "thumbprint", Usage: "`THP` of a tang server's signing key"},
-			cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
+			recoveryKeyFileFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
 		},
 		Action: func(c *cli.Context) error { return rotate(c, m) },
 	}
@@ -65,7 +66,7 @@ func rotate(c *cli.Context, m Machine) error {
 	}
 	defer made.secret.Wipe()
 	// Shown before the old one goes: at no moment is there none that opens.
-	if err := s.show(c, made, enrolled{Device: v.Device, Slot: slot, Kind: e.kind, Removed: &old.Number}); err != nil {
+	if err := s.shown(c, v, slot, made, report.Enrolled{Device: v.Device, Slot: slot, Kind: e.kind, Removed: &old.Number}); err != nil {
 		return err
 	}
 	if err := v.Remove(c.Context, old); err != nil {
@@ -96,7 +97,7 @@ func (s *session) renewal(c *cli.Context, old volume.Slot) (*enrollment, error) 
 		}
 		file := c.String("pin-file")
 		policy := &luks.TPM2{PCRs: old.TPM2.PCRs, Bank: old.TPM2.Bank, PublicKey: old.TPM2.PublicKey, PublicPCRs: old.TPM2.PublicPCRs, PIN: old.TPM2.PIN}
-		return s.sealed(policy, true, old.TPM2.SRK == nil, func(ctx context.Context) (*secret.Memory, error) { return typedOr(ctx, file, "PIN") }), nil
+		return s.sealed(policy, true, old.TPM2.SRK == nil, func(ctx context.Context) (*secret.Memory, error) { return s.typedOr(ctx, file, "PIN") }), nil
 	}
 	return nil, fmt.Errorf("%s: what it opens with is not known here", old)
 }

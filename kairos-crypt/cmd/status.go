@@ -5,50 +5,12 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/urfave/cli/v2"
 )
-
-// status is the object that status --json prints.
-type status struct {
-	Staged  string         `json:"staged"` // id of the deployment that boots next, "" when it is the one that runs
-	Volumes []volumeStatus `json:"volumes"`
-}
-
-type volumeStatus struct {
-	Device      string           `json:"device"`
-	Label       string           `json:"label"`
-	UUID        string           `json:"uuid"`
-	Damaged     string           `json:"damaged,omitempty"` // why one copy of the header can't be used
-	Conversion  bool             `json:"conversion"`        // it is being encrypted in place
-	RecoveryKey bool             `json:"recovery_key"`      // there is one
-	Now         forecast.Verdict `json:"unlocks_now"`       // without anybody's help
-	AfterReboot forecast.Verdict `json:"unlocks_after_reboot"`
-	Slots       []slotStatus     `json:"slots"`
-}
-
-type slotStatus struct {
-	Slot        int              `json:"slot"`
-	Kind        volume.Kind      `json:"kind"`
-	Policy      *policyStatus    `json:"policy,omitempty"` // of a TPM slot
-	URL         string           `json:"url,omitempty"`    // of a tang server
-	Asks        bool             `json:"asks"`             // somebody has to type something
-	Now         forecast.Verdict `json:"opens_now"`        // given the right answer
-	WhyNot      string           `json:"why_not,omitempty"`
-	AfterReboot forecast.Verdict `json:"opens_after_reboot"`
-	WhyNotAfter string           `json:"why_not_after,omitempty"`
-}
-
-type policyStatus struct {
-	PCRs          []int  `json:"pcrs"`
-	PublicKeyPCRs []int  `json:"public_key_pcrs"`
-	PublicKey     string `json:"public_key,omitempty"` // its fingerprint, hex
-	Bank          string `json:"bank,omitempty"`
-	PIN           bool   `json:"pin"`
-	Text          string `json:"-"`
-}
 
 func statusCommand(m Machine) *cli.Command {
 	return &cli.Command{
@@ -85,8 +47,8 @@ func statusCommand(m Machine) *cli.Command {
 	}
 }
 
-func (s *session) status(c *cli.Context, devices []string) (status, error) {
-	result := status{Volumes: []volumeStatus{}}
+func (s *session) status(c *cli.Context, devices []string) (report.Status, error) {
+	result := report.Status{Volumes: []report.Volume{}}
 	volumes, err := s.volumes(devices)
 	if err != nil || len(volumes) == 0 {
 		return result, err
@@ -136,16 +98,20 @@ func (s *session) volumes(devices []string) ([]*volume.Volume, error) {
 	return found, nil
 }
 
-func (s *session) describe(v *volume.Volume, next *forecast.Next) volumeStatus {
-	result := volumeStatus{
-		Device: v.Device, Label: v.Header.Label, UUID: v.Header.UUID, Slots: []slotStatus{},
+func (s *session) describe(v *volume.Volume, next *forecast.Next) report.Volume {
+	result := report.Volume{
+		Device: v.Device, Label: v.Header.Label, UUID: v.Header.UUID, Slots: []report.Slot{},
 		Now: forecast.No, AfterReboot: forecast.No,
 	}
 	if v.Header.Damaged != nil {
 		result.Damaged = v.Header.Damaged.Error()
 	}
-	for _, requirement := range v.Header.Metadata.Requirements {
-		result.Conversion = result.Conversion || requirement == "online-reencrypt" || requirement == "online-reencrypt-v2"
+	result.Conversion = v.Header.Metadata.Conversion()
+	var err error
+	if result.LastUnlock, err = report.ReadUnlock(s.Unlocks, v.Device); err != nil {
+		s.log.Warn("how it was unlocked is not known: " + err.Error())
+	} else if result.LastUnlock != nil && result.LastUnlock.UUID != v.Header.UUID {
+		result.LastUnlock = nil // another volume has been made there
 	}
 	for _, slot := range v.Slots {
 		described := s.slot(slot, next)
@@ -173,8 +139,8 @@ func better(a, b forecast.Verdict) forecast.Verdict {
 	return forecast.No
 }
 
-func (s *session) slot(slot volume.Slot, next *forecast.Next) slotStatus {
-	result := slotStatus{Slot: slot.Number, Kind: slot.Kind, Now: forecast.No, AfterReboot: forecast.No}
+func (s *session) slot(slot volume.Slot, next *forecast.Next) report.Slot {
+	result := report.Slot{Slot: slot.Number, Kind: slot.Kind, Now: forecast.No, AfterReboot: forecast.No}
 	switch {
 	case slot.Bad != nil:
 		result.WhyNot = slot.Bad.Error()
@@ -198,8 +164,8 @@ func (s *session) slot(slot volume.Slot, next *forecast.Next) slotStatus {
 	return result
 }
 
-func (s *session) policyOf(token *luks.TPM2, next *forecast.Next, result *slotStatus) {
-	result.Policy = &policyStatus{
+func (s *session) policyOf(token *luks.TPM2, next *forecast.Next, result *report.Slot) {
+	result.Policy = &report.Policy{
 		PCRs: append([]int{}, token.PCRs...), PublicKeyPCRs: append([]int{}, token.PublicPCRs...),
 		Bank: token.Bank, PIN: token.PIN, Text: bound(token),
 	}

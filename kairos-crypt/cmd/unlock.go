@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -20,7 +22,7 @@ func unlockCommand(m Machine) *cli.Command {
 		Flags: []cli.Flag{
 			keyFileFlag(),
 			&cli.BoolFlag{Name: "check", Usage: "come by a key and prove it, but map nothing"},
-			cmdline.DryRunFlag(), cmdline.QuietFlag(),
+			noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
 		},
 		Action: func(c *cli.Context) error { return unlock(c, m) },
 	}
@@ -55,33 +57,53 @@ func unlock(c *cli.Context, m Machine) error {
 		fmt.Fprintf(c.App.Writer, "open %s as /dev/mapper/%s\n", v.Device, name)
 		return nil
 	}
-	return s.openWith(c, v, name)
+	slot, err := s.openWith(c, v, name)
+	if !c.Bool("check") {
+		s.keep(v, name, slot, err)
+	}
+	if err != nil || !c.Bool("json") {
+		return err
+	}
+	return cmdline.PrintJSON(c, report.Opened{Device: v.Device, Slot: slot.Number, Kind: slot.Kind})
 }
 
-func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) error {
+// keep keeps how it ended, for who asks later.
+func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err error) {
+	end := report.Unlock{UUID: v.Header.UUID, Name: name, Time: time.Now().UTC(), Slot: slot.Number, Kind: slot.Kind}
+	if err != nil {
+		end.Slot, end.Kind, end.Error = -1, "", err.Error()
+	}
+	if err := end.Write(s.Unlocks, v.Device); err != nil {
+		s.log.Warn("how the unlock ended is not kept: " + err.Error())
+	}
+}
+
+// openWith maps a volume, or with --check only proves that it opens, and returns
+// the slot that did it.
+func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) (volume.Slot, error) {
 	cmdline.Status("Unlocking %s", v.Name())
 	slot, key, err := s.key(c, v, s.config.Kinds...)
 	if err != nil {
-		return err
+		return slot, err
 	}
 	defer key.Wipe()
 	if c.Bool("check") {
 		s.log.Info(slot.String() + " opens " + v.Name())
-		return nil
+		return slot, nil
 	}
 	if err := cryptsetup.Open(c.Context, v.Device, name, slot.Number, key.Bytes()); err != nil {
-		return err
+		return slot, err
 	}
 	s.log.Info(slot.String()+" opened "+v.Name(), "as", "/dev/mapper/"+name)
 	if !s.config.Measure {
-		return nil
+		return slot, nil
 	}
 	if err := s.measure(c.Context, v, name, slot.Number, key); err != nil && !errors.Is(err, way.ErrNoTPM) {
 		// The data is open, and the machine goes on: what is bound to PCR 15
 		// stays closed.
 		s.log.Warn("the volume key is not measured: " + err.Error())
 	}
-	return nil
+	return slot, nil
 }
 
 // mapperName is what device mapper and udev take without escaping.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/urfave/cli/v2"
@@ -19,7 +20,7 @@ func wipeSlotCommand(m Machine) *cli.Command {
 		Name:      "wipe-slot",
 		Usage:     "erase key slots: one by its number, or all of a kind",
 		ArgsUsage: "DEVICE SLOT|KIND...",
-		Flags:     []cli.Flag{forceFlag(), cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag()},
+		Flags:     []cli.Flag{forceFlag(), cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()},
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "DEVICE", "SLOT|KIND...")
 			if err != nil {
@@ -56,8 +57,13 @@ func wipeSlotCommand(m Machine) *cli.Command {
 			if err := v.Remove(c.Context, removed...); err != nil {
 				return err
 			}
+			result := report.Wiped{Device: v.Device}
 			for _, slot := range removed {
+				result.Removed = append(result.Removed, slot.Number)
 				s.log.Info("erased " + slot.String())
+			}
+			if c.Bool("json") {
+				return cmdline.PrintJSON(c, result)
 			}
 			return nil
 		},

@@ -139,6 +139,33 @@ func TestDamagedCopies(t *testing.T) {
 	}
 }
 
+// An old copy of the header that is put back beside the newer one does not count:
+// a slot that was erased stays so. Both copies put back are the volume as it was,
+// which nothing on the disk can tell; what tells is PCR 15 for secrets elsewhere.
+func TestReplayedCopy(t *testing.T) {
+	crypttest.Programs(t, "cryptsetup")
+	disk := crypttest.Disk(t)
+	must(t, cryptsetup.Format(t.Context(), disk, []byte("old"), cryptsetup.Random, ""))
+	must(t, cryptsetup.AddKey(t.Context(), disk, 1, []byte("old"), []byte("new"), cryptsetup.Random))
+	before, err := os.ReadFile(disk)
+	must(t, err)
+	must(t, cryptsetup.KillSlot(t.Context(), disk, 0))
+	after, err := os.ReadFile(disk)
+	must(t, err)
+	const size = 16 << 10 // of a copy
+	for name, at := range map[string]int{"primary": 0, "secondary": size} {
+		mixed := slices.Clone(after)
+		copy(mixed[at:at+size], before[at:at+size])
+		must(t, os.WriteFile(disk, mixed, 0o600))
+		if slots := read(t, disk).Metadata.Bound(); !slices.Equal(slots, []int{1}) {
+			t.Errorf("an old %s copy brings back slots %v", name, slots)
+		}
+		if err := cryptsetup.Test(t.Context(), disk, 0, []byte("old")); err == nil {
+			t.Errorf("an old %s copy brings back the old key", name)
+		}
+	}
+}
+
 // cryptsetup's own words come back in the error.
 func TestError(t *testing.T) {
 	crypttest.Programs(t, "cryptsetup")

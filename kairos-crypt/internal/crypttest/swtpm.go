@@ -14,17 +14,26 @@ import (
 // as "swtpm:path=SOCKET".
 func SWTPM(t testing.TB) string {
 	t.Helper()
+	socket, _ := LoggedSWTPM(t)
+	return socket
+}
+
+// LoggedSWTPM is SWTPM, and returns as well the name of the file in which the TPM
+// writes down every command and answer, in hex.
+func LoggedSWTPM(t testing.TB) (socket, log string) {
+	t.Helper()
 	Programs(t, "swtpm")
 	dir, err := os.MkdirTemp("", "swtpm") // short: a socket's path has 107 bytes at most
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket, pidFile := filepath.Join(dir, "tpm"), filepath.Join(dir, "pid")
+	socket, log = filepath.Join(dir, "tpm"), filepath.Join(dir, "log")
+	pidFile := filepath.Join(dir, "pid")
 	// As a daemon, it comes back when its sockets are ready.
 	out, err := exec.Command("swtpm", "socket", "--tpm2", "--daemon", "--tpmstate", "dir="+dir, "--pid", "file="+pidFile,
 		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl",
-		"--flags", "not-need-init,startup-clear").CombinedOutput()
+		"--log", "file="+log+",level=20", "--flags", "not-need-init,startup-clear").CombinedOutput()
 	if err != nil {
 		t.Fatalf("swtpm: %v: %s", err, out)
 	}
@@ -37,5 +46,5 @@ func SWTPM(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGTERM) })
-	return socket
+	return socket, log
 }

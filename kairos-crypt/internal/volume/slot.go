@@ -69,6 +69,9 @@ func slots(m *luks.Metadata) []Slot {
 		s := Slot{Number: number, Token: -1, Kind: Passphrase, Bound: slices.Contains(bound, number)}
 		if place := m.Keyslots[number]; place.KDF == "pbkdf2" && place.Iterations <= randomIterations {
 			s.Kind = Orphan
+			if m.Conversion() { // cryptsetup takes no tokens yet: see cryptsetup.BeginEncrypt
+				s.Kind = Recovery
+			}
 		}
 		for _, token := range m.TokensOf(number) {
 			s.Token = token
