@@ -106,7 +106,7 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 		grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n 1 dirname | sort -u | while read -r package; do \
 			$(GO) test -tags "$(GO_TAGS)" -list '^Fuzz' $$package | grep '^Fuzz' | while read -r target; do \
 				echo "  $$module $$package $$target"; \
-				$(GO) test -tags "$(GO_TAGS)" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+				$(GO) test -tags "$(GO_TAGS)" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package; \
 			done; \
 		done ); \
 	done

@@ -22,11 +22,9 @@ import (
 
 // Names on the bus: io.kairos.Config1(5).
 const (
-	busName              = "io.kairos.Config1"
-	busPath              = "/io/kairos/Config1"
-	transactionPath      = busPath + "/Transaction/"
-	transactionInterface = busName + ".Transaction"
-	action               = "io.kairos.config1."
+	busName = "io.kairos.Config1"
+	busPath = "/io/kairos/Config1"
+	action  = "io.kairos.config1."
 )
 
 func main() {
@@ -71,7 +69,9 @@ func serve(c *cli.Context, at places) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	s := &service{places: at, bus: connection, log: log, asking: make(chan struct{}, maxAsking)}
+	s.jobs = &bus.Transactions{Service: connection, Cancel: action + "cancel", Refresh: s.refresh, Log: log}
 	s.object = connection.Export(busPath, s.describe())
+	s.jobs.Object = s.object
 	changes, err := inotify.New()
 	if err != nil {
 		return errors.Join(fmt.Errorf("serve: %w", err), connection.Close())

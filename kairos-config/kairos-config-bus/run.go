@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -119,7 +120,7 @@ func (s *service) run(ctx context.Context, r request) ([]byte, error) {
 // runOutside runs a program in a unit of its own, which is stopped when ctx
 // ends.
 func (s *service) runOutside(ctx context.Context, dir string, argv []string) ([]byte, error) {
-	unit := "kairos-config-apply-" + strings.ToLower(newID()) + ".service"
+	unit := "kairos-config-apply-" + strings.ToLower(rand.Text()) + ".service"
 	// What commands leave running belongs to the node, as in
 	// kairos-config@.service.
 	own := []string{"systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit=" + unit,

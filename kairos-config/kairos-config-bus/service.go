@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,6 +23,7 @@ type service struct {
 	places
 	bus    *bus.Service
 	object *bus.Object
+	jobs   *bus.Transactions
 	log    *slog.Logger
 	asking chan struct{} // a place for each call that runs a program
 
@@ -29,8 +31,6 @@ type service struct {
 
 	mu    sync.Mutex
 	state state
-	jobs  []*job // of late, oldest first
-	busy  bool   // a transaction runs
 }
 
 const (
@@ -59,11 +59,9 @@ func (s *service) describe() bus.Interface {
 			{Name: "Staged", Type: "s", Get: func() any { return s.now().staged }},
 			{Name: "Generations", Type: "aa{sv}", Get: func() any { return s.now().generations }},
 			{Name: "Stages", Type: "aa{sv}", Get: func() any { return s.now().stages }},
-			{Name: "Transaction", Type: "o", Get: func() any { return s.running() }},
+			{Name: "Transaction", Type: "o", Get: func() any { return s.jobs.Running() }},
 		},
-		Signals: []bus.Signal{{Name: "Completed", Args: []bus.Arg{
-			{Name: "transaction", Type: "o"}, {Name: "status", Type: "i"}, {Name: "error", Type: "s"}, {Name: "result", Type: "a{sv}"},
-		}}},
+		Signals: []bus.Signal{bus.CompletedSignal},
 	}
 }
 
@@ -179,6 +177,21 @@ func (s *service) apply(ctx context.Context, c *bus.Call, configs map[string]str
 		r.args = append(r.args, "--now")
 	}
 	return s.do(ctx, c, r, &stage.Applied{})
+}
+
+// do begins a transaction that runs kairos-config.
+func (s *service) do(ctx context.Context, c *bus.Call, r request, result any) (dbus.ObjectPath, error) {
+	return s.jobs.Begin(ctx, c, r.args[0], func(ctx context.Context) (options, error) {
+		out, err := s.run(ctx, r)
+		if len(out) == 0 {
+			return nil, err
+		}
+		// A failed step is told in the result.
+		if wrong := decode(out, result); wrong != nil {
+			return nil, errors.Join(err, wrong)
+		}
+		return bus.Dict(result), err
+	})
 }
 
 // decode reads what kairos-config printed.

@@ -110,6 +110,8 @@ func systemdRun() {
 	}
 }
 
+const transactionInterface = busName + ".Transaction"
+
 type busNode struct {
 	t       *testing.T
 	dir     string

@@ -78,6 +78,7 @@ func (h handler) DecodeArguments(_ *dbus.Conn, sender string, msg *dbus.Message,
 	wanted := msg.Flags&dbus.FlagNoReplyExpected == 0
 	msg.Flags |= dbus.FlagNoReplyExpected
 	body, err := h.service.answer(sender, msg)
+	closeFiles(msg.Body)
 	if wanted {
 		h.service.reply(msg, body, err)
 	}

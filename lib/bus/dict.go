@@ -12,7 +12,7 @@ import (
 // Dict makes an a{sv} of a struct (or a pointer to one), with the names and
 // the omissions that its json tags say: what --json prints and what goes over
 // the bus are the same. Signed integers become x, unsigned ones t, times text
-// as of RFC 3339, slices of structs aa{sv}; nil pointers are left out. It
+// as of RFC 3339, slices of structs aa{sv}, those of int ax; nil pointers are left out. It
 // panics where D-Bus has no such type.
 func Dict(v any) map[string]dbus.Variant {
 	dict := map[string]dbus.Variant{}
@@ -89,6 +89,13 @@ func plainSlice(v reflect.Value) any {
 		list := make([]string, 0, v.Len())
 		for i := range v.Len() {
 			list = append(list, v.Index(i).String())
+		}
+		return list
+	}
+	if v.Type().Elem().Kind() == reflect.Int {
+		list := make([]int64, 0, v.Len())
+		for i := range v.Len() {
+			list = append(list, v.Index(i).Int())
 		}
 		return list
 	}

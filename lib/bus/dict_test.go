@@ -29,18 +29,20 @@ func TestDict(t *testing.T) {
 		Why     *file     `json:"why"`
 		Because *file     `json:"because"`
 		Seconds float64   `json:"seconds"`
+		PCRs    []int     `json:"pcrs"`
 		Secret  string    `json:"-"`
 		order   int
 	}
 	v := func(value any) dbus.Variant { return dbus.MakeVariant(value) }
 	have := Dict(&deployment{
-		Record: Record{ID: "1-ab", Files: []file{{"vmlinuz", 7}}}, Serial: 1, State: "good", Seconds: 0.5,
+		Record: Record{ID: "1-ab", Files: []file{{"vmlinuz", 7}}}, Serial: 1, State: "good", Seconds: 0.5, PCRs: []int{7, 11},
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Because: &file{"x", 1}, Secret: "s", order: 1,
 	})
 	want := map[string]dbus.Variant{
 		"id": v("1-ab"), "serial": v(uint64(1)), "state": v("good"), "created": v("2026-01-02T03:04:05Z"), "seconds": v(0.5),
 		"files":   v([]map[string]dbus.Variant{{"path": v("vmlinuz"), "size": v(int64(7))}}),
 		"kargs":   v([]string{}),
+		"pcrs":    v([]int64{7, 11}),
 		"because": v(map[string]dbus.Variant{"path": v("x"), "size": v(int64(1))}),
 	}
 	if !reflect.DeepEqual(have, want) {

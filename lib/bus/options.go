@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 
 	"github.com/godbus/dbus/v5"
@@ -11,7 +12,8 @@ import (
 )
 
 // Options says which options a method takes in an a{sv}, and where their
-// values go: *bool, *string or *[]string.
+// values go: *bool, *string, *[]string, or **os.File for a file descriptor,
+// which the caller of Decode closes, also after an error.
 type Options map[string]any
 
 // maxList is how many values an option may have that takes a list.
@@ -78,6 +80,16 @@ func store(target any, v dbus.Variant) error {
 			}
 		}
 		*t = slices.Clone(list)
+	case **os.File:
+		fd, ok := v.Value().(dbus.UnixFD)
+		if !ok {
+			return wrongType(v, "h")
+		}
+		own, err := file(fd)
+		if err != nil {
+			return err
+		}
+		*t = own
 	default:
 		return fmt.Errorf("the service stores it in a %T", target)
 	}

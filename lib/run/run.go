@@ -33,6 +33,8 @@ type Runner struct {
 	Line func(program, line string)
 	// Dir is where programs run; the caller's own directory if empty.
 	Dir string
+	// Files are what programs find as file descriptors 3, 4, …
+	Files []*os.File
 }
 
 // Has reports whether a program is in PATH.
@@ -61,7 +63,7 @@ func (e *Error) Error() string {
 func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	program := filepath.Base(argv[0])
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Dir, cmd.Env = r.Dir, environment()
+	cmd.Dir, cmd.Env, cmd.ExtraFiles = r.Dir, environment(), r.Files
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = graceTime
 	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.

@@ -33,6 +33,8 @@ type Initrd struct {
 	Run     string                           // /run
 	Sysroot string                           // where the root of the system is mounted
 	BootID  string                           // the kernel's boot id
+	// Execute runs a program and returns its output and exit status.
+	Execute func(ctx context.Context, argv ...string) (output string, status int, err error)
 
 	deadline time.Time // until when devices are waited for, all together
 	mounted  []string  // for undo, in order
@@ -164,10 +166,13 @@ func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
 		i.Log.Info("no config partition on this disk", "label", disk.LabelOEM, "disk", r.Booted.Disk)
 		return
 	}
+	source, live := part.Path, r.Booted.Mode == deployment.Live
+	if err == nil && !live {
+		source, err = i.unlocked(ctx, disk.LabelOEM, part.Path)
+	}
 	var t *mount.Tree
 	if err == nil {
-		live := r.Booted.Mode == deployment.Live
-		t, err = i.create(ctx, fileSystem{device: part.Path, attr: mount.NoDev | mount.NoSuid, readOnly: live}, r)
+		t, err = i.create(ctx, fileSystem{device: source, attr: mount.NoDev | mount.NoSuid, readOnly: live}, r)
 	}
 	if err == nil {
 		err = i.attachBeneath(t, "/oem")
@@ -176,7 +181,7 @@ func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
 		i.degraded(r, "/oem", fmt.Errorf("the node's config is not available: %w", err))
 		return
 	}
-	r.Mounts = append(r.Mounts, Mount{Path: "/oem", Target: "/oem", Kind: "config", Source: part.Path})
+	r.Mounts = append(r.Mounts, Mount{Path: "/oem", Target: "/oem", Kind: "config", Source: source})
 }
 
 // attach places a mount on a directory of the initrd, which it makes.
@@ -243,6 +248,6 @@ func New(args bootargs.Args, log *slog.Logger) *Initrd {
 		Finder:  device.Finder{System: disk.Local(), Events: device.NewEvents},
 		Checker: blockfs.Checker{Mode: args.Fsck, Repair: args.Repair, Run: blockfs.Run},
 		Log:     log, Status: cmdline.Status, Extend: cmdline.ExtendTimeout,
-		Run: "/run", Sysroot: "/sysroot", BootID: string(id),
+		Run: "/run", Sysroot: "/sysroot", BootID: string(id), Execute: blockfs.Run,
 	}
 }

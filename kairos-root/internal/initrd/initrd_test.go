@@ -196,7 +196,7 @@ func TestWithoutPersistent(t *testing.T) {
 		"locked": {func(n *node) {
 			n.machine.Add("vda", "4", "COS_PERSISTENT")
 			mounttest.Write(n.t, n.machine.Dev("vda4"), "LUKS\xba\xbe")
-		}, deployment.Active, "encrypted with LUKS and locked"},
+		}, deployment.Active, "Unit kairos-crypt-unlock@COS_PERSISTENT.service not found"},
 		"recovery": {func(n *node) {
 			n.machine.Add("vda", "5", "COS_RECOVERY")
 			n.disk("vda", "4", "COS_PERSISTENT", "")
@@ -234,6 +234,22 @@ func TestWithoutPersistent(t *testing.T) {
 				t.Errorf("machine id %q", id)
 			}
 		})
+	}
+}
+
+// TestUnlocked sees that an encrypted partition is unlocked by its unit, and that
+// what is mounted is what it maps.
+func TestUnlocked(t *testing.T) {
+	n := newNode(t, "full")
+	n.machine.Add("vda", "4", "COS_PERSISTENT")
+	mounttest.Write(t, n.machine.Dev("vda4"), "LUKS\xba\xbe")
+	n.unlocks = mounttest.Ext4(t, "")
+	r := n.boot("")
+	if want := []string{"kairos-crypt-unlock@COS_PERSISTENT.service"}; !slices.Equal(n.started, want) {
+		t.Errorf("started %v, want %v", n.started, want)
+	}
+	if want := n.machine.Dev("mapper/COS_PERSISTENT"); r.Persistent != want || len(r.Degraded) > 0 {
+		t.Errorf("persistent %q, want %q; degraded %v", r.Persistent, want, r.Degraded)
 	}
 }
 

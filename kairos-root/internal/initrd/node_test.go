@@ -1,6 +1,7 @@
 package initrd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -29,6 +30,8 @@ type node struct {
 	digest  string
 	args    bootargs.Args
 	log     strings.Builder
+	started []string // units
+	unlocks string   // what kairos-crypt-unlock@ maps, "" when there is no such unit
 	run     string
 	sysroot string
 }
@@ -77,7 +80,20 @@ func (n *node) initrd() *Initrd {
 		Status:  func(string, ...any) {},
 		Extend:  func(time.Duration) {},
 		Run:     n.run, Sysroot: n.sysroot, BootID: "boot\n",
+		Execute: n.systemctl,
 	}
+}
+
+// systemctl plays systemd: nothing can be mapped without dm-crypt.
+func (n *node) systemctl(_ context.Context, argv ...string) (string, int, error) {
+	unit := argv[len(argv)-1]
+	n.started = append(n.started, unit)
+	if n.unlocks == "" {
+		return "Failed to start " + unit + ": Unit " + unit + " not found.\n", 5, nil
+	}
+	label := strings.TrimSuffix(strings.TrimPrefix(unit, "kairos-crypt-unlock@"), ".service")
+	mapped := n.machine.Dev("mapper/" + label)
+	return "", 0, errors.Join(os.MkdirAll(filepath.Dir(mapped), 0o755), os.Symlink(n.unlocks, mapped))
 }
 
 // boot mounts everything, as the two services do, with a layout file between.

@@ -98,10 +98,14 @@ func (i *Initrd) mountPersistent(ctx context.Context, r *Report) {
 		defer cancel()
 		part, err = i.Finder.Find(wait, disk.LabelPersistent)
 	}
+	source := part.Path
+	if err == nil {
+		source, err = i.unlocked(ctx, disk.LabelPersistent, part.Path)
+	}
 	var t *mount.Tree
 	if err == nil {
 		// Nobody works here; the binds have attributes of their own.
-		t, err = i.create(ctx, fileSystem{device: part.Path, attr: mount.NoDev | mount.NoSuid | mount.NoExec}, r)
+		t, err = i.create(ctx, fileSystem{device: source, attr: mount.NoDev | mount.NoSuid | mount.NoExec}, r)
 	}
 	if err == nil {
 		err = i.attach(t, i.path(persistentDir))
@@ -110,7 +114,7 @@ func (i *Initrd) mountPersistent(ctx context.Context, r *Report) {
 		i.degraded(r, disk.LabelPersistent, fmt.Errorf("nothing is kept over a reboot: %w", err))
 		return
 	}
-	r.Persistent = part.Path
+	r.Persistent = source
 }
 
 // mountBases mounts what the writable paths are made of: memory for ephemeral

@@ -1,6 +1,6 @@
 #!/bin/bash
-# dracut module of the kairos toolkit: kairos-root, and the node's config, in the
-# initrd. Works with dracut 059 and later; systemd is needed.
+# dracut module of the kairos toolkit: kairos-root, the node's config, and the keys
+# of its encrypted volumes, in the initrd. Works with dracut 059 and later; systemd is needed.
 #
 # An initrd with this module boots other systems as before: everything in it
 # asks for kairos.image= on the kernel command line first.
@@ -11,9 +11,18 @@ check() {
     return 0
 }
 
+# encrypts says whether volumes can be unlocked: cryptsetup does that for
+# kairos-crypt.
+encrypts() {
+    find_binary kairos-crypt > /dev/null && find_binary cryptsetup > /dev/null &&
+        [[ -e $dracutsysrootdir$systemdsystemunitdir/kairos-crypt-unlock@.service ]]
+}
+
 # called by dracut
 depends() {
     echo systemd-initrd dracut-systemd
+    # Device mapper's udev rules, and who asks for the recovery key.
+    ! encrypts || echo dm systemd-ask-password
 }
 
 # called by dracut
@@ -31,6 +40,7 @@ installkernel() {
         virtio_blk virtio_pci virtio_mmio virtio_scsi nvme ahci sd_mod sr_mod \
         usb-storage uas xhci_pci xhci_plat_hcd ehci_pci ehci_platform \
         mmc_block sdhci_pci sdhci_acpi hv_storvsc hv_vmbus vmw_pvscsi xen-blkfront
+    ! encrypts || hostonly='' instmods dm_crypt tpm_crb tpm_tis =crypto
 }
 
 # need_unit makes initrd-root-fs.target depend on a unit: "requires" or "wants".

@@ -1,0 +1,168 @@
+// Package cmd is the command line of kairos-crypt: one file per command.
+package cmd
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2/transport"
+	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/config"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/urfave/cli/v2"
+)
+
+// Machine is what kairos-crypt runs on; tests give another one.
+type Machine struct {
+	Root    string // where settings, signed policies and their keys are
+	Locks   string // directory
+	Unlocks string // directory: how unlocks ended
+	Disks   disk.System
+	Connect func() (transport.TPMCloser, error) // opens the TPM
+}
+
+// Local returns this machine.
+func Local() Machine {
+	return Machine{
+		Root: "/", Locks: "/run/kairos/crypt", Unlocks: report.UnlockDir, Disks: disk.Local(),
+		// The resource manager's device: others use the TPM at the same time.
+		Connect: func() (transport.TPMCloser, error) { return linuxtpm.Open("/dev/tpmrm0") },
+	}
+}
+
+// App returns the program for a machine.
+func App(m Machine) *cli.App {
+	app := cmdline.New("kairos-crypt", "encrypted volumes that unlock themselves, and only here")
+	app.Commands = []*cli.Command{
+		statusCommand(m),
+		formatCommand(m),
+		encryptCommand(m),
+		enrollCommand(m),
+		unlockCommand(m),
+		closeCommand(m),
+		rotateCommand(m),
+		wipeSlotCommand(m),
+		wipeCommand(m),
+	}
+	return app
+}
+
+// session is one run of a command.
+type session struct {
+	Machine
+	log    *slog.Logger
+	config config.Config
+	ways   *way.Ways
+	ask    way.Asker
+	unlock func()
+}
+
+// begin reads the settings and makes the ways into volumes.
+func (m Machine) begin(c *cli.Context) *session {
+	s := &session{Machine: m, log: cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet")), ask: ask, unlock: func() {}}
+	if c.Bool("no-ask-password") {
+		s.ask = nobody
+	}
+	var err error
+	if s.config, err = config.Load(m.Root); err != nil {
+		s.log.Warn(err.Error())
+	}
+	// Where systemd-cryptsetup looks, and then where systemd-stub leaves it in
+	// the initrd.
+	search := func(name string) (files []string) {
+		for _, directory := range []string{"etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd", ".extra"} {
+			files = append(files, filepath.Join(m.Root, directory, name))
+		}
+		return files
+	}
+	s.ways = &way.Ways{
+		TPM: &way.TPM{
+			Connect: m.Connect, Ask: s.ask,
+			Signatures: search("tpm2-pcr-signature.json"), PublicKeys: search("tpm2-pcr-public-key.pem"),
+		},
+		Tang:    way.Tang{Timeout: s.config.NetworkTimeout},
+		Ask:     s.ask,
+		Refused: func(_ volume.Slot, err error) { s.log.Warn(err.Error()) },
+	}
+	return s
+}
+
+// device returns the device that an argument names: its path, or LABEL= and a
+// partition's label, which is looked for on this disk first.
+func (s *session) device(argument string) (string, error) {
+	label, named := strings.CutPrefix(argument, "LABEL=")
+	if !named {
+		return argument, nil
+	}
+	partition, err := s.Disks.Find(label)
+	return partition.Path, err
+}
+
+// find reads the volume that a command only looks at.
+func (s *session) find(argument string) (*volume.Volume, error) {
+	device, err := s.device(argument)
+	if err != nil {
+		return nil, err
+	}
+	v, err := volume.Open(device)
+	return v, explain(err)
+}
+
+// open reads the volume that a command changes, and keeps others from it until
+// end.
+func (s *session) open(argument string) (*volume.Volume, error) {
+	device, err := s.device(argument)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.lock(device); err != nil {
+		return nil, err
+	}
+	v, err := volume.Open(device)
+	if err != nil {
+		s.end()
+		return nil, explain(err)
+	}
+	return v, nil
+}
+
+// lock keeps others from changing a device until end.
+func (s *session) lock(device string) error {
+	unlock, err := volume.Lock(s.Locks, device)
+	if errors.Is(err, volume.ErrBusy) {
+		return cmdline.WithCode(err, cmdline.ExitBusy)
+	}
+	if err == nil {
+		s.unlock = unlock
+	}
+	return err
+}
+
+func (s *session) end() { s.unlock() }
+
+// explain adds what a person can do about an error.
+func explain(err error) error {
+	switch {
+	case err == nil || cmdline.HintOf(err) != "":
+		return err
+	case errors.Is(err, luks.ErrNotLUKS2):
+		return cmdline.Hint(err, "kairos-crypt format makes a volume")
+	case errors.Is(err, tpm.ErrLockout):
+		return cmdline.Hint(err, "wait, or use the recovery key; tpm2_dictionarylockout --clear-lockout ends it")
+	case errors.Is(err, way.ErrNoTPM):
+		return cmdline.Hint(err, "enroll passphrase or enroll tang do without")
+	case errors.Is(err, way.ErrNoClevis):
+		return cmdline.Hint(err, "it is in the packages clevis and clevis-luks")
+	case errors.Is(err, way.ErrNobody):
+		return cmdline.Hint(err, "give the key with --key-file, or run it on a terminal")
+	}
+	return err
+}

@@ -1,0 +1,141 @@
+package cmd
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	mathrand "math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+)
+
+// kills is how often an encryption is killed in its midst before it may end, and
+// attempts in how many runs that has to come about.
+const (
+	kills    = 3
+	attempts = 40
+)
+
+// An encryption in place that is killed again and again comes to its end, and
+// the data is what it was. It is in a file, which cryptsetup encrypts without
+// the kernel; what remains for the virtual machine is a block device.
+func TestEncryptKilled(t *testing.T) {
+	crypttest.Programs(t, "cryptsetup", "mkfs.ext4", "e2fsck", "resize2fs", "debugfs")
+	t.Setenv("TPM", crypttest.SWTPM(t))
+	t.Chdir(t.TempDir())
+	contents := map[string][]byte{"large": make([]byte, 40<<20), "dir/small": []byte("kept\n")}
+	_, _ = rand.Read(contents["large"])
+	must(t, os.MkdirAll("tree/dir", 0o755))
+	for name, data := range contents {
+		must(t, os.WriteFile(filepath.Join("tree", name), data, 0o644))
+	}
+	disk, err := filepath.Abs("disk")
+	must(t, err)
+	must(t, os.WriteFile(disk, nil, 0o600))
+	must(t, os.Truncate(disk, 160<<20))
+	output(t, "mkfs.ext4", "-q", "-b", "4096", "-L", "COS_OEM", "-d", "tree", disk)
+
+	output(t, "kairos-crypt", "encrypt", "--dry-run", disk)
+	if _, err := volume.Open(disk); err == nil {
+		t.Fatal("a plan encrypts")
+	}
+	plain, err := os.ReadFile(disk)
+	must(t, err)
+	first := []string{"encrypt", "--yes", "--label", "COS_OEM", "--recovery-key-file", "recovery", disk}
+	args := first
+	random, before, midst := mathrand.New(mathrand.NewPCG(1, 2)), 0, 0
+	for attempt := 0; midst < kills && attempt < attempts; attempt++ {
+		if !killedAt(t, time.Duration(random.IntN(5000))*time.Millisecond, args) { // it was faster: once more
+			os.Remove("recovery")
+			must(t, os.WriteFile(disk, plain, 0o600))
+			args = first
+			continue
+		}
+		if _, err := volume.Open(disk); err != nil { // before the header: from the start
+			os.Remove("recovery")
+			before++
+			continue
+		}
+		status := output(t, "kairos-crypt", "status", "--json", disk)
+		if strings.Contains(status, `"conversion":true`) {
+			midst++
+			if !strings.Contains(status, `"kind":"recovery-key"`) {
+				t.Fatalf("in the midst of it: %s", status)
+			}
+		}
+		args = []string{"encrypt", "--key-file", "recovery", "--label", "COS_OEM", disk}
+	}
+	t.Logf("killed %d times before there was a header, %d times in the midst of it", before, midst)
+	if midst == 0 {
+		t.Error("it was never killed in its midst")
+	}
+	if out, err := exec.Command("kairos-crypt", args...).CombinedOutput(); err != nil && !strings.Contains(string(out), "is encrypted") {
+		t.Fatalf("the last time: %v: %s", err, out)
+	}
+	v, err := volume.Open(disk)
+	must(t, err)
+	if v.Header.Metadata.Conversion() || v.Header.Label != "COS_OEM" || len(v.Slots) == 0 || v.Slots[0].Kind != volume.Recovery {
+		t.Errorf("volume %+v", v)
+	}
+	output(t, "kairos-crypt", "unlock", "--check", "--key-file", "recovery", disk)
+	raw, err := os.ReadFile(disk)
+	must(t, err)
+	if bytes.Contains(raw, contents["large"][:4096]) || bytes.Contains(raw, contents["large"][30<<20:30<<20+4096]) || bytes.Contains(raw, contents["dir/small"]) {
+		t.Error("plain data is left on the disk")
+	}
+	compare(t, disk, contents)
+}
+
+// compare has cryptsetup decrypt a volume, again in place, and looks whether its
+// file system holds just what it should.
+func compare(t *testing.T, disk string, contents map[string][]byte) {
+	t.Helper()
+	key, err := os.ReadFile("recovery")
+	must(t, err)
+	must(t, os.WriteFile("key", bytes.TrimSpace(key), 0o600))
+	output(t, "cryptsetup", "reencrypt", "--decrypt", "--batch-mode", "--force-offline-reencrypt", "--header", "header", "--key-file", "key", disk)
+	output(t, "e2fsck", "-f", "-n", disk)
+	for name, want := range contents {
+		output(t, "debugfs", "-R", fmt.Sprintf("dump /%s got", name), disk)
+		if got, err := os.ReadFile("got"); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes, %v, want %d, or others", name, len(got), err, len(want))
+		}
+		os.Remove("got")
+	}
+}
+
+// killedAt runs kairos-crypt and kills it with all that it runs.
+func killedAt(t *testing.T, after time.Duration, args []string) bool {
+	t.Helper()
+	command := exec.Command("kairos-crypt", args...)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	must(t, command.Start())
+	timer := time.AfterFunc(after, func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) })
+	err := command.Wait()
+	timer.Stop()
+	return err != nil && strings.Contains(err.Error(), "killed")
+}
+
+func output(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", program, args, err, out)
+	}
+	return string(out)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

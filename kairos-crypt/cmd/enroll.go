@@ -1,0 +1,186 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func enrollCommand(m Machine) *cli.Command {
+	sub := func(name, usage string, of enroller, flags ...cli.Flag) *cli.Command {
+		return &cli.Command{
+			Name: name, Usage: usage, ArgsUsage: "DEVICE",
+			Flags:  append(flags, keyFileFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()),
+			Action: func(c *cli.Context) error { return enroll(c, m, of) },
+		}
+	}
+	return &cli.Command{
+		Name:  "enroll",
+		Usage: "add a key slot",
+		Subcommands: []*cli.Command{
+			sub("tpm2", "a key that the TPM gives out where the machine has booted what it shall", tpm2Enroller, tpm2Flags()...),
+			sub("recovery-key", "a generated key, shown once, for people to keep", recoveryEnroller, recoveryKeyFileFlag()),
+			sub("passphrase", "something that somebody knows", passphraseEnroller,
+				&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"}),
+			sub("tang", "a key that opens where a tang server answers", tangEnroller, tangFlags()...),
+		},
+	}
+}
+
+// enrollment is a key to be added, once it is known what it shall be: describe
+// says it, make does it.
+type enrollment struct {
+	kind     volume.Kind
+	describe string
+	make     func(context.Context) (*newKey, error)
+}
+
+// enroller reads from a command's options what shall be enrolled.
+type enroller func(*cli.Context, *session) (*enrollment, error)
+
+// newKey is what a key slot gets.
+type newKey struct {
+	secret *secret.Memory
+	kdf    cryptsetup.KDF
+	token  func(slot int) (json.RawMessage, error) // nil for none
+	shown  bool                                    // somebody has to keep it
+}
+
+func enroll(c *cli.Context, m Machine, of enroller) error {
+	args, err := cmdline.Arguments(c, "DEVICE")
+	if err != nil {
+		return err
+	}
+	s := m.begin(c)
+	e, err := of(c, s)
+	if err != nil {
+		return explain(err)
+	}
+	v, err := s.open(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	if c.Bool("dry-run") {
+		fmt.Fprintf(c.App.Writer, "add a key slot to %s: %s\n", v.Device, e.describe)
+		return nil
+	}
+	_, key, err := s.key(c, v)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	slot, made, err := s.add(c.Context, v, key, e)
+	if err != nil {
+		return err
+	}
+	defer made.secret.Wipe()
+	return s.shown(c, v, slot, made, report.Enrolled{Device: v.Device, Slot: slot, Kind: e.kind})
+}
+
+// add makes a key and fills a key slot with it. The caller wipes the key.
+func (s *session) add(ctx context.Context, v *volume.Volume, key *secret.Memory, e *enrollment) (int, *newKey, error) {
+	s.log.Info(e.describe)
+	made, err := e.make(ctx)
+	if err != nil {
+		return 0, nil, explain(err)
+	}
+	slot, err := v.Add(ctx, volume.Enrollment{Key: key.Bytes(), New: made.secret.Bytes(), KDF: made.kdf, Token: made.token})
+	if err != nil {
+		made.secret.Wipe()
+		return 0, nil, err
+	}
+	s.log.Info(fmt.Sprintf("added slot %d (%s) to %s, and saw it open", slot, e.kind, v.Name()))
+	return slot, made, nil
+}
+
+// shown shows what was enrolled, and takes it back where it could not: a key that
+// nobody has seen opens nothing for anybody.
+func (s *session) shown(c *cli.Context, v *volume.Volume, slot int, made *newKey, result report.Enrolled) error {
+	err := s.show(c, made, result)
+	if err == nil || !made.shown {
+		return err
+	}
+	for _, added := range v.Slots {
+		if added.Number == slot {
+			err = errors.Join(err, v.Remove(context.WithoutCancel(c.Context), added))
+		}
+	}
+	return err
+}
+
+// show prints what was enrolled: a recovery key on stdout, and for eyes and
+// cameras around it on a terminal.
+func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) error {
+	file := c.String("recovery-key-file")
+	if made.shown && file != "" {
+		if err := writeSecret(file, made.secret); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") {
+		if made.shown && file == "" {
+			result.RecoveryKey = string(made.secret.Bytes())
+		}
+		return cmdline.PrintJSON(c, result)
+	}
+	if !made.shown || file != "" {
+		return nil
+	}
+	if cmdline.IsTerminal(os.Stderr) {
+		drawn, err := secret.QR(made.secret.Bytes())
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.ErrWriter, "%s\nThis is the recovery key. It is shown this once and stored nowhere:\nwhoever has it reads the data, without it a broken TPM loses them.\n\n", drawn)
+		clear(drawn)
+	}
+	return writeLine(c.App.Writer, made.secret)
+}
+
+func recoveryEnroller(*cli.Context, *session) (*enrollment, error) {
+	return &enrollment{volume.Recovery, "a recovery key of 256 random bits", func(context.Context) (*newKey, error) {
+		key, err := secret.Take(secret.NewRecoveryKey())
+		return &newKey{secret: key, kdf: cryptsetup.Random, shown: true,
+			token: func(slot int) (json.RawMessage, error) { return luks.Recovery(slot), nil }}, err
+	}}, nil
+}
+
+// minPassphrase is how short a passphrase may be, in bytes.
+const minPassphrase = 8
+
+func passphraseEnroller(c *cli.Context, s *session) (*enrollment, error) {
+	file := c.String("new-key-file")
+	if file == "-" && c.String("key-file") == "-" {
+		return nil, cmdline.Usagef("--key-file and --new-key-file can't both be stdin")
+	}
+	return &enrollment{volume.Passphrase, "a passphrase, slowed down by argon2id", func(ctx context.Context) (*newKey, error) {
+		key, err := s.typedOr(ctx, file, "passphrase")
+		if err != nil {
+			return nil, err
+		}
+		if len(key.Bytes()) < minPassphrase {
+			key.Wipe()
+			return nil, cmdline.Hint(errors.New("the passphrase is too short"), "%d characters or more; a few random words are easy to keep", minPassphrase)
+		}
+		return &newKey{secret: key, kdf: cryptsetup.Typed}, nil
+	}}, nil
+}
+
+// typedOr reads a new secret from a file, or asks for it.
+func (s *session) typedOr(ctx context.Context, file, what string) (*secret.Memory, error) {
+	if file != "" {
+		return readSecret(file)
+	}
+	return s.askTwice(ctx, what)
+}

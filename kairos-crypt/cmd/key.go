@@ -1,0 +1,170 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+// keyFileFlag is the --key-file option: what opens the volume now.
+func keyFileFlag() cli.Flag {
+	return &cli.StringFlag{Name: "key-file", Usage: "open the volume with the recovery key or passphrase in `FILE`, - for stdin, instead of trying its key slots"}
+}
+
+// noAskFlag is the --no-ask-password option, named as systemctl(1)'s.
+func noAskFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "no-ask-password", Usage: "fail rather than ask anybody for anything"}
+}
+
+// recoveryKeyFileFlag is the --recovery-key-file option.
+func recoveryKeyFileFlag() cli.Flag {
+	return &cli.StringFlag{Name: "recovery-key-file", Usage: "write a new recovery key into `FILE`, which may not exist, instead of printing it"}
+}
+
+// nobody is who is asked with --no-ask-password.
+func nobody(context.Context, string) (*secret.Memory, error) {
+	return nil, fmt.Errorf("%w: not with --no-ask-password", way.ErrNobody)
+}
+
+// key comes by a key that opens a volume: from --key-file, or by its slots of the
+// kinds that are named, all when there are none.
+func (s *session) key(c *cli.Context, v *volume.Volume, kinds ...volume.Kind) (volume.Slot, *secret.Memory, error) {
+	name := c.String("key-file")
+	if name == "" {
+		slot, key, err := s.ways.Key(c.Context, v, kinds...)
+		return slot, key, explain(err)
+	}
+	typed, err := readSecret(name)
+	if err != nil {
+		return volume.Slot{}, nil, err
+	}
+	return way.Typed(c.Context, v, typed)
+}
+
+// passed returns the open file that "fd:N" names, nil for other names. It is
+// used as it is: opened again by a path in /proc, it would do more than whoever
+// has passed it was allowed to.
+func passed(name string) (*os.File, error) {
+	number, ok := strings.CutPrefix(name, "fd:")
+	if !ok {
+		return nil, nil
+	}
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || n < 3 {
+		return nil, cmdline.Usagef("%s: not a file descriptor from 3 on", name)
+	}
+	return os.NewFile(uintptr(n), name), nil
+}
+
+// readSecret reads a secret from a file: "-" for stdin, "fd:N" for a file
+// descriptor. A newline at its end is the editor's.
+func readSecret(name string) (*secret.Memory, error) {
+	file, err := passed(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case name == "-":
+		file = os.Stdin
+	case file == nil:
+		if file, err = os.Open(name); err != nil {
+			return nil, err
+		}
+		defer file.Close()
+	default:
+		defer file.Close()
+	}
+	buffer, err := secret.New(secret.MaxLength)
+	if err != nil {
+		return nil, err
+	}
+	defer buffer.Wipe()
+	n, err := io.ReadFull(file, buffer.Bytes())
+	switch {
+	case err == nil:
+		return nil, fmt.Errorf("%s: longer than a key, which has at most %d bytes", name, secret.MaxLength-1)
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	return line(name, buffer.Bytes()[:n])
+}
+
+// writeSecret writes a secret and a newline into a new file, or "fd:N".
+func writeSecret(name string, key *secret.Memory) error {
+	file, err := passed(name)
+	if err != nil {
+		return err
+	}
+	if file == nil {
+		if file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return fmt.Errorf("write recovery key: %w", err)
+		}
+	}
+	return errors.Join(writeLine(file, key), file.Close())
+}
+
+func writeLine(w io.Writer, key *secret.Memory) error {
+	line := append(append(make([]byte, 0, secret.MaxLength), key.Bytes()...), '\n')
+	defer clear(line)
+	if _, err := w.Write(line); err != nil {
+		return fmt.Errorf("write recovery key: %w", err)
+	}
+	return nil
+}
+
+// line takes a secret without the newline at its end; raw is wiped.
+func line(whence string, raw []byte) (*secret.Memory, error) {
+	trimmed := bytes.TrimSuffix(raw, []byte("\n"))
+	if len(trimmed) == 0 {
+		return nil, fmt.Errorf("%s: no key in it", whence)
+	}
+	return secret.Take(trimmed)
+}
+
+// ask asks by systemd-ask-password(1), which finds the person: on this terminal,
+// on the boot screen, on the serial console.
+func ask(ctx context.Context, question string) (*secret.Memory, error) {
+	command := exec.CommandContext(ctx, "systemd-ask-password", "--id=kairos-crypt", "--icon=drive-harddisk", "--timeout=0", question)
+	command.Stdin = os.Stdin
+	var typed, stderr bytes.Buffer
+	typed.Grow(secret.MaxLength) // so that it is not copied as it grows
+	command.Stdout, command.Stderr = &typed, io.MultiWriter(os.Stderr, &stderr)
+	defer func() { clear(typed.Bytes()) }()
+	if err := command.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%w: systemd-ask-password: %w", way.ErrNobody, err)
+	}
+	return line("the answer", typed.Bytes())
+}
+
+// askTwice asks for a new secret, so that a slip of a finger locks nobody out.
+func (s *session) askTwice(ctx context.Context, what string) (*secret.Memory, error) {
+	first, err := s.ask(ctx, "New "+what+":")
+	if err != nil {
+		return nil, err
+	}
+	second, err := s.ask(ctx, "The same "+what+" again:")
+	if err != nil {
+		first.Wipe()
+		return nil, err
+	}
+	defer second.Wipe()
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		first.Wipe()
+		return nil, fmt.Errorf("the two %ss differ, nothing was done", what)
+	}
+	return first, nil
+}

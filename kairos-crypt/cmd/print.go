@@ -1,0 +1,79 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+)
+
+// words are verdicts on what opens.
+var words = map[forecast.Verdict]string{forecast.Yes: "opens", forecast.No: "stays closed", forecast.Unknown: "not known"}
+
+func printStatus(w io.Writer, s report.Status) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, v := range s.Volumes {
+		if i > 0 {
+			fmt.Fprintln(table)
+		}
+		fmt.Fprintf(table, "%s\t%s\n", v.Device, v.Label)
+		fmt.Fprintf(table, "  UUID:\t%s\n", v.UUID)
+		if v.Damaged != "" {
+			fmt.Fprintf(table, "  damaged:\t%s\n", v.Damaged)
+		}
+		if v.Conversion {
+			fmt.Fprintf(table, "  conversion:\tit is being encrypted in place; kairos-crypt encrypt %s goes on\n", v.Device)
+		}
+		after := "  after the reboot:\t%s\n"
+		if s.Staged != "" {
+			after = "  after the reboot into " + s.Staged + ":\t%s\n"
+		}
+		fmt.Fprintf(table, "  without help now:\t%s\n", words[v.Now])
+		fmt.Fprintf(table, after, words[v.AfterReboot])
+		if v.LastUnlock != nil {
+			fmt.Fprintf(table, "  last unlock:\t%s\n", ended(v.LastUnlock))
+		}
+		if !v.RecoveryKey {
+			fmt.Fprintf(table, "  recovery key:\tnone\n")
+		}
+		for _, slot := range v.Slots {
+			printSlot(table, slot)
+		}
+	}
+	if len(s.Volumes) == 0 {
+		fmt.Fprintln(table, "no encrypted volumes")
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("write result: %w", err)
+	}
+	return nil
+}
+
+func printSlot(w io.Writer, slot report.Slot) {
+	text := string(slot.Kind)
+	switch {
+	case slot.Policy != nil:
+		text += ", " + slot.Policy.Text
+	case slot.URL != "":
+		text += ", " + slot.URL
+	}
+	fmt.Fprintf(w, "  slot %d:\t%s\n", slot.Slot, text)
+	if slot.WhyNot != "" {
+		fmt.Fprintf(w, "  \tnow: %s: %s\n", words[slot.Now], slot.WhyNot)
+	}
+	if slot.WhyNotAfter != "" && (slot.WhyNotAfter != slot.WhyNot || slot.AfterReboot != slot.Now) {
+		fmt.Fprintf(w, "  \tafter the reboot: %s: %s\n", words[slot.AfterReboot], slot.WhyNotAfter)
+	}
+}
+
+// ended says how an unlock ended.
+func ended(u *report.Unlock) string {
+	when := u.Time.Local().Format(time.DateTime)
+	if u.Error != "" {
+		return when + ", failed: " + u.Error
+	}
+	return fmt.Sprintf("%s, by slot %d (%s), as %s", when, u.Slot, u.Kind, u.Name)
+}

@@ -1,0 +1,192 @@
+package cmd
+
+import (
+	"errors"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func statusCommand(m Machine) *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "show volumes, what opens them, and whether it would now and after the reboot",
+		ArgsUsage: "[DEVICE...]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "check", Usage: "print nothing; exit status 0 when all unlock after the reboot without help, 1 when not"},
+			cmdline.JSONFlag(), cmdline.QuietFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			devices, err := cmdline.Arguments(c, "[DEVICE...]")
+			if err != nil {
+				return err
+			}
+			s := m.begin(c)
+			result, err := s.status(c, devices)
+			if err != nil {
+				return err
+			}
+			switch {
+			case c.Bool("check"):
+				for _, v := range result.Volumes {
+					if v.AfterReboot != forecast.Yes {
+						return cmdline.Silent(cmdline.ExitFailed)
+					}
+				}
+				return nil
+			case c.Bool("json"):
+				return cmdline.PrintJSON(c, result)
+			}
+			return printStatus(c.App.Writer, result)
+		},
+	}
+}
+
+func (s *session) status(c *cli.Context, devices []string) (report.Status, error) {
+	result := report.Status{Volumes: []report.Volume{}}
+	volumes, err := s.volumes(devices)
+	if err != nil || len(volumes) == 0 {
+		return result, err
+	}
+	next, err := forecast.Ask(c.Context)
+	if err != nil {
+		s.log.Warn("what boots next is not known: " + err.Error())
+		next = nil
+	}
+	if next != nil {
+		result.Staged = next.ID
+	}
+	for _, v := range volumes {
+		result.Volumes = append(result.Volumes, s.describe(v, next))
+	}
+	return result, nil
+}
+
+// volumes are those of the devices, or all of this machine's partitions that
+// hold one.
+func (s *session) volumes(devices []string) ([]*volume.Volume, error) {
+	var found []*volume.Volume
+	for _, device := range devices {
+		v, err := s.find(device)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, v)
+	}
+	if len(devices) > 0 {
+		return found, nil
+	}
+	partitions, err := s.Disks.Partitions()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range partitions {
+		v, err := volume.Open(p.Path)
+		switch {
+		case errors.Is(err, luks.ErrNotLUKS2):
+		case err != nil:
+			s.log.Warn(err.Error())
+		default:
+			found = append(found, v)
+		}
+	}
+	return found, nil
+}
+
+func (s *session) describe(v *volume.Volume, next *forecast.Next) report.Volume {
+	result := report.Volume{
+		Device: v.Device, Label: v.Header.Label, UUID: v.Header.UUID, Slots: []report.Slot{},
+		Now: forecast.No, AfterReboot: forecast.No,
+	}
+	if v.Header.Damaged != nil {
+		result.Damaged = v.Header.Damaged.Error()
+	}
+	result.Conversion = v.Header.Metadata.Conversion()
+	var err error
+	if result.LastUnlock, err = report.ReadUnlock(s.Unlocks, v.Device); err != nil {
+		s.log.Warn("how it was unlocked is not known: " + err.Error())
+	} else if result.LastUnlock != nil && result.LastUnlock.UUID != v.Header.UUID {
+		result.LastUnlock = nil // another volume has been made there
+	}
+	for _, slot := range v.Slots {
+		described := s.slot(slot, next)
+		result.Slots = append(result.Slots, described)
+		if !slot.Way() {
+			continue
+		}
+		result.RecoveryKey = result.RecoveryKey || slot.Kind == volume.Recovery
+		if !described.Asks {
+			result.Now = better(result.Now, described.Now)
+			result.AfterReboot = better(result.AfterReboot, described.AfterReboot)
+		}
+	}
+	return result
+}
+
+// better is the verdict of two ways, of which one is enough.
+func better(a, b forecast.Verdict) forecast.Verdict {
+	switch {
+	case a == forecast.Yes || b == forecast.Yes:
+		return forecast.Yes
+	case a == forecast.Unknown || b == forecast.Unknown:
+		return forecast.Unknown
+	}
+	return forecast.No
+}
+
+func (s *session) slot(slot volume.Slot, next *forecast.Next) report.Slot {
+	result := report.Slot{Slot: slot.Number, Kind: slot.Kind, Now: forecast.No, AfterReboot: forecast.No}
+	switch {
+	case slot.Bad != nil:
+		result.WhyNot = slot.Bad.Error()
+	case !slot.Bound:
+		result.WhyNot = "it holds no key of the data"
+	case slot.Kind == volume.Orphan:
+		result.WhyNot = "nobody knows its key: an enrollment was cut off, erase it"
+	case slot.Kind == volume.Recovery, slot.Kind == volume.Passphrase:
+		result.Asks, result.Now, result.AfterReboot = true, forecast.Yes, forecast.Yes
+	case slot.Kind == volume.Tang:
+		result.URL = slot.Clevis.URL
+		result.Now, result.AfterReboot = forecast.Unknown, forecast.Unknown // nobody is asked over the network for this
+	case slot.Kind == volume.TPM2:
+		s.policyOf(slot.TPM2, next, &result)
+	default:
+		result.Now, result.AfterReboot, result.WhyNot = forecast.Unknown, forecast.Unknown, "its token is not known here"
+	}
+	if result.WhyNot != "" && result.WhyNotAfter == "" && result.AfterReboot != forecast.Yes {
+		result.WhyNotAfter = result.WhyNot
+	}
+	return result
+}
+
+func (s *session) policyOf(token *luks.TPM2, next *forecast.Next, result *report.Slot) {
+	result.Policy = &report.Policy{
+		PCRs: append([]int{}, token.PCRs...), PublicKeyPCRs: append([]int{}, token.PublicPCRs...),
+		Bank: token.Bank, PIN: token.PIN, Text: bound(token),
+	}
+	if len(token.PublicKey) > 0 {
+		result.Policy.PublicKey, _ = tpm.Fingerprint(token.PublicKey)
+	}
+	result.Asks = token.PIN
+	now := s.ways.TPM.Check(token)
+	if now == nil {
+		result.Now = forecast.Yes
+	} else {
+		result.WhyNot = now.Error()
+	}
+	if next == nil {
+		result.AfterReboot = forecast.Unknown
+		return
+	}
+	signatures, err := s.ways.TPM.BootedSignatures(token)
+	if err != nil {
+		result.AfterReboot, result.WhyNotAfter = forecast.Unknown, err.Error()
+		return
+	}
+	result.AfterReboot, result.WhyNotAfter = next.TPM2(token, now, signatures)
+}

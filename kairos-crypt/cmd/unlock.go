@@ -1,0 +1,117 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func unlockCommand(m Machine) *cli.Command {
+	return &cli.Command{
+		Name:      "unlock",
+		Usage:     "open a volume as /dev/mapper/NAME (default: its label)",
+		ArgsUsage: "DEVICE [NAME]",
+		Flags: []cli.Flag{
+			keyFileFlag(),
+			&cli.BoolFlag{Name: "check", Usage: "come by a key and prove it, but map nothing"},
+			noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
+		},
+		Action: func(c *cli.Context) error { return unlock(c, m) },
+	}
+}
+
+func unlock(c *cli.Context, m Machine) error {
+	args, err := cmdline.Arguments(c, "DEVICE", "[NAME]")
+	if err != nil {
+		return err
+	}
+	s := m.begin(c)
+	v, err := s.find(args[0])
+	if err != nil {
+		return err
+	}
+	name := v.Header.Label
+	if len(args) > 1 {
+		name = args[1]
+	}
+	if name == "" && !c.Bool("check") {
+		return cmdline.Usagef("%s has no label: missing argument NAME", v.Device)
+	}
+	if name != "" {
+		if err := checkName(name); err != nil {
+			return err
+		}
+	}
+	if c.Bool("dry-run") {
+		for _, slot := range way.Order(v, s.config.Kinds...) {
+			fmt.Fprintf(c.App.Writer, "try %s\n", slot)
+		}
+		fmt.Fprintf(c.App.Writer, "open %s as /dev/mapper/%s\n", v.Device, name)
+		return nil
+	}
+	slot, err := s.openWith(c, v, name)
+	if !c.Bool("check") {
+		s.keep(v, name, slot, err)
+	}
+	if err != nil || !c.Bool("json") {
+		return err
+	}
+	return cmdline.PrintJSON(c, report.Opened{Device: v.Device, Slot: slot.Number, Kind: slot.Kind})
+}
+
+// keep keeps how it ended, for who asks later.
+func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err error) {
+	end := report.Unlock{UUID: v.Header.UUID, Name: name, Time: time.Now().UTC(), Slot: slot.Number, Kind: slot.Kind}
+	if err != nil {
+		end.Slot, end.Kind, end.Error = -1, "", err.Error()
+	}
+	if err := end.Write(s.Unlocks, v.Device); err != nil {
+		s.log.Warn("how the unlock ended is not kept: " + err.Error())
+	}
+}
+
+// openWith maps a volume, or with --check only proves that it opens, and returns
+// the slot that did it.
+func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) (volume.Slot, error) {
+	cmdline.Status("Unlocking %s", v.Name())
+	slot, key, err := s.key(c, v, s.config.Kinds...)
+	if err != nil {
+		return slot, err
+	}
+	defer key.Wipe()
+	if c.Bool("check") {
+		s.log.Info(slot.String() + " opens " + v.Name())
+		return slot, nil
+	}
+	if err := cryptsetup.Open(c.Context, v.Device, name, slot.Number, key.Bytes()); err != nil {
+		return slot, err
+	}
+	s.log.Info(slot.String()+" opened "+v.Name(), "as", "/dev/mapper/"+name)
+	if !s.config.Measure {
+		return slot, nil
+	}
+	if err := s.measure(c.Context, v, name, slot.Number, key); err != nil && !errors.Is(err, way.ErrNoTPM) {
+		// The data is open, and the machine goes on: what is bound to PCR 15
+		// stays closed.
+		s.log.Warn("the volume key is not measured: " + err.Error())
+	}
+	return slot, nil
+}
+
+// mapperName is what device mapper and udev take without escaping.
+var mapperName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}$`)
+
+func checkName(name string) error {
+	if !mapperName.MatchString(name) || name == "control" {
+		return cmdline.Usagef("%q can't be the name of a mapped device", name)
+	}
+	return nil
+}

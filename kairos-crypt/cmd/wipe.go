@@ -1,0 +1,47 @@
+package cmd
+
+import (
+	"fmt"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func wipeCommand(m Machine) *cli.Command {
+	return &cli.Command{
+		Name:      "wipe",
+		Usage:     "erase all key slots, so that nobody reads the data again",
+		ArgsUsage: "DEVICE",
+		Flags:     []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag()},
+		Action: func(c *cli.Context) error {
+			args, err := cmdline.Arguments(c, "DEVICE")
+			if err != nil {
+				return err
+			}
+			s := m.begin(c)
+			v, err := s.open(args[0])
+			if err != nil {
+				return err
+			}
+			defer s.end()
+			if len(v.Slots) == 0 {
+				return cmdline.WithCode(fmt.Errorf("%s has no key slots", v.Device), cmdline.ExitNothing)
+			}
+			if c.Bool("dry-run") {
+				for _, slot := range v.Slots {
+					fmt.Fprintf(c.App.Writer, "erase %s of %s\n", slot, v.Device)
+				}
+				fmt.Fprintf(c.App.Writer, "look whether the key material is gone\n")
+				return nil
+			}
+			if err := cmdline.Confirm(c, fmt.Sprintf("Erase all %d key slots of %s? Its data is lost for ever.", len(v.Slots), v.Name())); err != nil {
+				return err
+			}
+			if err := v.Erase(c.Context); err != nil {
+				return err
+			}
+			s.log.Info("erased all key slots, and saw that they are gone", "volume", v.Name())
+			return nil
+		},
+	}
+}

@@ -1,0 +1,84 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+// forceFlag is the --force option of commands that volume.Guard watches over.
+func forceFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "force", Usage: "even the last way in, or the last recovery key"}
+}
+
+func wipeSlotCommand(m Machine) *cli.Command {
+	return &cli.Command{
+		Name:      "wipe-slot",
+		Usage:     "erase key slots: one by its number, or all of a kind",
+		ArgsUsage: "DEVICE SLOT|KIND...",
+		Flags:     []cli.Flag{forceFlag(), cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()},
+		Action: func(c *cli.Context) error {
+			args, err := cmdline.Arguments(c, "DEVICE", "SLOT|KIND...")
+			if err != nil {
+				return err
+			}
+			s := m.begin(c)
+			v, err := s.open(args[0])
+			if err != nil {
+				return err
+			}
+			defer s.end()
+			var removed []volume.Slot
+			for _, name := range args[1:] {
+				found, err := v.Find(name)
+				if err != nil {
+					return err
+				}
+				removed = append(removed, found...)
+			}
+			if err := guard(c, v, removed...); err != nil {
+				return err
+			}
+			for _, slot := range removed {
+				if c.Bool("dry-run") {
+					fmt.Fprintf(c.App.Writer, "erase %s of %s\n", slot, v.Device)
+				}
+			}
+			if c.Bool("dry-run") {
+				return nil
+			}
+			if err := cmdline.Confirm(c, fmt.Sprintf("Erase %d key slots of %s?", len(removed), v.Name())); err != nil {
+				return err
+			}
+			if err := v.Remove(c.Context, removed...); err != nil {
+				return err
+			}
+			result := report.Wiped{Device: v.Device}
+			for _, slot := range removed {
+				result.Removed = append(result.Removed, slot.Number)
+				s.log.Info("erased " + slot.String())
+			}
+			if c.Bool("json") {
+				return cmdline.PrintJSON(c, result)
+			}
+			return nil
+		},
+	}
+}
+
+// guard refuses what would lock the owner out, unless --force was given.
+func guard(c *cli.Context, v *volume.Volume, removed ...volume.Slot) error {
+	err := v.Guard(removed...)
+	if err == nil || c.Bool("force") {
+		return nil
+	}
+	err = cmdline.WithCode(err, cmdline.ExitRefused)
+	if errors.Is(err, volume.ErrLastRecovery) {
+		return cmdline.Hint(err, "enroll another with kairos-crypt enroll recovery-key %s, or add --force", v.Device)
+	}
+	return cmdline.Hint(err, "enroll another key first; to give up the data: kairos-crypt wipe %s", v.Device)
+}

@@ -1,0 +1,199 @@
+// Package cryptsetup changes LUKS2 volumes by running cryptsetup(8).
+//
+// Secrets go to it on pipes, never through arguments, environment or files.
+package cryptsetup
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// ErrWrongKey says that no key slot, or not the one that was named, opens with
+// the secret.
+var ErrWrongKey = errors.New("no key slot opens with this key")
+
+// KDF says what a key slot does to a secret before it uses it.
+type KDF int
+
+const (
+	// Typed is for what people type: argon2id, with the cost that cryptsetup
+	// measures on this machine.
+	Typed KDF = iota
+	// Random is for secrets of 256 random bits, which no amount of guessing
+	// finds: the least that cryptsetup allows. systemd does the same.
+	Random
+)
+
+func (k KDF) arguments() []string {
+	if k == Random {
+		return []string{"--pbkdf", "pbkdf2", "--hash", "sha512", "--pbkdf-force-iterations", "1000"}
+	}
+	return []string{"--pbkdf", "argon2id"}
+}
+
+// Format makes a new, empty LUKS2 volume whose first key slot opens with key.
+// What was on it is lost. The caller has made sure that it may be.
+func Format(ctx context.Context, device string, key []byte, kdf KDF, label string) error {
+	arguments := append([]string{"luksFormat", "--batch-mode", "--type", "luks2", "--key-file", pipe(0)}, kdf.arguments()...)
+	if label != "" {
+		arguments = append(arguments, "--label="+label)
+	}
+	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
+	return err
+}
+
+// AddKey fills a free key slot with a new key; key opens the volume now.
+func AddKey(ctx context.Context, device string, slot int, key, added []byte, kdf KDF) error {
+	arguments := append([]string{"luksAddKey", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot)}, kdf.arguments()...)
+	_, err := run(ctx, [][]byte{key, added}, nil, append(arguments, "--", device, pipe(1))...)
+	return err
+}
+
+// Test tries whether a key opens a key slot, or any of them when slot is
+// negative. Nothing is mapped. It returns ErrWrongKey when the key doesn't.
+func Test(ctx context.Context, device string, slot int, key []byte) error {
+	arguments := []string{"open", "--test-passphrase", "--batch-mode", "--key-file", pipe(0)}
+	if slot >= 0 {
+		arguments = append(arguments, "--key-slot", strconv.Itoa(slot))
+	}
+	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
+	return err
+}
+
+// Open maps a volume as /dev/mapper/name with the key of a slot.
+func Open(ctx context.Context, device, name string, slot int, key []byte) error {
+	// As systemd-cryptsetup does by default, discards are not passed on.
+	_, err := run(ctx, [][]byte{key}, nil, "open", "--type", "luks2", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device, name)
+	return err
+}
+
+// Close removes a mapping.
+func Close(ctx context.Context, name string) error {
+	_, err := run(ctx, nil, nil, "close", "--", name)
+	return err
+}
+
+// maxVolumeKey is how long a volume key may be, in bytes.
+const maxVolumeKey = 256
+
+// VolumeKey returns the key that the data is encrypted with, which the caller
+// wipes.
+func VolumeKey(ctx context.Context, device string, slot int, key []byte) ([]byte, error) {
+	out, err := run(ctx, [][]byte{key}, nil, "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device)
+	defer clear(out)
+	if err != nil {
+		return nil, err
+	}
+	// "MK dump:", or "Volume key:" in newer versions, and lines of hex.
+	at := max(bytes.LastIndex(out, []byte("MK dump:")), bytes.LastIndex(out, []byte("Volume key:")))
+	if at < 0 {
+		return nil, errors.New("cryptsetup luksDump: no volume key in its output")
+	}
+	at += bytes.IndexByte(out[at:], ':') + 1
+	digits := make([]byte, 0, 2*maxVolumeKey)
+	defer clear(digits[:cap(digits)])
+	for _, c := range out[at:] {
+		if !strings.ContainsRune(" \t\n", rune(c)) {
+			if len(digits) == cap(digits) {
+				return nil, errors.New("cryptsetup luksDump: the volume key is too long")
+			}
+			digits = append(digits, c)
+		}
+	}
+	volumeKey := make([]byte, hex.DecodedLen(len(digits)))
+	if _, err := hex.Decode(volumeKey, digits); err != nil || len(volumeKey) == 0 {
+		return nil, errors.New("cryptsetup luksDump: the volume key is not hex")
+	}
+	return volumeKey, nil
+}
+
+// KillSlot erases a key slot. That some other slot remains is the caller's to
+// know: cryptsetup doesn't ask.
+func KillSlot(ctx context.Context, device string, slot int) error {
+	_, err := run(ctx, nil, nil, "luksKillSlot", "--batch-mode", "--", device, strconv.Itoa(slot))
+	return err
+}
+
+// Erase erases all key slots: nobody can read the data again.
+func Erase(ctx context.Context, device string) error {
+	_, err := run(ctx, nil, nil, "erase", "--batch-mode", "--", device)
+	return err
+}
+
+// ImportToken writes a token into the free place of a number.
+func ImportToken(ctx context.Context, device string, number int, token json.RawMessage) error {
+	_, err := run(ctx, nil, token, "token", "import", "--token-id", strconv.Itoa(number), "--json-file", "-", "--", device)
+	return err
+}
+
+// RemoveToken removes a token. The key slot that it leads to remains.
+func RemoveToken(ctx context.Context, device string, number int) error {
+	_, err := run(ctx, nil, nil, "token", "remove", "--token-id", strconv.Itoa(number), "--", device)
+	return err
+}
+
+// pipe is the name under which the child finds secret number n: descriptors 0
+// to 2 are taken. /dev/fd would need udev, or somebody else who makes it.
+func pipe(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
+
+// run runs cryptsetup with each secret on a pipe of its own.
+func run(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...string) ([]byte, error) {
+	command := exec.CommandContext(ctx, "cryptsetup", arguments...)
+	command.Stdin = bytes.NewReader(stdin)
+	command.Env = append(os.Environ(), "LC_ALL=C")
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	for _, secret := range secrets {
+		reader, err := filled(secret)
+		if err != nil {
+			return nil, err
+		}
+		defer reader.Close()
+		command.ExtraFiles = append(command.ExtraFiles, reader)
+	}
+	err := command.Run()
+	if err == nil {
+		return stdout.Bytes(), nil
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], ctx.Err())
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 2 { // cryptsetup(8): no permission (bad passphrase)
+		return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], ErrWrongKey)
+	}
+	text, _ := io.ReadAll(io.LimitReader(&stderr, 4096))
+	if message := strings.TrimSpace(string(text)); message != "" {
+		return nil, fmt.Errorf("cryptsetup %s: %w: %s", arguments[0], err, message)
+	}
+	return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], err)
+}
+
+// maxSecret fits into an empty pipe, so that writing never waits for a reader.
+const maxSecret = 4096
+
+// filled returns the reading end of a pipe that holds a secret and then ends.
+func filled(secret []byte) (*os.File, error) {
+	if len(secret) == 0 || len(secret) > maxSecret {
+		return nil, fmt.Errorf("a key of %d bytes: 1 to %d are allowed", len(secret), maxSecret)
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	_, err = writer.Write(secret)
+	if err = errors.Join(err, writer.Close()); err != nil {
+		reader.Close()
+		return nil, err
+	}
+	return reader, nil
+}

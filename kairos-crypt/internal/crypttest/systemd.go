@@ -1,0 +1,64 @@
+package crypttest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Systemd is one version of systemd's programs, in a root of its own.
+type Systemd struct {
+	Version int
+	root    string
+	tools   string
+}
+
+// Systemds returns those that are here: the tools root's, and what
+// "tests/setup --systemd" has unpacked. It skips the test where there is none.
+func Systemds(t testing.TB) []Systemd {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	top := filepath.Join(filepath.Dir(here), "../../..")
+	roots, _ := filepath.Glob(filepath.Join(top, ".cache/systemd-*"))
+	var found []Systemd
+	for _, root := range append(roots, filepath.Join(top, ".cache/tools")) {
+		s := Systemd{root: root, tools: filepath.Join(top, "tests/tools")}
+		out, err := s.Command(t, "systemd-cryptenroll", "--version").Output()
+		if err != nil {
+			t.Logf("%s: systemd-cryptenroll: %v", root, err)
+			continue
+		}
+		if _, err := fmt.Sscanf(string(out), "systemd %d", &s.Version); err != nil {
+			t.Fatalf("%s: systemd-cryptenroll --version: %q", root, out)
+		}
+		found = append(found, s)
+	}
+	if len(found) == 0 {
+		t.Skip("no systemd-cryptenroll: run tests/setup")
+	}
+	return found
+}
+
+// Command returns a command of this version.
+func (s Systemd) Command(t testing.TB, name string, arguments ...string) *exec.Cmd {
+	command := exec.CommandContext(t.Context(), s.tools, append([]string{name}, arguments...)...)
+	command.Env = append(os.Environ(), "KAIROS_TOOLS_ROOT="+s.root)
+	return command
+}
+
+// Provide puts a file where the programs look for it, for as long as the test
+// runs.
+func (s Systemd) Provide(t testing.TB, name string, contents []byte) {
+	t.Helper()
+	path := filepath.Join(s.root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Skipf("the root can't be written to: %v", err)
+	}
+	if err := os.WriteFile(path, contents, 0o644); err != nil {
+		t.Skipf("the root can't be written to: %v", err)
+	}
+	t.Cleanup(func() { os.Remove(path) })
+}

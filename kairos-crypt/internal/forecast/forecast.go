@@ -1,0 +1,192 @@
+// Package forecast tells whether a TPM key slot will open after the next
+// reboot, as far as that can be known before it.
+package forecast
+
+import (
+	"bytes"
+	"context"
+	"debug/pe"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/run"
+)
+
+// Verdict is what is known.
+type Verdict string
+
+const (
+	Yes     Verdict = "yes"
+	No      Verdict = "no"
+	Unknown Verdict = "unknown"
+)
+
+// Next is the deployment that boots next.
+type Next struct {
+	ID     string // "" when it is the one that runs
+	booted deployment.Record
+	staged deployment.Record
+	esp    string
+}
+
+// upgradeStatus is what is needed of "kairos-upgrade status --json".
+type upgradeStatus struct {
+	Booted      string              `json:"booted"`
+	Staged      string              `json:"staged"`
+	Deployments []deployment.Record `json:"deployments"`
+	ESP         struct {
+		Path string `json:"path"`
+	} `json:"esp"`
+}
+
+// Ask asks kairos-upgrade what boots next. On a system without it, or that is
+// no deployment, nothing is staged.
+func Ask(ctx context.Context) (*Next, error) {
+	if !run.Has("kairos-upgrade") {
+		return &Next{}, nil
+	}
+	out, err := run.Runner{}.Output(ctx, "kairos-upgrade", "status", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var s upgradeStatus
+	if err := json.Unmarshal(out, &s); err != nil {
+		return nil, fmt.Errorf("kairos-upgrade status: %w", err)
+	}
+	n := &Next{ID: s.Staged, esp: s.ESP.Path}
+	for _, d := range s.Deployments {
+		switch d.ID {
+		case s.Booted:
+			n.booted = d
+		case s.Staged:
+			n.staged = d
+		}
+	}
+	return n, nil
+}
+
+// TPM2 tells about a slot, given whether it opens now (nil, or why not) and the
+// signatures of the booted UKI.
+func (n *Next) TPM2(token *luks.TPM2, now error, booted []tpm.Signature) (Verdict, string) {
+	if now != nil && !errors.Is(now, tpm.ErrPolicy) {
+		return No, now.Error() // not the policy's matter: no other boot mends it
+	}
+	if n.ID != "" {
+		changed := n.changed()
+		for _, pcr := range token.PCRs {
+			if what := changed[pcr]; what != "" {
+				return No, fmt.Sprintf("PCR %d measures the %s, and that of %s differs", pcr, what, n.ID)
+			}
+		}
+	}
+	if len(token.PublicKey) > 0 {
+		signatures, whose := booted, "the running unified kernel image"
+		if n.ID != "" {
+			whose = n.ID
+			var err error
+			if signatures, err = n.signatures(token.Bank); err != nil {
+				return Unknown, err.Error()
+			}
+		}
+		fingerprint, err := tpm.Fingerprint(token.PublicKey)
+		if err != nil {
+			return No, err.Error()
+		}
+		if !slices.ContainsFunc(signatures, func(s tpm.Signature) bool {
+			return s.Fingerprint == fingerprint && slices.Equal(s.PCRs, token.PublicPCRs)
+		}) {
+			return No, fmt.Sprintf("%s has no policy signed by key %.12s", whose, fingerprint)
+		}
+		if len(token.PCRs) == 0 {
+			return Yes, ""
+		}
+	}
+	switch {
+	// What the system itself extends while it runs: it was less in the initrd.
+	case slices.ContainsFunc(token.PCRs, func(pcr int) bool { return pcr == 11 || pcr == 15 }):
+		return Unknown, "PCRs 11 and 15 change while the system runs"
+	case now != nil && len(token.PublicKey) == 0:
+		return No, now.Error()
+	case now != nil:
+		return Unknown, now.Error()
+	}
+	return Yes, ""
+}
+
+// changed says which PCRs will differ because the staged deployment does, and
+// what of it they measure: "TPM2 PCR Measurements Made by systemd".
+func (n *Next) changed() map[int]string {
+	changed := map[int]string{}
+	for pcr, kinds := range map[int][]string{4: {"linux", "uki"}, 9: {"initrd"}, 11: {"uki"}} {
+		for _, kind := range kinds {
+			if digest(n.booted, kind) != digest(n.staged, kind) {
+				changed[pcr] = map[string]string{"linux": "kernel", "uki": "unified kernel image", "initrd": "initrd"}[kind]
+			}
+		}
+	}
+	if n.booted.Options != n.staged.Options {
+		changed[12] = "kernel command line"
+	}
+	return changed
+}
+
+func digest(r deployment.Record, kind string) string {
+	if file := fileOf(r, kind); file != nil {
+		return file.Digest
+	}
+	return ""
+}
+
+func fileOf(r deployment.Record, kind string) *deployment.File {
+	at := slices.IndexFunc(r.Boot, func(f deployment.File) bool { return f.Kind == kind })
+	if at < 0 {
+		return nil
+	}
+	return &r.Boot[at]
+}
+
+// maxSection bounds a section of signatures, in bytes.
+const maxSection = 1 << 20
+
+// signatures returns the signed policies that the staged deployment's unified
+// kernel image carries; none when it is booted without one.
+func (n *Next) signatures(bank string) ([]tpm.Signature, error) {
+	file := fileOf(n.staged, "uki")
+	if file == nil {
+		return nil, nil
+	}
+	root, err := os.OpenRoot(n.esp)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	image, err := root.Open(filepath.FromSlash(file.Path))
+	if err != nil {
+		return nil, err
+	}
+	defer image.Close()
+	parsed, err := pe.NewFile(image)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file.Path, err)
+	}
+	section := parsed.Section(".pcrsig")
+	if section == nil {
+		return nil, nil
+	}
+	if section.Size > maxSection {
+		return nil, fmt.Errorf("%s: signed policies of %d bytes: at most %d are allowed", file.Path, section.Size, maxSection)
+	}
+	text, err := section.Data()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file.Path, err)
+	}
+	all, err := tpm.ParseSignatures(bytes.TrimRight(text, "\x00"))
+	return all[bank], err
+}

@@ -1,0 +1,109 @@
+package secret
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Memory holds a secret where it never reaches swap or a core dump: in memory
+// that the kernel itself can't see (memfd_secret(2)), or in locked memory where
+// there is none. The owner wipes it.
+type Memory struct {
+	mapped []byte
+	length int
+}
+
+// MaxLength is how long a secret may be, in bytes: what people type and what a
+// TPM seals is far below.
+const MaxLength = 4096
+
+// New returns memory for a secret of length bytes, zeros at first.
+func New(length int) (*Memory, error) {
+	if length < 0 || length > MaxLength {
+		return nil, fmt.Errorf("a secret of %d bytes: at most %d are allowed", length, MaxLength)
+	}
+	mapped, err := hidden()
+	if err != nil {
+		mapped, err = locked()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memory for a secret: %w", err)
+	}
+	return &Memory{mapped, length}, nil
+}
+
+// Take moves a secret into memory of its own: the source is wiped, even when
+// there is an error.
+func Take(source []byte) (*Memory, error) {
+	defer clear(source)
+	m, err := New(len(source))
+	if err != nil {
+		return nil, err
+	}
+	copy(m.mapped, source)
+	return m, nil
+}
+
+// Bytes returns the secret, which nobody may keep beyond Wipe.
+func (m *Memory) Bytes() []byte {
+	if m == nil {
+		return nil
+	}
+	return m.mapped[:m.length:m.length]
+}
+
+// Wipe erases the secret and gives its memory back. Once is enough, more does
+// no harm, and neither does a nil Memory.
+func (m *Memory) Wipe() {
+	if m == nil || m.mapped == nil {
+		return
+	}
+	clear(m.mapped)
+	_ = unix.Munmap(m.mapped)
+	m.mapped, m.length = nil, 0
+}
+
+// hidden maps memory that is in no other address space, not even the kernel's.
+// Linux has it since 5.14; some architectures and command lines have it off.
+func hidden() ([]byte, error) {
+	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, MaxLength); err != nil {
+		return nil, err
+	}
+	return unix.Mmap(fd, 0, MaxLength, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+// locked maps memory that is never swapped, nor dumped, nor inherited.
+func locked() ([]byte, error) {
+	mapped, err := unix.Mmap(-1, 0, MaxLength, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Mlock(mapped); err != nil {
+		_ = unix.Munmap(mapped)
+		return nil, err
+	}
+	for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_DONTFORK} {
+		_ = unix.Madvise(mapped, advice)
+	}
+	return mapped, nil
+}
+
+// Harden protects the copies that libraries make of secrets on their way: the
+// process leaves no core dump, no other process of its user may look into it,
+// and with root's rights none of its memory is swapped. It is for the start of
+// a program.
+func Harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	// ONFAULT: what is used, not the gigabytes that the runtime has reserved.
+	// Without the right to lock so much it is refused as a whole.
+	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
+	return nil
+}

@@ -1,0 +1,110 @@
+package volume
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+)
+
+// Kind is what a key slot's secret comes from.
+type Kind string
+
+const (
+	TPM2       Kind = "tpm2"         // sealed by the TPM
+	Tang       Kind = "tang"         // bound to the network by clevis
+	Recovery   Kind = "recovery-key" // a generated key that somebody keeps
+	Passphrase Kind = "passphrase"   // something that somebody knows
+	Other      Kind = "other"        // a token that is not known here
+	// Orphan is a slot without a token whose key nobody could have typed: an
+	// enrolment that was cut off left it.
+	Orphan Kind = "orphan"
+)
+
+// Kinds are those that can be enrolled.
+var Kinds = []Kind{TPM2, Recovery, Passphrase, Tang}
+
+// Slot is one key slot.
+type Slot struct {
+	Number int
+	Kind   Kind
+	Token  int        // number of its token, -1 without
+	TPM2   *luks.TPM2 // of a slot of that kind whose token could be read
+	Clevis *luks.Clevis
+	Bad    error // why the token can't be read
+	Bound  bool  // it opens the data
+}
+
+// Way says whether somebody could open the volume by it.
+func (s Slot) Way() bool { return s.Bound && s.Kind != Orphan && s.Bad == nil }
+
+func (s Slot) String() string { return fmt.Sprintf("slot %d (%s)", s.Number, s.Kind) }
+
+// randomIterations is what systemd and we let pbkdf2 do with a random key,
+// where anything typed gets a hundred times more.
+const randomIterations = 1000
+
+// describe takes from a token what it says of its slot.
+func (s *Slot) describe(token luks.Token) {
+	switch token.Type {
+	case luks.TypeTPM2:
+		s.Kind = TPM2
+		s.TPM2, s.Bad = luks.ParseTPM2(token)
+	case luks.TypeRecovery:
+		s.Kind = Recovery
+	case luks.TypeClevis:
+		s.Kind = Tang
+		s.Clevis, s.Bad = luks.ParseClevis(token)
+	default:
+		s.Kind = Other
+	}
+}
+
+func slots(m *luks.Metadata) []Slot {
+	var list []Slot
+	bound := m.Bound()
+	for _, number := range slices.Sorted(maps.Keys(m.Keyslots)) {
+		s := Slot{Number: number, Token: -1, Kind: Passphrase, Bound: slices.Contains(bound, number)}
+		if place := m.Keyslots[number]; place.KDF == "pbkdf2" && place.Iterations <= randomIterations {
+			s.Kind = Orphan
+			if m.Conversion() { // cryptsetup takes no tokens yet: see cryptsetup.BeginEncrypt
+				s.Kind = Recovery
+			}
+		}
+		for _, token := range m.TokensOf(number) {
+			s.Token = token
+			if s.describe(m.Tokens[token]); s.Kind != Other { // the first that is known counts
+				break
+			}
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// Find returns the slots that a name means: a number, or a kind.
+func (v *Volume) Find(name string) ([]Slot, error) {
+	number, err := strconv.Atoi(name)
+	found := slices.DeleteFunc(slices.Clone(v.Slots), func(s Slot) bool {
+		if err == nil {
+			return s.Number != number
+		}
+		return string(s.Kind) != name
+	})
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s has no key slot %s", v.Device, name)
+	}
+	return found, nil
+}
+
+// free returns the lowest number that isn't taken.
+func free[V any](taken map[int]V, what string) (int, error) {
+	for number := range luks.MaxSlots {
+		if _, ok := taken[number]; !ok {
+			return number, nil
+		}
+	}
+	return 0, fmt.Errorf("all %d %s are taken", luks.MaxSlots, what)
+}

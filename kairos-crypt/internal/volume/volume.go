@@ -1,0 +1,99 @@
+// Package volume is one encrypted volume and the ways into it: what its key
+// slots are, and how they are added, proved and removed so that its owner is
+// never locked out.
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"golang.org/x/sys/unix"
+)
+
+// Volume is a LUKS2 volume as its header was read last.
+type Volume struct {
+	Device string
+	Header *luks.Header
+	Slots  []Slot // in order of their numbers
+}
+
+// Open reads a volume's header. A device that is none is luks.ErrNotLUKS2.
+func Open(device string) (*Volume, error) {
+	v := &Volume{Device: device}
+	return v, v.Reload()
+}
+
+// Name is how people know the volume: by its label, where it has one.
+func (v *Volume) Name() string {
+	if v.Header.Label != "" {
+		return v.Header.Label
+	}
+	return v.Device
+}
+
+// Reload reads the header again, after a change.
+func (v *Volume) Reload() error {
+	file, err := os.Open(v.Device)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	v.Header, err = luks.Read(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", v.Device, err)
+	}
+	v.Slots = slots(&v.Header.Metadata)
+	return nil
+}
+
+// ErrBusy says that another process changes the volume.
+var ErrBusy = errors.New("another kairos-crypt changes this volume")
+
+// Lock keeps other kairos-crypt processes from changing a device until the
+// returned function is called. directory is where the locks are.
+func Lock(directory, device string) (unlock func(), err error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(device, &stat); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: device, Err: err}
+	}
+	name := fmt.Sprintf("file-%d-%d", stat.Dev, stat.Ino)
+	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
+		name = fmt.Sprintf("block-%d-%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
+	}
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	file, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		file.Close()
+		if err == unix.EWOULDBLOCK {
+			return nil, fmt.Errorf("%s: %w", device, ErrBusy)
+		}
+		return nil, fmt.Errorf("lock %s: %w", device, err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// material returns what lies on the disk for a key slot, so that its erasure
+// can be seen.
+func (v *Volume) material(slot int) ([]byte, error) {
+	place := v.Header.Metadata.Keyslots[slot]
+	const enough = 64 << 10 // of 256 KiB
+	file, err := os.Open(v.Device)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.NewSectionReader(file, place.Offset, min(place.Size, enough)))
+}

@@ -1,0 +1,84 @@
+package way
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+)
+
+// Tang binds key slots to a tang server on the network, by clevis(1): a node
+// opens them where it reaches the server.
+type Tang struct {
+	// Timeout is how long a server may take.
+	Timeout time.Duration
+}
+
+// ErrNoClevis says that clevis is not installed.
+var ErrNoClevis = errors.New("clevis is not installed")
+
+// Key has clevis decrypt the slot's passphrase.
+func (t Tang) Key(ctx context.Context, _ *volume.Volume, slot volume.Slot) (*secret.Memory, error) {
+	if slot.Clevis.Pin != "tang" {
+		return nil, fmt.Errorf("clevis' pin %s is not supported", slot.Clevis.Pin)
+	}
+	key, err := t.clevis(ctx, []byte(slot.Clevis.JWE), "decrypt")
+	if err != nil && slot.Clevis.URL != "" {
+		err = fmt.Errorf("%s: %w", slot.Clevis.URL, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return secret.Take(key)
+}
+
+// Encrypt binds a key to the server at a URL whose signing key has the
+// thumbprint, and returns the JWE in compact form.
+func (t Tang) Encrypt(ctx context.Context, key []byte, url, thumbprint string) ([]byte, error) {
+	config, err := json.Marshal(map[string]string{"url": url, "thp": thumbprint})
+	if err != nil {
+		return nil, err
+	}
+	jwe, err := t.clevis(ctx, key, "encrypt", "tang", string(config))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", url, err)
+	}
+	return jwe, nil
+}
+
+// clevis runs clevis with the input on a pipe. Its scripts run curl and jose,
+// which a timeout ends with them: they are a group of processes.
+func (t Tang) clevis(ctx context.Context, input []byte, arguments ...string) ([]byte, error) {
+	limited, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	command := exec.CommandContext(limited, "clevis", arguments...)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
+	command.Stdin = bytes.NewReader(input)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	err := command.Run()
+	switch {
+	case err == nil:
+		return stdout.Bytes(), nil
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, ErrNoClevis
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case limited.Err() != nil:
+		return nil, fmt.Errorf("no answer within %s", t.Timeout)
+	}
+	clear(stdout.Bytes())
+	if message := strings.TrimSpace(stderr.String()); message != "" {
+		return nil, fmt.Errorf("clevis %s: %w: %.1000s", arguments[0], err, message)
+	}
+	return nil, fmt.Errorf("clevis %s: %w", arguments[0], err)
+}

@@ -1,0 +1,197 @@
+// Package way comes by the secrets of key slots: from the TPM, from the
+// network, from a person. Each is a Way; a key server with attestation would be
+// another.
+package way
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+)
+
+// Way comes by the passphrase of key slots of one kind.
+type Way interface {
+	// Key returns the passphrase of a slot. The caller wipes it.
+	Key(ctx context.Context, v *volume.Volume, slot volume.Slot) (*secret.Memory, error)
+}
+
+// Asker asks a person for a secret, and returns what was typed.
+type Asker func(ctx context.Context, question string) (*secret.Memory, error)
+
+// ErrNobody says that a person could not be asked.
+var ErrNobody = errors.New("nobody could be asked")
+
+// Ways are those of this machine.
+type Ways struct {
+	TPM  *TPM
+	Tang Tang
+	Ask  Asker
+	// Refused is told of each slot that didn't open, and why, as soon as that
+	// is known. May be nil.
+	Refused func(volume.Slot, error)
+}
+
+// Key comes by a key that opens a volume, of only the kinds that are named when
+// there are any. What needs nobody comes first: the TPM, the network, then the
+// TPM with a PIN; at last a person is asked for a recovery key or passphrase.
+// The error tells why each slot stayed closed.
+func (w *Ways) Key(ctx context.Context, v *volume.Volume, kinds ...volume.Kind) (volume.Slot, *secret.Memory, error) {
+	var refusals []error
+	for _, slot := range Order(v, kinds...) {
+		if asked(slot) {
+			slot, key, err := w.ask(ctx, v, kinds, refusals)
+			if err == nil {
+				return slot, key, nil
+			}
+			return slot, nil, errors.Join(append(refusals, err)...)
+		}
+		key, err := w.open(ctx, v, slot)
+		if err == nil {
+			return slot, key, nil
+		}
+		if ctx.Err() != nil {
+			return slot, nil, ctx.Err()
+		}
+		err = fmt.Errorf("%s: %w", slot, err)
+		refusals = append(refusals, err)
+		if w.Refused != nil {
+			w.Refused(slot, err)
+		}
+	}
+	if len(refusals) == 0 {
+		refusals = append(refusals, fmt.Errorf("%s: no key slot that could be tried", v.Device))
+	}
+	return volume.Slot{}, nil, errors.Join(refusals...)
+}
+
+// Order returns the slots in the order in which they are tried: those that open
+// the data, of the kinds that are named when there are any.
+func Order(v *volume.Volume, kinds ...volume.Kind) []volume.Slot {
+	rank := func(s volume.Slot) int {
+		switch {
+		case asked(s):
+			return 3
+		case s.Kind == volume.TPM2 && s.TPM2 != nil && s.TPM2.PIN:
+			return 2
+		case s.Kind == volume.Tang:
+			return 1
+		}
+		return 0
+	}
+	order := slices.DeleteFunc(slices.Clone(v.Slots), func(s volume.Slot) bool {
+		return !s.Way() || s.Kind == volume.Other || len(kinds) > 0 && !slices.Contains(kinds, s.Kind)
+	})
+	slices.SortStableFunc(order, func(a, b volume.Slot) int { return rank(a) - rank(b) })
+	return order
+}
+
+func asked(s volume.Slot) bool { return s.Kind == volume.Recovery || s.Kind == volume.Passphrase }
+
+// open comes by the key of one slot and proves it.
+func (w *Ways) open(ctx context.Context, v *volume.Volume, slot volume.Slot) (*secret.Memory, error) {
+	way, err := w.of(slot)
+	if err != nil {
+		return nil, err
+	}
+	key, err := way.Key(ctx, v, slot)
+	if err != nil {
+		return nil, err
+	}
+	// The header may have been swapped: the key must be that of its slot.
+	if err := cryptsetup.Test(ctx, v.Device, slot.Number, key.Bytes()); err != nil {
+		key.Wipe()
+		return nil, err
+	}
+	return key, nil
+}
+
+func (w *Ways) of(slot volume.Slot) (Way, error) {
+	switch slot.Kind {
+	case volume.TPM2:
+		return w.TPM, nil
+	case volume.Tang:
+		return w.Tang, nil
+	}
+	return nil, fmt.Errorf("a slot of kind %s opens with what somebody types", slot.Kind)
+}
+
+// tries is how often a person may mistype.
+const tries = 3
+
+// ask asks for what opens one of the slots whose key somebody keeps.
+func (w *Ways) ask(ctx context.Context, v *volume.Volume, kinds []volume.Kind, refusals []error) (volume.Slot, *secret.Memory, error) {
+	question := question(v, kinds, refusals)
+	for range tries {
+		typed, err := w.Ask(ctx, question)
+		if err != nil {
+			return volume.Slot{}, nil, err
+		}
+		slot, key, err := Typed(ctx, v, typed)
+		if err == nil {
+			return slot, key, nil
+		}
+		if !errors.Is(err, cryptsetup.ErrWrongKey) {
+			return volume.Slot{}, nil, err
+		}
+		question = "That does not open " + v.Name() + ". Again:"
+	}
+	return volume.Slot{}, nil, fmt.Errorf("asked %d times: %w", tries, cryptsetup.ErrWrongKey)
+}
+
+// question says what is wanted, and why it is: a person in front of a machine
+// that doesn't start has only this line.
+func question(v *volume.Volume, kinds []volume.Kind, refusals []error) string {
+	what := "Recovery key or passphrase"
+	if len(kinds) == 1 {
+		what = map[volume.Kind]string{volume.Recovery: "Recovery key", volume.Passphrase: "Passphrase"}[kinds[0]]
+	}
+	if len(refusals) == 0 {
+		return fmt.Sprintf("%s of %s:", what, v.Name())
+	}
+	var why []string
+	for _, err := range refusals {
+		why = append(why, err.Error())
+	}
+	return fmt.Sprintf("%s was not unlocked (%s). %s:", v.Name(), strings.Join(why, "; "), what)
+}
+
+// Typed finds the slot that a typed secret opens: a recovery key in any of its
+// spellings, or a passphrase. It takes the memory over.
+func Typed(ctx context.Context, v *volume.Volume, typed *secret.Memory) (volume.Slot, *secret.Memory, error) {
+	candidates := []*secret.Memory{typed}
+	if key, err := secret.ParseRecoveryKey(typed.Bytes()); err == nil {
+		normal, err := secret.Take(key)
+		if err != nil {
+			typed.Wipe()
+			return volume.Slot{}, nil, err
+		}
+		candidates = []*secret.Memory{normal, typed}
+	}
+	defer func() {
+		for _, c := range candidates {
+			c.Wipe()
+		}
+	}()
+	for i, candidate := range candidates {
+		for _, slot := range v.Slots {
+			if !asked(slot) || !slot.Bound {
+				continue
+			}
+			err := cryptsetup.Test(ctx, v.Device, slot.Number, candidate.Bytes())
+			if err == nil {
+				candidates = slices.Delete(candidates, i, i+1)
+				return slot, candidate, nil
+			}
+			if !errors.Is(err, cryptsetup.ErrWrongKey) {
+				return volume.Slot{}, nil, err
+			}
+		}
+	}
+	return volume.Slot{}, nil, fmt.Errorf("%s: %w", v.Device, cryptsetup.ErrWrongKey)
+}

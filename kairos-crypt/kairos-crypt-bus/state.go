@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/inotify"
+)
+
+// maxStatus is how long the state of the volumes may take to read: the TPM is
+// asked.
+const maxStatus = time.Minute
+
+// paths are the objects of the volumes, in order.
+func (s *service) paths() []dbus.ObjectPath {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	paths := make([]dbus.ObjectPath, 0, len(s.volumes))
+	for _, v := range s.volumes {
+		paths = append(paths, v.object.Path())
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// refresh reads the state of the volumes and tells who listens. What can't be
+// read stays as it was.
+func (s *service) refresh() {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	ctx, cancel := context.WithTimeout(s.bus.Context(), maxStatus)
+	defer cancel()
+	var read report.Status
+	r := newRequest("status", "--json")
+	out, err := r.run(ctx)
+	if err == nil {
+		err = decode(out, &read)
+	}
+	if err != nil {
+		if s.bus.Context().Err() == nil {
+			s.log.Warn("the state of the volumes is not known", "error", err)
+		}
+		return
+	}
+	news := s.take(read)
+	s.jobs.Tell(s.object.Changed(busName))
+	for _, tell := range news {
+		tell()
+	}
+}
+
+// take makes a new state that of the objects, and returns what is to be told of
+// it once that is done.
+func (s *service) take(read report.Status) (news []func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.staged = read.Staged
+	gone := map[string]*volume{}
+	for device, v := range s.volumes {
+		gone[device] = v
+	}
+	for _, state := range read.Volumes {
+		v := s.volumes[state.Device]
+		delete(gone, state.Device)
+		if v == nil {
+			v = &volume{service: s, device: state.Device}
+			v.object = s.bus.Export(pathOf(state.Device), v.describe())
+			s.volumes[state.Device] = v
+		}
+		was := v.state
+		v.state = state
+		news = append(news, func() { s.jobs.Tell(v.object.Changed(volumeInterface)) })
+		news = append(news, s.news(v, was, state)...)
+	}
+	for device, v := range gone {
+		v.object.Remove()
+		delete(s.volumes, device)
+	}
+	s.known = true
+	return news
+}
+
+// news are the signals about a volume that was known before.
+func (s *service) news(v *volume, was, is report.Volume) (news []func()) {
+	path := v.object.Path()
+	emit := func(name string, args ...any) {
+		news = append(news, func() { s.jobs.Tell(s.object.Emit(busName, name, append([]any{path}, args...)...)) })
+	}
+	if s.known && !reflect.DeepEqual(slots(was), slots(is)) {
+		emit("SlotsChanged")
+	}
+	if end := is.LastUnlock; s.known && end != nil && (was.LastUnlock == nil || !end.Time.Equal(was.LastUnlock.Time)) {
+		if end.Error != "" {
+			emit("UnlockFailed", end.Name, end.Error)
+		} else {
+			emit("VolumeUnlocked", end.Name, uint32(max(0, end.Slot)))
+		}
+	}
+	return news
+}
+
+// slots are the key slots of a volume without what the TPM and the next boot
+// make of them.
+func slots(v report.Volume) []report.Slot {
+	list := slices.Clone(v.Slots)
+	for i := range list {
+		list[i] = report.Slot{Slot: list[i].Slot, Kind: list[i].Kind, Policy: list[i].Policy, URL: list[i].URL}
+	}
+	return append([]report.Slot{}, list...)
+}
+
+// watch refreshes the properties whenever a volume is written to by anybody, an
+// unlock ends or the deployments change, until the watch is closed.
+func (s *service) watch(changes *inotify.Watcher) {
+	changes.Follow(s.matters, func() {
+		s.refresh()
+		s.watchDirs(changes)
+	})
+}
+
+// watchDirs watches what is there. A device node in /dev that was open for
+// writing and is closed says that its header may have changed, as udev takes it.
+func (s *service) watchDirs(changes *inotify.Watcher) {
+	for _, dir := range []string{s.dev, s.unlocks, filepath.Dir(s.unlocks), s.upgrades} {
+		if err := changes.Add(dir); err != nil {
+			s.log.Warn("changes by others will not be told", "error", err)
+		}
+	}
+}
+
+// matters leaves out devices that are no volumes, files that are being written,
+// and what a transaction of kairos-upgrade publishes before it has ended.
+func (s *service) matters(e inotify.Event) bool {
+	switch {
+	case atomicfile.IsTemp(e.Name):
+		return false
+	case e.Name == "":
+		return true
+	case e.Dir == filepath.Dir(s.unlocks): // locks are there as well
+		return e.Name == filepath.Base(s.unlocks)
+	case e.Dir == s.dev:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.volumes[filepath.Join(s.dev, e.Name)] != nil
+	case e.Dir != s.upgrades:
+		return strings.HasSuffix(e.Name, ".json")
+	}
+	data, err := os.ReadFile(filepath.Join(e.Dir, e.Name))
+	var published struct {
+		Completed bool `json:"completed"`
+	}
+	return err == nil && json.Unmarshal(data, &published) == nil && published.Completed
+}
