@@ -49,7 +49,7 @@ func TestEncryptKilled(t *testing.T) {
 	}
 	plain, err := os.ReadFile(disk)
 	must(t, err)
-	first := []string{"encrypt", "--yes", "--label", "COS_OEM", "--recovery-key-file", "recovery", disk}
+	first := []string{"encrypt", "--yes", "--label", "COS_OEM", "--save-recovery-key", "recovery", disk}
 	args := first
 	random, before, midst := mathrand.New(mathrand.NewPCG(1, 2)), 0, 0
 	for attempt := 0; midst < kills && attempt < attempts; attempt++ {

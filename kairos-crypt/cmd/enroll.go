@@ -29,7 +29,7 @@ func enrollCommand(m Machine) *cli.Command {
 		Usage: "add a key slot",
 		Subcommands: []*cli.Command{
 			sub("tpm2", "a key that the TPM gives out where the machine has booted what it shall", tpm2Enroller, tpm2Flags()...),
-			sub("recovery-key", "a generated key, shown once, for people to keep", recoveryEnroller, recoveryKeyFileFlag()),
+			sub("recovery-key", "a generated key, shown once, for people to keep", recoveryEnroller, saveRecoveryKeyFlag()),
 			sub("passphrase", "something that somebody knows", passphraseEnroller,
 				&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"}),
 			sub("tang", "a key that opens where a tang server answers", tangEnroller, tangFlags()...),
@@ -122,7 +122,7 @@ func (s *session) shown(c *cli.Context, v *volume.Volume, slot int, made *newKey
 // show prints what was enrolled: a recovery key on stdout, and for eyes and
 // cameras around it on a terminal.
 func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) error {
-	file := c.String("recovery-key-file")
+	file := c.String("save-recovery-key")
 	if made.shown && file != "" {
 		if err := writeSecret(file, made.secret); err != nil {
 			return err

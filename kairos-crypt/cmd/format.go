@@ -28,7 +28,7 @@ func formatCommand(m Machine) *cli.Command {
 			&cli.StringFlag{Name: "label", Usage: "give the volume the label `TEXT`"},
 			&cli.StringSliceFlag{Name: "enroll", Usage: "add a key slot of `KIND` beside the recovery key: tpm2 (default), passphrase, tang or none (repeatable)"},
 			&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"},
-			recoveryKeyFileFlag(),
+			saveRecoveryKeyFlag(),
 		}, tpm2Flags(), tangFlags(), []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()}),
 		Action: func(c *cli.Context) error { return format(c, m) },
 	}
@@ -131,7 +131,7 @@ func (s *session) format(c *cli.Context, device, label string, enrollments []*en
 	}
 	s.log.Info("made an encrypted volume on " + device)
 	if c.Bool("json") {
-		if file := c.String("recovery-key-file"); file == "" {
+		if file := c.String("save-recovery-key"); file == "" {
 			result.RecoveryKey = string(recovery.secret.Bytes())
 		} else if err := writeSecret(file, recovery.secret); err != nil {
 			return err

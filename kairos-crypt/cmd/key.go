@@ -28,9 +28,9 @@ func noAskFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "no-ask-password", Usage: "fail rather than ask anybody for anything"}
 }
 
-// recoveryKeyFileFlag is the --recovery-key-file option.
-func recoveryKeyFileFlag() cli.Flag {
-	return &cli.StringFlag{Name: "recovery-key-file", Usage: "write a new recovery key into `FILE`, which may not exist, instead of printing it"}
+// saveRecoveryKeyFlag is the --save-recovery-key option.
+func saveRecoveryKeyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "save-recovery-key", Usage: "write a new recovery key into `FILE`, which may not exist, instead of printing it"}
 }
 
 // nobody is who is asked with --no-ask-password.

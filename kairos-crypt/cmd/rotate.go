@@ -22,7 +22,7 @@ func rotateCommand(m Machine) *cli.Command {
 			&cli.StringFlag{Name: "new-key-file", Usage: "take a new passphrase from `FILE` instead of asking"},
 			&cli.StringFlag{Name: "pin-file", Usage: "take the PIN of a TPM's new slot from `FILE` instead of asking"},
 			&cli.StringFlag{Name: "thumbprint", Usage: "`THP` of a tang server's signing key"},
-			recoveryKeyFileFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
+			saveRecoveryKeyFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
 		},
 		Action: func(c *cli.Context) error { return rotate(c, m) },
 	}

@@ -101,7 +101,7 @@ var enrollOptions = map[volumes.Kind]struct {
 	texts []string
 }{
 	volumes.TPM2:       {map[string]string{"key": "key-file", "pin": "pin-file"}, []string{"pcrs", "bank"}},
-	volumes.Recovery:   {map[string]string{"key": "key-file", "recovery_key": "recovery-key-file"}, nil},
+	volumes.Recovery:   {map[string]string{"key": "key-file", "recovery_key": "save-recovery-key"}, nil},
 	volumes.Passphrase: {map[string]string{"key": "key-file", "new_key": "new-key-file"}, nil},
 	volumes.Tang:       {map[string]string{"key": "key-file"}, []string{"url", "thumbprint"}},
 }
@@ -132,7 +132,7 @@ func (v *volume) enroll(ctx context.Context, c *bus.Call, kind string, given opt
 func (v *volume) complete(r *request, kind volumes.Kind, given options, f files, texts map[string]*string) error {
 	switch kind {
 	case volumes.Recovery:
-		if *f["recovery-key-file"] == nil {
+		if *f["save-recovery-key"] == nil {
 			return cmdline.Usagef("option recovery_key is missing: where the key is written to")
 		}
 	case volumes.Passphrase:
@@ -170,7 +170,7 @@ func (v *volume) rotate(ctx context.Context, c *bus.Call, slot string, given opt
 	r, mark := v.request("rotate"), ""
 	known := bus.Options{"thumbprint": &mark}
 	f := newFiles(known, map[string]string{
-		"key": "key-file", "new_key": "new-key-file", "pin": "pin-file", "recovery_key": "recovery-key-file",
+		"key": "key-file", "new_key": "new-key-file", "pin": "pin-file", "recovery_key": "save-recovery-key",
 	})
 	if err := r.decode(given, known, f); err != nil {
 		return "", err
@@ -180,7 +180,7 @@ func (v *volume) rotate(ctx context.Context, c *bus.Call, slot string, given opt
 		return "", cmdline.Usagef("option thumbprint: %.100q is not one", mark)
 	}
 	r.option("thumbprint", mark)
-	if *f["recovery-key-file"] == nil && v.recovery(slot) {
+	if *f["save-recovery-key"] == nil && v.recovery(slot) {
 		r.close()
 		return "", cmdline.Usagef("option recovery_key is missing: where the key is written to")
 	}
