@@ -43,6 +43,7 @@ func App(m Machine) *cli.App {
 		statusCommand(m),
 		formatCommand(m),
 		enrollCommand(m),
+		recoveryKeyCommand(),
 		unlockCommand(m),
 		closeCommand(m),
 		rotateCommand(m),

@@ -132,18 +132,20 @@ func (s *session) show(c *cli.Context, made *newKey, result enrolled) error {
 		fmt.Fprintf(c.App.ErrWriter, "%s\nThis is the recovery key. It is shown this once and stored nowhere:\nwhoever has it reads the data, without it a broken TPM loses them.\n\n", drawn)
 		clear(drawn)
 	}
-	line := append(append(make([]byte, 0, secret.MaxLength), made.secret.Bytes()...), '\n')
-	defer clear(line)
-	if _, err := c.App.Writer.Write(line); err != nil {
-		return fmt.Errorf("write recovery key: %w", err)
-	}
-	return nil
+	return writeKey(c, made.secret)
 }
 
-func recoveryEnroller(*cli.Context, *session) (*enrollment, error) {
+func recoveryEnroller(c *cli.Context, _ *session) (*enrollment, error) {
+	file := c.String("recovery-key-file")
 	return &enrollment{volume.Recovery, "a recovery key of 256 random bits", func(context.Context) (*newKey, error) {
-		key, err := secret.Take(secret.NewRecoveryKey())
-		return &newKey{secret: key, kdf: cryptsetup.Random, shown: true,
+		var key *secret.Memory
+		var err error
+		if file != "" {
+			key, err = readRecoveryKey(file) // whoever gave it has it
+		} else {
+			key, err = secret.Take(secret.NewRecoveryKey())
+		}
+		return &newKey{secret: key, kdf: cryptsetup.Random, shown: file == "",
 			token: func(slot int) (json.RawMessage, error) { return luks.Recovery(slot), nil }}, err
 	}}, nil
 }

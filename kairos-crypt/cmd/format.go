@@ -26,6 +26,7 @@ func formatCommand(m Machine) *cli.Command {
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "label", Usage: "give the volume the label `TEXT`"},
 			&cli.StringSliceFlag{Name: "enroll", Usage: "add a key slot of `KIND` beside the recovery key: tpm2 (default), passphrase, tang or none (repeatable)"},
+			&cli.StringFlag{Name: "recovery-key-file", Usage: "take the recovery key from `FILE`, - for stdin, instead of making a new one"},
 			&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"},
 		}, tpm2Flags(), tangFlags(), []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()}),
 		Action: func(c *cli.Context) error { return format(c, m) },
@@ -36,8 +37,8 @@ func formatCommand(m Machine) *cli.Command {
 type formatted struct {
 	Device      string        `json:"device"`
 	UUID        string        `json:"uuid"`
-	Kinds       []volume.Kind `json:"kinds"`        // of its key slots
-	RecoveryKey string        `json:"recovery_key"` // shown once
+	Kinds       []volume.Kind `json:"kinds"`                  // of its key slots
+	RecoveryKey string        `json:"recovery_key,omitempty"` // shown once, unless it was given
 }
 
 // maxLabel is what a LUKS2 header has room for, in bytes.
@@ -51,6 +52,9 @@ func format(c *cli.Context, m Machine) error {
 	label := c.String("label")
 	if len(label) > maxLabel || strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return cmdline.Usagef("--label: at most %d bytes, without control characters", maxLabel)
+	}
+	if c.String("recovery-key-file") == "-" && (c.String("new-key-file") == "-" || c.String("pin-file") == "-") {
+		return cmdline.Usagef("--recovery-key-file and another key can't both be stdin")
 	}
 	s := m.begin(c)
 	enrollments, err := s.chosen(c)
@@ -122,7 +126,9 @@ func (s *session) format(c *cli.Context, device, label string, enrollments []*en
 	}
 	s.log.Info("made an encrypted volume on " + device)
 	if c.Bool("json") {
-		result.RecoveryKey = string(recovery.secret.Bytes())
+		if recovery.shown {
+			result.RecoveryKey = string(recovery.secret.Bytes())
+		}
 		return cmdline.PrintJSON(c, result)
 	}
 	return s.show(c, recovery, enrolled{})
