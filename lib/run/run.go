@@ -33,6 +33,9 @@ type Runner struct {
 	Line func(program, line string)
 	// Dir is where programs run; the caller's own directory if empty.
 	Dir string
+	// Stdin is what programs read on stdin; nothing if empty. It is where a
+	// secret goes.
+	Stdin []byte
 }
 
 // Has reports whether a program is in PATH.
@@ -66,6 +69,9 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	cmd.WaitDelay = graceTime
 	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if len(r.Stdin) > 0 {
+		cmd.Stdin = bytes.NewReader(r.Stdin)
+	}
 	var stdout bytes.Buffer
 	lines := &lineWriter{emit: func(line string) {
 		if r.Line != nil {
