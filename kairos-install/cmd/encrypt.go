@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
@@ -59,6 +60,24 @@ func encryption(c *cli.Context, m Machine, labels, files []string, report *progr
 		e.Kinds = []string{"tpm2"}
 	}
 	return e, errors.Join(passphrase(c, e), keeper(c, m, e))
+}
+
+// policy settles what the TPM's key slots are bound to. By kairos-crypt's own rule
+// that is what the key of a unified kernel image has signed, where one is running,
+// and else the state of Secure Boot, PCR 7: either stays the same when a kernel or
+// its command line is another one. The running key says nothing of another image
+// than the running one.
+func (r *request) policy(m Machine, report *progress.Reporter) {
+	e := r.Encryption
+	if e == nil || !slices.Contains(e.Kinds, "tpm2") {
+		return
+	}
+	if !r.Live || !strings.HasPrefix(r.Image, "store:"+m.Store) {
+		e.Options = append(e.Options, "--public-key=none")
+	}
+	if secure, err := m.Target.Disk.Vars.SecureBoot(); err == nil && !secure {
+		report.Warn("Secure Boot is off: the disk alone tells nothing, but whoever starts other software on this machine gets the key from its TPM")
+	}
 }
 
 // passphrase finds the file of the passphrase, which nobody is asked for.

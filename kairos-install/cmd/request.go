@@ -70,7 +70,11 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 	if r.Encryption, err = encryption(c, m, r.Encrypt, r.Configs, report); err != nil {
 		return r, err
 	}
-	return r, r.chooseImage(c, m)
+	if err := r.chooseImage(c, m); err != nil {
+		return r, err
+	}
+	r.policy(m, report)
+	return r, nil
 }
 
 // chooseImage decides what is installed: what was asked for, or in a live

@@ -26,6 +26,7 @@ type Encryption struct {
 	Labels     []string // of the partitions
 	Kinds      []string // of the key slots beside the recovery key
 	Passphrase string   // file, for the kind passphrase
+	Options    []string // more of kairos-crypt format
 	Save       string   // file for the recovery key, ""
 	Escrow     recoverykey.Escrow
 	Hostname   string // what the escrow is told
@@ -41,6 +42,7 @@ func (e *Encryption) Has(label string) bool { return e != nil && slices.Contains
 
 // FormatCommand is the command that makes the volume of a partition.
 func (e *Encryption) FormatCommand(label, node string, options ...string) []string {
+	options = append(slices.Clone(e.Options), options...)
 	if e.Passphrase != "" {
 		options = append(options, "--new-key-file="+e.Passphrase)
 	}
