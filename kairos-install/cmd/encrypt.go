@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"github.com/kairos-io/toolkit/lib/recoverykey"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 )
 
 // encryption merges what the command line and the config say of encryption, and
@@ -115,9 +113,12 @@ func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
 		}
 		return nil
 	}
-	eyes, err := m.audience(c)
-	if err != nil || eyes != nil {
-		return errors.Join(err, closeIf(eyes))
+	eyes, err := recoverykey.Audience(m.Console)
+	if err != nil {
+		return err
+	}
+	if eyes != nil {
+		return eyes.Close()
 	}
 	if !e.Escrow.Set() {
 		return cmdline.Hint(errors.New("nobody would see the recovery key: there is no terminal"),
@@ -127,45 +128,13 @@ func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
 	return nil
 }
 
-// audience is where people see the recovery key, and its text goes no further:
-// the terminal, or for a service, whose output is kept in the journal, the
-// console. It is nil where there is neither.
-func (m Machine) audience(c *cli.Context) (io.WriteCloser, error) {
-	if cmdline.IsTerminal(os.Stderr) {
-		return unclosed{c.App.ErrWriter}, nil
-	}
-	if !cmdline.UnderSystemd() {
-		return nil, nil
-	}
-	f, err := os.OpenFile(m.Console, os.O_WRONLY|unix.O_NOCTTY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the console: %w", err)
-	}
-	return f, nil
-}
-
-// unclosed is a writer that stays open.
-type unclosed struct{ io.Writer }
-
-func (unclosed) Close() error { return nil }
-
-func closeIf(c io.Closer) error {
-	if c == nil {
-		return nil
-	}
-	return c.Close()
-}
-
 // showKey shows the recovery key at the end of an installation.
 func showKey(c *cli.Context, m Machine, e *plan.Encryption) error {
 	if e == nil {
 		return nil
 	}
 	defer e.Key.Wipe()
-	eyes, err := m.audience(c)
+	eyes, err := recoverykey.Audience(m.Console)
 	if err != nil || eyes == nil {
 		return err
 	}
