@@ -93,6 +93,8 @@ install() {
         inst_multiple kairos-crypt cryptsetup "$systemdsystemunitdir/kairos-crypt-unlock@.service"
         inst_multiple -o "$systemdsystemunitdir/cryptsetup.target" "$systemdsystemunitdir/cryptsetup-pre.target" \
             "$systemdsystemunitdir/blockdev@.target"
+        # Opened when threads end: of argon2id, which slows passphrases down.
+        inst_libdir_file "libgcc_s.so*"
         # The image's settings; those of the node are on a volume that is locked still.
         local settings
         for settings in "$dracutsysrootdir"{/etc,/usr/lib}/kairos/crypt.conf{,.d/*.conf}; do
