@@ -13,9 +13,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/cloudconfig"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
-	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 )
@@ -117,7 +117,7 @@ func prepare(ctx context.Context, m Machine, r request, runner run.Runner, repor
 	p.Steps = plan.Build(plan.Input{
 		Device: p.Disk.Path, Table: p.Table, Repart: repart, Mounts: m.Work,
 		Source: r.Image, Kargs: r.Kargs, Configs: p.Configs,
-		Hooks: run.Has(settings.Program), ConfigFiles: r.Configs, Verity: m.Verity, Firmware: m.Variables,
+		Hooks: run.Has(nodeconfig.Program), ConfigFiles: r.Configs, Verity: m.Verity, Firmware: m.Variables,
 		Encryption: r.Encryption,
 	})
 	return p, nil

@@ -129,3 +129,34 @@ func TestShow(t *testing.T) {
 		t.Errorf("%q, %v", shown.String(), err)
 	}
 }
+
+// What is accepted can be said without a secret, and given to somebody.
+func FuzzParseSettings(f *testing.F) {
+	f.Add([]byte(`{"escrow":{"url":"https://keys.example.org/x?token=secret","required":true},"enroll":["tpm2"]}`))
+	f.Add([]byte(`{"escrow":{"command":["keep","--token=secret"]},"challenger":{"mdns":true},"nv_index":1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := ParseSettings(data)
+		if err != nil {
+			return
+		}
+		if s.Escrow.Required && !s.Escrow.Set() {
+			t.Error("required of nobody")
+		}
+		config := string(curlConfig(s.Escrow.URL, []byte(`{}`)))
+		if lines := strings.Count(config, "\n"); s.Escrow.URL != "" && lines != 10 {
+			t.Errorf("the URL is %d lines of curl's config:\n%s", lines, config)
+		}
+		if _, query, found := strings.Cut(s.Escrow.URL, "?"); found && len(query) > 3 && strings.Contains(s.Escrow.String(), "?"+query) {
+			t.Errorf("the query is said: %s", s.Escrow)
+		}
+	})
+}
+
+func FuzzParseFormatted(f *testing.F) {
+	f.Add([]byte(`{"device":"/dev/vda2","uuid":"11111111-2222-3333-4444-555555555555","kinds":["recovery-key"]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if v, err := ParseFormatted("COS_OEM", data); err == nil && (v.UUID == "" || v.Label != "COS_OEM") {
+			t.Errorf("%+v", v)
+		}
+	})
+}

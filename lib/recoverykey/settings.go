@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -23,27 +23,14 @@ type Settings struct {
 	Ignored []string
 }
 
-// configProgram is what reads the config.
-const configProgram = "kairos-config"
-
 // Load asks kairos-config for what the node's configs say, and the given files
-// after them. Without it, or without a config, nothing is set.
+// after them. Without a config nothing is set.
 func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
-	if !run.Has(configProgram) {
-		return Settings{}, nil
+	value, err := nodeconfig.Get(ctx, r, files, "kcrypt")
+	if err != nil {
+		return Settings{}, err
 	}
-	argv := []string{configProgram, "get", "--json"}
-	for _, f := range files {
-		argv = append(argv, "--config="+f)
-	}
-	out, err := r.Output(ctx, append(argv, "kcrypt")...)
-	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == cmdline.ExitNothing {
-		return Settings{}, nil
-	}
-	var s Settings
-	if err == nil {
-		s, err = ParseSettings(out)
-	}
+	s, err := ParseSettings(value)
 	if err != nil {
 		return Settings{}, fmt.Errorf("read the node's config: %w", err)
 	}

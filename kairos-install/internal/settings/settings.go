@@ -15,11 +15,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/run"
 )
-
-// Program is what reads the config.
-const Program = "kairos-config"
 
 // Settings are those of the key "install".
 type Settings struct {
@@ -36,27 +34,14 @@ type Settings struct {
 	Ignored []string
 }
 
-// nothingSet is the exit status of kairos-config for a key without a value.
-const nothingSet = 3
-
 // Load asks kairos-config for what the node's configs say, and the given files
 // after them. Without it, or without a config, nothing is set.
 func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
-	if !run.Has(Program) {
-		return Settings{}, nil
-	}
-	argv := []string{Program, "get", "--json"}
-	for _, f := range files {
-		argv = append(argv, "--config="+f)
-	}
-	out, err := r.Output(ctx, append(argv, "install")...)
-	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == nothingSet {
-		return Settings{}, nil
-	}
+	value, err := nodeconfig.Get(ctx, r, files, "install")
 	if err != nil {
-		return Settings{}, fmt.Errorf("read the node's config: %w", err)
+		return Settings{}, err
 	}
-	s, err := Parse(out)
+	s, err := Parse(value)
 	if err != nil {
 		return Settings{}, fmt.Errorf("read the node's config: %w", err)
 	}
