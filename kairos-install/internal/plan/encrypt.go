@@ -151,8 +151,10 @@ type openVolume struct {
 }
 
 func (o openVolume) Do(ctx context.Context, h Host) error {
-	o.e.opened = append(o.e.opened, o.label) // perhaps, when it is interrupted
 	_, err := o.e.Key.Run(ctx, h.Runner, o.Argv...)
+	if err == nil || ctx.Err() != nil { // interrupted, it may have been opened
+		o.e.opened = append(o.e.opened, o.label)
+	}
 	return err
 }
 
