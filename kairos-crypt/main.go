@@ -7,12 +7,11 @@ import (
 	"os"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/cmd"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 )
 
 func main() {
-	if err := secret.Harden(); err != nil {
+	if err := cmdline.Harden(); err != nil {
 		fmt.Fprintln(os.Stderr, "kairos-crypt:", err)
 		os.Exit(cmdline.ExitFailed)
 	}

@@ -46,6 +46,7 @@ func App(m Machine) *cli.App {
 		formatCommand(m),
 		encryptCommand(m),
 		enrollCommand(m),
+		recoveryKeyCommand(),
 		unlockCommand(m),
 		closeCommand(m),
 		rotateCommand(m),

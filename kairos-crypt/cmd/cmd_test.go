@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,7 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"kairos-crypt": func() {
-			if err := secret.Harden(); err != nil {
+			if err := cmdline.Harden(); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}

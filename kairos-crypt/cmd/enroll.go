@@ -148,10 +148,20 @@ func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) err
 	return writeLine(c.App.Writer, made.secret)
 }
 
-func recoveryEnroller(*cli.Context, *session) (*enrollment, error) {
+func recoveryEnroller(c *cli.Context, _ *session) (*enrollment, error) {
+	file := c.String("recovery-key-file")
+	if file != "" && c.IsSet("save-recovery-key") {
+		return nil, cmdline.Usagef("--recovery-key-file gives the key: there is none to save")
+	}
 	return &enrollment{volume.Recovery, "a recovery key of 256 random bits", func(context.Context) (*newKey, error) {
-		key, err := secret.Take(secret.NewRecoveryKey())
-		return &newKey{secret: key, kdf: cryptsetup.Random, shown: true,
+		var key *secret.Memory
+		var err error
+		if file != "" {
+			key, err = readRecoveryKey(file) // whoever gave it has it
+		} else {
+			key, err = secret.Take(secret.NewRecoveryKey())
+		}
+		return &newKey{secret: key, kdf: cryptsetup.Random, shown: file == "",
 			token: func(slot int) (json.RawMessage, error) { return luks.Recovery(slot), nil }}, err
 	}}, nil
 }

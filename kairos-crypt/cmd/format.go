@@ -27,6 +27,7 @@ func formatCommand(m Machine) *cli.Command {
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "label", Usage: "give the volume the label `TEXT`"},
 			&cli.StringSliceFlag{Name: "enroll", Usage: "add a key slot of `KIND` beside the recovery key: tpm2 (default), passphrase, tang or none (repeatable)"},
+			&cli.StringFlag{Name: "recovery-key-file", Usage: "take the recovery key from `FILE`, - for stdin, instead of making a new one"},
 			&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"},
 			saveRecoveryKeyFlag(),
 		}, tpm2Flags(), tangFlags(), []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()}),
@@ -39,7 +40,7 @@ type formatted struct {
 	Device      string        `json:"device"`
 	UUID        string        `json:"uuid"`
 	Kinds       []volume.Kind `json:"kinds"`                  // of its key slots
-	RecoveryKey string        `json:"recovery_key,omitempty"` // shown once
+	RecoveryKey string        `json:"recovery_key,omitempty"` // shown once, unless it was given
 }
 
 // maxLabel is what a LUKS2 header has room for, in bytes.
@@ -60,6 +61,9 @@ func format(c *cli.Context, m Machine) error {
 	label := c.String("label")
 	if err := checkLabel(label); err != nil {
 		return err
+	}
+	if c.String("recovery-key-file") == "-" && (c.String("new-key-file") == "-" || c.String("pin-file") == "-") {
+		return cmdline.Usagef("--recovery-key-file and another key can't both be stdin")
 	}
 	s := m.begin(c)
 	enrollments, err := s.chosen(c)
@@ -131,10 +135,15 @@ func (s *session) format(c *cli.Context, device, label string, enrollments []*en
 	}
 	s.log.Info("made an encrypted volume on " + device)
 	if c.Bool("json") {
-		if file := c.String("save-recovery-key"); file == "" {
+		file := c.String("save-recovery-key")
+		switch {
+		case !recovery.shown:
+		case file == "":
 			result.RecoveryKey = string(recovery.secret.Bytes())
-		} else if err := writeSecret(file, recovery.secret); err != nil {
-			return err
+		default:
+			if err := writeSecret(file, recovery.secret); err != nil {
+				return err
+			}
 		}
 		return cmdline.PrintJSON(c, result)
 	}

@@ -20,6 +20,7 @@ func rotateCommand(m Machine) *cli.Command {
 		Flags: []cli.Flag{
 			keyFileFlag(),
 			&cli.StringFlag{Name: "new-key-file", Usage: "take a new passphrase from `FILE` instead of asking"},
+			&cli.StringFlag{Name: "recovery-key-file", Usage: "take the new recovery key from `FILE`, - for stdin, instead of making one"},
 			&cli.StringFlag{Name: "pin-file", Usage: "take the PIN of a TPM's new slot from `FILE` instead of asking"},
 			&cli.StringFlag{Name: "thumbprint", Usage: "`THP` of a tang server's signing key"},
 			saveRecoveryKeyFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
@@ -32,6 +33,9 @@ func rotate(c *cli.Context, m Machine) error {
 	args, err := cmdline.Arguments(c, "DEVICE", "SLOT|KIND")
 	if err != nil {
 		return err
+	}
+	if c.String("recovery-key-file") == "-" && c.String("key-file") == "-" {
+		return cmdline.Usagef("--key-file and --recovery-key-file can't both be stdin")
 	}
 	s := m.begin(c)
 	v, err := s.open(args[0])

@@ -24,6 +24,8 @@ type Machine struct {
 	Loaders     string   // glob of the systemd-boot binaries
 	Work        string   // mount points and drop-ins
 	Lock        string
+	Console     string // where a service shows the recovery key
+	Hostname    string
 	// Enter moves the process into a mount namespace of its own with an empty
 	// Work, so that nothing it mounts outlives it.
 	Enter func(work string) error
@@ -38,6 +40,7 @@ type Machine struct {
 // Local returns this machine.
 func Local() Machine {
 	const efivars = "/sys/firmware/efi/efivars"
+	hostname, _ := os.Hostname()
 	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
 	return Machine{
 		Target:      target.Local(),
@@ -48,6 +51,8 @@ func Local() Machine {
 		Loaders:     "/usr/lib/systemd/boot/efi/systemd-boot*.efi*",
 		Work:        "/run/kairos/install",
 		Lock:        "/run/kairos/install.lock",
+		Console:     "/dev/console",
+		Hostname:    hostname,
 		Enter:       func(work string) error { return mountns.Enter(work) },
 		Admin:       os.Geteuid() == 0,
 		Verity:      exists("/sys/fs/ext4/features/verity"),
@@ -66,6 +71,10 @@ func App(m Machine) *cli.App {
 		&cli.StringSliceFlag{Name: "config", Usage: "give the node the cloud-config in `FILE` (repeatable)"},
 		&cli.StringSliceFlag{Name: "karg", Usage: "add `ARG` to the node's kernel command line (repeatable)"},
 		&cli.StringSliceFlag{Name: "definitions", Usage: "take partition definitions from `DIR` first (repeatable)"},
+		&cli.StringSliceFlag{Name: "encrypt", Usage: "encrypt the partition `LABEL`: COS_OEM, COS_PERSISTENT or one of the site's (repeatable)"},
+		&cli.StringSliceFlag{Name: "enroll", Usage: "what opens it beside the recovery key: `KIND` tpm2 (default), passphrase or none (repeatable)"},
+		&cli.StringFlag{Name: "passphrase-file", Usage: "take that passphrase from `FILE`"},
+		&cli.StringFlag{Name: "save-recovery-key", Usage: "write the recovery key to the new `FILE`"},
 		&cli.BoolFlag{Name: "reboot", Usage: "reboot when done"},
 		&cli.BoolFlag{Name: "poweroff", Usage: "power off when done"},
 		cmdline.DryRunFlag(),

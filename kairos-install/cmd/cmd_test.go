@@ -55,6 +55,8 @@ func machineFromEnvironment() Machine {
 		Loaders:     dir + "/loaders/*.efi",
 		Work:        dir + "/work",
 		Lock:        dir + "/lock",
+		Console:     dir + "/console",
+		Hostname:    "node-7",
 		Enter:       func(work string) error { return errors.Join(os.RemoveAll(work), os.MkdirAll(work, 0o700)) },
 		Admin:       !there("not-root"),
 		Verity:      !there("no-verity"),

@@ -38,6 +38,9 @@ func install(c *cli.Context, m Machine) error {
 			return err
 		}
 		defer unlock()
+		if err := closeLeftovers(c.Context, m, quiet); err != nil {
+			return fmt.Errorf("close what another installation left open: %w", err)
+		}
 	}
 	p, err := prepare(c.Context, m, r, quiet, report)
 	if r.DryRun {
@@ -58,10 +61,10 @@ func install(c *cli.Context, m Machine) error {
 		return err
 	}
 	result.Seconds = progress.Seconds(time.Since(start))
-	if err := printResult(c, result); err != nil {
+	if err := errors.Join(printResult(c, result), showKey(c, m, r.Encryption)); err != nil {
 		return err
 	}
-	return leave(c.Context, r, quiet, report)
+	return leave(c, r, quiet, report)
 }
 
 // consent makes sure that somebody wants to lose what is on the disk: --yes,
@@ -115,7 +118,18 @@ func execute(ctx context.Context, m Machine, p *prepared, result *Result, report
 		Disk:   m.Target.Disk,
 		Staged: result.staged,
 	}
+	e := p.Request.Encryption
 	err = plan.Run(ctx, host, p.Steps, report)
+	if err != nil {
+		if failed := e.Abandon(ctx, run.Runner{}, m.Work); failed != nil {
+			report.Warn("what was opened stays open: %v", failed)
+		}
+	} else if e != nil {
+		result.Encrypted, result.RecoveryKeyGiven = e.Volumes, e.Given
+		if e.Escrow.Set() && !e.Given {
+			report.Warn("the recovery key was not given to %s: keep it", e.Escrow)
+		}
+	}
 	if errors.Is(err, plan.ErrUnfinished) && cmdline.HintOf(err) == "" {
 		err = cmdline.Hint(err, "run kairos-install again with --yes: it starts anew")
 	}
@@ -123,7 +137,7 @@ func execute(ctx context.Context, m Machine, p *prepared, result *Result, report
 }
 
 // leave reboots or powers off.
-func leave(ctx context.Context, r request, runner run.Runner, report *progress.Reporter) error {
+func leave(c *cli.Context, r request, runner run.Runner, report *progress.Reporter) error {
 	verb := ""
 	switch {
 	case r.Reboot:
@@ -133,8 +147,11 @@ func leave(ctx context.Context, r request, runner run.Runner, report *progress.R
 	default:
 		return nil
 	}
+	if err := written(c, r.Encryption); err != nil {
+		return err
+	}
 	report.Info("installed; %s as asked for", verb)
-	if _, err := runner.Output(ctx, "systemctl", "--no-block", verb); err != nil {
+	if _, err := runner.Output(c.Context, "systemctl", "--no-block", verb); err != nil {
 		return fmt.Errorf("installed, but cannot %s: %w", verb, err)
 	}
 	return nil

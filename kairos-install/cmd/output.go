@@ -10,6 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/recoverykey"
 	"github.com/urfave/cli/v2"
 )
 
@@ -26,6 +27,10 @@ type Result struct {
 	Seconds     float64         `json:"seconds,omitempty"`
 	Deployment  plan.Staged     `json:"deployment,omitzero"` // on COS_STATE
 	Recovery    plan.Staged     `json:"recovery,omitzero"`   // on COS_RECOVERY
+	// Encrypted are the volumes made, which the recovery key opens, and
+	// RecoveryKeyGiven says that the escrow has it. The key itself is nowhere.
+	Encrypted        []recoverykey.Volume `json:"encrypted,omitempty"`
+	RecoveryKeyGiven bool                 `json:"recovery_key_given,omitempty"`
 	// With --dry-run only.
 	Candidates []Candidate   `json:"candidates,omitempty"`
 	Erases     []target.Item `json:"erases,omitempty"`

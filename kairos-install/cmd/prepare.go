@@ -13,9 +13,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/cloudconfig"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
-	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 )
@@ -78,7 +78,7 @@ func (i imageInfo) String() string {
 // result holds what was found out until then.
 func prepare(ctx context.Context, m Machine, r request, runner run.Runner, report *progress.Reporter) (*prepared, error) {
 	p := &prepared{Request: r}
-	if err := checkTools(m); err != nil {
+	if err := checkTools(m, r.Encryption != nil); err != nil {
 		return p, err
 	}
 	if !m.EFI {
@@ -108,13 +108,17 @@ func prepare(ctx context.Context, m Machine, r request, runner run.Runner, repor
 	if err := p.Table.Check(p.Bounds); err != nil {
 		return p, cmdline.WithCode(err, cmdline.ExitNoSpace)
 	}
+	if err := checkEncryption(ctx, r.Encryption, p.Disk.Path, p.Table, runner); err != nil {
+		return p, err
+	}
 	if p.Contents, err = m.Target.Contents(ctx, runner, p.Disk); err != nil {
 		return p, err
 	}
 	p.Steps = plan.Build(plan.Input{
 		Device: p.Disk.Path, Table: p.Table, Repart: repart, Mounts: m.Work,
 		Source: r.Image, Kargs: r.Kargs, Configs: p.Configs,
-		Hooks: run.Has(settings.Program), ConfigFiles: r.Configs, Verity: m.Verity, Firmware: m.Variables,
+		Hooks: run.Has(nodeconfig.Program), ConfigFiles: r.Configs, Verity: m.Verity, Firmware: m.Variables,
+		Encryption: r.Encryption,
 	})
 	return p, nil
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -25,6 +27,8 @@ type request struct {
 	Yes     bool
 	DryRun  bool
 	Dirs    []string // of --definitions
+	// Encryption is nil where nothing is encrypted.
+	Encryption *plan.Encryption
 }
 
 // readRequest merges what was asked for: the command line wins over the config.
@@ -63,7 +67,14 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 		}
 		r.Kargs = append(r.Kargs, k)
 	}
-	return r, r.chooseImage(c, m)
+	if r.Encryption, err = encryption(c, m, r.Encrypt, r.Configs, report); err != nil {
+		return r, err
+	}
+	if err := r.chooseImage(c, m); err != nil {
+		return r, err
+	}
+	r.policy(m, report)
+	return r, nil
 }
 
 // chooseImage decides what is installed: what was asked for, or in a live
@@ -93,7 +104,7 @@ func (r *request) chooseImage(c *cli.Context, m Machine) error {
 
 // needed are the programs that an installation executes, with the Debian
 // package that has each.
-var needed = []struct{ program, pkg string }{
+var needed = []programOf{
 	{"kairos-upgrade", "of this toolkit"},
 	{"systemd-repart", "package systemd-repart"},
 	{"bootctl", "package systemd-boot-tools"},
@@ -105,10 +116,23 @@ var needed = []struct{ program, pkg string }{
 	{"tune2fs", "package e2fsprogs"},
 }
 
+// neededToEncrypt are more of them.
+var neededToEncrypt = []programOf{
+	{"kairos-crypt", "of this toolkit"},
+	{"cryptsetup", "package cryptsetup-bin"},
+}
+
+// programOf is a program and what brings it.
+type programOf struct{ program, pkg string }
+
 // checkTools says everything that is missing at once, before anything is done.
-func checkTools(m Machine) error {
+func checkTools(m Machine, encrypted bool) error {
 	var missing []string
-	for _, n := range needed {
+	all := needed
+	if encrypted {
+		all = append(slices.Clone(needed), neededToEncrypt...)
+	}
+	for _, n := range all {
 		if !run.Has(n.program) {
 			missing = append(missing, fmt.Sprintf("%s (%s)", n.program, n.pkg))
 		}

@@ -18,6 +18,7 @@ type Machine struct {
 	Store   string // mount of the running store
 	ESP     string // mount of the EFI system partition
 	Cmdline string // the kernel's command line
+	Console string // where a service shows the recovery key
 	Work    string // mount points
 	// Enter moves the process into a mount namespace of its own with an empty
 	// Work.
@@ -38,6 +39,7 @@ func Local() Machine {
 		Store:   deployment.StoreMount,
 		ESP:     esp,
 		Cmdline: "/proc/cmdline",
+		Console: "/dev/console",
 		Work:    "/run/kairos/reset",
 		Enter:   func(work string) error { return mountns.Enter(work, esp) },
 		Admin:   os.Geteuid() == 0,

@@ -229,7 +229,7 @@ func (m Machine) node() (*factory.Node, error) {
 	if booted.Mode == deployment.Live {
 		return nil, cmdline.Hint(errors.New("this system was booted from a medium"), "kairos-install installs the node anew")
 	}
-	n := &factory.Node{Store: m.Store, ESPPath: m.ESP, Work: m.Work, Verity: m.Verity}
+	n := &factory.Node{Store: m.Store, ESPPath: m.ESP, Work: m.Work, Verity: m.Verity, Dev: m.Disk.Dev}
 	for label, node := range map[string]*string{disk.LabelState: &n.State, disk.LabelPersistent: &n.Persistent, disk.LabelOEM: &n.OEM} {
 		find := func() (disk.Partition, error) { return m.Disk.FindOn(booted.Disk, label) }
 		if booted.Disk == "" {

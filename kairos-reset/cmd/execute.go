@@ -48,11 +48,12 @@ func execute(c *cli.Context, m Machine) error {
 		return err
 	}
 	n.ESP, n.Journal, n.Report = esp.Root, esp, report
-	n.Run = run.Runner{Line: func(program, line string) {
+	runner := run.Runner{Line: func(program, line string) {
 		if strings.HasPrefix(program, "kairos-") {
 			report.Line(program, line)
 		}
-	}}.Output
+	}}
+	n.Run, n.Keeper = runner.Output, &keeper{console: m.Console, runner: runner, report: report}
 	if n.Kargs, err = m.kargs(booted); err != nil {
 		report.Warn("the node's own kernel arguments are lost: %v", err)
 	}

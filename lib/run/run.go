@@ -35,6 +35,9 @@ type Runner struct {
 	Dir string
 	// Files are what programs find as file descriptors 3, 4, …
 	Files []*os.File
+	// Stdin is what programs read on stdin; nothing if empty. It is where a
+	// secret goes.
+	Stdin []byte
 }
 
 // Has reports whether a program is in PATH.
@@ -68,6 +71,9 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	cmd.WaitDelay = graceTime
 	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if len(r.Stdin) > 0 {
+		cmd.Stdin = bytes.NewReader(r.Stdin)
+	}
 	var stdout bytes.Buffer
 	lines := &lineWriter{emit: func(line string) {
 		if r.Line != nil {

@@ -24,6 +24,7 @@ import (
 type Machine struct {
 	Config  Config
 	Console *Console
+	port    net.Conn // the console's, to type at
 	state   *state
 	monitor *monitor
 	guest   *guest
@@ -74,7 +75,8 @@ func (m *Machine) start(ctx context.Context) (err error) {
 		return err
 	}
 	m.state.happened(Started, func() { m.state.boots = 1 })
-	go m.Console.follow(conns[1], m.watch)
+	m.port = conns[1]
+	go m.Console.follow(m.port, m.watch)
 	m.guest = newGuest(conns[2], m.state)
 	m.guest.hello()
 	if m.monitor, err = newMonitor(conns[0], m.event); err != nil {
@@ -353,6 +355,12 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 		return err
 	}
 	return m.WaitOff(ctx)
+}
+
+// Type types at the console.
+func (m *Machine) Type(text string) error {
+	_, err := io.WriteString(m.port, text)
+	return err
 }
 
 // Kill ends the machine as a power cut does. Ending what has ended is no error.

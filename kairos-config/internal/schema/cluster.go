@@ -63,10 +63,19 @@ type P2PVPN struct {
 
 // Kcrypt is where the keys of encrypted volumes come from.
 type Kcrypt struct {
+	Enroll     []string   `key:"enroll" doc:"What opens them beside the recovery key: tpm2, passphrase or none." def:"[tpm2]" eg:"[tpm2]" is:"word"`
+	Escrow     Escrow     `key:"escrow" doc:"Who is given the recovery key to keep, when a node is installed or reset."`
 	Challenger Challenger `key:"challenger" doc:"A server that keeps them."`
 	NVIndex    string     `key:"nv_index" doc:"The index of the TPM that keeps a local key." eg:"'0x1500000'" is:"word"`
 	CIndex     string     `key:"c_index" doc:"The handle of the key that encrypts it." eg:"'0x1500001'" is:"word"`
 	TPMDevice  string     `key:"tpm_device" doc:"The TPM." def:"/dev/tpmrm0" eg:"/dev/tpmrm0" is:"path"`
+}
+
+// Escrow is who keeps the recovery key of a node: see kairos-install(8).
+type Escrow struct {
+	Command  []string `key:"command" doc:"A program and its arguments, which reads a JSON document on stdin." eg:"[/usr/local/bin/keep-key]" is:"oneline"`
+	URL      string   `key:"url" doc:"Where the document is posted to, instead: https." eg:"https://keys.example.org/nodes" is:"oneline"`
+	Required bool     `key:"required" doc:"Let there be no data under a key that was not given away." def:"false" eg:"true"`
 }
 
 // Challenger is a server that keeps keys.

@@ -2,8 +2,6 @@ package secret
 
 import (
 	"bytes"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -46,32 +44,6 @@ func TestTakeWipes(t *testing.T) {
 	long := bytes.Repeat([]byte("x"), MaxLength+1)
 	if _, err := Take(long); err == nil || !bytes.Equal(long, make([]byte, MaxLength+1)) {
 		t.Errorf("too long: error %v, left %q", err, long[:4])
-	}
-}
-
-// The memory of a hardened process is nobody else's: what /proc says of it.
-func TestHarden(t *testing.T) {
-	if os.Getenv("SECRET_TEST_CHILD") != "" {
-		if err := Harden(); err != nil {
-			t.Fatal(err)
-		}
-		dumpable, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-		m, err := Take([]byte("key"))
-		if err != nil || dumpable != 0 {
-			t.Fatalf("dumpable %d, error %v", dumpable, err)
-		}
-		// Go's heap must still grow under the lock.
-		grown := bytes.Repeat([]byte{1}, 64<<20)
-		if status, _ := os.ReadFile("/proc/self/status"); os.Geteuid() == 0 && bytes.Contains(status, []byte("VmLck:\t       0 kB")) {
-			t.Errorf("nothing is locked (%d): %s", len(grown), status)
-		}
-		m.Wipe()
-		return
-	}
-	child := exec.Command(os.Args[0], "-test.run=^TestHarden$", "-test.v")
-	child.Env = append(os.Environ(), "SECRET_TEST_CHILD=1")
-	if out, err := child.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
 	}
 }
 

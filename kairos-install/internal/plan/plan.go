@@ -37,6 +37,8 @@ type Input struct {
 	Verity bool
 	// Firmware says that the firmware's boot entries can be written.
 	Firmware bool
+	// Encryption is nil where nothing is encrypted.
+	Encryption *Encryption
 }
 
 // Config is a cloud-config for COS_OEM.
@@ -98,6 +100,14 @@ func Build(in Input) []Step {
 		Command{Argv: in.Repart.Argv(in.Device)},
 		Hold{lock},
 		Appear{in.Device, in.Table.Partitions})
+	if in.Encryption != nil {
+		volumes, escrow, fileSystems := in.encrypt()
+		steps = append(steps, volumes)
+		if in.Encryption.Escrow.Set() {
+			steps = append(steps, escrow)
+		}
+		steps = append(steps, fileSystems)
+	}
 	if in.Verity {
 		add("verity", "enable fs-verity on the stores",
 			Verity{in.node(disk.LabelRecovery)}, Verity{in.node(disk.LabelState)})
@@ -160,7 +170,11 @@ func (in Input) node(label string) string {
 func (in Input) mounts(m mountPoints) []Action {
 	var actions []Action
 	for _, p := range mounted {
-		actions = append(actions, Mount{in.node(p.label), m.of(p.label), p.options})
+		node := in.node(p.label)
+		if in.Encryption.Has(p.label) {
+			node = mapped(p.label)
+		}
+		actions = append(actions, Mount{node, m.of(p.label), p.options})
 	}
 	return actions
 }
@@ -170,7 +184,7 @@ func (in Input) unmounts(m mountPoints) []Action {
 	for _, p := range mounted {
 		actions = append(actions, Command{Argv: []string{"umount", m.of(p.label)}})
 	}
-	return append(actions, Flush{in.Device})
+	return append(append(actions, in.closing()...), Flush{in.Device})
 }
 
 func (in Input) configs(m mountPoints) []Action {

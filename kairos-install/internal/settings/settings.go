@@ -13,11 +13,11 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/run"
 )
-
-// Program is what reads the config.
-const Program = "kairos-config"
 
 // Settings are those of the key "install".
 type Settings struct {
@@ -29,31 +29,19 @@ type Settings struct {
 	Poweroff   bool
 	Kargs      []string
 	Partitions layout.Overrides
+	Encrypt    []string // labels of partitions
 	// Ignored are keys that mean nothing here, or nothing yet.
 	Ignored []string
 }
 
-// nothingSet is the exit status of kairos-config for a key without a value.
-const nothingSet = 3
-
 // Load asks kairos-config for what the node's configs say, and the given files
 // after them. Without it, or without a config, nothing is set.
 func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
-	if !run.Has(Program) {
-		return Settings{}, nil
-	}
-	argv := []string{Program, "get", "--json"}
-	for _, f := range files {
-		argv = append(argv, "--config="+f)
-	}
-	out, err := r.Output(ctx, append(argv, "install")...)
-	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == nothingSet {
-		return Settings{}, nil
-	}
+	value, err := nodeconfig.Get(ctx, r, files, "install")
 	if err != nil {
-		return Settings{}, fmt.Errorf("read the node's config: %w", err)
+		return Settings{}, err
 	}
-	s, err := Parse(out)
+	s, err := Parse(value)
 	if err != nil {
 		return Settings{}, fmt.Errorf("read the node's config: %w", err)
 	}
@@ -129,6 +117,7 @@ func Parse(data []byte) (Settings, error) {
 			OEM: doc.Partitions.OEM.override(), Recovery: doc.Partitions.Recovery.override(),
 			State: doc.Partitions.State.override(), Persistent: doc.Partitions.Persistent.override(),
 		},
+		Encrypt: doc.Encrypted,
 	}
 	if s.Source == "" {
 		s.Source = doc.System.URI
@@ -164,10 +153,20 @@ func (s Settings) check(doc document) error {
 	switch {
 	case doc.NoFormat:
 		return errors.New("install.no-format: installing on existing partitions is not supported")
-	case len(doc.Encrypted) > 0:
-		return fmt.Errorf("install.encrypted_partitions: encrypting %s is not supported by this version", strings.Join(doc.Encrypted, ", "))
 	case s.Reboot && s.Poweroff:
 		return errors.New("install.reboot and install.poweroff: only one of them can be done")
+	}
+	if err := plan.CheckLabels(s.Encrypt); err != nil {
+		return fmt.Errorf("install.encrypted_partitions: %w", err)
+	}
+	formats := map[string]string{disk.LabelOEM: s.Partitions.OEM.Format, disk.LabelPersistent: s.Partitions.Persistent.Format}
+	for _, e := range s.Partitions.Extra {
+		formats[e.Name] = e.Format
+	}
+	for _, label := range s.Encrypt {
+		if format := formats[label]; format != "" && format != "ext4" {
+			return fmt.Errorf("install.encrypted_partitions: %s: the file system in an encrypted partition is ext4, not %s", label, format)
+		}
 	}
 	if err := s.Partitions.Check(); err != nil {
 		return fmt.Errorf("install.partitions: %w", err)

@@ -27,6 +27,7 @@ func TestParse(t *testing.T) {
 				OEM: layout.Override{Size: 128 * mib, Format: "ext4"}, Persistent: layout.Override{Format: "btrfs"},
 				Extra: []layout.Extra{{Name: "DATA", Size: 100 * mib, Format: "xfs"}},
 			}}},
+		{"encryption", `{"encrypted_partitions":["COS_OEM","COS_PERSISTENT"]}`, Settings{Encrypt: []string{"COS_OEM", "COS_PERSISTENT"}}},
 		{"what is not used is said", `{"bundles":[],"nousers":true,"grub_options":{"saved_entry":"x"},"system":{"size":4096},"no-format":false}`,
 			Settings{Ignored: []string{"install.bundles", "install.grub_options.saved_entry", "install.nousers", "install.system.size"}}},
 	} {
@@ -44,7 +45,9 @@ func TestParseRefuses(t *testing.T) {
 		{`["x"]`, "install: json: cannot unmarshal array"},
 		{`{`, "install: unexpected end"},
 		{`{"no-format":true}`, "install.no-format"},
-		{`{"encrypted_partitions":["COS_PERSISTENT"]}`, "encrypting COS_PERSISTENT is not supported"},
+		{`{"encrypted_partitions":["COS_PERSISTENT","COS_STATE"]}`, "COS_STATE can't be encrypted"},
+		{`{"encrypted_partitions":["COS_OEM","COS_OEM"]}`, "COS_OEM is named twice"},
+		{`{"encrypted_partitions":["COS_PERSISTENT"],"partitions":{"persistent":{"fs":"xfs"}}}`, "is ext4, not xfs"},
 		{`{"reboot":true,"poweroff":true}`, "only one of them"},
 		{`{"partitions":{"state":{"fs":"xfs"}}}`, "install.partitions: partition state"},
 		{`{"extra-partitions":[{"name":"a\nType=esp","size":1}]}`, "not a label"},

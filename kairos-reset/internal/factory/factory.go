@@ -47,6 +47,8 @@ type Node struct {
 	Work                   string   // an empty directory for mount points
 	Kargs                  []string // the node's own kernel arguments, kept
 	Verity                 bool     // this kernel's ext4 knows fs-verity
+	Dev                    string   // a devtmpfs, with udev's links
+	Keeper                 Keeper   // of the new recovery key, where COS_PERSISTENT is encrypted
 	Run                    Run
 	Journal                Journal
 	Report                 Report
@@ -69,16 +71,21 @@ func (n *Node) Steps(r request.Request) []Step {
 	if r.KeepPersistent {
 		format = "make a new file system " + disk.LabelState + ", and keep " + disk.LabelPersistent
 	}
-	if r.OEM {
-		format += ", and clear the node's config on " + disk.LabelOEM
+	if r.Encrypted != "" {
+		format += ", encrypted"
 	}
-	return []Step{
+	steps := []Step{
 		{request.Before, "run the stage before-reset of the node's config", n.stageOfConfig("before-reset")},
 		{request.Erase, "remove the boot entries of all deployments, and erase keys and file systems", func(ctx context.Context) error { return n.erase(ctx, r) }},
 		{request.Format, format, func(ctx context.Context) error { return n.format(ctx, r) }},
+	}
+	if r.OEM {
+		steps = append(steps, Step{request.Clear, "clear the node's config on " + disk.LabelOEM, n.clearOEM})
+	}
+	return append(steps, []Step{
 		{request.Stage, "lay down " + source, func(ctx context.Context) error { return n.stage(ctx, source) }},
 		{request.After, "run the stage after-reset of the node's config", n.stageOfConfig("after-reset")},
-	}
+	}...)
 }
 
 // Reset does what is left of a request, and ends it. That it runs says that the
@@ -86,6 +93,12 @@ func (n *Node) Steps(r request.Request) []Step {
 func (n *Node) Reset(ctx context.Context, r request.Request) error {
 	if err := n.Journal.Hold(); err != nil {
 		return err
+	}
+	if !r.Begun() && !r.KeepPersistent {
+		var err error
+		if r.Encrypted, err = n.encryption(ctx); err != nil {
+			return err
+		}
 	}
 	for _, s := range n.Steps(r) {
 		if r.Has(s.Phase) {
@@ -172,16 +185,25 @@ func (n *Node) format(ctx context.Context, r request.Request) error {
 	if _, err := n.Run(ctx, append(state, n.State)...); err != nil {
 		return err
 	}
-	if !r.KeepPersistent {
-		if _, err := n.Run(ctx, "mkfs.ext4", "-F", "-q", "-L", disk.LabelPersistent, n.Persistent); err != nil {
-			return err
-		}
-	}
-	if !r.OEM {
+	switch {
+	case r.KeepPersistent:
 		return nil
+	case r.Encrypted != "":
+		return n.formatEncrypted(ctx, r)
 	}
-	// In recovery it is mounted, so that it is emptied and not made anew.
-	return n.mounted(ctx, n.OEM, "oem", func(dir string) error {
+	_, err := n.Run(ctx, "mkfs.ext4", "-F", "-q", "-L", disk.LabelPersistent, n.Persistent)
+	return err
+}
+
+// clearOEM removes the node's config. In recovery it is mounted, so that it is
+// emptied and not made anew. It is a phase of its own: the config says who gets
+// the recovery key of what is formatted.
+func (n *Node) clearOEM(ctx context.Context) error {
+	node, err := n.oem()
+	if err != nil {
+		return err
+	}
+	return n.mounted(ctx, node, "oem", func(dir string) error {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
 			return err

@@ -36,11 +36,18 @@ type machine struct {
 	at    int // the point to cut at, from 1; 0: never
 	point int // points passed
 	ran   []string
+
+	// Of an encrypted one.
+	keys   []string // made so far
+	shown  string
+	given  string // what the escrow got
+	oemKey string // the recovery key of COS_OEM
+	noTPM  bool
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	for _, program := range []string{"mkfs.ext4", "wipefs", "dumpe2fs"} {
+	for _, program := range []string{"mkfs.ext4", "wipefs", "dumpe2fs", "cryptsetup"} {
 		if !run.Has(program) {
 			t.Skipf("no %s here", program)
 		}
@@ -63,8 +70,8 @@ func newMachine(t *testing.T) *machine {
 	t.Cleanup(func() { root.Close() })
 	m.esp = request.ESP{Root: root}
 	m.node = &Node{
-		ESP: root, ESPPath: root.Name(), Store: "/recovery", Work: filepath.Join(m.dir, "work"), Verity: true,
-		Run: m.run, Journal: m, Report: m,
+		ESP: root, ESPPath: root.Name(), Store: "/recovery", Work: filepath.Join(m.dir, "work"), Verity: true, Dev: filepath.Join(m.dir, "dev"),
+		Keeper: (*keeper)(m), Run: m.run, Journal: m, Report: m,
 	}
 	for name, node := range map[string]*string{"state": &m.node.State, "persistent": &m.node.Persistent, "oem-partition": &m.node.OEM} {
 		*node = filepath.Join(m.dir, name)
@@ -100,6 +107,8 @@ func (m *machine) run(ctx context.Context, argv ...string) ([]byte, error) {
 	switch argv[0] {
 	case "mount", "umount":
 	case "kairos-config":
+	case "kairos-crypt":
+		out, err = m.crypt(nil, argv[1:])
 	case "kairos-upgrade":
 		err = m.upgrade()
 	default:
@@ -321,7 +330,11 @@ func TestEraseKeys(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("luksFormat: %v\n%s", err, out)
 	}
-	must(t, EraseKeys(t.Context(), run.Runner{}.Output, node))
+	// kairos-crypt itself may fail: overwriting does it.
+	failing := func(context.Context, ...string) ([]byte, error) {
+		return nil, &run.Error{Program: "kairos-crypt", Status: 1, Cause: "damaged"}
+	}
+	must(t, EraseKeys(t.Context(), failing, node))
 	if err := exec.Command("cryptsetup", "isLuks", node).Run(); err == nil {
 		t.Error("it is a LUKS volume still")
 	}
@@ -332,7 +345,7 @@ func TestEraseKeys(t *testing.T) {
 	}
 	// Where the device is none, nothing is touched.
 	must(t, os.WriteFile(node, []byte("data"), 0o600))
-	must(t, EraseKeys(t.Context(), run.Runner{}.Output, node))
+	must(t, EraseKeys(t.Context(), failing, node))
 	if data, _ := os.ReadFile(node); string(data) != "data" {
 		t.Errorf("%q", data)
 	}

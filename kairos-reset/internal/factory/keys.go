@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/kairos-io/toolkit/lib/recoverykey"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -21,20 +22,18 @@ var luksMagic = []byte("LUKS\xba\xbe")
 // EraseKeys makes what is encrypted on a device unreadable for ever: the key
 // slots first, then the whole header. Without a LUKS header it does nothing.
 func EraseKeys(ctx context.Context, execute Run, node string) error {
+	locked, err := isLUKS(node)
+	if err != nil || !locked {
+		return err
+	}
 	f, err := os.OpenFile(node, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("erase keys: %w", err)
 	}
 	defer f.Close()
-	magic := make([]byte, len(luksMagic))
-	if _, err := f.ReadAt(magic, 0); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("erase keys: read %s: %w", node, err)
-	}
-	if !bytes.Equal(magic, luksMagic) {
-		return nil
-	}
-	// What cryptsetup can't do any more, overwriting does.
-	_, failed := execute(ctx, "cryptsetup", "erase", "--batch-mode", node)
+	// It looks whether they are gone. What it can't do any more, on a damaged
+	// header, overwriting does.
+	_, failed := execute(ctx, recoverykey.Program, "wipe", "--yes", "--quiet", node)
 	if failed != nil && !isProgramError(failed) {
 		return failed
 	}
@@ -57,6 +56,20 @@ func EraseKeys(ctx context.Context, execute Run, node string) error {
 		}
 	}
 	return nil
+}
+
+// isLUKS reports whether a device starts with a LUKS header.
+func isLUKS(node string) (bool, error) {
+	f, err := os.Open(node)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	magic := make([]byte, len(luksMagic))
+	if _, err := f.ReadAt(magic, 0); err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read %s: %w", node, err)
+	}
+	return bytes.Equal(magic, luksMagic), nil
 }
 
 // isProgramError reports whether a program ran, or could have run, and failed:

@@ -48,12 +48,13 @@ type Phase string
 const (
 	Before Phase = "before" // the stage before-reset has been run
 	Erase  Phase = "erase"  // nothing old boots, keys and file systems are gone
-	Format Phase = "format" // new, empty file systems; config cleared if asked
+	Format Phase = "format" // new, empty file systems
+	Clear  Phase = "clear"  // the config is cleared; only if asked
 	Stage  Phase = "stage"  // the image has been laid down
 	After  Phase = "after"  // the stage after-reset has been run
 )
 
-var phases = []Phase{Before, Erase, Format, Stage, After}
+var phases = []Phase{Before, Erase, Format, Clear, Stage, After}
 
 // Phases returns all phases in their order.
 func Phases() []Phase { return slices.Clone(phases) }
@@ -65,6 +66,10 @@ type Request struct {
 	PowerOff       bool   `json:"poweroff,omitempty"`        // when it is done, instead of a reboot
 	Image          string `json:"image,omitempty"`           // "": the recovery's own
 	Done           Phase  `json:"done,omitempty"`            // last phase that is done, "" for none
+	// Encrypted is what opens the new COS_PERSISTENT beside its recovery key,
+	// "tpm2" or "none", and "" where it is not encrypted. Found out before it is
+	// erased.
+	Encrypted string `json:"encrypted,omitempty"`
 }
 
 // Has reports whether a phase is done.
@@ -90,6 +95,9 @@ func Parse(data []byte) (Request, error) {
 	}
 	if err := CheckImage(r.Image); err != nil {
 		return Request{}, fmt.Errorf("reset request: %w", err)
+	}
+	if !slices.Contains([]string{"", "tpm2", "none"}, r.Encrypted) {
+		return Request{}, fmt.Errorf("reset request: encrypted %q: not tpm2 or none", r.Encrypted)
 	}
 	return r, nil
 }

@@ -12,12 +12,9 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/run"
 )
-
-// Program is what reads the config.
-const Program = "kairos-config"
 
 // document is the key "reset" as Kairos has it.
 type document struct {
@@ -38,15 +35,9 @@ var used = []string{"reset-persistent", "reset-oem", "reboot", "poweroff", "syst
 // config, or without kairos-config, nothing is set. A config that can't be read
 // is an error: it may say what must not be erased.
 func Load(ctx context.Context, r run.Runner) (request.Request, []string, error) {
-	if !run.Has(Program) {
-		return request.Request{}, nil, nil
-	}
-	out, err := r.Output(ctx, Program, "get", "--json", "reset")
-	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == cmdline.ExitNothing {
-		return request.Request{}, nil, nil // no value
-	}
+	out, err := nodeconfig.Get(ctx, r, nil, "reset")
 	if err != nil {
-		return request.Request{}, nil, fmt.Errorf("read the node's config: %w", err)
+		return request.Request{}, nil, err
 	}
 	parsed, ignored, err := Parse(out)
 	if err != nil {

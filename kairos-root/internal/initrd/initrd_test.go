@@ -16,6 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 
+	"github.com/kairos-io/toolkit/kairos-root/internal/device"
 	"github.com/kairos-io/toolkit/kairos-root/internal/image"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
@@ -250,6 +251,39 @@ func TestUnlocked(t *testing.T) {
 	}
 	if want := n.machine.Dev("mapper/COS_PERSISTENT"); r.Persistent != want || len(r.Degraded) > 0 {
 		t.Errorf("persistent %q, want %q; degraded %v", r.Persistent, want, r.Degraded)
+	}
+}
+
+// coming is a device whose driver is loaded while it is waited for.
+type coming struct {
+	t      *testing.T
+	node   string
+	waited *int
+}
+
+func (c coming) Wait(time.Time) error {
+	*c.waited++
+	mounttest.Write(c.t, c.node, "")
+	return nil
+}
+
+func (coming) Close() error { return nil }
+
+// TestAwaitTPM sees that a TPM is waited for where the firmware has one, and
+// nowhere else.
+func TestAwaitTPM(t *testing.T) {
+	for _, firmware := range []bool{false, true} {
+		n := newNode(t, "full")
+		if firmware {
+			mounttest.Write(t, filepath.Join(n.machine.System().Sys, "firmware/acpi/tables/TPM2"), "TPM2")
+		}
+		i, waited := n.initrd(), 0
+		i.Finder.Events = func() (device.Events, error) { return coming{t, n.machine.Dev("tpmrm0"), &waited}, nil }
+		i.awaitTPM(t.Context())
+		i.awaitTPM(t.Context()) // it is there now
+		if want := map[bool]int{true: 1}[firmware]; waited != want {
+			t.Errorf("firmware has a TPM: %v, waited %d times, want %d", firmware, waited, want)
+		}
 	}
 }
 

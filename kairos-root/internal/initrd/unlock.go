@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ func (i *Initrd) unlocked(ctx context.Context, label, partition string) (string,
 	if _, err := blockfs.Probe(partition); !errors.Is(err, blockfs.ErrLocked) {
 		return partition, nil // what else is wrong shows when it is mounted
 	}
+	i.awaitTPM(ctx)
 	unit := "kairos-crypt-unlock@" + label + ".service"
 	i.Status("Unlocking %s", label)
 	i.Extend(unlockLimit)
@@ -33,4 +35,18 @@ func (i *Initrd) unlocked(ctx context.Context, label, partition string) (string,
 		return "", fmt.Errorf("start %s: %w", unit, err)
 	}
 	return filepath.Join(i.Finder.System.Dev, "mapper", label), nil
+}
+
+// awaitTPM waits for the driver of a TPM that the firmware has told of: without
+// it somebody would be asked for the recovery key because of a moment. A TPM that
+// does not come is none.
+func (i *Initrd) awaitTPM(ctx context.Context) {
+	if _, err := os.Stat(filepath.Join(i.Finder.System.Sys, "firmware/acpi/tables/TPM2")); err != nil {
+		return
+	}
+	wait, cancel := i.waiting(ctx)
+	defer cancel()
+	if _, err := i.Finder.FindSource(wait, "/dev/tpmrm0"); err != nil {
+		i.Log.Warn("the firmware has a TPM, but no driver took it: is it in the initrd?")
+	}
 }

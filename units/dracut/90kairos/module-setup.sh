@@ -40,7 +40,10 @@ installkernel() {
         virtio_blk virtio_pci virtio_mmio virtio_scsi nvme ahci sd_mod sr_mod \
         usb-storage uas xhci_pci xhci_plat_hcd ehci_pci ehci_platform \
         mmc_block sdhci_pci sdhci_acpi hv_storvsc hv_vmbus vmw_pvscsi xen-blkfront
-    ! encrypts || hostonly='' instmods dm_crypt tpm_crb tpm_tis =crypto
+    # What cryptsetup formats with by default, on any processor, and TPMs.
+    ! encrypts || hostonly='' instmods dm_crypt xts ecb cbc essiv aes_generic aesni_intel \
+        aes_arm64 aes_ce_blk aes_neon_blk af_alg algif_skcipher algif_hash \
+        tpm_crb tpm_tis tpm_tis_spi tpm_tis_i2c tpm_ftpm_tee
 }
 
 # need_unit makes initrd-root-fs.target depend on a unit: "requires" or "wants".
@@ -87,6 +90,20 @@ install() {
 
     # In the initrd, too, systemd reboots when it crashes or stands still.
     inst_multiple -o "$systemdutildir/system.conf.d/50-kairos.conf"
+
+    if encrypts; then
+        # kairos-root starts the unit, once for each volume.
+        inst_multiple kairos-crypt cryptsetup "$systemdsystemunitdir/kairos-crypt-unlock@.service"
+        inst_multiple -o "$systemdsystemunitdir/cryptsetup.target" "$systemdsystemunitdir/cryptsetup-pre.target" \
+            "$systemdsystemunitdir/blockdev@.target"
+        # Opened when threads end: of argon2id, which slows passphrases down.
+        inst_libdir_file "libgcc_s.so*"
+        # The image's settings; those of the node are on a volume that is locked still.
+        local settings
+        for settings in "$dracutsysrootdir"{/etc,/usr/lib}/kairos/crypt.conf{,.d/*.conf}; do
+            [[ ! -f $settings ]] || inst_simple "${settings#"$dracutsysrootdir"}"
+        done
+    fi
 
     inst_hook cmdline 30 "$moddir/parse-kairos.sh"
 }

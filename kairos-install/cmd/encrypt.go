@@ -1,0 +1,185 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
+	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/progress"
+	"github.com/kairos-io/toolkit/lib/recoverykey"
+	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/urfave/cli/v2"
+)
+
+// encryption merges what the command line and the config say of encryption, and
+// refuses what would fail or lose the recovery key. It is nil for none.
+func encryption(c *cli.Context, m Machine, labels, files []string, report *progress.Reporter) (*plan.Encryption, error) {
+	if c.IsSet("encrypt") {
+		labels = c.StringSlice("encrypt")
+		if err := plan.CheckLabels(labels); err != nil {
+			return nil, cmdline.Usagef("--encrypt: %v", err)
+		}
+	}
+	if len(labels) == 0 {
+		for _, option := range []string{"enroll", "passphrase-file", "save-recovery-key"} {
+			if c.IsSet(option) {
+				return nil, cmdline.Usagef("--%s: nothing is to be encrypted", option)
+			}
+		}
+		return nil, nil
+	}
+	config, err := recoverykey.Load(c.Context, run.Runner{Line: report.Line}, files)
+	if err != nil {
+		return nil, err
+	}
+	if config.Server {
+		return nil, cmdline.Hint(errors.New("the config wants a key server, which is not supported"),
+			"without kcrypt.challenger this node's TPM keeps the keys")
+	}
+	for _, key := range config.Ignored {
+		report.Warn("the config has a key that is not used here: %s", key)
+	}
+	e := &plan.Encryption{Labels: labels, Kinds: config.Enroll, Escrow: config.Escrow, Hostname: m.Hostname}
+	if c.IsSet("enroll") {
+		e.Kinds = c.StringSlice("enroll")
+		if err := recoverykey.CheckKinds(e.Kinds); err != nil {
+			return nil, cmdline.Usagef("--enroll %v", err)
+		}
+	}
+	if len(e.Kinds) == 0 {
+		e.Kinds = []string{"tpm2"}
+	}
+	return e, errors.Join(passphrase(c, e), keeper(c, m, e))
+}
+
+// policy settles what the TPM's key slots are bound to. By kairos-crypt's own rule
+// that is what the key of a unified kernel image has signed, where one is running,
+// and else the state of Secure Boot, PCR 7: either stays the same when a kernel or
+// its command line is another one. The running key says nothing of another image
+// than the running one.
+func (r *request) policy(m Machine, report *progress.Reporter) {
+	e := r.Encryption
+	if e == nil || !slices.Contains(e.Kinds, "tpm2") {
+		return
+	}
+	if !r.Live || !strings.HasPrefix(r.Image, "store:"+m.Store) {
+		e.Options = append(e.Options, "--public-key=none")
+	}
+	if secure, err := m.Target.Disk.Vars.SecureBoot(); err == nil && !secure {
+		report.Warn("Secure Boot is off: the disk alone tells nothing, but whoever starts other software on this machine gets the key from its TPM")
+	}
+}
+
+// passphrase finds the file of the passphrase, which nobody is asked for.
+func passphrase(c *cli.Context, e *plan.Encryption) (err error) {
+	wanted := slices.Contains(e.Kinds, "passphrase")
+	switch file := c.String("passphrase-file"); {
+	case wanted && file == "":
+		return cmdline.Usagef("a passphrase is to be enrolled: --passphrase-file is needed")
+	case !wanted && file != "":
+		return cmdline.Usagef("--passphrase-file: add --enroll passphrase")
+	case wanted:
+		if e.Passphrase, err = filepath.Abs(file); err == nil {
+			_, err = os.Stat(e.Passphrase)
+		}
+	}
+	return err
+}
+
+// keeper makes sure that somebody will have the recovery key.
+func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
+	if missing := e.Escrow.Missing(); missing != "" {
+		return fmt.Errorf("the recovery key can't be given to %s: %s is not here", e.Escrow, missing)
+	}
+	if file := c.String("save-recovery-key"); file != "" {
+		if e.Save, err = filepath.Abs(file); err != nil {
+			return err
+		}
+		if _, err := os.Lstat(e.Save); err == nil {
+			return cmdline.Usagef("--save-recovery-key %s: it is there already", e.Save)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if info, err := os.Stat(filepath.Dir(e.Save)); err != nil || !info.IsDir() {
+			return cmdline.Usagef("--save-recovery-key %s: its directory is not there", e.Save)
+		}
+		return nil
+	}
+	eyes, err := recoverykey.Audience(m.Console)
+	if err != nil {
+		return err
+	}
+	if eyes != nil {
+		return eyes.Close()
+	}
+	if !e.Escrow.Set() {
+		return cmdline.Hint(errors.New("nobody would see the recovery key: there is no terminal"),
+			"add --save-recovery-key FILE, or kcrypt.escrow to the config")
+	}
+	e.Escrow.Required = true // the only one who has it
+	return nil
+}
+
+// showKey shows the recovery key at the end of an installation.
+func showKey(c *cli.Context, m Machine, e *plan.Encryption) error {
+	if e == nil {
+		return nil
+	}
+	defer e.Key.Wipe()
+	eyes, err := recoverykey.Audience(m.Console)
+	if err != nil || eyes == nil {
+		return err
+	}
+	return errors.Join(e.Key.Show(c.Context, run.Runner{}, eyes), eyes.Close())
+}
+
+// closeLeftovers closes volumes of an installation that was killed. The lock is
+// held: there is no other that could use them.
+func closeLeftovers(ctx context.Context, m Machine, runner run.Runner) error {
+	left, err := filepath.Glob(filepath.Join(m.Target.Disk.Dev, "mapper", plan.MappingPrefix+"*"))
+	for _, node := range left {
+		_, failed := runner.Output(ctx, recoverykey.Program, "close", "--quiet", filepath.Base(node))
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// checkEncryption asks kairos-crypt whether it could do what is wanted, before
+// anything is erased, and says which partitions are not there.
+func checkEncryption(ctx context.Context, e *plan.Encryption, device string, table layout.Table, runner run.Runner) error {
+	if e == nil {
+		return nil
+	}
+	for _, label := range e.Labels {
+		if _, ok := table.Find(label); !ok {
+			return fmt.Errorf("encrypt %s: no partition has this label", label)
+		}
+	}
+	_, err := runner.Output(ctx, e.FormatCommand(e.Labels[0], device, "--dry-run")...)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("encrypt %s: %w", e.Labels[0], err)
+	if slices.Contains(e.Kinds, "tpm2") {
+		err = cmdline.Hint(err, "a machine without a TPM 2.0 needs --enroll passphrase and --passphrase-file, "+
+			"or --enroll none to type the recovery key at every boot")
+	}
+	return err
+}
+
+// written makes sure that a person who is there has the key before the screen
+// goes dark.
+func written(c *cli.Context, e *plan.Encryption) error {
+	if e == nil || e.Given || e.Save != "" || !cmdline.IsTerminal(os.Stdin) {
+		return nil
+	}
+	return cmdline.Confirm(c, "is the recovery key written down, to go on?")
+}

@@ -1,0 +1,172 @@
+package factory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/recoverykey"
+	"github.com/kairos-io/toolkit/lib/run"
+)
+
+// Keeper has the node's new recovery key, and gives it to whom it belongs.
+// See cmd.
+type Keeper interface {
+	// New makes the key.
+	New(ctx context.Context) error
+	// Run executes a program that reads the key on stdin.
+	Run(ctx context.Context, argv ...string) ([]byte, error)
+	// Escrow gives the key to the escrow of the node's config, if there is one.
+	// What keeps the volumes from being used is an error, the rest a warning.
+	Escrow(ctx context.Context, volumes []recoverykey.Volume) error
+	// Show shows the key on the console, and forgets it.
+	Show(ctx context.Context) error
+}
+
+// mapping is the name under which the new COS_PERSISTENT is mapped to be formatted.
+const mapping = "kairos-reset-" + disk.LabelPersistent
+
+// mapped is the node of a mapping.
+func (n *Node) mapped(name string) string { return filepath.Join(n.Dev, "mapper", name) }
+
+// encryption returns what opens the new COS_PERSISTENT beside its recovery key, ""
+// where it is not encrypted now: the TPM where it does now, and else nothing, as
+// nobody can be asked. It is found out before anything is erased, and kept with the
+// request.
+func (n *Node) encryption(ctx context.Context) (string, error) {
+	locked, err := isLUKS(n.Persistent)
+	if err != nil || !locked {
+		return "", err
+	}
+	v, err := n.status(ctx, n.Persistent)
+	if err != nil && (ctx.Err() != nil || !isProgramError(err)) {
+		return "", err
+	}
+	if err != nil {
+		// A damaged header is no reason to store the data in the clear.
+		n.Report.Warn("how %s is unlocked can't be told, it will be by the TPM: %v", disk.LabelPersistent, err)
+		return "tpm2", nil
+	}
+	kind := "none"
+	for _, slot := range v.Slots {
+		switch slot.Kind {
+		case "tpm2":
+			kind = "tpm2"
+		case "passphrase", "tang":
+			n.Report.Warn("%s will not have its key slot of kind %s any more: kairos-crypt enroll adds one", disk.LabelPersistent, slot.Kind)
+		}
+	}
+	return kind, nil
+}
+
+// volume is what kairos-crypt says of one.
+type volume struct {
+	UUID string `json:"uuid"`
+	// Unlocks is "yes" where a key slot opens it now, and nobody is asked.
+	Unlocks string `json:"unlocks_now"`
+	Slots   []struct {
+		Kind string `json:"kind"`
+	} `json:"slots"`
+}
+
+func (n *Node) status(ctx context.Context, node string) (volume, error) {
+	answer, err := n.Run(ctx, recoverykey.Program, "status", "--json", node)
+	if err != nil {
+		return volume{}, err
+	}
+	var status struct {
+		Volumes []volume `json:"volumes"`
+	}
+	if err := json.Unmarshal(answer, &status); err != nil || len(status.Volumes) != 1 {
+		return volume{}, &run.Error{Program: recoverykey.Program, Cause: "status: not about one volume"}
+	}
+	return status.Volumes[0], nil
+}
+
+// formatEncrypted makes a new volume with a new key and a file system in it. Cut
+// anywhere, it makes another, with another key: the one shown last counts.
+func (n *Node) formatEncrypted(ctx context.Context, r request.Request) error {
+	if err := n.closeLeftover(ctx); err != nil {
+		return err
+	}
+	if err := n.Keeper.New(ctx); err != nil {
+		return err
+	}
+	answer, err := n.Keeper.Run(ctx, recoverykey.FormatCommand(n.Persistent, disk.LabelPersistent, []string{r.Encrypted})...)
+	if err != nil && ctx.Err() == nil && isProgramError(err) && r.Encrypted != "none" {
+		n.Report.Warn("the TPM can't be used, the recovery key alone will open %s: %v", disk.LabelPersistent, err)
+		answer, err = n.Keeper.Run(ctx, recoverykey.FormatCommand(n.Persistent, disk.LabelPersistent, []string{"none"})...)
+	}
+	if err != nil {
+		return err
+	}
+	made, err := recoverykey.ParseFormatted(disk.LabelPersistent, answer)
+	if err != nil {
+		return err
+	}
+	oem, err := n.rotateOEM(ctx)
+	if err != nil {
+		return err
+	}
+	volumes := append([]recoverykey.Volume{made}, oem...)
+	if err := n.Keeper.Escrow(ctx, volumes); err != nil {
+		return err
+	}
+	if _, err := n.Keeper.Run(ctx, recoverykey.UnlockCommand(n.Persistent, mapping)...); err != nil {
+		return err
+	}
+	_, err = n.Run(ctx, "mkfs.ext4", "-F", "-q", "-L", disk.LabelPersistent, n.mapped(mapping))
+	_, closed := n.Run(context.WithoutCancel(ctx), recoverykey.Program, "close", "--quiet", mapping)
+	if err := errors.Join(err, closed); err != nil {
+		return err
+	}
+	return n.Keeper.Show(ctx)
+}
+
+// closeLeftover closes what a phase that failed has left open.
+func (n *Node) closeLeftover(ctx context.Context) error {
+	if _, err := os.Lstat(n.mapped(mapping)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	_, err := n.Run(ctx, recoverykey.Program, "close", "--quiet", mapping)
+	return err
+}
+
+// rotateOEM has the new recovery key open COS_OEM too, so that the node has one
+// key. Where the TPM does not open it for that, it keeps its own.
+func (n *Node) rotateOEM(ctx context.Context) ([]recoverykey.Volume, error) {
+	if locked, err := isLUKS(n.OEM); err != nil || !locked {
+		return nil, err
+	}
+	v, err := n.status(ctx, n.OEM)
+	if err == nil && v.Unlocks != "yes" {
+		err = &run.Error{Program: recoverykey.Program, Cause: "its TPM key slot does not open it now"}
+	}
+	if err == nil {
+		_, err = n.Keeper.Run(ctx, recoverykey.Program, "rotate", "--json", "--quiet", "--recovery-key-file=-", n.OEM, "recovery-key")
+	}
+	if err != nil && ctx.Err() == nil && isProgramError(err) {
+		n.Report.Warn("%s keeps its own recovery key: %v", disk.LabelOEM, err)
+		return nil, nil
+	}
+	return []recoverykey.Volume{{Label: disk.LabelOEM, UUID: v.UUID}}, err
+}
+
+// oem is the node of the file system COS_OEM.
+func (n *Node) oem() (string, error) {
+	locked, err := isLUKS(n.OEM)
+	if err != nil || !locked {
+		return n.OEM, err
+	}
+	node := n.mapped(disk.LabelOEM)
+	if _, err := os.Stat(node); err != nil {
+		return "", fmt.Errorf("%s is locked: %w", disk.LabelOEM, err)
+	}
+	return node, nil
+}

@@ -1,0 +1,21 @@
+package cmdline
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Harden protects the copies that libraries make of secrets on their way: the
+// process leaves no core dump, no other process of its user may look into it,
+// and with root's rights none of its memory is swapped. It is for the start of
+// a program.
+func Harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	// ONFAULT: what is used, not the gigabytes that the runtime has reserved.
+	// Without the right to lock so much it is refused as a whole.
+	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
+	return nil
+}

@@ -1,0 +1,133 @@
+package recoverykey
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/kairos-io/toolkit/lib/run"
+)
+
+// Escrow is who is given the recovery key to keep: a command, or a server. The
+// zero Escrow is nobody.
+type Escrow struct {
+	// Command reads the document on stdin.
+	Command []string `json:"command"`
+	// URL gets it by POST: https, or http on this machine.
+	URL string `json:"url"`
+	// Required says that there shall be no data under a key that was not
+	// given away.
+	Required bool `json:"required"`
+}
+
+// Set reports whether there is somebody.
+func (e Escrow) Set() bool { return len(e.Command) > 0 || e.URL != "" }
+
+// String says who it is, without what may be secret: the arguments of a command,
+// and the query of a URL.
+func (e Escrow) String() string {
+	if len(e.Command) > 0 {
+		return "the command " + e.Command[0]
+	}
+	u, err := url.Parse(e.URL)
+	if err != nil {
+		return "a server"
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+// Check refuses what can't work or would tell the key to others.
+func (e Escrow) Check() error {
+	switch {
+	case len(e.Command) > 0 && e.URL != "":
+		return errors.New("kcrypt.escrow: both a command and a url")
+	case e.Required && !e.Set():
+		return errors.New("kcrypt.escrow: required, but neither a command nor a url")
+	case len(e.Command) > 0 && e.Command[0] == "":
+		return errors.New("kcrypt.escrow.command: no program")
+	case e.URL == "":
+		return nil
+	}
+	u, err := url.Parse(e.URL)
+	local := err == nil && (u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1" || u.Hostname() == "::1")
+	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !local) || strings.ContainsFunc(e.URL, unicodeControl) {
+		// The URL itself may hold a token.
+		return errors.New("kcrypt.escrow.url: not an https URL")
+	}
+	return nil
+}
+
+func unicodeControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+// Missing returns the program that the escrow needs and that is not here, or "".
+func (e Escrow) Missing() string {
+	switch {
+	case len(e.Command) > 0 && !run.Has(e.Command[0]):
+		return e.Command[0]
+	case e.URL != "" && !run.Has("curl"):
+		return "curl"
+	}
+	return ""
+}
+
+// document is what is given away.
+type document struct {
+	Hostname    string   `json:"hostname"`
+	Volumes     []Volume `json:"volumes"`
+	RecoveryKey string   `json:"recovery_key"`
+}
+
+// Give gives a key away and returns when it was accepted: the command ended with
+// status 0, the server answered 2xx.
+func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname string, volumes []Volume) error {
+	body, err := json.Marshal(document{hostname, volumes, string(key.letters)})
+	if err != nil {
+		return fmt.Errorf("give the recovery key to %s: %w", e, err)
+	}
+	defer clear(body)
+	argv := e.Command
+	runner.Stdin = body
+	if e.URL != "" {
+		// Neither the key nor a token in the URL is to be seen in the list of
+		// processes: all of it is on stdin, as a config file. See curl(1).
+		argv = []string{"curl", "--disable", "--config", "-"}
+		runner.Stdin = curlConfig(e.URL, body)
+		defer clear(runner.Stdin)
+	}
+	if _, err := runner.Output(ctx, argv...); err != nil {
+		var failed *run.Error
+		if e.URL != "" && errors.As(err, &failed) {
+			// Its message may hold the URL.
+			err = &run.Error{Program: failed.Program, Status: failed.Status, Cause: strings.ReplaceAll(failed.Cause, e.URL, e.String())}
+		}
+		return fmt.Errorf("give the recovery key to %s: %w", e, err)
+	}
+	return nil
+}
+
+// curlConfig is a config file of curl(1) that posts a body. Quotes and
+// backslashes are escaped in it; a body of JSON has no control characters.
+func curlConfig(url string, body []byte) []byte {
+	var config bytes.Buffer
+	config.Grow(2*len(body) + 2*len(url) + 512) // so that no copy is left behind as it grows
+	config.WriteString("silent\nshow-error\nfail\nmax-time = 60\nretry = 3\nproto = \"=http,https\"\noutput = \"/dev/null\"\n" +
+		"header = \"Content-Type: application/json\"\n")
+	for _, option := range []struct {
+		name  string
+		value []byte
+	}{{"url", []byte(url)}, {"data-raw", body}} {
+		config.WriteString(option.name + " = \"")
+		for _, c := range option.value {
+			if c == '"' || c == '\\' {
+				config.WriteByte('\\')
+			}
+			config.WriteByte(c)
+		}
+		config.WriteString("\"\n")
+	}
+	return config.Bytes()
+}

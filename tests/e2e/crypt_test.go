@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kairos-io/toolkit/tests/story"
+)
+
+// TestCrypt installs a node with encrypted partitions. It unlocks itself, also with another image and
+// another kernel command line; with its TPM cleared, or its disk in another machine, it asks for the
+// recovery key, says why, and opens with that.
+func TestCrypt(t *testing.T) {
+	n, err := world.NewNode(t.Context(), folder(t))
+	must(t, err)
+	guard(t, n)
+	must(t, n.StartLive(t.Context()))
+	_, err = n.Install(t.Context(), os.Stdout,
+		"--encrypt", "COS_OEM", "--encrypt", "COS_PERSISTENT", "--save-recovery-key", "/run/recovery-key")
+	must(t, err)
+	key := output(t, n, "cat /run/recovery-key")
+	output(t, n, "journalctl --sync; ! journalctl -b -o cat | grep -qFf /run/recovery-key")
+	must(t, n.Machine.PowerOff(t.Context()))
+
+	// Without help, as often as it boots, by another kernel command line too.
+	must(t, n.Start(t.Context()))
+	must(t, n.Ready(t.Context()))
+	version(t, n, "v1")
+	unlocked(t, n, "")
+	output(t, n, "echo kept > /usr/local/data && sync")
+	output(t, n, "kairos-upgrade stage --karg kairos.test=changed %s", world.Ref("v2"))
+	output(t, n, "kairos-crypt status --check")
+	must(t, n.Reboot(t.Context()))
+	version(t, n, "v2")
+	output(t, n, "grep -qw kairos.test=changed /proc/cmdline")
+	unlocked(t, n, "kept")
+
+	// The TPM forgets: TPM2_Clear with the empty password of the lockout hierarchy.
+	output(t, n, `exec 3<>/dev/tpm0
+printf '\x80\x02\x00\x00\x00\x1b\x00\x00\x01\x26\x40\x00\x00\x0a\x00\x00\x00\x09\x40\x00\x00\x09\x00\x00\x00\x00\x00' >&3
+test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" = 00000000`)
+	if try(t, n, "kairos-crypt status --check").Status == 0 {
+		t.Error("with its TPM cleared the node is said to unlock itself")
+	}
+	mark, next := n.Machine.Console.Mark(), n.Machine.Boots()+1
+	output(t, n, "systemctl reboot")
+	typeKey(t, n, mark, key)
+	must(t, n.ReadyAt(t.Context(), next))
+	unlocked(t, n, "kept")
+	// The TPM is taught again, by the recovery key.
+	must(t, n.WriteFile(t.Context(), "/run/recovery-key", key))
+	for _, label := range []string{"COS_OEM", "COS_PERSISTENT"} {
+		output(t, n, "kairos-crypt rotate --key-file /run/recovery-key LABEL=%s tpm2", label)
+	}
+	output(t, n, "kairos-crypt status --check")
+	must(t, n.Machine.PowerOff(t.Context()))
+
+	// The disk alone, in a machine with another TPM and other firmware variables.
+	must(t, os.RemoveAll(filepath.Join(n.Dir, "tpm")))
+	must(t, os.Remove(filepath.Join(n.Dir, "vars.fd")))
+	must(t, n.Start(t.Context()))
+	typeKey(t, n, 0, key)
+	must(t, n.Ready(t.Context()))
+	version(t, n, "v2")
+	unlocked(t, n, "kept")
+}
+
+// unlocked checks that the node's config and data are on encrypted volumes, and are there.
+func unlocked(t *testing.T, n *story.Node, data string) {
+	t.Helper()
+	for mount, mapped := range map[string]string{"/oem": "COS_OEM", "/run/kairos/persistent": "COS_PERSISTENT"} {
+		if source := output(t, n, "findmnt -nro SOURCE %s | tail -1", mount); source != "/dev/mapper/"+mapped {
+			t.Errorf("%s is on %s", mount, source)
+		}
+		output(t, n, "lsblk -nro FSTYPE $(readlink -f /dev/disk/by-partlabel/%s) | head -1 | grep -qx crypto_LUKS", mapped)
+	}
+	if name := output(t, n, "hostname"); name != "node-1" {
+		t.Errorf("the host is called %q: its config is not there", name)
+	}
+	if is := output(t, n, "cat /usr/local/data 2>/dev/null || true"); is != data {
+		t.Errorf("the data is %q, want %q", is, data)
+	}
+}
+
+// typeKey types the recovery key for one volume after the other, where the console asks for it with the
+// reason why.
+func typeKey(t *testing.T, n *story.Node, mark int, key string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	defer cancel()
+	for _, volume := range []string{"COS_OEM_CRYPT", "COS_PERSISTENT_CRYPT"} {
+		asked, err := n.Machine.Console.Wait(ctx, mark, regexp.MustCompile(`(?s)`+volume+` was not unlocked.*?Recovery key( or passphrase)?:`))
+		must(t, err)
+		if text := strings.Join(strings.Fields(asked), " "); !strings.Contains(text, "sealed by another TPM, or this one has been cleared") {
+			t.Errorf("the reason is not given: %s", text)
+		}
+		must(t, n.Machine.Type(key+"\n"))
+	}
+}
