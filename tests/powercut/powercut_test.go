@@ -30,7 +30,7 @@ var recordings = []struct {
 const (
 	minimum = 2000 // cuts in all
 	seed    = 1
-	samples = 2  // cuts of each operation that are booted
+	samples = 1  // cuts of each operation that are booted, when all are judged
 	repeats = 15 // cuts of each operation after which it is done again on this host
 )
 
@@ -50,6 +50,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 	defer world.Close()
 	var results []*powercut.Result
+	var boots []func()
 	booted := map[string]int{}
 	for _, r := range recordings {
 		if only != "" && r.cuts[only] == 0 {
@@ -70,9 +71,17 @@ func TestPowerCuts(t *testing.T) {
 					t.Fatal(err)
 				}
 				results = append(results, result)
-				booted[o.Name] = boot(t, world, recording, o, result)
+				boots = append(boots, func() {
+					t.Run("boot after "+o.Name, func(t *testing.T) { booted[o.Name] = boot(t, world, recording, o, result) })
+				})
+				fmt.Printf("%s: %d cuts, %d bad\n", o.Name, len(result.Cuts), result.Count(judge.Bad))
 			})
 		}
+	}
+	fmt.Println()
+	powercut.Table(os.Stdout, results, booted)
+	for _, boot := range boots {
+		boot()
 	}
 	fmt.Println()
 	powercut.Table(os.Stdout, results, booted)
