@@ -167,7 +167,11 @@ echo "$late"`, id, f.broken, f.tries())
 		if came.what == "new" && f.want != "new" {
 			continue
 		}
-		output(t, n, "systemctl start boot-complete.target") // waits for it
+		waited := "kairos-boot-assess-record.service" // the reason is recorded
+		if came.what == "new" {
+			waited = "boot-complete.target"
+		}
+		output(t, n, "systemctl start %s", waited) // and waits for it
 		came.took, came.reason = time.Since(began), fellBack(t, n)
 		if came.what != f.want {
 			t.Errorf("%s booted, want %s", came.what, f.want)
