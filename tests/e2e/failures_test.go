@@ -197,10 +197,17 @@ func fellBack(t *testing.T, n *story.Node) string {
 	var s struct {
 		LastFallback struct {
 			Fallback struct {
-				Reason string `json:"reason"`
+				Reason     string `json:"reason"`
+				FailedBoot struct {
+					Journal []string `json:"journal"`
+					Kernel  []string `json:"kernel"`
+					None    string   `json:"no_journal"`
+				} `json:"failed_boot"`
 			} `json:"fallback"`
 		} `json:"last_fallback"`
 	}
 	must(t, json.Unmarshal([]byte(output(t, n, "kairos-boot-assess status --json")), &s))
-	return s.LastFallback.Fallback.Reason
+	fell := s.LastFallback.Fallback
+	t.Logf("of the failed boot there are %d lines of the journal, %d of the kernel %s", len(fell.FailedBoot.Journal), len(fell.FailedBoot.Kernel), fell.FailedBoot.None)
+	return fell.Reason
 }

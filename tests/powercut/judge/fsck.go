@@ -32,6 +32,7 @@ var harmless = []*regexp.Regexp{
 	regexp.MustCompile(`^FATs differ but appear to be intact|^\s*Using first FAT`),
 	regexp.MustCompile(`^There are differences between boot sector and its backup|^This is mostly harmless\. Differences:|^  65:0[01]/0[01]$|^  Not automatically fixing this`),
 	regexp.MustCompile(`^Orphaned long file name part|^\s+Auto-deleting\.$`),
+	regexp.MustCompile(`^Long filename fragment .* found outside a LFN sequence|^\s+\(Maybe the start bit is missing|^\s+Not auto-correcting this\.$`),
 	regexp.MustCompile(`^Leaving filesystem unchanged|^\S+: \d+ files, \d+/\d+ clusters`),
 }
 
