@@ -11,6 +11,7 @@ func TestHarmful(t *testing.T) {
 	for name, test := range map[string]struct{ said, want string }{
 		"what every cut leaves": {"FATs differ but appear to be intact.\n  Using first FAT.\nReclaimed 26 unused clusters (106496 bytes).\n", ""},
 		"a torn name":           {"Orphaned long file name part \"0f12881a44e9183fe64\"\n  Auto-deleting.\n", ""},
+		"a torn removal":        {"Long filename fragment \"257c480713fff\" found outside a LFN sequence.\n  (Maybe the start bit is missing on the last fragment)\n  Not auto-correcting this.\n", ""},
 		"an unfinished file":    {"/kairos/.#initrd-00\n  File size is 4096 bytes, cluster chain length is 0 bytes.\n  Truncating file to 0 bytes.\n", ""},
 		"a finished file":       {"/kairos/initrd-00\n  File size is 4096 bytes, cluster chain length is 0 bytes.\n", "/kairos/initrd-00 "},
 		"what comes after one":  {"/kairos/.#initrd-00\n  Contains a free cluster (7). Assuming EOF.\nSomething else.\n  And its detail.\n", "Something else."},
