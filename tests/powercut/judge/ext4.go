@@ -2,8 +2,10 @@ package judge
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/fnv"
 	"io/fs"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 	image "github.com/kairos-io/toolkit/tests/powercut/disk"
 	"github.com/kairos-io/toolkit/tests/powercut/ext4"
+	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
 // store checks a partition with ext4. What e2fsck changes, by replaying the journal as the kernel would,
@@ -26,11 +29,21 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 		return known, nil
 	}
 	s := &Store{Images: map[string]error{}, Records: map[string]error{}, Configs: map[string]string{}}
-	undo := filepath.Join(j.dir, "undo")
+	path, undo := p.Path, filepath.Join(j.dir, "undo")
 	if err := os.Remove(undo); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	said, status, err := run(ctx, "sh", "-c", checkExt4, "sh", p.Path, undo)
+	// With a torn superblock e2fsck takes a copy of it, and makes a log that can't undo that.
+	if sound, err := soundSuperblock(p); err != nil {
+		return nil, err
+	} else if !sound {
+		path = filepath.Join(j.dir, "copy")
+		defer os.Remove(path)
+		if _, err := workspace.RunTool(ctx, "cp", "--sparse=always", p.Path, path); err != nil {
+			return nil, err
+		}
+	}
+	said, status, err := run(ctx, "sh", "-c", checkExt4, "sh", path, undo)
 	if err != nil {
 		return nil, err
 	}
@@ -40,13 +53,24 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 	if err := j.inside(ctx, p, s); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(undo); err == nil {
-		if said, status, err := run(ctx, "e2undo", "-f", undo, p.Path); err != nil || status != 0 {
-			return nil, fmt.Errorf("undo what e2fsck did: exit status %d, %w: %s", status, err, said)
+	if _, err := os.Stat(undo); err == nil && path == p.Path {
+		if undone, status, err := run(ctx, "e2undo", "-f", undo, p.Path); err != nil || status != 0 {
+			return nil, fmt.Errorf("undo what e2fsck did: exit status %d, %w: %s; e2fsck said: %s", status, err, undone, said)
 		}
 	}
 	j.stores[key] = s
 	return s, nil
+}
+
+// soundSuperblock reports whether the superblock is not torn: its checksum is right
+// (Documentation/filesystems/ext4/super.rst).
+func soundSuperblock(p *image.Partition) (bool, error) {
+	const at, size = 1024, 1020
+	block := make([]byte, size+4)
+	if _, err := p.ReadAt(block, at); err != nil {
+		return false, err
+	}
+	return ^crc32.Checksum(block[:size], crc32.MakeTable(crc32.Castagnoli)) == binary.LittleEndian.Uint32(block[size:]), nil
 }
 
 // checkExt4 first does what the kernel and systemd-fsck do at boot: it replays the journal and finishes
