@@ -114,9 +114,11 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery and boot loader at each change
 	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery|Loader)?Killed' . -kills $(KILLS)
 
-test-failures: build ## what fails, and what comes back: a matrix of failures, and more; an hour and a half
+test-failures: setup ## what fails, and what comes back: a matrix of failures, and more; two hours
+	tests/setup --systemd
+	@$(MAKE) --no-print-directory build
 	cd tests && KAIROS_E2E=1 KAIROS_LONG=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 180m -v \
-		-run '^(TestFailures|TestLoaderUpgrade|TestRecoveryRenewed)$$' ./e2e
+		-run '^Test(Failures|LoaderUpgrade|UnstableLoader|RecoveryRenewed|Crypt|SecondDisk|ClockOf1970)$$' ./e2e
 
 test-powercut: setup ## cut the power 2,000 times, in all operations; takes hours, ends with a table
 	@$(MAKE) --no-print-directory build

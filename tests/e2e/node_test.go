@@ -76,6 +76,7 @@ func TestConfig(t *testing.T) {
 // TestSecondDisk adds a disk with the same labels on every partition, found before the node's own, with
 // a config of its own: nothing changes.
 func TestSecondDisk(t *testing.T) {
+	long(t)
 	config, impostor := t.TempDir(), filepath.Join(t.TempDir(), "impostor.raw")
 	must(t, os.WriteFile(filepath.Join(config, "99_impostor.yaml"), []byte("#cloud-config\nhostname: impostor\n"), 0o644))
 	must(t, medium.Write(t.Context(), impostor,

@@ -111,6 +111,7 @@ sync; echo 3 > /proc/sys/vm/drop_caches`, object)
 // TestClockOf1970 upgrades a node whose clock has lost its battery: the order of boots, the records and
 // the assessment don't depend on the time of day.
 func TestClockOf1970(t *testing.T) {
+	long(t)
 	n := booted(t)
 	output(t, n, "systemctl stop systemd-timesyncd.service || true; date --set='@86400'")
 	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
