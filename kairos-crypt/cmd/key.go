@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
@@ -136,6 +138,8 @@ func line(whence string, raw []byte) (*secret.Memory, error) {
 // on the boot screen, on the serial console.
 func ask(ctx context.Context, question string) (*secret.Memory, error) {
 	command := exec.CommandContext(ctx, "systemd-ask-password", "--id=kairos-crypt", "--icon=drive-harddisk", "--timeout=0", question)
+	// It takes its question back from those who would ask it.
+	command.Cancel, command.WaitDelay = func() error { return command.Process.Signal(syscall.SIGTERM) }, 5*time.Second
 	command.Stdin = os.Stdin
 	var typed, stderr bytes.Buffer
 	typed.Grow(secret.MaxLength) // so that it is not copied as it grows

@@ -50,6 +50,9 @@ func unlock(c *cli.Context, m Machine) error {
 			return err
 		}
 	}
+	if _, err := s.Disks.Vars.BootCountPath(); err == nil {
+		s.ways.Patience = s.config.Patience
+	}
 	if c.Bool("dry-run") {
 		for _, slot := range way.Order(v, s.config.Kinds...) {
 			fmt.Fprintf(c.App.Writer, "try %s\n", slot)
@@ -72,6 +75,7 @@ func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err erro
 	end := report.Unlock{UUID: v.Header.UUID, Name: name, Time: time.Now().UTC(), Slot: slot.Number, Kind: slot.Kind}
 	if err != nil {
 		end.Slot, end.Kind, end.Error = -1, "", err.Error()
+		end.OfDeployment = way.OfDeployment(err)
 	}
 	if err := end.Write(s.Unlocks, v.Device); err != nil {
 		s.log.Warn("how the unlock ended is not kept: " + err.Error())

@@ -60,6 +60,29 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 		output(t, n, "kairos-crypt rotate --key-file /run/recovery-key LABEL=%s tpm2", label)
 	}
 	output(t, n, "kairos-crypt status --check")
+
+	// A key that is bound to the kernel command line too: an upgrade that changes it makes a bad boot. The
+	// deployment before does better.
+	output(t, n, "kairos-crypt wipe-slot LABEL=COS_PERSISTENT tpm2 && kairos-crypt enroll tpm2 --pcrs 12 --key-file /run/recovery-key LABEL=COS_PERSISTENT")
+	output(t, n, "kairos-upgrade stage --karg kairos.test=again %s", world.Ref("v1"))
+	if told := try(t, n, "kairos-crypt status --check"); told.Status == 0 || !strings.Contains(told.Output(), "PCR 12") {
+		t.Errorf("the key slot is said to open after the reboot: %+v", told)
+	}
+	output(t, n, "entry=/efi/loader/entries/kairos-%s+3.conf; mv $entry ${entry%%+3.conf}+1.conf; sync", status(t, n).Staged)
+	mark, next = n.Machine.Console.Mark(), n.Machine.Boots()+1
+	output(t, n, "systemctl reboot")
+	asked, err := n.Machine.Console.Wait(t.Context(), mark, regexp.MustCompile(`(?s)COS_PERSISTENT_CRYPT was not unlocked.*?Recovery key( or passphrase)?:`))
+	must(t, err)
+	if !strings.Contains(strings.Join(strings.Fields(asked), " "), "PCR 12 (kernel command line) has changed") {
+		t.Errorf("the reason is not given: %s", asked)
+	}
+	must(t, n.ReadyAt(t.Context(), next+1))
+	version(t, n, "v2")
+	unlocked(t, n, "kept")
+	output(t, n, "systemctl start kairos-boot-assess-record.service")
+	if reason := fellBack(t, n); !strings.Contains(reason, "PCR 12") {
+		t.Errorf("the node fell back because of %q", reason)
+	}
 	must(t, n.Machine.PowerOff(t.Context()))
 
 	// The disk alone, in a machine with another TPM and other firmware variables.

@@ -118,6 +118,7 @@ func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
 		}
 	}
 	add(checks.WritablePathsName, settings.Writable, checks.WritablePaths(n.Root))
+	add(checks.UnlockName, settings.Unlock, checks.Unlock(n.Root))
 	add(checks.ConfigName, settings.ConfigStages, checks.ConfigStages(n.Root))
 	add(checks.FailedUnitsName, settings.FailedUnits, checks.FailedUnits(n.dialChecks, settings.Ignore))
 	found, err := checks.Find(n.Root, settings.TimeoutOf, environment(boot))

@@ -57,7 +57,7 @@ func TestGoodBoot(t *testing.T) {
 	m.script("usr/lib/kairos/checks/wanted.d/60-time", "echo clock is off >&2; exit 1")
 	m.start()
 	b := m.check()
-	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 5 || b.Checks[4].OK() {
+	if b.Outcome != history.Good || b.Reason != "" || len(b.Checks) != 6 || b.Checks[5].OK() {
 		t.Errorf("%+v", b)
 	}
 	if len(m.told) != 1 || m.told[0].MessageID != journal.BootGood {
@@ -316,7 +316,7 @@ func TestTimeoutWhileCheckingStays(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	m.write("ended", "")
-	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 4 {
+	if b := <-done; b.Outcome != history.Bad || b.Reason != want || len(b.Checks) != 5 {
 		t.Errorf("%+v", b)
 	}
 }

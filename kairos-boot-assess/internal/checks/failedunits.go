@@ -35,6 +35,7 @@ var IgnoredUnits = []string{
 	"getty@*.service", "serial-getty@*.service", "console-getty.service",
 	"user@*.service", "user-runtime-dir@*.service", "session-*.scope",
 	"kairos-upgrade*.service", "kairos-boot-assess*.service",
+	"kairos-crypt-unlock@*.service", // has a check of its own
 }
 
 // calm is how long services that restart have to stay up before they count as

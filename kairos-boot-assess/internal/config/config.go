@@ -40,6 +40,7 @@ type Config struct {
 	FailedUnits  Severity                 // of the built-in check of units
 	ConfigStages Severity                 // of the built-in check of the node's config
 	Writable     Severity                 // of the built-in check of writable paths
+	Unlock       Severity                 // of the built-in check of encrypted volumes
 	Ignore       []string                 // patterns of units that may fail
 	Timeouts     map[string]time.Duration // by name of the check
 }
@@ -61,7 +62,7 @@ func (c Config) TimeoutOf(check string) time.Duration {
 // the deployment before would lose the path as well.
 func Load(root string) (Config, error) {
 	c := Config{
-		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required, Writable: Wanted,
+		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required, Writable: Wanted, Unlock: Required,
 		Ignore: slices.Clone(checks.IgnoredUnits), Timeouts: map[string]time.Duration{},
 	}
 	return c, settings.Load(root, "boot-assess", c.set)
@@ -86,6 +87,8 @@ func (c *Config) set(section, key, value string) (err error) {
 		err = c.ConfigStages.set(value)
 	case section == "Assess" && key == "WritablePaths":
 		err = c.Writable.set(value)
+	case section == "Assess" && key == "Unlock":
+		err = c.Unlock.set(value)
 	case section == "Assess" && key == "IgnoreFailedUnits":
 		return c.ignore(value)
 	default:

@@ -24,6 +24,9 @@ type Config struct {
 	NetworkTimeout time.Duration
 	// Kinds are the key slots that are tried; all when empty.
 	Kinds []volume.Kind
+	// Patience is how long somebody is asked on a boot that is on trial, where
+	// the deployment before would have opened the volume.
+	Patience time.Duration
 	// Measure says that the volume key is measured into PCR 15 after opening.
 	Measure bool
 }
@@ -32,7 +35,7 @@ type Config struct {
 // is an error beside the settings that could be understood: a typing error must
 // not keep a node from its data.
 func Load(root string) (Config, error) {
-	c := Config{PCRs: []int{7}, Bank: "sha256", NetworkTimeout: 30 * time.Second, Measure: true}
+	c := Config{PCRs: []int{7}, Bank: "sha256", NetworkTimeout: 30 * time.Second, Patience: 2 * time.Minute, Measure: true}
 	return c, settings.Load(root, "crypt", c.set)
 }
 
@@ -53,6 +56,11 @@ func (c *Config) set(section, key, value string) (err error) {
 		var t time.Duration
 		if t, err = settings.ParseTimeSpan(value); err == nil {
 			c.NetworkTimeout = t
+		}
+	case "Unlock/TrialAskTimeoutSec":
+		var t time.Duration
+		if t, err = settings.ParseTimeSpan(value); err == nil {
+			c.Patience = t
 		}
 	case "Unlock/KeySlots":
 		err = c.kinds(value)

@@ -25,8 +25,8 @@ func load(t *testing.T, text string) (Config, error) {
 }
 
 func TestSettings(t *testing.T) {
-	got, err := load(t, "[Enroll]\nPCRs=14+7\nBank=sha384\n[Unlock]\nNetworkTimeoutSec=1min\nKeySlots=tpm2 recovery-key\nMeasure=no\n")
-	want := Config{PCRs: []int{7, 14}, Bank: "sha384", NetworkTimeout: time.Minute, Kinds: []volume.Kind{volume.TPM2, volume.Recovery}}
+	got, err := load(t, "[Enroll]\nPCRs=14+7\nBank=sha384\n[Unlock]\nNetworkTimeoutSec=1min\nTrialAskTimeoutSec=30\nKeySlots=tpm2 recovery-key\nMeasure=no\n")
+	want := Config{PCRs: []int{7, 14}, Bank: "sha384", NetworkTimeout: time.Minute, Patience: 30 * time.Second, Kinds: []volume.Kind{volume.TPM2, volume.Recovery}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, error %v, want %+v", got, err, want)
 	}

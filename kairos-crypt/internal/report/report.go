@@ -82,4 +82,7 @@ type Unlock struct {
 	Slot  int         `json:"slot"` // which opened it, -1 where none did
 	Kind  volume.Kind `json:"kind,omitempty"`
 	Error string      `json:"error,omitempty"`
+	// OfDeployment says that the deployment is why it stayed locked, as far as is
+	// known: nothing has changed but what comes with one.
+	OfDeployment bool `json:"of_deployment,omitempty"`
 }

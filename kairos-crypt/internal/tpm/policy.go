@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
 
 // Signature is one signed policy, as systemd-measure(1) prints it by bank.
@@ -120,16 +121,16 @@ func newSigner(text []byte, exponent uint32) (*signer, error) {
 
 // authorize replaces the session's policy, which covers the signed PCRs, by
 // "whatever this key has signed".
-func (d *Device) authorize(session tpm2.TPMHandle, s *signer, pcrs []int, signatures []Signature) error {
+func (d *Device) authorize(session tpm2.TPMHandle, s *signer, token *luks.TPM2, signatures []Signature) error {
 	now, err := d.digest(session)
 	if err != nil {
 		return err
 	}
 	at := slices.IndexFunc(signatures, func(c Signature) bool {
-		return c.Fingerprint == s.fingerprint && c.Policy == hex.EncodeToString(now) && slices.Equal(c.PCRs, pcrs)
+		return c.Fingerprint == s.fingerprint && c.Policy == hex.EncodeToString(now) && slices.Equal(c.PCRs, token.PublicPCRs)
 	})
 	if at < 0 {
-		return fmt.Errorf("%w: no signature by key %.12s for the present value of PCR %s", ErrPolicy, s.fingerprint, List(pcrs))
+		return d.unsigned(token, s)
 	}
 	key, err := tpm2.LoadExternal{InPublic: tpm2.New2B(s.public), Hierarchy: tpm2.TPMRHOwner}.Execute(d.TPM)
 	if err != nil {

@@ -178,7 +178,7 @@ func (d *Device) satisfy(token *luks.TPM2, signatures []Signature, auth []byte, 
 			return explain(err)
 		}
 	}
-	return fmt.Errorf("unseal: %w: %s", ErrPolicy, d.changed(token))
+	return fmt.Errorf("unseal: %w", d.refusal(token))
 }
 
 // enrolled returns the key that sealed a token, which the caller releases. Where
@@ -221,7 +221,7 @@ func (d *Device) attempt(root *parent, object *tpm2.NamedHandle, token *luks.TPM
 		if err := d.pcrs(session.handle, token.Bank, token.PublicPCRs); err != nil {
 			return err
 		}
-		if err := d.authorize(session.handle, signer, token.PublicPCRs, signatures); err != nil {
+		if err := d.authorize(session.handle, signer, token, signatures); err != nil {
 			return err
 		}
 	}

@@ -183,6 +183,30 @@ func TestRefusals(t *testing.T) {
 	}
 	refused("PCR 11 changed, old signature", &signed, old, "", ErrPolicy)
 	refused("PCR 11 changed, another's signature", &signed, newVendor(t).sign(t, d), "", ErrPolicy)
+	// Another deployment would do better only where nothing else has changed.
+	kernel := luks.TPM2{PCRs: []int{4, 7}, Bank: "sha256"}
+	must(t, d.Seal(&kernel, secret, nil, false))
+	both := luks.TPM2{PublicKey: v.pem, PublicPCRs: []int{11}, PCRs: []int{7}, Bank: "sha256"}
+	must(t, d.Seal(&both, secret, nil, false))
+	ofDeployment := func(token *luks.TPM2, want bool) {
+		t.Helper()
+		var r *Refusal
+		if err := d.Check(token, nil); !errors.As(err, &r) || r.OfDeployment() != want {
+			t.Errorf("PCRs %v and %v: of the deployment should be %t: %v", token.PCRs, token.PublicPCRs, want, err)
+		}
+	}
+	ofDeployment(&literal, false)
+	ofDeployment(&signed, true)
+	ofDeployment(&both, true)
+	extend(t, d, 4)
+	ofDeployment(&kernel, true)
+	unknown := kernel
+	unknown.Values = nil // systemd's: it may be PCR 7
+	ofDeployment(&unknown, false)
+	extend(t, d, 7)
+	ofDeployment(&kernel, false)
+	ofDeployment(&both, false)
+
 	forged := v.sign(t, d)
 	forged[0].Signature = old[0].Signature
 	if _, err := d.Unseal(&signed, forged, nil); !errors.Is(err, tpm2.TPMRCSignature) {

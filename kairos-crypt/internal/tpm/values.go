@@ -1,14 +1,10 @@
 package tpm
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
 
 // banks are the PCR banks by their names in tokens.
@@ -50,29 +46,6 @@ func (d *Device) Values(bank string, numbers []int) (map[int][]byte, error) {
 		values[n] = answer.PCRValues.Digests[0].Buffer
 	}
 	return values, nil
-}
-
-// changed says which PCRs are not what they were at enrolment. A token of
-// systemd doesn't tell.
-func (d *Device) changed(token *luks.TPM2) string {
-	unknown := fmt.Sprintf("one of PCRs %s has changed since enrolment", List(token.PCRs))
-	now, err := d.Values(token.Bank, token.PCRs)
-	if err != nil || !slices.Equal(slices.Sorted(maps.Keys(token.Values)), token.PCRs) {
-		return unknown
-	}
-	var different []int
-	for _, n := range token.PCRs {
-		if !bytes.Equal(now[n], token.Values[n]) {
-			different = append(different, n)
-		}
-	}
-	switch len(different) {
-	case 0: // its values are not those that the policy was made of
-		return unknown
-	case 1:
-		return fmt.Sprintf("PCR %d (%s) has changed since enrolment", different[0], Meaning(different[0]))
-	}
-	return fmt.Sprintf("PCRs %s have changed since enrolment", List(different))
 }
 
 // List writes PCRs as systemd does: 7+11.

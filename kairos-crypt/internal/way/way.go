@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 )
 
@@ -35,6 +37,22 @@ type Ways struct {
 	// Refused is told of each slot that didn't open, and why, as soon as that
 	// is known. May be nil.
 	Refused func(volume.Slot, error)
+	// Patience is how long a person is asked where the previous deployment would
+	// do better, see OfDeployment: that is what boots when nobody answers. 0: as
+	// long as it takes.
+	Patience time.Duration
+}
+
+// OfDeployment reports whether one of the refusals in an error is about nothing
+// but what has booted: another deployment would have opened the volume.
+func OfDeployment(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return slices.ContainsFunc(joined.Unwrap(), OfDeployment)
+	}
+	if refusal, ok := err.(*tpm.Refusal); ok {
+		return refusal.OfDeployment()
+	}
+	return err != nil && OfDeployment(errors.Unwrap(err))
 }
 
 // Key comes by a key that opens a volume, of only the kinds that are named when
@@ -127,8 +145,17 @@ const tries = 3
 // ask asks for what opens one of the slots whose key somebody keeps.
 func (w *Ways) ask(ctx context.Context, v *volume.Volume, kinds []volume.Kind, refusals []error) (volume.Slot, *secret.Memory, error) {
 	question := question(v, kinds, refusals)
+	patient := ctx
+	if w.Patience > 0 && slices.ContainsFunc(refusals, OfDeployment) {
+		var cancel context.CancelFunc
+		patient, cancel = context.WithTimeout(ctx, w.Patience)
+		defer cancel()
+	}
 	for range tries {
-		typed, err := w.Ask(ctx, question)
+		typed, err := w.Ask(patient, question)
+		if err != nil && patient.Err() != nil && ctx.Err() == nil {
+			return volume.Slot{}, nil, fmt.Errorf("%w: no answer within %s, and another deployment may not have to ask", ErrNobody, w.Patience)
+		}
 		if err != nil {
 			return volume.Slot{}, nil, err
 		}
