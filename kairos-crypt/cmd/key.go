@@ -52,7 +52,7 @@ func (s *session) key(c *cli.Context, v *volume.Volume, kinds ...volume.Kind) (v
 	if err != nil {
 		return volume.Slot{}, nil, err
 	}
-	return way.Typed(c.Context, v, typed)
+	return s.ways.Typed(c.Context, v, typed)
 }
 
 // passed returns the open file that "fd:N" names, nil for other names. It is

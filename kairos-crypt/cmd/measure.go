@@ -6,17 +6,55 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 )
 
+// maxVolumeKey is how long a volume key may be, in bytes: two keys of AES-256,
+// and room for what may come.
+const maxVolumeKey = 512
+
+// measurement opens a volume, and measures its volume key where that is wanted
+// and there is a TPM.
+type measurement struct {
+	tpm       *way.TPM
+	volumeKey *secret.Memory // nil: nothing is measured
+	length    int            // of the volume key, 0: it has not been handed over
+}
+
+// measuring begins a measurement.
+func (s *session) measuring() (*measurement, error) {
+	m := &measurement{tpm: s.ways.TPM}
+	if !s.config.Measure || m.tpm.Present() != nil {
+		return m, nil
+	}
+	var err error
+	m.volumeKey, err = secret.New(maxVolumeKey)
+	return m, err
+}
+
+// open maps the volume.
+func (m *measurement) open(ctx context.Context, v *volume.Volume, name string, slot int, key []byte) (err error) {
+	if m.volumeKey == nil {
+		return cryptsetup.Open(ctx, v.Device, name, slot, key)
+	}
+	m.length, err = cryptsetup.OpenReading(ctx, v.Device, name, slot, key, m.volumeKey.Bytes())
+	return err
+}
+
 // measure measures the volume key of what was opened.
-func (s *session) measure(ctx context.Context, v *volume.Volume, name string, slot int, key *secret.Memory) error {
-	if err := s.ways.TPM.Present(); err != nil {
-		return err
+func (m *measurement) measure(ctx context.Context, v *volume.Volume, name string, slot int, key *secret.Memory) error {
+	if m.volumeKey == nil {
+		return nil
+	}
+	if m.length > 0 {
+		return m.tpm.Measure(m.volumeKey.Bytes()[:m.length], name, v.Header.UUID)
 	}
 	volumeKey, err := cryptsetup.VolumeKey(ctx, v.Device, slot, key.Bytes())
 	if err != nil {
 		return err
 	}
 	defer clear(volumeKey)
-	return s.ways.TPM.Measure(volumeKey, name, v.Header.UUID)
+	return m.tpm.Measure(volumeKey, name, v.Header.UUID)
 }
+
+func (m *measurement) wipe() { m.volumeKey.Wipe() }

@@ -1,12 +1,11 @@
 package cmd
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"regexp"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
@@ -86,23 +85,29 @@ func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err erro
 // the slot that did it.
 func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) (volume.Slot, error) {
 	cmdline.Status("Unlocking %s", v.Name())
+	if c.Bool("check") {
+		slot, key, err := s.key(c, v, s.config.Kinds...)
+		key.Wipe()
+		if err == nil {
+			s.log.Info(slot.String() + " opens " + v.Name())
+		}
+		return slot, err
+	}
+	m, err := s.measuring()
+	if err != nil {
+		return volume.Slot{}, err
+	}
+	defer m.wipe()
+	s.ways.Prove = func(ctx context.Context, v *volume.Volume, slot int, key []byte) error {
+		return m.open(ctx, v, name, slot, key)
+	}
 	slot, key, err := s.key(c, v, s.config.Kinds...)
 	if err != nil {
 		return slot, err
 	}
 	defer key.Wipe()
-	if c.Bool("check") {
-		s.log.Info(slot.String() + " opens " + v.Name())
-		return slot, nil
-	}
-	if err := cryptsetup.Open(c.Context, v.Device, name, slot.Number, key.Bytes()); err != nil {
-		return slot, err
-	}
 	s.log.Info(slot.String()+" opened "+v.Name(), "as", "/dev/mapper/"+name)
-	if !s.config.Measure {
-		return slot, nil
-	}
-	if err := s.measure(c.Context, v, name, slot.Number, key); err != nil && !errors.Is(err, way.ErrNoTPM) {
+	if err := m.measure(c.Context, v, name, slot.Number, key); err != nil {
 		// The data is open, and the machine goes on: what is bound to PCR 15
 		// stays closed.
 		s.log.Warn("the volume key is not measured: " + err.Error())

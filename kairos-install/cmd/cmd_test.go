@@ -146,7 +146,8 @@ func performedCommand(ts *testscript.TestScript, _ bool, args []string) {
 		command, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "      ")
 		program, _, _ := strings.Cut(command, " ")
 		if _, err := os.Stat(filepath.Join("testdata/bin", program)); ok && err == nil {
-			planned = append(planned, strings.TrimSuffix(command, " (where it is ext4)"))
+			command, _, _ = strings.Cut(command, " (") // what is said about it
+			planned = append(planned, command)
 		}
 	}
 	done := strings.Split(strings.TrimSpace(ts.ReadFile(args[1])), "\n")

@@ -117,6 +117,7 @@ func execute(ctx context.Context, m Machine, p *prepared, result *Result, report
 		}},
 		Disk:   m.Target.Disk,
 		Staged: result.staged,
+		Warn:   report.Warn,
 	}
 	e := p.Request.Encryption
 	err = plan.Run(ctx, host, p.Steps, report)

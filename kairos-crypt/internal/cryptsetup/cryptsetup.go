@@ -21,6 +21,9 @@ import (
 // the secret.
 var ErrWrongKey = errors.New("no key slot opens with this key")
 
+// ErrExists says that the mapping, or one of the device, is there already.
+var ErrExists = errors.New("it is open already, or in use")
+
 // KDF says what a key slot does to a secret before it uses it.
 type KDF int
 
@@ -71,8 +74,13 @@ func Test(ctx context.Context, device string, slot int, key []byte) error {
 
 // Open maps a volume as /dev/mapper/name with the key of a slot.
 func Open(ctx context.Context, device, name string, slot int, key []byte) error {
+	return open(ctx, device, name, slot, key)
+}
+
+func open(ctx context.Context, device, name string, slot int, key []byte, options ...string) error {
 	// As systemd-cryptsetup does by default, discards are not passed on.
-	_, err := run(ctx, [][]byte{key}, nil, "open", "--type", "luks2", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device, name)
+	arguments := append([]string{"open", "--type", "luks2", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot)}, options...)
+	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device, name)...)
 	return err
 }
 
@@ -172,6 +180,9 @@ func run(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...strin
 		return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], ErrWrongKey)
 	}
 	text, _ := io.ReadAll(io.LimitReader(&stderr, 4096))
+	if exit != nil && exit.ExitCode() == 5 { // device already exists or is busy
+		return nil, fmt.Errorf("cryptsetup %s: %w: %s", arguments[0], ErrExists, strings.TrimSpace(string(text)))
+	}
 	if message := strings.TrimSpace(string(text)); message != "" {
 		return nil, fmt.Errorf("cryptsetup %s: %w: %s", arguments[0], err, message)
 	}

@@ -37,6 +37,9 @@ type Ways struct {
 	// Refused is told of each slot that didn't open, and why, as soon as that
 	// is known. May be nil.
 	Refused func(volume.Slot, error)
+	// Prove proves the key of a slot; nil for cryptsetup.Test. One that opens the
+	// volume saves the time of proving it first.
+	Prove func(ctx context.Context, v *volume.Volume, slot int, key []byte) error
 	// Patience is how long a person is asked where the previous deployment would
 	// do better, see OfDeployment: that is what boots when nobody answers. 0: as
 	// long as it takes.
@@ -75,6 +78,9 @@ func (w *Ways) Key(ctx context.Context, v *volume.Volume, kinds ...volume.Kind) 
 		}
 		if ctx.Err() != nil {
 			return slot, nil, ctx.Err()
+		}
+		if errors.Is(err, cryptsetup.ErrExists) {
+			return slot, nil, err
 		}
 		err = fmt.Errorf("%s: %w", slot, err)
 		refusals = append(refusals, err)
@@ -122,11 +128,18 @@ func (w *Ways) open(ctx context.Context, v *volume.Volume, slot volume.Slot) (*s
 		return nil, err
 	}
 	// The header may have been swapped: the key must be that of its slot.
-	if err := cryptsetup.Test(ctx, v.Device, slot.Number, key.Bytes()); err != nil {
+	if err := w.prove(ctx, v, slot.Number, key.Bytes()); err != nil {
 		key.Wipe()
 		return nil, err
 	}
 	return key, nil
+}
+
+func (w *Ways) prove(ctx context.Context, v *volume.Volume, slot int, key []byte) error {
+	if w.Prove != nil {
+		return w.Prove(ctx, v, slot, key)
+	}
+	return cryptsetup.Test(ctx, v.Device, slot, key)
 }
 
 func (w *Ways) of(slot volume.Slot) (Way, error) {
@@ -159,7 +172,7 @@ func (w *Ways) ask(ctx context.Context, v *volume.Volume, kinds []volume.Kind, r
 		if err != nil {
 			return volume.Slot{}, nil, err
 		}
-		slot, key, err := Typed(ctx, v, typed)
+		slot, key, err := w.Typed(ctx, v, typed)
 		if err == nil {
 			return slot, key, nil
 		}
@@ -190,7 +203,7 @@ func question(v *volume.Volume, kinds []volume.Kind, refusals []error) string {
 
 // Typed finds the slot that a typed secret opens: a recovery key in any of its
 // spellings, or a passphrase. It takes the memory over.
-func Typed(ctx context.Context, v *volume.Volume, typed *secret.Memory) (volume.Slot, *secret.Memory, error) {
+func (w *Ways) Typed(ctx context.Context, v *volume.Volume, typed *secret.Memory) (volume.Slot, *secret.Memory, error) {
 	candidates := []*secret.Memory{typed}
 	if key, err := secret.ParseRecoveryKey(typed.Bytes()); err == nil {
 		normal, err := secret.Take(key)
@@ -210,7 +223,7 @@ func Typed(ctx context.Context, v *volume.Volume, typed *secret.Memory) (volume.
 			if !asked(slot) || !slot.Bound {
 				continue
 			}
-			err := cryptsetup.Test(ctx, v.Device, slot.Number, candidate.Bytes())
+			err := w.prove(ctx, v, slot.Number, candidate.Bytes())
 			if err == nil {
 				candidates = slices.Delete(candidates, i, i+1)
 				return slot, candidate, nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
@@ -30,6 +31,38 @@ func (c Command) String() string {
 func (c Command) Do(ctx context.Context, h Host) error {
 	_, err := h.Runner.Output(ctx, c.Argv...)
 	return err
+}
+
+// BootLoader installs systemd-boot and tells the firmware of it, in one go: to
+// install it again for that would take it away for a moment. A firmware that
+// can't be told, since its memory for variables is full, finds it all the same.
+type BootLoader struct {
+	ESP      string // where it is mounted
+	Firmware bool   // the firmware's boot entries can be written
+}
+
+func (b BootLoader) command(more ...string) Command {
+	return Command{slices.Concat([]string{"bootctl"}, more, []string{"--make-entry-directory=no", "--esp-path=" + b.ESP, "install"})}
+}
+
+func (b BootLoader) String() string {
+	if b.Firmware {
+		return b.command().String() + " (or else with --no-variables)"
+	}
+	return b.command("--no-variables").String()
+}
+
+func (b BootLoader) Do(ctx context.Context, h Host) error {
+	if b.Firmware {
+		err := b.command().Do(ctx, h)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if h.Warn != nil {
+			h.Warn("tell the firmware of the boot loader: %v", err)
+		}
+	}
+	return b.command("--no-variables").Do(ctx, h)
 }
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)

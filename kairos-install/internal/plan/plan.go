@@ -72,6 +72,8 @@ type Host struct {
 	Disk   disk.System
 	// Staged is told what was laid down on the store with a label. May be nil.
 	Staged func(label string, s Staged)
+	// Warn is told of what failed and need not be there. May be nil.
+	Warn func(format string, args ...any)
 }
 
 // LoaderConf is what is written to loader/loader.conf.
@@ -129,13 +131,9 @@ func Build(in Input) []Step {
 	add("boot-loader", "install systemd-boot",
 		Write{m.of(disk.LabelESP) + "/loader/loader.conf", 0o644, []byte(LoaderConf)},
 		Sync{m.of(disk.LabelESP)},
-		Command{Argv: []string{"bootctl", "--no-variables", "--make-entry-directory=no", "--esp-path=" + m.of(disk.LabelESP), "install"}},
+		BootLoader{m.of(disk.LabelESP), in.Firmware},
 		Sync{m.of(disk.LabelESP)})
 	complete := len(steps)
-	if in.Firmware {
-		add("firmware", "tell the firmware of the boot loader",
-			Command{Argv: []string{"bootctl", "--make-entry-directory=no", "--esp-path=" + m.of(disk.LabelESP), "install"}})
-	}
 	add("finish", "unmount and write everything out", in.unmounts(m)...)
 	add("settle", "let udev find the new partitions",
 		Command{Argv: []string{"udevadm", "settle", "--timeout=60"}})

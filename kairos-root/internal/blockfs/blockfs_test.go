@@ -15,15 +15,15 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 )
 
-// mkfs makes a file system image, or skips where the program is missing.
-func mkfs(t *testing.T, argv ...string) string {
+// mkfs makes a file system image of some MiB, or skips where the program is missing.
+func mkfs(t *testing.T, size int64, argv ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "disk.img")
 	f, err := os.Create(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(f.Truncate(8<<20), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(size<<20), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	need(t, argv[0])
@@ -42,7 +42,7 @@ func need(t *testing.T, program string) {
 }
 
 func TestProbeExt4(t *testing.T) {
-	file := mkfs(t, "mkfs.ext4", "-q", "-F")
+	file := mkfs(t, 8, "mkfs.ext4", "-q", "-F")
 	if c, err := Probe(file); err != nil || c != (Content{Type: "ext4"}) {
 		t.Errorf("got %+v, %v", c, err)
 	}
@@ -54,7 +54,7 @@ func TestProbeExt4(t *testing.T) {
 		t.Errorf("after an error: %+v, %v", c, err)
 	}
 	checker := Checker{Mode: bootargs.FsckAuto, Repair: bootargs.RepairPreen, Run: Run}
-	if did, err := checker.Check(t.Context(), file); err != nil || !strings.HasPrefix(did, "repaired: ") && did != "clean" {
+	if did, err := checker.Check(t.Context(), file, Content{}); err != nil || !strings.HasPrefix(did, "repaired: ") && did != "clean" {
 		t.Errorf("check: %q, %v", did, err)
 	}
 	if c, err := Probe(file); err != nil || c.Dirty {
@@ -62,8 +62,45 @@ func TestProbeExt4(t *testing.T) {
 	}
 }
 
+// A superblock of which one sector is old is taken from its copy.
+func TestTornSuperblock(t *testing.T) {
+	file := mkfs(t, 64, "mkfs.ext4", "-q", "-F", "-O", "metadata_csum")
+	if c, err := Probe(file); err != nil || c.Torn {
+		t.Fatalf("at first: %+v, %v", c, err)
+	}
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const written = superblockAt + 0x30 // the time of the last write
+	if _, err := f.WriteAt([]byte("torn"), written); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	c, err := Probe(file)
+	if err != nil || !c.Torn || c.Backup != 8193 || c.BlockSize != 1024 {
+		t.Fatalf("torn: %+v, %v", c, err)
+	}
+	checker := Checker{Mode: bootargs.FsckAuto, Repair: bootargs.RepairPreen, Run: Run}
+	if !checker.Needed(c) {
+		t.Error("a torn superblock needs no check")
+	}
+	if _, err := checker.Check(t.Context(), file, Content{}); err == nil {
+		t.Error("e2fsck -p repairs it by itself: this is needed no longer")
+	}
+	if did, err := checker.Check(t.Context(), file, c); err != nil || !strings.HasPrefix(did, "repaired: ") {
+		t.Errorf("check: %q, %v", did, err)
+	}
+	if c, err := Probe(file); err != nil || c.Torn || c.Dirty {
+		t.Errorf("after the check: %+v, %v", c, err)
+	}
+	if did, err := checker.Check(t.Context(), file, Content{}); err != nil || did != "clean" {
+		t.Errorf("second check: %q, %v", did, err)
+	}
+}
+
 func TestProbeVfat(t *testing.T) {
-	if c, err := Probe(mkfs(t, "mkfs.vfat")); err != nil || c.Type != "vfat" {
+	if c, err := Probe(mkfs(t, 8, "mkfs.vfat")); err != nil || c.Type != "vfat" {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
@@ -110,19 +147,22 @@ func TestNeeded(t *testing.T) {
 func TestCheck(t *testing.T) {
 	for name, tc := range map[string]struct {
 		checker Checker
+		content Content
 		status  int
 		runErr  error
 		argv    string
 		did     string
 		err     string
 	}{
-		"clean":       {Checker{}, 0, nil, "e2fsck -p /dev/x", "clean", ""},
-		"repaired":    {Checker{Mode: bootargs.FsckForce}, 1, nil, "e2fsck -p -f /dev/x", "repaired: last", ""},
-		"yes":         {Checker{Repair: bootargs.RepairYes}, 3, nil, "e2fsck -y /dev/x", "repaired: last", ""},
-		"damaged":     {Checker{Repair: bootargs.RepairNo}, 4, nil, "e2fsck -n /dev/x", "", "the file system is damaged"},
-		"failed":      {Checker{}, 8, nil, "e2fsck -p /dev/x", "", "ended with 8: last"},
-		"no e2fsck":   {Checker{}, -1, exec.ErrNotFound, "e2fsck -p /dev/x", "e2fsck is not in the initrd", ""},
-		"interrupted": {Checker{}, -1, context.Canceled, "e2fsck -p /dev/x", "", "context canceled"},
+		"clean":       {Checker{}, Content{}, 0, nil, "e2fsck -p /dev/x", "clean", ""},
+		"repaired":    {Checker{Mode: bootargs.FsckForce}, Content{}, 1, nil, "e2fsck -p -f /dev/x", "repaired: last", ""},
+		"yes":         {Checker{Repair: bootargs.RepairYes}, Content{}, 3, nil, "e2fsck -y /dev/x", "repaired: last", ""},
+		"damaged":     {Checker{Repair: bootargs.RepairNo}, Content{}, 4, nil, "e2fsck -n /dev/x", "", "the file system is damaged"},
+		"failed":      {Checker{}, Content{}, 8, nil, "e2fsck -p /dev/x", "", "ended with 8: last"},
+		"no e2fsck":   {Checker{}, Content{}, -1, exec.ErrNotFound, "e2fsck -p /dev/x", "e2fsck is not in the initrd", ""},
+		"torn":        {Checker{}, Content{Torn: true, Backup: 32768, BlockSize: 4096}, 1, nil, "e2fsck -p -b 32768 -B 4096 /dev/x", "repaired: last", ""},
+		"no copy":     {Checker{}, Content{Torn: true}, 8, nil, "e2fsck -p /dev/x", "", "ended with 8: last"},
+		"interrupted": {Checker{}, Content{}, -1, context.Canceled, "e2fsck -p /dev/x", "", "context canceled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ran []string
@@ -130,7 +170,7 @@ func TestCheck(t *testing.T) {
 				ran = slices.Clone(argv)
 				return "first\nlast\n", tc.status, tc.runErr
 			}
-			did, err := tc.checker.Check(t.Context(), "/dev/x")
+			did, err := tc.checker.Check(t.Context(), "/dev/x", tc.content)
 			if strings.Join(ran, " ") != tc.argv || did != tc.did {
 				t.Errorf("ran %v, did %q", ran, did)
 			}

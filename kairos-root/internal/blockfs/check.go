@@ -31,19 +31,20 @@ const (
 )
 
 // Needed reports whether a device is checked before it is mounted: when it says
-// itself that it has errors, or when fsck.mode=force asks for it. The journal
+// itself that it has errors, when its superblock is torn, or when fsck.mode=force asks for it. The journal
 // is not a reason; the kernel replays it.
 func (c Checker) Needed(content Content) bool {
 	if content.Type != "ext4" || c.Mode == bootargs.FsckSkip {
 		return false
 	}
-	return content.Dirty || c.Mode == bootargs.FsckForce
+	return content.Dirty || content.Torn || c.Mode == bootargs.FsckForce
 }
 
 // Check checks an ext4 file system and repairs what fsck.repair allows. It
-// returns what was done, for the log. ErrDamaged means that errors are left;
+// returns what was done, for the log. A torn superblock is taken from its copy,
+// which e2fsck -p does not do by itself. ErrDamaged means that errors are left;
 // without e2fsck in the initrd nothing is done.
-func (c Checker) Check(ctx context.Context, device string) (string, error) {
+func (c Checker) Check(ctx context.Context, device string, content Content) (string, error) {
 	argv := []string{"e2fsck", "-p"}
 	switch c.Repair {
 	case bootargs.RepairYes:
@@ -53,6 +54,9 @@ func (c Checker) Check(ctx context.Context, device string) (string, error) {
 	}
 	if c.Mode == bootargs.FsckForce {
 		argv = append(argv, "-f")
+	}
+	if content.Torn && content.Backup != 0 {
+		argv = append(argv, "-b", fmt.Sprint(content.Backup), "-B", fmt.Sprint(content.BlockSize))
 	}
 	output, status, err := c.Run(ctx, append(argv, device)...)
 	switch {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 
@@ -17,6 +18,11 @@ import (
 type Content struct {
 	Type  string // as the kernel names it: ext4, xfs, btrfs, vfat
 	Dirty bool   // ext4: it says itself that it has errors
+	// Torn says that power was cut while the superblock of ext4 was written, half
+	// of which is on the disk: nothing mounts it then. Backup is the block of its
+	// first copy, of BlockSize bytes; 0 where there is none.
+	Torn              bool
+	Backup, BlockSize uint32
 }
 
 // ErrLocked says that a device is encrypted and was not unlocked.
@@ -63,7 +69,11 @@ func Recognise(head []byte) (Content, error) {
 		return Content{}, cmdline.Hint(ErrLocked, "its unlocking failed, or nothing asked for it: see the log above")
 	case len(head) >= ext4StateAt+2 && binary.LittleEndian.Uint16(head[ext4At:]) == ext4Magic:
 		state := binary.LittleEndian.Uint16(head[ext4StateAt:])
-		return Content{Type: "ext4", Dirty: state&ext4ErrorBit != 0}, nil
+		c := Content{Type: "ext4", Dirty: state&ext4ErrorBit != 0}
+		if len(head) >= superblockAt+superblockSize {
+			c.tear(head[superblockAt:][:superblockSize])
+		}
+		return c, nil
 	case has(0, "XFSB"):
 		return Content{Type: "xfs"}, nil
 	case has(btrfsAt, "_BHRfS_M"):
@@ -73,4 +83,30 @@ func Recognise(head []byte) (Content, error) {
 	}
 	return Content{}, cmdline.Hint(errors.New("no file system that is known here"),
 		"ext4, xfs, btrfs and vfat are")
+}
+
+// The superblock of ext4 takes two sectors, and a disk writes sectors:
+// Documentation/filesystems/ext4/super.rst.
+const (
+	superblockAt   = 1024
+	superblockSize = 1024
+	checksumAt     = 0x3fc
+
+	metadataChecksum = 0x400 // of the features that a reader may ignore
+	sparseSuper2     = 0x200 // of the compatible features: copies are elsewhere
+	maxLogBlockSize  = 6     // 64 KiB
+)
+
+// tear notes whether a superblock is torn, and where its first copy is: at the
+// start of the second group. What tells that has never changed since mkfs.
+func (c *Content) tear(superblock []byte) {
+	field := func(at int) uint32 { return binary.LittleEndian.Uint32(superblock[at:]) }
+	if field(0x64)&metadataChecksum == 0 || ^crc32.Checksum(superblock[:checksumAt], crc32.MakeTable(crc32.Castagnoli)) == field(checksumAt) {
+		return
+	}
+	c.Torn = true
+	blocks, first, size, perGroup := field(0x4), field(0x14), field(0x18), field(0x20)
+	if size <= maxLogBlockSize && field(0x5c)&sparseSuper2 == 0 && first <= 1 && perGroup > 0 && perGroup < blocks-first {
+		c.Backup, c.BlockSize = first+perGroup, 1024<<size
+	}
 }

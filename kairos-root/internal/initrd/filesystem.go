@@ -26,8 +26,11 @@ func (i *Initrd) create(ctx context.Context, fs fileSystem, r *Report) (*mount.T
 		return nil, err
 	}
 	needed := i.Checker.Needed(content) && !fs.readOnly
+	if content.Torn {
+		i.Log.Warn("power was cut while the superblock was written", "device", fs.device)
+	}
 	if needed {
-		if err := i.check(ctx, fs, r); err != nil {
+		if err := i.check(ctx, fs, content, r); err != nil {
 			return nil, err
 		}
 	}
@@ -36,7 +39,7 @@ func (i *Initrd) create(ctx context.Context, fs fileSystem, r *Report) (*mount.T
 		return t, wrapDevice(fs.device, err)
 	}
 	i.Log.Warn("cannot be mounted, checking it", "device", fs.device, "error", err)
-	if err := i.check(ctx, fs, r); err != nil {
+	if err := i.check(ctx, fs, content, r); err != nil {
 		return nil, err
 	}
 	t, err = fs.spec(content.Type).Create()
@@ -54,12 +57,12 @@ func wrapDevice(device string, err error) error {
 // without that file system and says so, where somebody can reach it.
 const checkLimit = 45 * time.Minute
 
-func (i *Initrd) check(ctx context.Context, fs fileSystem, r *Report) error {
+func (i *Initrd) check(ctx context.Context, fs fileSystem, content blockfs.Content, r *Report) error {
 	i.Status("Checking %s", fs.device)
 	i.Extend(checkLimit + time.Minute)
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	did, err := i.Checker.Check(ctx, fs.device)
+	did, err := i.Checker.Check(ctx, fs.device, content)
 	switch {
 	case err != nil && fs.damagedToo:
 		i.degraded(r, fs.device, err)

@@ -133,7 +133,7 @@ func do(step string, words []string) error {
 func timed(argv ...string) error {
 	start := time.Now()
 	_, err := run(argv...)
-	fmt.Printf("guest: %s %d ms\n", argv[0], time.Since(start).Milliseconds())
+	fmt.Printf("guest: %s %d us\n", argv[0], time.Since(start).Microseconds())
 	return err
 }
 

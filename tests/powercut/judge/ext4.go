@@ -29,21 +29,23 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 		return known, nil
 	}
 	s := &Store{Images: map[string]error{}, Records: map[string]error{}, Configs: map[string]string{}}
-	path, undo := p.Path, filepath.Join(j.dir, "undo")
+	undo := filepath.Join(j.dir, "undo")
+	options := []string{"-z", undo}
 	if err := os.Remove(undo); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	// With a torn superblock e2fsck takes a copy of it, and makes a log that can't undo that.
+	// A torn superblock is taken from its copy, as kairos-root does; e2fsck's log can't undo that.
 	if sound, err := soundSuperblock(p); err != nil {
 		return nil, err
 	} else if !sound {
-		path = filepath.Join(j.dir, "copy")
-		defer os.Remove(path)
-		if _, err := workspace.RunTool(ctx, "cp", "--sparse=always", p.Path, path); err != nil {
+		torn := filepath.Join(j.dir, "torn")
+		if err := copySparse(ctx, p.Path, torn); err != nil {
 			return nil, err
 		}
+		defer func() { err = errors.Join(err, copySparse(ctx, torn, p.Path), os.Remove(torn)) }()
+		options = firstCopy
 	}
-	said, status, err := run(ctx, "sh", "-c", checkExt4, "sh", path, undo)
+	said, status, err := run(ctx, append([]string{"sh", "-c", checkExt4, "sh", p.Path}, options...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -53,13 +55,19 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 	if err := j.inside(ctx, p, s); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(undo); err == nil && path == p.Path {
+	if _, err := os.Stat(undo); err == nil {
 		if undone, status, err := run(ctx, "e2undo", "-f", undo, p.Path); err != nil || status != 0 {
 			return nil, fmt.Errorf("undo what e2fsck did: exit status %d, %w: %s; e2fsck said: %s", status, err, undone, said)
 		}
 	}
 	j.stores[key] = s
 	return s, nil
+}
+
+// copySparse copies into a file, which stays the same one where it is there.
+func copySparse(ctx context.Context, from, to string) error {
+	_, err := workspace.RunTool(ctx, "cp", "--sparse=always", from, to)
+	return err
 }
 
 // soundSuperblock reports whether the superblock is not torn: its checksum is right
@@ -76,8 +84,13 @@ func soundSuperblock(p *image.Partition) (bool, error) {
 // checkExt4 first does what the kernel and systemd-fsck do at boot: it replays the journal and finishes
 // what was deleted while it was open (exit status 1 says that something was done). Then nothing must be
 // left to mend.
-const checkExt4 = `e2fsck -p -z "$2" "$1"; [ $? -le 1 ] || exit 2
-e2fsck -fn "$1" || exit 3`
+const checkExt4 = `disk=$1; shift
+e2fsck -p "$@" "$disk"; [ $? -le 1 ] || exit 2
+e2fsck -fn "$disk" || exit 3`
+
+// firstCopy names the first copy of the superblock on the disks of the tests: the second group starts
+// with it.
+var firstCopy = []string{"-b", "32768", "-B", "4096"}
 
 // inside looks at what the file system holds. What can't be read is noted, no error.
 func (j *Judge) inside(ctx context.Context, p *image.Partition, s *Store) error {

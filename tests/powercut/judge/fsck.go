@@ -36,9 +36,13 @@ var harmless = []*regexp.Regexp{
 	regexp.MustCompile(`^Leaving filesystem unchanged|^\S+: \d+ files, \d+/\d+ clusters`),
 }
 
-// ofFile is what may be said of a file that nobody reads: one that was being written, under its temporary
-// name.
+// ofFile is what may be said of a file that nobody needs: one that was being written, under its temporary
+// name, and seed.
 var ofFile = regexp.MustCompile(`^\s+(File size is \d+ bytes, cluster chain length is|Truncating file to|Contains a free cluster|Bad (dir )?start cluster|and$|share clusters)`)
+
+// seed is what systemd itself writes on the ESP at each boot, by a rename that its syncfs comes after:
+// systemd-boot-random-seed.service. systemd-boot starts without it, and systemd makes it anew.
+const seed = "/loader/random-seed"
 
 // harmful returns what fsck.fat says beyond that. What it says of a file stands below the file's path.
 func harmful(said string) (problems []string) {
@@ -55,7 +59,7 @@ func harmful(said string) (problems []string) {
 		if !strings.HasPrefix(line, " ") {
 			file = ""
 		}
-		if file != "" && atomicfile.IsTemp(path.Base(file)) && ofFile.MatchString(line) {
+		if file != "" && (file == seed || atomicfile.IsTemp(path.Base(file))) && ofFile.MatchString(line) {
 			continue
 		}
 		problems = append(problems, "fsck.fat: "+strings.TrimSpace(file+" "+line))

@@ -14,6 +14,8 @@ func TestHarmful(t *testing.T) {
 		"a torn removal":        {"Long filename fragment \"257c480713fff\" found outside a LFN sequence.\n  (Maybe the start bit is missing on the last fragment)\n  Not auto-correcting this.\n", ""},
 		"an unfinished file":    {"/kairos/.#initrd-00\n  File size is 4096 bytes, cluster chain length is 0 bytes.\n  Truncating file to 0 bytes.\n", ""},
 		"a finished file":       {"/kairos/initrd-00\n  File size is 4096 bytes, cluster chain length is 0 bytes.\n", "/kairos/initrd-00 "},
+		"systemd's own":         {"/loader/random-seed\n  Contains a free cluster (8102). Assuming EOF.\n  File size is 32 bytes, cluster chain length is 0 bytes.\n  Truncating file to 0 bytes.\n", ""},
+		"the seed twice":        {"/loader/random-seed\n  Duplicate directory entry.\n", "Duplicate"},
 		"what comes after one":  {"/kairos/.#initrd-00\n  Contains a free cluster (7). Assuming EOF.\nSomething else.\n  And its detail.\n", "Something else."},
 		"a name of two files":   {"/loader/entries\n  Duplicate directory entry.\n  First  Size 429 bytes\n", "Duplicate directory entry"},
 		"shared clusters":       {"/loader/entries/.#a.conf  and\n/loader/entries/a.conf\n  share clusters.\n  Truncating second to 0 bytes.\n", "share clusters"},

@@ -122,8 +122,12 @@ func (v *verdict) entries() {
 
 func known(s *Snapshot, e bls.Entry) bool { return s.ESP != nil && find(s.ESP, e) != nil }
 
-// boots reports whether the firmware finds a boot loader that is whole, and that an entry.
+// boots reports whether the firmware finds a boot loader that is whole, and that an entry. Of a disk that is
+// made anew the firmware knows nothing: it looks at the fallback path alone.
 func (v *verdict) boots() bool {
+	if slices.Contains(v.operation.Erases, disk.LabelESP) {
+		return v.cut.boots() && v.cut.ESP.Fallback == v.operation.End.ESP.Fallback
+	}
 	return v.cut.boots() && slices.ContainsFunc([]*Snapshot{v.operation.Begin, v.operation.End}, func(s *Snapshot) bool {
 		return s.ESP != nil && s.ESP.Loader == v.cut.ESP.Loader
 	})
@@ -242,7 +246,7 @@ func (v *verdict) state() State {
 	if first(v.operation.Begin) == first(v.operation.End) {
 		key = all
 	}
-	if key(v.cut) == key(v.operation.End) {
+	if v.boots() && key(v.cut) == key(v.operation.End) {
 		return New
 	}
 	return Old
