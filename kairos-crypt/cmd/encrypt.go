@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -158,7 +159,7 @@ func (s *session) encrypt(c *cli.Context, v *volume.Volume, recovery *secret.Mem
 	if v.Header.Metadata.Conversion() {
 		cmdline.Status("Encrypting %s in place", v.Name())
 		s.log.Info("encrypting " + v.Device + " in place; when that is cut off, the same command goes on")
-		if err := cryptsetup.ResumeEncrypt(c.Context, v.Device, recovery.Bytes()); err != nil {
+		if err := s.convert(c.Context, v, recovery); err != nil {
 			return cmdline.Hint(err, "kairos-crypt encrypt %s goes on where it ended", v.Device)
 		}
 		if err := v.Reload(); err != nil {
@@ -183,4 +184,19 @@ func (s *session) encrypt(c *cli.Context, v *volume.Volume, recovery *secret.Mem
 		made.secret.Wipe()
 	}
 	return nil
+}
+
+// convert encrypts what is left of the data, from wherever it was cut off.
+func (s *session) convert(ctx context.Context, v *volume.Volume, recovery *secret.Memory) error {
+	if err := cryptsetup.Repair(ctx, v.Device, recovery.Bytes()); err != nil {
+		return err
+	}
+	if err := v.Reload(); err != nil || !v.Header.Metadata.Conversion() {
+		return err
+	}
+	err := v.Finish()
+	if errors.Is(err, luks.ErrUnencrypted) {
+		return cryptsetup.ResumeEncrypt(ctx, v.Device, recovery.Bytes())
+	}
+	return err
 }

@@ -25,14 +25,16 @@ func BeginEncrypt(ctx context.Context, device string, key []byte, kdf KDF, label
 	return err
 }
 
-// ResumeEncrypt encrypts what is left. Every step is written to the disk before
-// the next, with checksums of what is in flight.
+// Repair puts right what was in flight when an encryption in place was cut off,
+// and ends it where that was the last of it. Where nothing was, it does nothing.
+func Repair(ctx context.Context, device string, key []byte) error {
+	_, err := run(ctx, [][]byte{key}, nil, "repair", "--batch-mode", "--key-file", pipe(0), "--", device)
+	return err
+}
+
+// ResumeEncrypt encrypts what is left, after Repair. Every step is written to the
+// disk before the next, with checksums of what is in flight.
 func ResumeEncrypt(ctx context.Context, device string, key []byte) error {
-	// What was in flight when it was cut off is put right first; where nothing
-	// was, this does nothing.
-	if _, err := run(ctx, [][]byte{key}, nil, "repair", "--batch-mode", "--key-file", pipe(0), "--", device); err != nil {
-		return err
-	}
 	arguments := []string{"reencrypt", "--resume-only", "--batch-mode", "--key-file", pipe(0)}
 	// In a file nobody can have mapped it; of a block device cryptsetup asks the
 	// kernel.

@@ -34,6 +34,16 @@ func (v *Volume) Name() string {
 	return v.Device
 }
 
+// Finish ends an encryption in place that lacks only that: see luks.Finish. The
+// device must not be in use.
+func (v *Volume) Finish() error {
+	file, err := os.OpenFile(v.Device, os.O_RDWR|unix.O_EXCL, 0) // of a block device: nobody else has it
+	if err != nil {
+		return err
+	}
+	return errors.Join(luks.Finish(file), file.Close())
+}
+
 // Reload reads the header again, after a change.
 func (v *Volume) Reload() error {
 	file, err := os.Open(v.Device)
