@@ -1,14 +1,8 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"time"
-
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
-	"github.com/kairos-io/toolkit/lib/inotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -23,56 +17,29 @@ const (
 
 func serveCommand(m machine) *cli.Command {
 	return &cli.Command{
-		Name:  "serve",
-		Usage: "be the service " + busName + " on the system bus, until nobody needs it",
-		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "idle", Value: 30 * time.Second, Usage: "leave after `TIME` without calls and transactions; 0: never"},
-			cmdline.QuietFlag(),
-		},
-		Action: func(c *cli.Context) error {
-			if _, err := cmdline.Arguments(c); err != nil {
-				return err
-			}
-			if c.Duration("idle") < 0 {
-				return cmdline.Usagef("--idle %s: less than nothing", c.Duration("idle"))
-			}
-			return serve(c, m)
-		},
+		Name:   "serve",
+		Usage:  "be the service " + busName + " on the system bus, until nobody needs it",
+		Flags:  bus.Flags(),
+		Action: func(c *cli.Context) error { return serve(c, m) },
 	}
 }
 
 func serve(c *cli.Context, m machine) error {
-	log := cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	connection, err := bus.Connect(bus.Config{Name: busName, Idle: c.Duration("idle"), Log: log})
+	served, err := bus.Open(c, busName)
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
 	s := &service{
 		machine: m,
 		where:   where{esp: m.esp, label: disk.LabelState},
-		bus:     connection,
-		log:     log,
+		bus:     served.Service,
+		log:     served.Log,
 		quiet:   c.Bool("quiet"),
 		out:     c.App.ErrWriter,
 		known:   map[string]bool{},
 	}
-	s.object = connection.Export(busPath, s.describe())
-	changes, err := inotify.New()
-	if err != nil {
-		return errors.Join(fmt.Errorf("serve: %w", err), connection.Close())
-	}
-	s.watchDirs(changes)
+	s.object = s.bus.Export(busPath, s.describe())
+	s.watchDirs(served.Changes)
 	s.refresh()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		s.watchStore(changes)
-	}()
-	err = connection.Run(c.Context)
-	changes.Close()
-	<-watched
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
+	return served.Serve(c.Context, func() { s.watchStore(served.Changes) })
 }

@@ -7,14 +7,9 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"time"
-
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/cmdline"
-	"github.com/kairos-io/toolkit/lib/inotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -40,48 +35,21 @@ type places struct {
 
 func app(at places) *cli.App {
 	app := cmdline.New("kairos-crypt-bus", "be the service "+busName+" on the system bus, until nobody needs it")
-	app.Flags = []cli.Flag{
-		&cli.DurationFlag{Name: "idle", Value: 30 * time.Second, Usage: "leave after `TIME` without calls and transactions; 0: never"},
-		cmdline.QuietFlag(),
-	}
-	app.Action = func(c *cli.Context) error {
-		if _, err := cmdline.Arguments(c); err != nil {
-			return err
-		}
-		if c.Duration("idle") < 0 {
-			return cmdline.Usagef("--idle %s: less than nothing", c.Duration("idle"))
-		}
-		return serve(c, at)
-	}
+	app.Flags = bus.Flags()
+	app.Action = func(c *cli.Context) error { return serve(c, at) }
 	return app
 }
 
 func serve(c *cli.Context, at places) error {
-	log := cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	connection, err := bus.Connect(bus.Config{Name: busName, Idle: c.Duration("idle"), Log: log})
+	served, err := bus.Open(c, busName)
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
-	s := &service{places: at, bus: connection, log: log, volumes: map[string]*volume{}}
-	s.jobs = &bus.Transactions{Service: connection, Cancel: action + "cancel", Refresh: s.refresh, Log: log}
-	s.object = connection.Export(busPath, s.describe())
+	s := &service{places: at, bus: served.Service, log: served.Log, volumes: map[string]*volume{}}
+	s.jobs = &bus.Transactions{Service: s.bus, Cancel: action + "cancel", Refresh: s.refresh, Log: s.log}
+	s.object = s.bus.Export(busPath, s.describe())
 	s.jobs.Object = s.object
-	changes, err := inotify.New()
-	if err != nil {
-		return errors.Join(fmt.Errorf("serve: %w", err), connection.Close())
-	}
-	s.watchDirs(changes)
+	s.watchDirs(served.Changes)
 	s.refresh()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		s.watch(changes)
-	}()
-	err = connection.Run(c.Context)
-	changes.Close()
-	<-watched
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
+	return served.Serve(c.Context, func() { s.watch(served.Changes) })
 }

@@ -2,13 +2,9 @@ package checks
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path"
-	"slices"
 )
 
 // ConfigName is the name of the built-in check of the config's stages.
@@ -17,9 +13,6 @@ const ConfigName = "config"
 // configRecords is where kairos-config(8) records what its stages did, beneath
 // the root of the system.
 const configRecords = "run/kairos/config"
-
-// maxConfigRecord bounds a record, in bytes.
-const maxConfigRecord = 16 << 20
 
 // configRecord is the part of a record that says whether a stage failed in a
 // way that counts.
@@ -47,37 +40,15 @@ type configRecord struct {
 // It judges what has ended when it runs.
 func ConfigStages(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, _, problem io.Writer) error {
-		system, err := os.OpenRoot(root)
-		if err != nil {
-			return err
-		}
-		defer system.Close()
-		dir, err := system.Open(configRecords)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil // no stage has run
-		}
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		names, err := dir.Readdirnames(-1)
-		if err != nil {
-			return err
-		}
-		slices.Sort(names)
 		var failed []string
-		for _, name := range names {
-			if path.Ext(name) != ".json" {
-				continue
-			}
-			r, err := readConfigRecord(system, path.Join(configRecords, name))
-			if err != nil {
-				return err
-			}
+		err := records(root, configRecords, func(r configRecord) {
 			for _, line := range r.failures() {
 				failed = append(failed, line)
 				fmt.Fprintln(problem, line)
 			}
+		})
+		if err != nil {
+			return err
 		}
 		switch len(failed) {
 		case 0:
@@ -87,23 +58,6 @@ func ConfigStages(root string) func(context.Context, io.Writer, io.Writer) error
 		}
 		return fmt.Errorf("%d steps failed", len(failed))
 	}
-}
-
-func readConfigRecord(system *os.Root, name string) (configRecord, error) {
-	var r configRecord
-	f, err := system.Open(name)
-	if err != nil {
-		return r, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigRecord))
-	if err == nil {
-		err = json.Unmarshal(data, &r)
-	}
-	if err != nil {
-		return r, fmt.Errorf("read /%s: %w", name, err)
-	}
-	return r, nil
 }
 
 // failures says what counts, a line each.

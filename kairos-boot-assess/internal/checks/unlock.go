@@ -2,13 +2,8 @@ package checks
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path"
-	"slices"
 	"strings"
 )
 
@@ -33,50 +28,21 @@ type unlockRecord struct {
 // only said: booting that would help nobody.
 func Unlock(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, out, problem io.Writer) error {
-		system, err := os.OpenRoot(root)
-		if err != nil {
-			return err
-		}
-		defer system.Close()
-		dir, err := system.Open(unlockRecords)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil // nothing is encrypted
-		}
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		names, err := dir.Readdirnames(-1)
-		if err != nil {
-			return err
-		}
-		slices.Sort(names)
 		var locked []string
-		for _, name := range names {
-			if path.Ext(name) != ".json" {
-				continue
-			}
-			data, err := readBounded(system, path.Join(unlockRecords, name))
-			if err != nil {
-				return err
-			}
-			var r unlockRecord
-			if err := json.Unmarshal(data, &r); err != nil {
-				return fmt.Errorf("read /%s/%s: %w", unlockRecords, name, err)
-			}
+		err := records(root, unlockRecords, func(r unlockRecord) {
 			why := strings.ReplaceAll(r.Error, "\n", "; ")
 			switch {
-			case r.Error == "":
+			case why == "":
 			case r.OfDeployment:
 				locked = append(locked, r.Name)
 				fmt.Fprintf(problem, "%s: %s\n", r.Name, why)
 			default:
 				fmt.Fprintf(out, "%s stayed locked, as it would with another deployment: %s\n", r.Name, why)
 			}
+		})
+		if err == nil && len(locked) > 0 {
+			err = fmt.Errorf("%s stayed locked", list(locked))
 		}
-		if len(locked) > 0 {
-			return fmt.Errorf("%s stayed locked", list(locked))
-		}
-		return nil
+		return err
 	}
 }

@@ -22,9 +22,6 @@ const (
 	mountInfo  = "proc/self/mountinfo"
 )
 
-// maxMountFile bounds either file, in bytes.
-const maxMountFile = 4 << 20
-
 // mountReport is the part of kairos-root's report that says what has to be
 // there.
 type mountReport struct {
@@ -90,7 +87,7 @@ func WritablePaths(root string) func(context.Context, io.Writer, io.Writer) erro
 func mountPoints(text string) map[string]bool {
 	points := map[string]bool{}
 	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, maxMountFile)
+	lines.Buffer(nil, maxRecord)
 	for lines.Scan() {
 		if words := strings.Fields(lines.Text()); len(words) > 4 {
 			points[unescape(words[4])] = true
@@ -113,18 +110,4 @@ func unescape(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
-}
-
-// readBounded reads a file of the system, at most maxMountFile of it.
-func readBounded(system *os.Root, name string) ([]byte, error) {
-	f, err := system.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxMountFile+1))
-	if err == nil && len(data) > maxMountFile {
-		err = fmt.Errorf("read /%s: larger than %d bytes", name, maxMountFile)
-	}
-	return data, err
 }

@@ -5,7 +5,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -41,33 +40,16 @@ type Service struct {
 	busy   bool // a repair runs
 }
 
-// Serve puts the service on the bus until nobody has needed it for a time, 0 for
-// ever, or ctx ends.
-func Serve(ctx context.Context, node *assess.Node, idle time.Duration, log *slog.Logger) error {
-	connection, err := bus.Connect(bus.Config{Name: Name, Idle: idle, Log: log})
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	s := &Service{node: node, bus: connection, log: log}
-	s.object = connection.Export(Path, s.describe())
-	changes, err := inotify.New()
-	if err != nil {
-		return errors.Join(fmt.Errorf("serve: %w", err), connection.Close())
-	}
-	s.watchDirs(changes)
+// Serve puts the service on the bus until nobody has needed it for a time, or ctx
+// ends.
+func Serve(ctx context.Context, served *bus.Served, node *assess.Node) error {
+	s := &Service{node: node, bus: served.Service, log: served.Log}
+	s.object = s.bus.Export(Path, s.describe())
+	s.watchDirs(served.Changes)
 	s.read()
 	names := make(chan *dbus.Signal, 16)
-	connection.Conn().Signal(names)
-	var watching sync.WaitGroup
-	watching.Go(func() { s.watch(changes) })
-	watching.Go(func() { s.named(names) })
-	err = connection.Run(ctx)
-	changes.Close()
-	watching.Wait()
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
+	s.bus.Conn().Signal(names)
+	return served.Serve(ctx, func() { s.watch(served.Changes) }, func() { s.named(names) })
 }
 
 type (

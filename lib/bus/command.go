@@ -1,0 +1,68 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/inotify"
+	"github.com/urfave/cli/v2"
+)
+
+// Flags are the options of a program, or a command, that is a service: what Open
+// reads.
+func Flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.DurationFlag{Name: "idle", Value: 30 * time.Second, Usage: "leave after `TIME` without calls and transactions; 0: never"},
+		cmdline.QuietFlag(),
+	}
+}
+
+// Served is a service that follows what happens to files.
+type Served struct {
+	*Service
+	Changes *inotify.Watcher
+	Log     *slog.Logger
+}
+
+// Open connects the service of a name to the system bus, as the command line
+// says. It takes no arguments.
+func Open(c *cli.Context, name string) (*Served, error) {
+	if _, err := cmdline.Arguments(c); err != nil {
+		return nil, err
+	}
+	idle := c.Duration("idle")
+	if idle < 0 {
+		return nil, cmdline.Usagef("--idle %s: less than nothing", idle)
+	}
+	log := cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	service, err := Connect(Config{Name: name, Idle: idle, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("serve: %w", err)
+	}
+	changes, err := inotify.New()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("serve: %w", err), service.Close())
+	}
+	return &Served{service, changes, log}, nil
+}
+
+// Serve is Run, with watchers beside, which end when Changes are closed or the
+// connection is: after that it returns.
+func (s *Served) Serve(ctx context.Context, watchers ...func()) error {
+	var watching sync.WaitGroup
+	for _, watch := range watchers {
+		watching.Go(watch)
+	}
+	err := s.Run(ctx)
+	s.Changes.Close()
+	watching.Wait()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
