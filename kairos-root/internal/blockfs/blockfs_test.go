@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/ext4"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 )
@@ -62,40 +63,43 @@ func TestProbeExt4(t *testing.T) {
 	}
 }
 
-// A superblock of which one sector is old is taken from its copy.
+// A superblock of which one sector is old is taken from its copy, or put together
+// where there is none.
 func TestTornSuperblock(t *testing.T) {
-	file := mkfs(t, 64, "mkfs.ext4", "-q", "-F", "-O", "metadata_csum")
-	if c, err := Probe(file); err != nil || c.Torn {
-		t.Fatalf("at first: %+v, %v", c, err)
-	}
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const written = superblockAt + 0x30 // the time of the last write
-	if _, err := f.WriteAt([]byte("torn"), written); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	c, err := Probe(file)
-	if err != nil || !c.Torn || c.Backup != 8193 || c.BlockSize != 1024 {
-		t.Fatalf("torn: %+v, %v", c, err)
-	}
-	checker := Checker{Mode: bootargs.FsckAuto, Repair: bootargs.RepairPreen, Run: Run}
-	if !checker.Needed(c) {
-		t.Error("a torn superblock needs no check")
-	}
-	if _, err := checker.Check(t.Context(), file, Content{}); err == nil {
-		t.Error("e2fsck -p repairs it by itself: this is needed no longer")
-	}
-	if did, err := checker.Check(t.Context(), file, c); err != nil || !strings.HasPrefix(did, "repaired: ") {
-		t.Errorf("check: %q, %v", did, err)
-	}
-	if c, err := Probe(file); err != nil || c.Torn || c.Dirty {
-		t.Errorf("after the check: %+v, %v", c, err)
-	}
-	if did, err := checker.Check(t.Context(), file, Content{}); err != nil || did != "clean" {
-		t.Errorf("second check: %q, %v", did, err)
+	for size, want := range map[int64]ext4.Tear{64: {Backup: 8193, BlockSize: 1024}, 8: {}} {
+		file := mkfs(t, size, "mkfs.ext4", "-q", "-F", "-b", "1024", "-O", "metadata_csum")
+		if c, err := Probe(file); err != nil || c.Torn != nil {
+			t.Fatalf("at first: %+v, %v", c, err)
+		}
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const written = ext4.Offset + 0x30 // the time of the last write
+		if _, err := f.WriteAt([]byte("torn"), written); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		c, err := Probe(file)
+		if err != nil || c.Torn == nil || *c.Torn != want {
+			t.Fatalf("torn: %+v, %v", c, err)
+		}
+		checker := Checker{Mode: bootargs.FsckAuto, Repair: bootargs.RepairPreen, Run: Run}
+		if !checker.Needed(c) {
+			t.Error("a torn superblock needs no check")
+		}
+		if _, err := checker.Check(t.Context(), file, Content{}); err == nil {
+			t.Error("e2fsck -p repairs it by itself: this is needed no longer")
+		}
+		if did, err := checker.Check(t.Context(), file, c); err != nil || did != "clean" && !strings.HasPrefix(did, "repaired: ") {
+			t.Errorf("check: %q, %v", did, err)
+		}
+		if c, err := Probe(file); err != nil || c.Torn != nil || c.Dirty {
+			t.Errorf("after the check: %+v, %v", c, err)
+		}
+		if did, err := checker.Check(t.Context(), file, Content{}); err != nil || did != "clean" {
+			t.Errorf("second check: %q, %v", did, err)
+		}
 	}
 }
 
@@ -123,7 +127,7 @@ func TestRecognise(t *testing.T) {
 
 func FuzzRecognise(f *testing.F) {
 	f.Add([]byte("LUKS\xba\xbe"))
-	f.Add(append(make([]byte, ext4At), 0x53, 0xef, 1))
+	f.Add(append(make([]byte, ext4.MagicAt), 0x53, 0xef, 1))
 	f.Fuzz(func(_ *testing.T, head []byte) { _, _ = Recognise(head) })
 }
 
@@ -154,15 +158,15 @@ func TestCheck(t *testing.T) {
 		did     string
 		err     string
 	}{
-		"clean":       {Checker{}, Content{}, 0, nil, "e2fsck -p /dev/x", "clean", ""},
-		"repaired":    {Checker{Mode: bootargs.FsckForce}, Content{}, 1, nil, "e2fsck -p -f /dev/x", "repaired: last", ""},
-		"yes":         {Checker{Repair: bootargs.RepairYes}, Content{}, 3, nil, "e2fsck -y /dev/x", "repaired: last", ""},
-		"damaged":     {Checker{Repair: bootargs.RepairNo}, Content{}, 4, nil, "e2fsck -n /dev/x", "", "the file system is damaged"},
-		"failed":      {Checker{}, Content{}, 8, nil, "e2fsck -p /dev/x", "", "ended with 8: last"},
-		"no e2fsck":   {Checker{}, Content{}, -1, exec.ErrNotFound, "e2fsck -p /dev/x", "e2fsck is not in the initrd", ""},
-		"torn":        {Checker{}, Content{Torn: true, Backup: 32768, BlockSize: 4096}, 1, nil, "e2fsck -p -b 32768 -B 4096 /dev/x", "repaired: last", ""},
-		"no copy":     {Checker{}, Content{Torn: true}, 8, nil, "e2fsck -p /dev/x", "", "ended with 8: last"},
-		"interrupted": {Checker{}, Content{}, -1, context.Canceled, "e2fsck -p /dev/x", "", "context canceled"},
+		"clean":          {Checker{}, Content{}, 0, nil, "e2fsck -p /dev/x", "clean", ""},
+		"repaired":       {Checker{Mode: bootargs.FsckForce}, Content{}, 1, nil, "e2fsck -p -f /dev/x", "repaired: last", ""},
+		"yes":            {Checker{Repair: bootargs.RepairYes}, Content{}, 3, nil, "e2fsck -y /dev/x", "repaired: last", ""},
+		"damaged":        {Checker{Repair: bootargs.RepairNo}, Content{}, 4, nil, "e2fsck -n /dev/x", "", "the file system is damaged"},
+		"failed":         {Checker{}, Content{}, 8, nil, "e2fsck -p /dev/x", "", "ended with 8: last"},
+		"no e2fsck":      {Checker{}, Content{}, -1, exec.ErrNotFound, "e2fsck -p /dev/x", "e2fsck is not in the initrd", ""},
+		"torn":           {Checker{}, Content{Torn: &ext4.Tear{Backup: 32768, BlockSize: 4096}}, 1, nil, "e2fsck -p -b 32768 -B 4096 /dev/x", "repaired: last", ""},
+		"torn, as it is": {Checker{Repair: bootargs.RepairNo}, Content{Torn: &ext4.Tear{Backup: 32768, BlockSize: 4096}}, 8, nil, "e2fsck -n /dev/x", "", "ended with 8: last"},
+		"interrupted":    {Checker{}, Content{}, -1, context.Canceled, "e2fsck -p /dev/x", "", "context canceled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ran []string

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/ext4"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 )
@@ -37,12 +39,13 @@ func (c Checker) Needed(content Content) bool {
 	if content.Type != "ext4" || c.Mode == bootargs.FsckSkip {
 		return false
 	}
-	return content.Dirty || content.Torn || c.Mode == bootargs.FsckForce
+	return content.Dirty || content.Torn != nil || c.Mode == bootargs.FsckForce
 }
 
 // Check checks an ext4 file system and repairs what fsck.repair allows. It
 // returns what was done, for the log. A torn superblock is taken from its copy,
-// which e2fsck -p does not do by itself. ErrDamaged means that errors are left;
+// which e2fsck -p does not do by itself, or, where there is none, put together.
+// ErrDamaged means that errors are left;
 // without e2fsck in the initrd nothing is done.
 func (c Checker) Check(ctx context.Context, device string, content Content) (string, error) {
 	argv := []string{"e2fsck", "-p"}
@@ -55,8 +58,17 @@ func (c Checker) Check(ctx context.Context, device string, content Content) (str
 	if c.Mode == bootargs.FsckForce {
 		argv = append(argv, "-f")
 	}
-	if content.Torn && content.Backup != 0 {
-		argv = append(argv, "-b", fmt.Sprint(content.Backup), "-B", fmt.Sprint(content.BlockSize))
+	switch t := content.Torn; {
+	case t == nil || c.Repair == bootargs.RepairNo:
+	case t.Backup != 0:
+		argv = append(argv, "-b", fmt.Sprint(t.Backup), "-B", fmt.Sprint(t.BlockSize))
+	default:
+		if err := join(device); err != nil {
+			return "", fmt.Errorf("check %s: %w", device, err)
+		}
+		if c.Mode != bootargs.FsckForce {
+			argv = append(argv, "-f")
+		}
 	}
 	output, status, err := c.Run(ctx, append(argv, device)...)
 	switch {
@@ -74,6 +86,15 @@ func (c Checker) Check(ctx context.Context, device string, content Content) (str
 		err = fmt.Errorf("check %s: e2fsck ended with %d: %s", device, status, lastLine(output))
 	}
 	return "", cmdline.Hint(err, "run e2fsck -y %s, or boot once with fsck.repair=yes", device)
+}
+
+// join puts a torn superblock together.
+func join(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(ext4.Join(f), f.Sync(), f.Close())
 }
 
 func lastLine(s string) string {

@@ -7,22 +7,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/ext4"
 )
 
 // Content is what a device holds.
 type Content struct {
 	Type  string // as the kernel names it: ext4, xfs, btrfs, vfat
 	Dirty bool   // ext4: it says itself that it has errors
-	// Torn says that power was cut while the superblock of ext4 was written, half
-	// of which is on the disk: nothing mounts it then. Backup is the block of its
-	// first copy, of BlockSize bytes; 0 where there is none.
-	Torn              bool
-	Backup, BlockSize uint32
+	// Torn says that power was cut while the superblock of ext4 was written; nil
+	// where it is whole.
+	Torn *ext4.Tear
 }
 
 // ErrLocked says that a device is encrypted and was not unlocked.
@@ -54,9 +52,7 @@ func Probe(device string) (Content, error) {
 // Offsets and magic numbers: Documentation/filesystems/ext4/super.rst;
 // xfs, btrfs and LUKS on-disk format documents; FAT of the UEFI specification.
 const (
-	ext4Magic    = 0xef53
-	ext4At       = 1024 + 0x38
-	ext4StateAt  = 1024 + 0x3a
+	ext4StateAt  = ext4.Offset + 0x3a
 	ext4ErrorBit = 1 << 1
 	btrfsAt      = 64<<10 + 64
 )
@@ -67,11 +63,11 @@ func Recognise(head []byte) (Content, error) {
 	switch {
 	case has(0, "LUKS\xba\xbe"):
 		return Content{}, cmdline.Hint(ErrLocked, "its unlocking failed, or nothing asked for it: see the log above")
-	case len(head) >= ext4StateAt+2 && binary.LittleEndian.Uint16(head[ext4At:]) == ext4Magic:
+	case len(head) >= ext4StateAt+2 && binary.LittleEndian.Uint16(head[ext4.MagicAt:]) == ext4.Magic:
 		state := binary.LittleEndian.Uint16(head[ext4StateAt:])
 		c := Content{Type: "ext4", Dirty: state&ext4ErrorBit != 0}
-		if len(head) >= superblockAt+superblockSize {
-			c.tear(head[superblockAt:][:superblockSize])
+		if len(head) >= ext4.Offset+ext4.Size {
+			c.Torn = ext4.Torn(head[ext4.Offset:][:ext4.Size])
 		}
 		return c, nil
 	case has(0, "XFSB"):
@@ -83,30 +79,4 @@ func Recognise(head []byte) (Content, error) {
 	}
 	return Content{}, cmdline.Hint(errors.New("no file system that is known here"),
 		"ext4, xfs, btrfs and vfat are")
-}
-
-// The superblock of ext4 takes two sectors, and a disk writes sectors:
-// Documentation/filesystems/ext4/super.rst.
-const (
-	superblockAt   = 1024
-	superblockSize = 1024
-	checksumAt     = 0x3fc
-
-	metadataChecksum = 0x400 // of the features that a reader may ignore
-	sparseSuper2     = 0x200 // of the compatible features: copies are elsewhere
-	maxLogBlockSize  = 6     // 64 KiB
-)
-
-// tear notes whether a superblock is torn, and where its first copy is: at the
-// start of the second group. What tells that has never changed since mkfs.
-func (c *Content) tear(superblock []byte) {
-	field := func(at int) uint32 { return binary.LittleEndian.Uint32(superblock[at:]) }
-	if field(0x64)&metadataChecksum == 0 || ^crc32.Checksum(superblock[:checksumAt], crc32.MakeTable(crc32.Castagnoli)) == field(checksumAt) {
-		return
-	}
-	c.Torn = true
-	blocks, first, size, perGroup := field(0x4), field(0x14), field(0x18), field(0x20)
-	if size <= maxLogBlockSize && field(0x5c)&sparseSuper2 == 0 && first <= 1 && perGroup > 0 && perGroup < blocks-first {
-		c.Backup, c.BlockSize = first+perGroup, 1024<<size
-	}
 }

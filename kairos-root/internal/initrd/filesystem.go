@@ -26,7 +26,7 @@ func (i *Initrd) create(ctx context.Context, fs fileSystem, r *Report) (*mount.T
 		return nil, err
 	}
 	needed := i.Checker.Needed(content) && !fs.readOnly
-	if content.Torn {
+	if content.Torn != nil {
 		i.Log.Warn("power was cut while the superblock was written", "device", fs.device)
 	}
 	if needed {

@@ -2,10 +2,8 @@ package judge
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"hash/fnv"
 	"io/fs"
 	"os"
@@ -15,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
+	super "github.com/kairos-io/toolkit/lib/ext4"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 	image "github.com/kairos-io/toolkit/tests/powercut/disk"
 	"github.com/kairos-io/toolkit/tests/powercut/ext4"
@@ -34,16 +33,20 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 	if err := os.Remove(undo); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	// A torn superblock is taken from its copy, as kairos-root does; e2fsck's log can't undo that.
-	if sound, err := soundSuperblock(p); err != nil {
+	// A torn superblock is mended as kairos-root does it; e2fsck's log can't undo that.
+	tear, err := torn(p)
+	if err != nil {
 		return nil, err
-	} else if !sound {
-		torn := filepath.Join(j.dir, "torn")
-		if err := copySparse(ctx, p.Path, torn); err != nil {
+	}
+	if tear != nil {
+		whole := filepath.Join(j.dir, "torn")
+		if err := copySparse(ctx, p.Path, whole); err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, copySparse(ctx, torn, p.Path), os.Remove(torn)) }()
-		options = firstCopy
+		defer func() { err = errors.Join(err, copySparse(ctx, whole, p.Path), os.Remove(whole)) }()
+		if options, err = mend(p, tear); err != nil {
+			return nil, err
+		}
 	}
 	said, status, err := run(ctx, append([]string{"sh", "-c", checkExt4, "sh", p.Path}, options...)...)
 	if err != nil {
@@ -70,15 +73,25 @@ func copySparse(ctx context.Context, from, to string) error {
 	return err
 }
 
-// soundSuperblock reports whether the superblock is not torn: its checksum is right
-// (Documentation/filesystems/ext4/super.rst).
-func soundSuperblock(p *image.Partition) (bool, error) {
-	const at, size = 1024, 1020
-	block := make([]byte, size+4)
-	if _, err := p.ReadAt(block, at); err != nil {
-		return false, err
+// torn returns what is known of the tear in a superblock, nil where it is whole.
+func torn(p *image.Partition) (*super.Tear, error) {
+	block := make([]byte, super.Size)
+	if _, err := p.ReadAt(block, super.Offset); err != nil {
+		return nil, err
 	}
-	return ^crc32.Checksum(block[:size], crc32.MakeTable(crc32.Castagnoli)) == binary.LittleEndian.Uint32(block[size:]), nil
+	return super.Torn(block), nil
+}
+
+// mend returns the options of e2fsck for a torn superblock, which it puts together where there is no copy.
+func mend(p *image.Partition, tear *super.Tear) ([]string, error) {
+	if tear.Backup != 0 {
+		return []string{"-b", fmt.Sprint(tear.Backup), "-B", fmt.Sprint(tear.BlockSize)}, nil
+	}
+	f, err := os.OpenFile(p.Path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return []string{"-f"}, errors.Join(super.Join(f), f.Close())
 }
 
 // checkExt4 first does what the kernel and systemd-fsck do at boot: it replays the journal and finishes
@@ -87,10 +100,6 @@ func soundSuperblock(p *image.Partition) (bool, error) {
 const checkExt4 = `disk=$1; shift
 e2fsck -p "$@" "$disk"; [ $? -le 1 ] || exit 2
 e2fsck -fn "$disk" || exit 3`
-
-// firstCopy names the first copy of the superblock on the disks of the tests: the second group starts
-// with it.
-var firstCopy = []string{"-b", "32768", "-B", "4096"}
 
 // inside looks at what the file system holds. What can't be read is noted, no error.
 func (j *Judge) inside(ctx context.Context, p *image.Partition, s *Store) error {
