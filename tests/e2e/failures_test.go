@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -71,7 +72,7 @@ dd if=/dev/urandom of=$device bs=4096 seek=$block count=4 conv=notrunc status=no
 	{name: "a unit hangs before the boot is complete", want: "old", reason: "boot-complete.target",
 		config: "#cloud-config\nstages: {initramfs: [{name: The failure, files: [" +
 			`{path: /etc/systemd/system/hangs.service, content: "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\nTimeoutStartSec=infinity\n[Unit]\nBefore=multi-user.target\n"},` +
-			`{path: /etc/systemd/system/multi-user.target.wants/hangs.service, content: "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\nTimeoutStartSec=infinity\n[Unit]\nBefore=multi-user.target\n"},` +
+			`{path: /etc/systemd/system/multi-user.target.d/60-site.conf, content: "[Unit]\nWants=hangs.service\n"},` +
 			`{path: /etc/systemd/system/boot-complete.target.d/60-site.conf, content: "[Unit]\nJobTimeoutSec=150s\n"}]}]}` + "\n"},
 	// The assessment.
 	{name: "a unit fails", want: "old", reason: "broken.service", config: strictly("boot", "systemd-run --unit=broken --wait /bin/false || true")},
@@ -151,8 +152,11 @@ echo "$late"`, id, f.broken, f.tries())
 		output(t, n, "%s", late)
 		output(t, n, "systemctl reboot")
 	}
+	// A failure that isn't one would be waited for for ever.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	defer cancel()
 	for boot := first; ; boot++ {
-		must(t, n.Machine.WaitBoot(t.Context(), boot))
+		must(t, n.Machine.WaitBoot(ctx, boot))
 		booted, err := n.Booted(t.Context())
 		if err != nil { // it is going down
 			continue

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -34,11 +35,16 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 		return nil, err
 	}
 	// A torn superblock is mended as kairos-root does it; e2fsck's log can't undo that.
-	tear, err := torn(p)
-	if err != nil {
+	superblock := make([]byte, super.Size)
+	if _, err := p.ReadAt(superblock, super.Offset); err != nil {
 		return nil, err
 	}
-	if tear != nil {
+	if binary.LittleEndian.Uint16(superblock[super.MagicAt-super.Offset:]) != super.Magic {
+		s.Problems = []string{"no file system"}
+		j.stores[key] = s
+		return s, nil
+	}
+	if tear := super.Torn(superblock); tear != nil {
 		whole := filepath.Join(j.dir, "torn")
 		if err := copySparse(ctx, p.Path, whole); err != nil {
 			return nil, err
@@ -71,15 +77,6 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 func copySparse(ctx context.Context, from, to string) error {
 	_, err := workspace.RunTool(ctx, "cp", "--sparse=always", from, to)
 	return err
-}
-
-// torn returns what is known of the tear in a superblock, nil where it is whole.
-func torn(p *image.Partition) (*super.Tear, error) {
-	block := make([]byte, super.Size)
-	if _, err := p.ReadAt(block, super.Offset); err != nil {
-		return nil, err
-	}
-	return super.Torn(block), nil
 }
 
 // mend returns the options of e2fsck for a torn superblock, which it puts together where there is no copy.
