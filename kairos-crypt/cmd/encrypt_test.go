@@ -20,7 +20,7 @@ import (
 // kills is how often an encryption is killed in its midst before it may end, and
 // attempts in how many runs that has to come about.
 const (
-	kills    = 5
+	kills    = 3
 	attempts = 40
 )
 

@@ -63,7 +63,7 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 
 	// A key that is bound to the kernel command line too: an upgrade that changes it makes a bad boot. The
 	// deployment before does better.
-	output(t, n, "kairos-crypt wipe-slot LABEL=COS_PERSISTENT tpm2 && kairos-crypt enroll tpm2 --pcrs 12 --key-file /run/recovery-key LABEL=COS_PERSISTENT")
+	output(t, n, "kairos-crypt wipe-slot --yes LABEL=COS_PERSISTENT tpm2 && kairos-crypt enroll tpm2 --pcrs 12 --key-file /run/recovery-key LABEL=COS_PERSISTENT")
 	output(t, n, "kairos-upgrade stage --karg kairos.test=again %s", world.Ref("v1"))
 	if told := try(t, n, "kairos-crypt status --check"); told.Status == 0 || !strings.Contains(told.Output(), "PCR 12") {
 		t.Errorf("the key slot is said to open after the reboot: %+v", told)
