@@ -65,9 +65,10 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 	// deployment before does better.
 	output(t, n, "kairos-crypt wipe-slot --yes LABEL=COS_PERSISTENT tpm2 && kairos-crypt enroll tpm2 --pcrs 12 --key-file /run/recovery-key LABEL=COS_PERSISTENT")
 	output(t, n, "kairos-upgrade stage --karg kairos.test=again %s", world.Ref("v1"))
-	if told := try(t, n, "kairos-crypt status --check"); told.Status == 0 || !strings.Contains(told.Output(), "PCR 12") {
-		t.Errorf("the key slot is said to open after the reboot: %+v", told)
+	if try(t, n, "kairos-crypt status --check").Status == 0 {
+		t.Error("the key slot is said to open after the reboot")
 	}
+	output(t, n, "kairos-crypt status --json | grep -q '\"why_not_after\":\"PCR 12 measures the kernel command line'")
 	output(t, n, "entry=/efi/loader/entries/kairos-%s+3.conf; mv $entry ${entry%%+3.conf}+1.conf; sync", status(t, n).Staged)
 	mark, next = n.Machine.Console.Mark(), n.Machine.Boots()+1
 	output(t, n, "systemctl reboot")
@@ -79,9 +80,9 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 	must(t, n.ReadyAt(t.Context(), next+1))
 	version(t, n, "v2")
 	unlocked(t, n, "kept")
-	output(t, n, "systemctl start kairos-boot-assess-record.service")
-	if reason := fellBack(t, n); !strings.Contains(reason, "PCR 12") {
-		t.Errorf("the node fell back because of %q", reason)
+	// What is kept of a boot is kept on COS_PERSISTENT: of this one the console tells.
+	if !strings.Contains(n.Machine.Console.Text(mark), "required check unlock failed: COS_PERSISTENT stayed locked") {
+		t.Error("the verdict is not on the console")
 	}
 	must(t, n.Machine.PowerOff(t.Context()))
 
