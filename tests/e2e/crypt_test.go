@@ -68,7 +68,7 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 	if try(t, n, "kairos-crypt status --check").Status == 0 {
 		t.Error("the key slot is said to open after the reboot")
 	}
-	output(t, n, "kairos-crypt status --json | grep -q '\"why_not_after\":\"PCR 12 measures the kernel command line'")
+	output(t, n, "kairos-crypt status --json | grep -qE '.why_not_after.: *.PCR 12 measures the kernel command line'")
 	output(t, n, "entry=/efi/loader/entries/kairos-%s+3.conf; mv $entry ${entry%%+3.conf}+1.conf; sync", status(t, n).Staged)
 	mark, next = n.Machine.Console.Mark(), n.Machine.Boots()+1
 	output(t, n, "systemctl reboot")
