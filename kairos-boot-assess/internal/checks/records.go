@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// maxRecord bounds what is read of the node's state, in bytes.
+// maxRecord bounds a record, in bytes.
 const maxRecord = 16 << 20
 
 // records calls do with each record of a directory beneath root, in the order of
@@ -40,7 +40,7 @@ func records[T any](root, directory string, do func(T)) error {
 		}
 		var record T
 		name = path.Join(directory, name)
-		data, err := readBounded(system, name)
+		data, err := readBounded(system, name, maxRecord)
 		if err != nil {
 			return err
 		}
@@ -52,16 +52,16 @@ func records[T any](root, directory string, do func(T)) error {
 	return nil
 }
 
-// readBounded reads a file of the system, at most maxRecord of it.
-func readBounded(system *os.Root, name string) ([]byte, error) {
+// readBounded reads a file of the system, at most limit bytes of it.
+func readBounded(system *os.Root, name string, limit int) ([]byte, error) {
 	f, err := system.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err == nil && len(data) > maxRecord {
-		err = fmt.Errorf("read /%s: larger than %d bytes", name, maxRecord)
+	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if err == nil && len(data) > limit {
+		err = fmt.Errorf("read /%s: larger than %d bytes", name, limit)
 	}
 	return data, err
 }

@@ -22,6 +22,9 @@ const (
 	mountInfo  = "proc/self/mountinfo"
 )
 
+// maxMountFile bounds either file, in bytes.
+const maxMountFile = 4 << 20
+
 // mountReport is the part of kairos-root's report that says what has to be
 // there.
 type mountReport struct {
@@ -47,7 +50,7 @@ func WritablePaths(root string) func(context.Context, io.Writer, io.Writer) erro
 			return err
 		}
 		defer system.Close()
-		data, err := readBounded(system, rootReport)
+		data, err := readBounded(system, rootReport, maxMountFile)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil // an initrd without the report: nothing is known
 		}
@@ -64,7 +67,7 @@ func WritablePaths(root string) func(context.Context, io.Writer, io.Writer) erro
 		if !report.Writable {
 			return errors.New("the writable paths were not mounted")
 		}
-		data, err = readBounded(system, mountInfo)
+		data, err = readBounded(system, mountInfo, maxMountFile)
 		if err != nil {
 			return err
 		}
@@ -87,7 +90,7 @@ func WritablePaths(root string) func(context.Context, io.Writer, io.Writer) erro
 func mountPoints(text string) map[string]bool {
 	points := map[string]bool{}
 	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, maxRecord)
+	lines.Buffer(nil, maxMountFile)
 	for lines.Scan() {
 		if words := strings.Fields(lines.Text()); len(words) > 4 {
 			points[unescape(words[4])] = true

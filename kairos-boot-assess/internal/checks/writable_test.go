@@ -22,7 +22,7 @@ func TestWritablePaths(t *testing.T) {
 		"never mounted":   {`{"writable":false}`, table, "the writable paths were not mounted", "", ""},
 		"no data disk":    {`{"writable":true,"degraded":[{"what":"COS_PERSISTENT","reason":"absent"}]}`, table, "", "COS_PERSISTENT: absent\n", ""},
 		"damaged":         {`{`, table, "read /run/kairos/root.json: unexpected end of JSON input", "", ""},
-		"too large":       {strings.Repeat(" ", maxRecord+1), table, "read /run/kairos/root.json: larger than 16777216 bytes", "", ""},
+		"too large":       {strings.Repeat(" ", maxMountFile+1), table, "read /run/kairos/root.json: larger than 4194304 bytes", "", ""},
 		"nothing mounted": {`{"writable":true,"mounts":[` + etc + `]}`, "", "missing mounts: 1 of 1", "", "/etc is not mounted any more\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,8 +33,8 @@ const (
 )
 
 // Needed reports whether a device is checked before it is mounted: when it says
-// itself that it has errors, when its superblock is torn, or when fsck.mode=force asks for it. The journal
-// is not a reason; the kernel replays it.
+// itself that it has errors, when its superblock is torn, or when fsck.mode=force
+// asks for it. The journal is not a reason; the kernel replays it.
 func (c Checker) Needed(content Content) bool {
 	if content.Type != "ext4" || c.Mode == bootargs.FsckSkip {
 		return false
@@ -45,8 +45,8 @@ func (c Checker) Needed(content Content) bool {
 // Check checks an ext4 file system and repairs what fsck.repair allows. It
 // returns what was done, for the log. A torn superblock is taken from its copy,
 // which e2fsck -p does not do by itself, or, where there is none, put together.
-// ErrDamaged means that errors are left;
-// without e2fsck in the initrd nothing is done.
+// ErrDamaged means that errors are left; without e2fsck in the initrd nothing is
+// done.
 func (c Checker) Check(ctx context.Context, device string, content Content) (string, error) {
 	argv := []string{"e2fsck", "-p"}
 	switch c.Repair {
