@@ -69,7 +69,7 @@ unit: ## run the unit and command tests of all modules, race detector on
 	@for module in $(filter-out tests,$(MODULES)); do \
 		(cd $$module && $(GO) test -race -timeout 20m -tags "$(GO_TAGS)" ./...); \
 	done
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" . # what runs too many processes for it
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" ./cmd # what runs too many processes for it
 
 lint: ## gofmt, go vet, man pages and units
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted by gofmt:"; echo "$$bad"; exit 1; }
@@ -112,7 +112,7 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 	done
 
 test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery and boot loader at each change
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery|Loader)?Killed' . -kills $(KILLS)
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery|Loader)?Killed' ./cmd -kills $(KILLS)
 
 test-failures: setup ## what fails, and what comes back: a matrix of failures, and more; two hours
 	tests/setup --systemd

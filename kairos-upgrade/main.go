@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/cmd"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 )
@@ -21,5 +22,5 @@ func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory)
 	}
-	cmdline.Main(app(thisMachine()))
+	cmdline.Main(cmd.App())
 }

@@ -1,0 +1,232 @@
+package cmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/urfave/cli/v2"
+)
+
+func autoCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:  "auto",
+		Usage: "do what upgrade.conf says: look for an update, stage it, boot it in a window",
+		Flags: append(sourceFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			return auto(c, m)
+		},
+	}
+}
+
+func auto(c *cli.Context, m machine) error {
+	config, err := automation.Load(m.root)
+	if err != nil {
+		return err
+	}
+	if config.Mode == automation.Off {
+		return cmdline.Hint(cmdline.WithCode(errors.New("nothing to do: Mode=off"), cmdline.ExitNothing),
+			"Mode= in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5)")
+	}
+	d, err := m.decide(c, config)
+	if err != nil {
+		return err
+	}
+	if !c.Bool("dry-run") {
+		if err := m.note(d); err != nil {
+			return err
+		}
+		if err := m.carryOut(c, config, d); err != nil {
+			return err
+		}
+	}
+	if d.Action == automation.None || d.Action == automation.Hold {
+		return cmdline.WithCode(errors.New("nothing to do: "+d.Reason), cmdline.ExitNothing)
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, d)
+	}
+	printDecision(c.App.Writer, d)
+	return nil
+}
+
+func (m machine) decide(c *cli.Context, config automation.Config) (*automation.Decision, error) {
+	n, close, err := m.open(c)
+	if err != nil {
+		return nil, err
+	}
+	defer close()
+	f := automation.Follower{Node: n, Config: config, Source: m.sourceOptions(c)}
+	return f.Decide(c.Context, m.now())
+}
+
+// carryOut does what was decided.
+func (m machine) carryOut(c *cli.Context, config automation.Config, d *automation.Decision) error {
+	if d.Action == automation.Fetch {
+		id, err := m.stageUpdate(c, d.Update)
+		if err != nil {
+			return err
+		}
+		d.Staged, d.Reason = id, "it boots next now"
+		if err := m.note(d); err != nil {
+			return err
+		}
+		if config.Mode != automation.Apply {
+			return nil
+		}
+		d.Action, d.Reason = automation.Reboot, "it is staged"
+	}
+	if d.Action == automation.Reboot {
+		return m.bootUpdate(c, config, d)
+	}
+	return nil
+}
+
+// stageUpdate stages exactly what was decided upon: a tag that has moved on
+// since then is looked at again the next time.
+func (m machine) stageUpdate(c *cli.Context, o *deploy.Offer) (id string, err error) {
+	err = m.with(c, "auto", o.Reference, func(n *deploy.Node) error {
+		staged, err := n.Stage(c.Context, deploy.Request{
+			Source: o.Reference, Options: m.sourceOptions(c), ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
+		})
+		if err != nil {
+			return err
+		}
+		id = staged.ID
+		m.tell(n.Log, journal.Entry{
+			MessageID: journal.Update, Priority: 6, Message: fmt.Sprintf("staged %s: %s, boots next", id, deploy.Title(staged.Record)),
+			Fields: map[string]string{"KAIROS_ACTION": "stage", "KAIROS_DEPLOYMENT": id, "KAIROS_REFERENCE": o.Reference},
+		})
+		return nil
+	})
+	return id, err
+}
+
+// bootUpdate announces the reboot, waits, and reboots, if the window is still
+// open then and the update still what boots next. Whoever objects stops the
+// service.
+func (m machine) bootUpdate(c *cli.Context, config automation.Config, d *automation.Decision) error {
+	log := cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	at := m.now().Add(config.RebootDelay)
+	message := fmt.Sprintf("reboots at %s into %s (%s)", at.Format(time.TimeOnly), d.Staged, d.Update.Reference)
+	m.tell(log, journal.Entry{
+		MessageID: journal.Update, Priority: 5, Message: message,
+		Fields: map[string]string{"KAIROS_ACTION": "reboot", "KAIROS_DEPLOYMENT": d.Staged, "KAIROS_REFERENCE": d.Update.Reference},
+	})
+	log.Warn(message + "; systemctl stop kairos-upgrade.service stops it")
+	cmdline.Status("%s", message)
+	select {
+	case <-c.Context.Done():
+		return c.Context.Err()
+	case <-time.After(config.RebootDelay):
+	}
+	now, err := m.decideAgain(c, config, d)
+	if err != nil {
+		return err
+	}
+	if now != "" {
+		return cmdline.WithCode(fmt.Errorf("not rebooted: %s", now), cmdline.ExitNothing)
+	}
+	return m.reboot(c.Context)
+}
+
+// decideAgain says why the reboot is off, "" if it isn't.
+func (m machine) decideAgain(c *cli.Context, config automation.Config, d *automation.Decision) (why string, err error) {
+	if !config.Windows.Contains(m.now()) {
+		return "the window has closed", nil
+	}
+	n, close, err := m.open(c)
+	if err != nil {
+		return "", err
+	}
+	defer close()
+	list, err := n.Deployments()
+	if err != nil {
+		return "", err
+	}
+	if next := deploy.RolesOf(list).Next; next == nil || next.ID != d.Staged {
+		return d.Staged + " does not boot next any more", nil
+	}
+	if busy := n.Store.Busy(); busy != nil {
+		return "in progress: " + busy.String(), nil
+	}
+	return "", nil
+}
+
+// noteFile is where the last decision is kept until the next boot.
+const noteFile = "available.json"
+
+// note keeps a decision for status.
+func (m machine) note(d *automation.Decision) error {
+	data, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.run, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(m.run)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return atomicfile.Write(root, noteFile, append(data, '\n'), 0o644)
+}
+
+// noted returns the last decision, nil when there was none.
+func (m machine) noted() (*automation.Decision, error) {
+	f, err := os.Open(filepath.Join(m.run, noteFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	d := &automation.Decision{}
+	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(d); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	return d, nil
+}
+
+func printDecision(w io.Writer, d *automation.Decision) {
+	printOffer(w, d.Update, d.Staged)
+	fmt.Fprintf(w, "%s: %s\n", map[automation.Action]string{
+		automation.None: "nothing is done", automation.Tell: "left to you", automation.Wait: "waits",
+		automation.Fetch: "stage", automation.Reboot: "reboot",
+	}[d.Action], d.Reason)
+}
+
+func printOffer(w io.Writer, o *deploy.Offer, staged string) {
+	fmt.Fprintf(w, "update %s%s\n  %s\n", o.Reference, inBrackets(o.Version), o.ManifestDigest)
+	if staged != "" {
+		fmt.Fprintf(w, "  staged: %s\n", staged)
+		return
+	}
+	fmt.Fprintf(w, "  to fetch: at most %s in %d of %d layers\n", progress.Bytes(o.BytesToFetch), o.Layers-o.LayersKnown, o.Layers)
+	if o.Downgrade {
+		fmt.Fprintf(w, "  a downgrade: from version %s\n", o.FromVersion)
+	}
+}
+
+func inBrackets(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + s + ")"
+}

@@ -1,0 +1,143 @@
+package cmd
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/journal"
+)
+
+// begin says how a node is opened.
+type begin struct {
+	command   string              // "" to look only
+	reading   bool                // the command takes no lock, and is not published
+	reference string              // what the command is about
+	by        *transaction.Caller // who asked for it; nil: this process
+	bar       *progress.Reporter
+	log       *slog.Logger
+	tell      func(transaction.State) // is told how far it is; may be nil
+}
+
+// opened is a node, and what it takes to close it.
+type opened struct {
+	*deploy.Node
+	machine   machine
+	published *transaction.Publication // nil when it is only looked at
+	esp       *view.View
+}
+
+// start opens a node.
+func (m machine) start(w where, b begin) (*opened, error) {
+	booted, err := deployment.ReadBooted(m.booted)
+	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
+		return nil, err
+	}
+	write := b.command != "" && !b.reading
+	sv, running, err := m.openStore(w, booted, write)
+	if err != nil {
+		return nil, err
+	}
+	if !running {
+		booted = deployment.Booted{}
+	}
+	holder := store.Holder{PID: os.Getpid(), Command: b.command, Reference: b.reference, Since: time.Now()}
+	s, err := openStore(sv, write, holder)
+	if err != nil {
+		return nil, err
+	}
+	ev, err := m.openESP(w, write)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	o := &opened{machine: m, esp: ev, Node: &deploy.Node{
+		Store:    s,
+		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
+		Label:    w.label,
+		Booted:   booted,
+		Log:      b.log,
+		Progress: b.bar,
+	}}
+	if b.command == "" {
+		return o, nil
+	}
+	if write && w.label == disk.LabelRecovery {
+		if err := noReset(o.Loader); err != nil {
+			return nil, errors.Join(err, o.Store.Close(), o.esp.Close())
+		}
+	}
+	by := transaction.Caller{UID: uint32(os.Getuid()), PID: uint32(os.Getpid())}
+	if b.by != nil {
+		by = *b.by
+	}
+	board := m.board(s)
+	if b.reading {
+		board = transaction.Board{}
+	}
+	o.published = board.Publish(transaction.New(holder, by), b.tell)
+	b.bar.Observe(o.published.Observe)
+	o.tell(journal.TransactionBegan)
+	return o, nil
+}
+
+// noReset refuses to change the recovery system while a reset is armed: the
+// reset boots the image that was there then.
+func noReset(l boot.Loader) error {
+	entries, err := l.Entries()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(entries, func(e bls.Entry) bool { return strings.EqualFold(e.Name.Base, deployment.ResetEntry) }) {
+		return cmdline.Hint(cmdline.WithCode(errors.New("a reset is armed, which needs the recovery system as it is"), cmdline.ExitBusy),
+			"kairos-reset cancel, or reboot and let it end")
+	}
+	return nil
+}
+
+// tell writes to the journal that the transaction has begun or ended.
+func (o *opened) tell(messageID string) {
+	s := o.published.State()
+	what := strings.TrimSpace(s.Operation + " " + s.Reference)
+	e := journal.Entry{MessageID: messageID, Priority: 6, Message: what + ": begun", Fields: map[string]string{
+		"KAIROS_TRANSACTION": s.ID, "KAIROS_OPERATION": s.Operation, "KAIROS_REFERENCE": s.Reference,
+	}}
+	if s.Completed {
+		e.Message, e.Fields["KAIROS_STATUS"] = what+": done", strconv.Itoa(s.Status)
+	}
+	if s.Error != "" {
+		e.Message, e.Fields["KAIROS_ERROR"] = what+": ended with "+s.Error, s.Error
+	}
+	o.machine.tell(o.Log, e)
+}
+
+// board is where transactions of a store are published.
+func (m machine) board(s *store.Store) transaction.Board {
+	return transaction.Board{Dir: m.run, Name: s.Key()}
+}
+
+// end says how it ended, while the lock is still held, and closes the node.
+func (o *opened) end(err error) {
+	o.Progress.Close()
+	if o.published != nil {
+		o.Progress.Observe(nil)
+		o.published.Finish(err)
+		o.tell(journal.TransactionEnded)
+	}
+	if err := errors.Join(o.Store.Close(), o.esp.Close()); err != nil {
+		o.Log.Warn("close", "error", err)
+	}
+}

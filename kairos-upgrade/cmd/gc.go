@@ -1,0 +1,51 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func gcCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:  "gc",
+		Usage: "remove deployments that have no part to play, and what nothing reaches",
+		Flags: append(storeFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			command := "gc"
+			if c.Bool("dry-run") {
+				command = ""
+			}
+			return m.with(c, command, "", func(n *deploy.Node) error {
+				collected, err := n.Collect(c.Bool("dry-run"))
+				if err != nil {
+					return err
+				}
+				if c.Bool("json") {
+					return cmdline.PrintJSON(c, collected)
+				}
+				printCollected(c.App.Writer, collected, c.Bool("dry-run"))
+				return nil
+			})
+		},
+	}
+}
+
+func printCollected(w io.Writer, c deploy.Collected, dryRun bool) {
+	removed := "removed"
+	if dryRun {
+		removed = "would remove"
+	}
+	for _, id := range c.Deployments {
+		fmt.Fprintf(w, "%s deployment %s\n", removed, id)
+	}
+	fmt.Fprintf(w, "%s %d images, %d objects and %d layer records, %s\n", removed, c.Images, c.Objects, c.Layers, progress.Bytes(c.Bytes))
+	fmt.Fprintf(w, "%s %d boot files, %s\n", removed, len(c.BootFiles), progress.Bytes(c.ESPBytes))
+}

@@ -1,0 +1,58 @@
+package cmd
+
+import (
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func pinCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:      "pin",
+		Usage:     "keep a deployment until it is unpinned",
+		ArgsUsage: "ID",
+		Flags:     append(storeFlags(), cmdline.QuietFlag()),
+		Action:    func(c *cli.Context) error { return pin(c, m, true) },
+	}
+}
+
+func unpinCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:      "unpin",
+		Usage:     "let a pinned deployment be collected when it is not needed",
+		ArgsUsage: "ID",
+		Flags:     append(storeFlags(), cmdline.QuietFlag()),
+		Action:    func(c *cli.Context) error { return pin(c, m, false) },
+	}
+}
+
+func pin(c *cli.Context, m machine, pinned bool) error {
+	args, err := cmdline.Arguments(c, "ID")
+	if err != nil {
+		return err
+	}
+	return m.with(c, c.Command.Name, args[0], func(n *deploy.Node) error {
+		d, err := pinOn(n, args[0], pinned)
+		if err == nil {
+			fmt.Fprintf(c.App.Writer, "%sned %s\n", c.Command.Name, d.ID)
+		}
+		return err
+	})
+}
+
+func pinOn(n *deploy.Node, id string, pinned bool) (*deploy.Deployment, error) {
+	verb := "pin"
+	if !pinned {
+		verb = "unpin"
+	}
+	d, changed, err := n.Pin(id, pinned)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	case !changed:
+		return nil, cmdline.WithCode(fmt.Errorf("deployment %s is %sned already", d.ID, verb), cmdline.ExitNothing)
+	}
+	return d, nil
+}

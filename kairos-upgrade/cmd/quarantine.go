@@ -1,0 +1,131 @@
+package cmd
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/urfave/cli/v2"
+)
+
+func quarantineCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:  "quarantine",
+		Usage: "keep images that failed from being staged again",
+		Subcommands: []*cli.Command{
+			{
+				Name:      "add",
+				Usage:     "refuse a manifest digest from now on",
+				ArgsUsage: "DIGEST",
+				Flags: append(storeFlags(),
+					&cli.StringFlag{Name: "reason", Usage: "why, in words for people (`TEXT`)"},
+					&cli.StringFlag{Name: "deployment", Usage: "`ID` of the deployment that failed"},
+					cmdline.QuietFlag()),
+				Action: func(c *cli.Context) error { return quarantineAdd(c, m) },
+			},
+			{
+				Name:      "remove",
+				Usage:     "accept a manifest digest again",
+				ArgsUsage: "DIGEST",
+				Flags:     append(storeFlags(), cmdline.QuietFlag()),
+				Action:    func(c *cli.Context) error { return quarantineRemove(c, m) },
+			},
+			{
+				Name:   "list",
+				Usage:  "list what is in quarantine, and why",
+				Flags:  append(storeFlags(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+				Action: func(c *cli.Context) error { return quarantineList(c, m) },
+			},
+		},
+	}
+}
+
+func quarantineAdd(c *cli.Context, m machine) error {
+	args, err := cmdline.Arguments(c, "DIGEST")
+	if err != nil {
+		return err
+	}
+	if _, err := deployment.ParseDigest(args[0]); err != nil {
+		return cmdline.Usagef("%w", err)
+	}
+	if c.String("reason") == "" {
+		return cmdline.Usagef("--reason is missing: somebody will want to know why")
+	}
+	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error { return quarantineOn(c, n, args[0]) })
+}
+
+func quarantineOn(c *cli.Context, n *deploy.Node, digest string) error {
+	q := deployment.Quarantine{
+		ManifestDigest: digest,
+		Deployment:     c.String("deployment"),
+		Reason:         c.String("reason"),
+		Time:           time.Now().UTC().Truncate(time.Second),
+	}
+	list, err := n.Deployments()
+	if list == nil && err != nil {
+		return err
+	}
+	for _, d := range list { // newest first
+		if d.ID == q.Deployment || q.Deployment == "" && (d.ManifestDigest == digest || d.ImageDigest == digest) {
+			q.Deployment, q.ImageDigest, q.Reference = d.ID, d.ImageDigest, d.Reference
+			break
+		}
+	}
+	added, err := n.Store.PutQuarantine(q)
+	if err != nil {
+		return fmt.Errorf("quarantine %s: %w", digest, err)
+	}
+	if !added {
+		return cmdline.WithCode(fmt.Errorf("%s is in quarantine already", digest), cmdline.ExitNothing)
+	}
+	return nil
+}
+
+func quarantineRemove(c *cli.Context, m machine) error {
+	args, err := cmdline.Arguments(c, "DIGEST")
+	if err != nil {
+		return err
+	}
+	if _, err := deployment.ParseDigest(args[0]); err != nil {
+		return cmdline.Usagef("%w", err)
+	}
+	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error {
+		removed, err := n.Store.RemoveQuarantine(args[0])
+		if err != nil {
+			return fmt.Errorf("remove quarantine of %s: %w", args[0], err)
+		}
+		if !removed {
+			return cmdline.WithCode(fmt.Errorf("%s is not in quarantine", args[0]), cmdline.ExitNothing)
+		}
+		return nil
+	})
+}
+
+func quarantineList(c *cli.Context, m machine) error {
+	if _, err := cmdline.Arguments(c); err != nil {
+		return err
+	}
+	n, close, err := m.open(c)
+	if err != nil {
+		return err
+	}
+	defer close()
+	list, err := deployment.QuarantineList(n.Store.Root())
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		if list == nil {
+			list = []deployment.Quarantine{}
+		}
+		return cmdline.PrintJSON(c, struct {
+			Quarantined []deployment.Quarantine `json:"quarantined"`
+		}{list})
+	}
+	for _, q := range list {
+		fmt.Fprintf(c.App.Writer, "%s  %s  %s  %s\n", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Deployment, q.Reason)
+	}
+	return nil
+}

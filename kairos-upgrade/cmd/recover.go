@@ -1,0 +1,275 @@
+package cmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/urfave/cli/v2"
+)
+
+func recoverCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:  "recover",
+		Usage: "in the recovery system: repair the installed one if upgrade.conf says so, and boot it",
+		Flags: append(append(storeFlags(), sourceFlags()...),
+			&cli.BoolFlag{Name: "force", Usage: "whatever upgrade.conf says, and however often it was tried"},
+			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error {
+			if _, err := cmdline.Arguments(c); err != nil {
+				return err
+			}
+			if c.Bool("recovery") {
+				return cmdline.Usagef("--recovery: it is the installed system that is recovered")
+			}
+			return m.recover(c)
+		},
+	}
+}
+
+// recovered is the object that recover --json prints.
+type recovered struct {
+	Repaired int    `json:"repaired"` // things
+	From     string `json:"from"`     // id of what is deployed once more, "recovery" for that system's own image
+	Reason   string `json:"reason"`   // why that
+	ID       string `json:"id"`       // of the new deployment, "" in a dry run
+	Attempt  int    `json:"attempt"`  // from 1
+}
+
+func (m machine) recover(c *cli.Context) error {
+	booted, err := deployment.ReadBooted(m.booted)
+	if err != nil {
+		return err
+	}
+	if booted.Mode != deployment.Recovery {
+		return cmdline.WithCode(errors.New("nothing to do: this is not the recovery system"), cmdline.ExitNothing)
+	}
+	config, err := automation.Load(m.root)
+	switch {
+	case err != nil:
+		return m.lament(c, err)
+	case !config.Recovery.Repair && !c.Bool("force"):
+		return cmdline.Hint(cmdline.WithCode(errors.New("nothing to do: Repair=no"), cmdline.ExitNothing),
+			"Repair= of section [Recovery] in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5); --force does it now")
+	}
+	var done recovered
+	command := "recover"
+	if c.Bool("dry-run") {
+		command = ""
+	}
+	err = m.with(c, command, "", func(n *deploy.Node) error {
+		r := revival{machine: m, node: n, own: booted.ImageDigest, limit: config.Recovery.Attempts}
+		return r.run(c, &done)
+	})
+	if err != nil {
+		return m.lament(c, err)
+	}
+	if c.Bool("json") {
+		err = cmdline.PrintJSON(c, done)
+	} else {
+		printRecovered(c.App.Writer, done)
+	}
+	if err != nil || c.Bool("dry-run") {
+		return err
+	}
+	return m.reboot(c.Context)
+}
+
+// revival is one recovery of the installed system.
+type revival struct {
+	machine
+	node  *deploy.Node
+	own   string // digest of the image that runs
+	limit int    // attempts
+}
+
+func (r revival) run(c *cli.Context, done *recovered) error {
+	dryRun := c.Bool("dry-run")
+	attempts, err := r.attempts()
+	if err != nil {
+		return err
+	}
+	if attempts.Count >= r.limit && !c.Bool("force") {
+		err := fmt.Errorf("the installed system was repaired %s already, and does not boot", count(attempts.Count, "time", "times"))
+		return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "kairos-boot-assess history says why; kairos-upgrade recover --force tries once more")
+	}
+	done.Attempt = attempts.Count + 1
+	repaired, err := r.repair(c, r.node, dryRun)
+	if err != nil {
+		return err
+	}
+	r.node.Progress.Close()
+	r.report(r.node, &repaired.Verified, repaired)
+	done.Repaired = len(repaired.Mended)
+	choice, err := r.node.Revive(repaired, r.own)
+	if err != nil {
+		return withFailures(err, repaired)
+	}
+	done.From, done.Reason = "recovery", choice.Reason
+	if choice.To != nil {
+		done.From = choice.To.ID
+	}
+	if dryRun {
+		return nil
+	}
+	// Counted before it can boot: a power cut may cost an attempt, never add one.
+	before := attempts
+	attempts = repairs{Count: done.Attempt}
+	if err := r.remember(attempts); err != nil {
+		return err
+	}
+	own := deploy.Request{Source: "store:" + r.store, Options: r.sourceOptions(c), Origin: "recover"}
+	if done.ID, err = r.node.Deploy(c.Context, choice, own); err != nil {
+		return errors.Join(withFailures(err, repaired), r.remember(before)) // nothing new boots
+	}
+	attempts.Deployment = done.ID
+	if err := r.remember(attempts); err != nil {
+		return err
+	}
+	r.tell(r.node.Log, journal.Entry{
+		MessageID: journal.Recovered, Priority: 4, Message: fmt.Sprintf("recovered: deployed %s from %s: %s", done.ID, done.From, done.Reason),
+		Fields: map[string]string{"KAIROS_DEPLOYMENT": done.ID, "KAIROS_REASON": done.Reason},
+	})
+	return nil
+}
+
+// withFailures adds to an error why something could not be repaired.
+func withFailures(err error, r *deploy.Repaired) error {
+	for _, d := range r.Damaged {
+		if d.Failure != "" {
+			return fmt.Errorf("%w; %s %s could not be repaired: %s", err, thing(d.Kind), d.Name, d.Failure)
+		}
+	}
+	return err
+}
+
+// repairs is what is remembered of repairs, on the ESP: the store may be lost.
+type repairs struct {
+	Count      int    `json:"count"`      // in a row
+	Deployment string `json:"deployment"` // id of the last one, "" when it was cut
+}
+
+const (
+	repairsFile = "kairos/repairs.json"
+	maxRepairs  = 4096 // bytes
+)
+
+// esp returns the ESP, where the loader has one.
+func (r revival) esp() (*os.Root, error) {
+	l, ok := r.node.Loader.(*boot.SystemdBoot)
+	if !ok {
+		return nil, errors.New("this boot loader has no place to remember repairs")
+	}
+	return l.Root(), nil
+}
+
+// attempts returns how many repairs in a row were of no use. One whose
+// deployment was found good, or has been superseded since, ends the row. What
+// can't be read counts as none: it was torn by something else than a repair,
+// which is written in one step.
+func (r revival) attempts() (a repairs, err error) {
+	esp, err := r.esp()
+	if err != nil {
+		return a, err
+	}
+	f, err := esp.Open(repairsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return a, fmt.Errorf("read what was repaired before: %w", err)
+	}
+	defer f.Close()
+	if err := json.NewDecoder(io.LimitReader(f, maxRepairs)).Decode(&a); err != nil || a.Count < 0 {
+		r.node.Log.Warn("what was repaired before is not known", "error", err)
+		return repairs{}, nil
+	}
+	if a.Deployment == "" {
+		return a, nil
+	}
+	list, err := r.node.Deployments()
+	if list == nil && err != nil {
+		return a, err
+	}
+	for _, d := range list {
+		if d.ID == a.Deployment && d.State != deploy.Good {
+			return a, nil
+		}
+	}
+	return repairs{}, nil
+}
+
+func (r revival) remember(a repairs) error {
+	esp, err := r.esp()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	if err := esp.MkdirAll(filepath.Dir(repairsFile), 0o755); err != nil {
+		return fmt.Errorf("remember the repair: %w", err)
+	}
+	if err := atomicfile.Write(esp, repairsFile, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("remember the repair: %w", err)
+	}
+	return nil
+}
+
+// lament says on consoles and at logins why the node stays in recovery, and
+// returns the error.
+func (m machine) lament(c *cli.Context, err error) error {
+	if cmdline.Code(err) == cmdline.ExitNothing || c.Bool("dry-run") {
+		return err
+	}
+	text := fmt.Sprintf("\nThe installed system was not repaired: %s\n", err)
+	if hint := cmdline.HintOf(err); hint != "" {
+		text += "hint: " + hint + "\n"
+	}
+	text = strings.Map(plainNotice, text)
+	for _, name := range m.notices {
+		errNotice := os.MkdirAll(filepath.Dir(name), 0o755)
+		if errNotice == nil {
+			errNotice = os.WriteFile(name, []byte(text+"\n"), 0o644)
+		}
+		if errNotice != nil {
+			err = errors.Join(err, errNotice)
+		}
+	}
+	return err
+}
+
+// plainNotice drops what a terminal, or agetty(8) with its backslashes, would
+// take for more than text: an error tells what a registry or a file has said.
+func plainNotice(r rune) rune {
+	if r == '\\' || r != '\n' && !unicode.IsGraphic(r) {
+		return '?'
+	}
+	return r
+}
+
+func printRecovered(w io.Writer, r recovered) {
+	from := r.From
+	if from == "recovery" {
+		from = "the recovery system's own image"
+	}
+	if r.ID == "" {
+		fmt.Fprintf(w, "1. repair %s\n2. deploy %s once more: %s\n3. reboot\n", count(r.Repaired, "thing", "things"), from, r.Reason)
+		return
+	}
+	fmt.Fprintf(w, "repaired %s\ndeployed %s from %s: %s\n", count(r.Repaired, "thing", "things"), r.ID, from, r.Reason)
+}

@@ -1,0 +1,137 @@
+package cmd
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func listReleasesCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:      "list-releases",
+		Usage:     "list the versions in a repository, newest first, and mark those that are newer than what runs",
+		ArgsUsage: "REPOSITORY",
+		Flags: append(append(storeFlags(), sourceFlags()...),
+			&cli.BoolFlag{Name: "all", Usage: "list tags that are no versions, too"},
+			&cli.BoolFlag{Name: "prerelease", Usage: "list versions before their release, too"},
+			&cli.IntFlag{Name: "limit", Usage: "list at most `N`; 0 is all", Value: 20},
+			cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error { return listReleases(c, m) },
+	}
+}
+
+// release is an element of what list-releases --json prints.
+type release struct {
+	Tag        string `json:"tag"`
+	Version    string `json:"version"` // normalised, "" when the tag is none
+	Prerelease bool   `json:"prerelease"`
+	Newer      bool   `json:"newer"`  // than what runs
+	Booted     bool   `json:"booted"` // by what was asked for: a tag may have moved since
+	Staged     bool   `json:"staged"`
+}
+
+func listReleases(c *cli.Context, m machine) error {
+	args, err := cmdline.Arguments(c, "REPOSITORY")
+	if err != nil {
+		return err
+	}
+	if c.Int("limit") < 0 {
+		return cmdline.Usagef("--limit %d: less than nothing", c.Int("limit"))
+	}
+	repository, ok := source.Repository(args[0])
+	if !ok {
+		return cmdline.Usagef("%q is no repository in a registry", args[0])
+	}
+	tags, err := source.Tags(c.Context, repository, m.sourceOptions(c))
+	if err != nil {
+		return err
+	}
+	marks := m.marks(c, repository)
+	releases := []release{}
+	for _, r := range automation.Sorted(tags) {
+		if r.Version == nil && !c.Bool("all") || r.Version != nil && r.Version.Prerelease() != "" && !c.Bool("prerelease") {
+			continue
+		}
+		if limit := c.Int("limit"); limit > 0 && len(releases) == limit {
+			break
+		}
+		releases = append(releases, marks.of(r))
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, struct {
+			Repository string    `json:"repository"`
+			Releases   []release `json:"releases"`
+		}{repository, releases})
+	}
+	return printReleases(c, releases)
+}
+
+// marks say which releases a node knows.
+type marks struct {
+	booted, staged string // tags
+	version        *semver.Version
+}
+
+// marks reads them. Without a node nothing is marked: the list is of use
+// anywhere.
+func (m machine) marks(c *cli.Context, repository string) (k marks) {
+	n, close, err := m.open(c)
+	if err != nil {
+		return k
+	}
+	defer close()
+	list, _ := n.Deployments()
+	roles := deploy.RolesOf(list)
+	tag := func(d *deploy.Deployment) string {
+		if d == nil {
+			return ""
+		}
+		if name, ok := source.Repository(d.Reference); !ok || name != repository {
+			return ""
+		}
+		return source.Tag(d.Reference)
+	}
+	k.booted, k.staged = tag(roles.Booted), tag(roles.Staged)
+	if roles.Booted != nil {
+		k.version = automation.NewRelease(roles.Booted.Version).Version
+	}
+	if v := automation.NewRelease(k.booted).Version; v != nil {
+		k.version = v
+	}
+	return k
+}
+
+func (k marks) of(r automation.Release) release {
+	out := release{Tag: r.Tag, Booted: r.Tag == k.booted, Staged: r.Tag == k.staged}
+	if r.Version != nil {
+		out.Version, out.Prerelease = r.Version.String(), r.Version.Prerelease() != ""
+		out.Newer = k.version != nil && r.Version.GreaterThan(k.version)
+	}
+	return out
+}
+
+func printReleases(c *cli.Context, releases []release) error {
+	table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	for _, r := range releases {
+		mark := " "
+		var words []string
+		switch {
+		case r.Booted:
+			mark, words = "●", []string{"booted"}
+		case r.Staged:
+			mark, words = "→", []string{"boots next"}
+		}
+		if r.Newer {
+			words = append(words, "newer")
+		}
+		fmt.Fprintf(table, "%s %s\t%s\n", mark, r.Tag, strings.Join(words, ", "))
+	}
+	return table.Flush()
+}

@@ -1,0 +1,88 @@
+package cmd
+
+import (
+	"fmt"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+func rollbackCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:      "rollback",
+		Usage:     "make an older deployment the next boot, by default the newest good one beside the next",
+		ArgsUsage: "[ID]",
+		Flags: append(storeFlags(),
+			&cli.BoolFlag{Name: "force", Usage: "go back to what failed before"},
+			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error { return rollback(c, m) },
+	}
+}
+
+// rolledBack is the object that rollback --json prints.
+type rolledBack struct {
+	ID   string `json:"id"`   // of the new deployment, "" in a dry run
+	From string `json:"from"` // id of the older deployment
+	deployedImage
+}
+
+type deployedImage struct {
+	ImageDigest    string `json:"image_digest"`
+	ManifestDigest string `json:"manifest_digest"`
+	Reference      string `json:"reference"`
+	Version        string `json:"version"`
+}
+
+func rollback(c *cli.Context, m machine) error {
+	if _, err := cmdline.Arguments(c, "[ID]"); err != nil {
+		return err
+	}
+	id, command := c.Args().First(), "rollback"
+	if c.Bool("dry-run") {
+		command = ""
+	}
+	return m.with(c, command, id, func(n *deploy.Node) error { return rollbackOn(c, n, id, command == "") })
+}
+
+func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
+	to, err := rollbackTo(n, id, c.Bool("force"))
+	if err != nil {
+		return err
+	}
+	done := rolledBackTo("", to)
+	if !dryRun {
+		r, err := n.Rollback(c.Context, to)
+		if err != nil {
+			return err
+		}
+		done.ID = r.ID
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, done)
+	}
+	if done.ID == "" {
+		fmt.Fprintf(c.App.Writer, "1. write the boot files of %s, unless they are there\n2. publish a new boot entry for its image, %s: boots next\n",
+			to.ID, deploy.Title(to.Record))
+		return nil
+	}
+	fmt.Fprintf(c.App.Writer, "staged %s: %s, as in %s\n  boots next\n", done.ID, deploy.Title(to.Record), to.ID)
+	return nil
+}
+
+// rollbackTo returns the deployment that is gone back to.
+func rollbackTo(n *deploy.Node, id string, force bool) (*deploy.Deployment, error) {
+	list, err := n.Deployments()
+	if list == nil && err != nil {
+		return nil, err
+	}
+	to, err := deploy.RollbackTarget(list, id, force)
+	if err != nil {
+		return nil, fmt.Errorf("roll back: %w", err)
+	}
+	return to, nil
+}
+
+func rolledBackTo(id string, to *deploy.Deployment) rolledBack {
+	return rolledBack{id, to.ID, deployedImage{to.ImageDigest, to.ManifestDigest, to.Reference, to.Version}}
+}

@@ -1,0 +1,45 @@
+package cmd
+
+import (
+	"github.com/kairos-io/toolkit/lib/bus"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/urfave/cli/v2"
+)
+
+// Names on the bus: io.kairos.Upgrade1(5).
+const (
+	busName              = "io.kairos.Upgrade1"
+	busPath              = "/io/kairos/Upgrade1"
+	transactionPath      = busPath + "/Transaction/"
+	transactionInterface = busName + ".Transaction"
+	action               = "io.kairos.upgrade1."
+)
+
+func serveCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:   "serve",
+		Usage:  "be the service " + busName + " on the system bus, until nobody needs it",
+		Flags:  bus.Flags(),
+		Action: func(c *cli.Context) error { return serve(c, m) },
+	}
+}
+
+func serve(c *cli.Context, m machine) error {
+	served, err := bus.Open(c, busName)
+	if err != nil {
+		return err
+	}
+	s := &service{
+		machine: m,
+		where:   where{esp: m.esp, label: disk.LabelState},
+		bus:     served.Service,
+		log:     served.Log,
+		quiet:   c.Bool("quiet"),
+		out:     c.App.ErrWriter,
+		known:   map[string]bool{},
+	}
+	s.object = s.bus.Export(busPath, s.describe())
+	s.watchDirs(served.Changes)
+	s.refresh()
+	return served.Serve(c.Context, func() { s.watchStore(served.Changes) })
+}

@@ -1,0 +1,247 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"unicode"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/bus"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+)
+
+// service is io.kairos.Upgrade1: this node's store and boot loader on the bus.
+type service struct {
+	machine
+	where  where
+	bus    *bus.Service
+	object *bus.Object
+	log    *slog.Logger
+	quiet  bool
+	out    io.Writer
+
+	refreshing sync.Mutex // states are read one after the other
+
+	mu    sync.Mutex
+	node  nodeState
+	jobs  []*job          // of late, oldest first
+	known map[string]bool // ids of transactions of others that are followed, or were
+	busy  bool            // a transaction of this service runs
+}
+
+func (s *service) describe() bus.Interface {
+	type options = map[string]dbus.Variant
+	return bus.Interface{
+		Name: busName,
+		Methods: []bus.Method{
+			{Name: "Stage", Action: action + "stage", In: []string{"reference", "options"}, Out: []string{"transaction"}, Func: s.stage},
+			{Name: "Check", Action: action + "check", In: []string{"reference", "options"}, Out: []string{"result"}, Func: s.check},
+			{Name: "Rollback", Action: action + "rollback", In: []string{"id", "options"}, Out: []string{"transaction"}, Func: s.rollback},
+			{Name: "Pin", Action: action + "pin", In: []string{"id"}, Func: s.pin(true)},
+			{Name: "Unpin", Action: action + "pin", In: []string{"id"}, Func: s.pin(false)},
+			{Name: "CollectGarbage", Action: action + "collect-garbage", In: []string{"options"}, Out: []string{"transaction"}, Func: s.collect},
+			{Name: "Verify", Action: action + "verify", In: []string{"id", "options"}, Out: []string{"transaction"}, Func: s.verify},
+		},
+		Properties: []bus.Property{
+			{Name: "Version", Type: "s", Const: true, Get: func() any { return cmdline.Version }},
+			{Name: "Booted", Type: "s", Get: func() any { return s.state().booted }},
+			{Name: "Staged", Type: "s", Get: func() any { return s.state().staged }},
+			{Name: "Previous", Type: "s", Get: func() any { return s.state().previous }},
+			{Name: "Deployments", Type: "aa{sv}", Get: func() any { return s.state().deployments }},
+			{Name: "Quarantined", Type: "aa{sv}", Get: func() any { return s.state().quarantined }},
+			{Name: "Transaction", Type: "o", Get: func() any { return s.running() }},
+		},
+		Signals: []bus.Signal{{Name: "Completed", Args: []bus.Arg{
+			{Name: "transaction", Type: "o"}, {Name: "status", Type: "i"}, {Name: "error", Type: "s"}, {Name: "result", Type: "a{sv}"},
+		}}},
+	}
+}
+
+// request reads the options of Stage and Check.
+func request(reference string, given map[string]dbus.Variant) (deploy.Request, error) {
+	r := deploy.Request{Source: reference, Origin: "stage"}
+	if err := text("reference", reference); err != nil {
+		return r, err
+	}
+	if _, err := source.Parse(reference); err != nil {
+		return r, cmdline.WithCode(err, cmdline.ExitUsage)
+	}
+	options := bus.Options{"force": &r.Force, "karg": &r.AddKargs, "delete-karg": &r.DeleteKargs}
+	return r, options.Decode(given)
+}
+
+// maxReference is the length of the longest reference, in bytes.
+const maxReference = 1024
+
+// text refuses what is no line of text.
+func text(what, s string) error {
+	switch {
+	case s == "":
+		return cmdline.Usagef("%s is empty", what)
+	case len(s) > maxReference:
+		return cmdline.Usagef("%s has %d bytes, more than %d", what, len(s), maxReference)
+	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return cmdline.Usagef("%s %q has characters that cannot be printed", what, s)
+	}
+	return nil
+}
+
+// idText refuses what is no id of a deployment, or the beginning of one.
+func idText(id string) error {
+	if len(id) > 64 || strings.Trim(id, "0123456789abcdef-") != "" {
+		return cmdline.Usagef("id %.64q: not of the form [0-9a-f-]", id)
+	}
+	return nil
+}
+
+func (s *service) stage(ctx context.Context, c *bus.Call, reference string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	r, err := request(reference, options)
+	if err != nil {
+		return "", err
+	}
+	return s.do(ctx, c, begin{command: "stage", reference: reference}, func(ctx context.Context, n *deploy.Node) (any, error) {
+		r.Options.Log = n.Log
+		return n.Stage(ctx, r)
+	})
+}
+
+func (s *service) check(ctx context.Context, _ *bus.Call, reference string, options map[string]dbus.Variant) (map[string]dbus.Variant, error) {
+	r, err := request(reference, options)
+	if err != nil {
+		return nil, err
+	}
+	r.Options.Log = s.log
+	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	defer o.end(nil)
+	plan, err := o.Plan(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return bus.Dict(plan), nil
+}
+
+func (s *service) rollback(ctx context.Context, c *bus.Call, id string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	force := false
+	if err := (bus.Options{"force": &force}).Decode(options); err != nil {
+		return "", err
+	}
+	if err := idText(id); err != nil {
+		return "", err
+	}
+	return s.do(ctx, c, begin{command: "rollback", reference: id}, func(ctx context.Context, n *deploy.Node) (any, error) {
+		to, err := rollbackTo(n, id, force)
+		if err != nil {
+			return nil, err
+		}
+		r, err := n.Rollback(ctx, to)
+		return rolledBackTo(r.ID, to), err
+	})
+}
+
+func (s *service) pin(pinned bool) func(context.Context, *bus.Call, string) error {
+	command := "unpin"
+	if pinned {
+		command = "pin"
+	}
+	return func(ctx context.Context, _ *bus.Call, id string) error {
+		if err := idText(id); err != nil {
+			return err
+		}
+		if id == "" {
+			return cmdline.Usagef("id is empty")
+		}
+		bar := s.bar()
+		o, err := s.start(s.where, begin{command: command, reference: id, bar: bar, log: s.logger(bar)})
+		if err != nil {
+			return err
+		}
+		_, err = pinOn(o.Node, id, pinned)
+		o.end(err)
+		s.refresh()
+		return err
+	}
+}
+
+func (s *service) collect(ctx context.Context, c *bus.Call, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	if err := (bus.Options{}).Decode(options); err != nil {
+		return "", err
+	}
+	return s.do(ctx, c, begin{command: "gc"}, func(_ context.Context, n *deploy.Node) (any, error) { return n.Collect(false) })
+}
+
+func (s *service) verify(ctx context.Context, c *bus.Call, id string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	if err := (bus.Options{}).Decode(options); err != nil {
+		return "", err
+	}
+	if err := idText(id); err != nil {
+		return "", err
+	}
+	return s.do(ctx, c, begin{command: "verify", reference: id, reading: true}, func(ctx context.Context, n *deploy.Node) (any, error) {
+		v, err := n.Verify(ctx, id)
+		if err == nil && len(v.Damaged) > 0 {
+			err = damageError(v, nil, false)
+		}
+		return v, err
+	})
+}
+
+// do begins a transaction of this service, which outlives the call and the
+// caller, and returns its object.
+func (s *service) do(ctx context.Context, c *bus.Call, b begin, work func(context.Context, *deploy.Node) (any, error)) (dbus.ObjectPath, error) {
+	who, err := c.Caller(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := s.reserve(); err != nil {
+		return "", err
+	}
+	running, cancel := context.WithCancel(s.bus.Context())
+	j := &job{service: s, own: true, cancel: func() error { cancel(); return nil }}
+	b.by, b.tell, b.bar = (*caller)(&who).transaction(), j.update, s.bar()
+	b.log = s.logger(b.bar)
+	o, err := s.start(s.where, b)
+	if err != nil {
+		cancel()
+		s.free()
+		return "", err
+	}
+	release := s.bus.Hold()
+	go func() { // Run waits for the hold
+		defer release()
+		defer cancel()
+		result, err := work(running, o.Node)
+		err = cmdline.Interrupted(running, err)
+		o.end(err)
+		s.free()
+		s.refresh()
+		j.finish(result, err)
+	}()
+	return j.path(), nil
+}
+
+// reserve makes sure that this service does one thing at a time; the lock of
+// the store does so for all.
+func (s *service) reserve() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy {
+		return cmdline.WithCode(fmt.Errorf("another transaction of this service is running"), cmdline.ExitBusy)
+	}
+	s.busy = true
+	return nil
+}
+
+func (s *service) free() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = false
+}

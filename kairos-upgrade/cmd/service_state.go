@@ -1,0 +1,168 @@
+package cmd
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
+	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/bus"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/inotify"
+)
+
+// nodeState is what the properties of the service say.
+type nodeState struct {
+	booted, staged, previous string // ids, ""
+	deployments, quarantined []map[string]dbus.Variant
+}
+
+func (s *service) state() nodeState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.node
+	if n.deployments == nil {
+		n.deployments = []map[string]dbus.Variant{}
+	}
+	if n.quarantined == nil {
+		n.quarantined = []map[string]dbus.Variant{}
+	}
+	return n
+}
+
+// refresh reads the state of the node, tells who listens, and follows the
+// transaction of another process if there is one. What cannot be read stays as
+// it was.
+func (s *service) refresh() {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
+	if err != nil {
+		s.log.Warn("the state of the node is not known", "error", err)
+		return
+	}
+	defer o.end(nil)
+	if state, err := readNode(o.Node); err != nil {
+		s.log.Warn("the state of the node is not known", "error", err)
+	} else {
+		s.mu.Lock()
+		s.node = state
+		s.mu.Unlock()
+	}
+	s.meet(s.board(o.Store), s.board(o.Store).Running(o.Store))
+	if err := s.object.Changed(busName); err != nil && !errors.Is(err, dbus.ErrClosed) {
+		s.log.Warn("signal", "error", err)
+	}
+}
+
+func readNode(n *deploy.Node) (s nodeState, err error) {
+	list, err := n.Deployments()
+	if list == nil && err != nil {
+		return s, err
+	}
+	roles := deploy.RolesOf(list)
+	s.booted, s.staged, s.previous = idOf(roles.Booted), idOf(roles.Staged), idOf(roles.Previous)
+	s.deployments = bus.Dicts(list)
+	quarantined, err := deployment.QuarantineList(n.Store.Root())
+	s.quarantined = bus.Dicts(quarantined)
+	return s, err
+}
+
+// meet follows the transaction of another process, once.
+func (s *service) meet(board transaction.Board, state *transaction.State) {
+	if state == nil || state.PID == os.Getpid() {
+		return
+	}
+	s.mu.Lock()
+	again := s.known[state.ID]
+	s.known[state.ID] = true
+	s.mu.Unlock()
+	if again {
+		return
+	}
+	j := &job{service: s, cancel: func() error { return s.interrupt(*state) }}
+	release := s.bus.Hold() // until it has ended, and who listens knows
+	j.update(*state)
+	go func() {
+		defer release()
+		last, err := board.Follow(s.bus.Context(), *state, func(now transaction.State) {
+			if !now.Completed {
+				j.update(now)
+			}
+		})
+		if s.bus.Context().Err() != nil {
+			return
+		}
+		if err != nil { // what it did is not known
+			j.finish(nil, err)
+			return
+		}
+		s.refresh()
+		j.complete(last, nil)
+	}()
+}
+
+// interrupt ends the transaction of another process.
+func (s *service) interrupt(state transaction.State) error {
+	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
+	if err != nil {
+		return err
+	}
+	defer o.end(nil)
+	return o.Store.Interrupt(state.ID)
+}
+
+// watchStore refreshes the properties whenever the store, its quarantine, its
+// lock, the boot entries or what is published of transactions change, until
+// the watch is closed.
+func (s *service) watchStore(changes *inotify.Watcher) {
+	for e := range changes.Events() {
+		if !s.matters(e) {
+			continue
+		}
+		for more := true; more; { // one refresh for many changes
+			select {
+			case _, more = <-changes.Events():
+			default:
+				more = false
+			}
+		}
+		s.refresh()
+		s.watchDirs(changes)
+	}
+}
+
+// watchDirs watches what is there; a directory that was mounted anew is not
+// the one that was watched before.
+func (s *service) watchDirs(changes *inotify.Watcher) {
+	dirs := []string{s.run}
+	booted, err := deployment.ReadBooted(s.booted)
+	if err == nil && booted.Store == s.where.label {
+		dirs = append(dirs, s.store, filepath.Join(s.store, deployment.Dir), filepath.Join(s.store, deployment.QuarantineDir),
+			filepath.Join(s.esp, bls.EntriesDir))
+	}
+	for _, dir := range dirs {
+		if err := changes.Add(dir); err != nil {
+			s.log.Warn("changes by others will not be told", "error", err)
+		}
+	}
+}
+
+// matters tells what a transaction publishes while it runs, which is followed
+// elsewhere, from the rest.
+func (s *service) matters(e inotify.Event) bool {
+	if e.Dir != s.run || e.Name == "" {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.jobs {
+		if now := j.now(); !now.Completed && !j.own {
+			return false
+		}
+	}
+	return !s.busy
+}

@@ -1,0 +1,142 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/urfave/cli/v2"
+)
+
+// sourceFlags say how images are read.
+func sourceFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "authfile", Usage: "`FILE` with credentials for registries"},
+		&cli.BoolFlag{Name: "insecure", Usage: "accept a registry without TLS or with an unknown certificate"},
+	}
+}
+
+func (m machine) sourceOptions(c *cli.Context) source.Options {
+	root := m.root
+	if root == "/" {
+		root = ""
+	}
+	return source.Options{
+		Root:     root,
+		AuthFile: c.String("authfile"),
+		Insecure: c.Bool("insecure"),
+		Log:      cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet")),
+	}
+}
+
+func stageCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:      "stage",
+		Usage:     "make an image the next boot",
+		ArgsUsage: "SOURCE",
+		Flags: append(append(storeFlags(), sourceFlags()...),
+			&cli.BoolFlag{Name: "live", Usage: "make the store of a live medium: --store-label COS_LIVE"},
+			&cli.BoolFlag{Name: "replace", Usage: "with --recovery: give up the old one first where there is no room for two"},
+			&cli.BoolFlag{Name: "force", Usage: "stage what failed before, or what is deployed already; ignore the estimate of needed space"},
+			&cli.StringSliceFlag{Name: "karg", Usage: "add kernel `ARGUMENT`, here and to all later deployments; repeatable"},
+			&cli.StringSliceFlag{Name: "delete-karg", Usage: "drop kernel `ARGUMENT` that --karg added; repeatable"},
+			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
+			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error { return stage(c, m) },
+	}
+}
+
+func stage(c *cli.Context, m machine) error {
+	args, err := cmdline.Arguments(c, "SOURCE")
+	if err != nil {
+		return err
+	}
+	req := deploy.Request{
+		Source:      args[0],
+		Options:     m.sourceOptions(c),
+		Force:       c.Bool("force"),
+		Replace:     c.Bool("replace"),
+		AddKargs:    c.StringSlice("karg"),
+		DeleteKargs: c.StringSlice("delete-karg"),
+		Origin:      c.String("origin"),
+	}
+	if req.Replace && !c.Bool("recovery") {
+		return cmdline.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")
+	}
+	if c.Bool("dry-run") {
+		return planStage(c, m, req)
+	}
+	return m.with(c, "stage", req.Source, func(n *deploy.Node) error { return stageOn(c, n, req) })
+}
+
+func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {
+	staged, err := n.Stage(c.Context, req)
+	if err != nil {
+		return err
+	}
+	cmdline.Status("Staged %s", staged.ID)
+	if !staged.Verity {
+		n.Log.Warn("this store has no fs-verity: the image is checked by reading it at boot, the contents of files are not")
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, staged)
+	}
+	n.Progress.Close()
+	printStaged(c.App.Writer, staged, n)
+	return nil
+}
+
+func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
+	fmt.Fprintf(w, "staged %s: %s\n", s.ID, deploy.Title(s.Record))
+	if s.LayersFetched+s.LayersReused > 0 {
+		fmt.Fprintf(w, "  fetched %s in %s%s, reused %s\n", progress.Bytes(s.Fetched.Bytes),
+			count(s.LayersFetched, "layer", "layers"), inPart(s.Fetched), count(s.LayersReused, "layer", "layers"))
+	}
+	if s.FilesReused > 0 {
+		fmt.Fprintf(w, "  %s with %s were here already\n", count(s.FilesReused, "file", "files"), progress.Bytes(s.BytesReused))
+	}
+	fmt.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, progress.Bytes(s.BytesAdded), progress.Bytes(s.Record.Bytes))
+	if s.Downgrade {
+		fmt.Fprintf(w, "  a downgrade: from version %s\n", s.FromVersion)
+	}
+	if s.Lifted != "" {
+		fmt.Fprintf(w, "  taken out of quarantine, where it was because: %s\n", s.Lifted)
+	}
+	if n.Fixed() {
+		fmt.Fprintf(w, "  boots when its entry is chosen (%s)\n", n.Label)
+		return
+	}
+	fmt.Fprintln(w, "  boots next")
+}
+
+// inPart says how many of the layers were fetched by the ranges that are missing here.
+func inPart(f deploy.Fetched) string {
+	if f.LayersPartial == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d in part)", f.LayersPartial)
+}
+
+// planStage prints what a staging would do.
+func planStage(c *cli.Context, m machine, req deploy.Request) error {
+	n, close, err := m.open(c)
+	if err != nil {
+		return err
+	}
+	defer close()
+	plan, err := n.Plan(c.Context, req)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, plan)
+	}
+	n.Progress.Close()
+	for i, step := range plan.Steps {
+		fmt.Fprintf(c.App.Writer, "%d. %s\n", i+1, step)
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/urfave/cli/v2"
+)
+
+func verifyCommand(m machine) *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "read everything that deployments are made of, and compare it with its digest",
+		ArgsUsage: "[ID]",
+		Flags: append(append(storeFlags(), sourceFlags()...),
+			&cli.BoolFlag{Name: "repair", Usage: "replace what is damaged, from here or from the image that it came from"},
+			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Action: func(c *cli.Context) error { return verify(c, m) },
+	}
+}
+
+func verify(c *cli.Context, m machine) error {
+	if _, err := cmdline.Arguments(c, "[ID]"); err != nil {
+		return err
+	}
+	repair, dryRun := c.Bool("repair"), c.Bool("dry-run")
+	if dryRun && !repair {
+		return cmdline.Usagef("--dry-run belongs to --repair: verify alone changes nothing")
+	}
+	if repair && !dryRun {
+		return m.with(c, "verify --repair", c.Args().First(), func(n *deploy.Node) error { return m.verifyOn(c, n) })
+	}
+	n, close, err := m.open(c)
+	if err != nil {
+		return err
+	}
+	defer close()
+	return m.verifyOn(c, n)
+}
+
+func (m machine) verifyOn(c *cli.Context, n *deploy.Node) (err error) {
+	var v *deploy.Verified
+	var repaired *deploy.Repaired
+	var result any
+	dryRun := c.Bool("dry-run")
+	if c.Bool("repair") {
+		if repaired, err = m.repair(c, n, dryRun); err != nil {
+			return err
+		}
+		v, result = &repaired.Verified, repaired
+	} else {
+		if v, err = n.Verify(c.Context, c.Args().First()); err != nil {
+			return err
+		}
+		result = v
+	}
+	n.Progress.Close()
+	m.report(n, v, repaired)
+	if !c.Bool("json") {
+		printVerified(c.App.Writer, v, repaired, dryRun)
+	} else if err := cmdline.PrintJSON(c, result); err != nil {
+		return err
+	}
+	return damageError(v, repaired, dryRun)
+}
+
+// repair opens the other store of this node, if there is one, and repairs.
+func (m machine) repair(c *cli.Context, n *deploy.Node, dryRun bool) (*deploy.Repaired, error) {
+	o := deploy.RepairOptions{Source: m.sourceOptions(c), DryRun: dryRun}
+	if c.String("store") == "" {
+		if name, spare := m.spare(n); spare != nil {
+			defer spare.Close()
+			o.Spares = append(o.Spares, deploy.Spare{Name: name, Store: spare})
+		}
+	}
+	return n.Repair(c.Context, c.Args().First(), o)
+}
+
+// report tells the journal, where it is the one to hear.
+func (m machine) report(n *deploy.Node, v *deploy.Verified, repaired *deploy.Repaired) {
+	e := journal.Entry{MessageID: journal.StoreWhole, Priority: 6, Fields: map[string]string{"KAIROS_STORE": n.Label}}
+	e.Message = fmt.Sprintf("store %s is whole: %d deployments, %d objects, %s", n.Label, v.Deployments, v.Objects, progress.Bytes(v.Bytes))
+	if repaired != nil && len(repaired.Mended) > 0 {
+		e.Message = fmt.Sprintf("store %s is whole again: %s repaired", n.Label, count(len(repaired.Mended), "thing", "things"))
+		e.Fields["KAIROS_REPAIRED"] = fmt.Sprint(len(repaired.Mended))
+	}
+	if len(v.Damaged) > 0 {
+		var names []string
+		touched := map[string]bool{}
+		for _, d := range v.Damaged {
+			names = append(names, d.Kind+" "+d.Name)
+			for _, id := range d.Deployments {
+				touched[id] = true
+			}
+		}
+		e.MessageID, e.Priority = journal.StoreDamaged, 3
+		e.Message = fmt.Sprintf("store %s is damaged: %s", n.Label, count(len(names), "thing", "things"))
+		e.Fields["KAIROS_DAMAGED"] = strings.Join(names, "\n")
+		e.Fields["KAIROS_DEPLOYMENTS"] = strings.Join(slices.Sorted(maps.Keys(touched)), " ")
+	}
+	m.tell(n.Log, e)
+	cmdline.Status("%s", e.Message)
+}
+
+func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) {
+	for _, id := range v.Incomplete {
+		fmt.Fprintf(w, "incomplete deployment %s: it has no boot entry, an interrupted transaction left it; gc removes it\n", id)
+	}
+	for _, d := range v.Damaged {
+		touches := "touches no deployment"
+		if len(d.Deployments) > 0 {
+			touches = "touches " + strings.Join(d.Deployments, ", ")
+		}
+		fmt.Fprintf(w, "damaged %s %s: %s (%s)\n", thing(d.Kind), d.Name, d.Problem, touches)
+		if d.Failure != "" {
+			fmt.Fprintf(w, "  could not be repaired: %s\n", d.Failure)
+		}
+		if d.Advice != "" {
+			fmt.Fprintf(w, "  %s\n", d.Advice)
+		}
+	}
+	if repaired != nil {
+		verb := "repaired"
+		if dryRun {
+			verb = "would repair"
+		}
+		for _, m := range repaired.Mended {
+			fmt.Fprintf(w, "%s %s %s, from %s\n", verb, thing(m.Kind), m.Name, m.From)
+		}
+		if repaired.Fetched.Bytes > 0 {
+			fmt.Fprintf(w, "fetched %s in %s\n", progress.Bytes(repaired.Fetched.Bytes), count(repaired.LayersFetched, "layer", "layers"))
+		}
+	}
+	fmt.Fprintf(w, "verified %d deployments: %d images, %d objects, %d boot files, %s\n",
+		v.Deployments, v.Images, v.Objects, v.BootFiles, progress.Bytes(v.Bytes))
+}
+
+func thing(kind string) string { return strings.ReplaceAll(kind, "_", " ") }
+
+func damageError(v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) error {
+	if len(v.Damaged) == 0 {
+		return nil
+	}
+	err := errors.New(count(len(v.Damaged), "thing is", "things are") + " damaged")
+	switch {
+	case repaired == nil || dryRun:
+		return cmdline.Hint(err, "kairos-upgrade verify --repair replaces what can be had again; "+
+			"kairos-upgrade rollback goes back to a deployment that is not touched")
+	case len(repaired.Mended) > 0:
+		err = fmt.Errorf("%w still", err)
+	}
+	return cmdline.Hint(err, "stage the image again, or roll back to a deployment that is not touched")
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
