@@ -37,7 +37,7 @@ func apply(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	plan, later := stage.Now(source.Collect(node.Root), next, fill(node.Root))
+	plan, later := stage.Now(source.Collect(node.Root), next, fill(c.Context, node.Root))
 	result := stage.Applied{Steps: []stage.StepName{}, Reboot: []stage.StepName{}, Applied: c.Bool("now")}
 	for _, s := range plan.Steps {
 		result.Steps = append(result.Steps, nameOf(s, ""))

@@ -47,7 +47,7 @@ func diff(c *cli.Context, node *staging.Node, change staging.Change) (compare.Re
 	if err != nil {
 		return compare.Result{}, err
 	}
-	return compare.Collections(source.Collect(node.Root), next), nil
+	return compare.Collections(source.Collect(node.Root), next, fill(c.Context, node.Root)), nil
 }
 
 // nextConfigs are the configs of what boots next, with a change to them.

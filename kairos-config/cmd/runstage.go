@@ -19,6 +19,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/kairos-config/internal/template"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/spell"
@@ -79,8 +80,7 @@ func runStage(c *cli.Context) error {
 			return err
 		}
 	}
-	addProviders(c.Context, root, collection, name)
-	plan := stage.NewPlan(collection, name, fill(root))
+	plan := stage.NewPlan(collection, name, fill(c.Context, root))
 	if err := verifyGeneration(root); err != nil {
 		plan.Damaged = true
 		plan.Problems.Errorf(diag.Pos{Source: generation.Dir}, "%v", err)
@@ -109,11 +109,14 @@ func runStage(c *cli.Context) error {
 	return nil
 }
 
-// fill is what takes the place of templates and credentials.
-func fill(root *rootfs.Root) stage.Fill {
+// fill is what becomes of the configs of a node on their way to steps.
+func fill(ctx context.Context, root *rootfs.Root) stage.Fill {
 	return stage.Fill{
 		Credentials: credential.Open(),
 		Templates:   template.New(sync.OnceValue(func() facts.Facts { return facts.Read(root) })),
+		Provide: func(stage string, merged *tree.Node) ([]source.Document, diag.List) {
+			return provider.Steps(ctx, root, stage, merged)
+		},
 	}
 }
 
@@ -125,14 +128,6 @@ func verifyGeneration(root *rootfs.Root) error {
 		return err
 	}
 	return booted.Verify(root)
-}
-
-// addProviders adds the steps that providers make of the merged config.
-func addProviders(ctx context.Context, root *rootfs.Root, collection *source.Collection, stage string) {
-	config, _ := collection.Merged()
-	docs, problems := provider.Steps(ctx, root, stage, config)
-	collection.Documents = append(collection.Documents, docs...)
-	collection.Problems = append(collection.Problems, problems...)
 }
 
 // keyServers are other addresses for github: and gitlab:, for sites that have

@@ -85,6 +85,20 @@ func ParseEntity(text string) (Entity, error) {
 	return e, nil
 }
 
+// Kind is the file that it is a line of: user, shadow, group or gshadow.
+func (e Entity) Kind() string { return e.kind.name }
+
+// Fields are what it asks for, by name.
+func (e Entity) Fields() map[string]string { return e.fields }
+
+// Account names what it belongs to: a user or a group.
+func (e Entity) Account() string {
+	if e.kind.name == "user" || e.kind.name == "shadow" {
+		return "user " + e.name()
+	}
+	return "group " + e.name()
+}
+
 func (e Entity) name() string { return e.fields[e.kind.fields[0]] }
 
 // EnsureEntity makes a line, or changes it to what is asked for; what the

@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
-	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
@@ -28,17 +28,18 @@ type Change struct {
 // Result is all that differs.
 type Result struct {
 	Values []Change `json:"values"`
-	Files  []Change `json:"files"` // and directories, drop-ins, downloads, clones
+	Files  []Change `json:"files"` // and all else that steps leave: see stage.Target
 }
 
 // None reports whether nothing differs.
 func (r Result) None() bool { return len(r.Values)+len(r.Files) == 0 }
 
-// Collections compares two sets of configs.
-func Collections(before, after *source.Collection) Result {
+// Collections compares two sets of configs, and what their steps leave when
+// they are filled in this way.
+func Collections(before, after *source.Collection, fill stage.Fill) Result {
 	a, _ := before.Merged()
 	b, _ := after.Merged()
-	return Result{Values: values(a, b), Files: files(before, after)}
+	return Result{Values: values(a, b), Files: files(before, after, fill)}
 }
 
 // leaf is a value with its place.
@@ -130,63 +131,21 @@ func changes(a, b map[string]leaf) []Change {
 
 // files compares what the steps of all stages of a boot leave on the node, as
 // far as the configs alone say it: conditions and commands may do otherwise.
-func files(before, after *source.Collection) []Change {
-	return changes(targets(before), targets(after))
+func files(before, after *source.Collection, fill stage.Fill) []Change {
+	fill.KeepCredentials = true
+	a, b := stage.Pair(before, after, fill)
+	list := changes(targets(a), targets(b))
+	first, second := stage.Scripts(a), stage.Scripts(b)
+	if !slices.Equal(first, second) && slices.Equal(slices.Sorted(slices.Values(first)), slices.Sorted(slices.Values(second))) {
+		list = append(list, Change{Key: "order of commands", Before: "another", After: "changed"})
+	}
+	return list
 }
 
-// Stages of a boot, in their order.
-var Stages = []string{"rootfs", "initramfs", "fs", "boot", "network"}
-
-func targets(c *source.Collection) map[string]leaf {
+func targets(plans []*stage.Plan) map[string]leaf {
 	all := map[string]leaf{}
-	for _, stage := range Stages {
-		for _, part := range schema.Parts(stage) {
-			for _, doc := range c.Documents {
-				head, _ := schema.DecodeHead(doc.Root)
-				for _, s := range head.Stages {
-					if s.Name != part {
-						continue
-					}
-					for _, node := range s.Steps {
-						step, _ := schema.DecodeStep(node)
-						stepTargets(step, part, all)
-					}
-				}
-				if part == schema.CloudInitStage && doc.Header {
-					if step, _, wanted := schema.CloudInitStep(doc.Root); wanted {
-						stepTargets(step, part, all)
-					}
-				}
-			}
-		}
+	for name, t := range stage.Targets(plans) {
+		all[mask.Text(name)] = leaf{t.What + separator + t.Digest, t.Origin}
 	}
 	return all
-}
-
-// stepTargets adds what a step leaves, with a digest of how it shall be.
-func stepTargets(step schema.Step, part string, into map[string]leaf) {
-	add := func(path, what string, how ...any) {
-		if path != "" {
-			into[path] = leaf{what + " in the stage " + part + separator + digest(fmt.Sprint(how...)), step.Pos.FileLine()}
-		}
-	}
-	for _, d := range step.Directories {
-		add(d.Path, "directory", d.Permissions, d.Owner, d.Group)
-	}
-	for _, f := range step.Files {
-		add(f.Path, "file", f.Content, f.Encoding, f.Permissions, f.Owner, f.Group, f.OwnerString)
-	}
-	for _, d := range step.Downloads {
-		add(d.Path, "download", d.URL, d.SHA256, d.Permissions, d.Owner, d.Group, d.OwnerString)
-	}
-	add(step.Git.Path, "clone", step.Git.URL, step.Git.Branch)
-	for _, o := range step.Systemctl.Overrides {
-		add("drop-in of "+o.Service+" "+o.Name, "drop-in", o.Content)
-	}
-	for _, u := range step.Users {
-		add("user "+u.Name, "user", string(u.Passwd), u.SSHAuthorizedKeys, u.Groups, u.Shell, u.Homedir, u.UID, u.LockPasswd)
-	}
-	if step.Hostname != "" {
-		add("/etc/hostname", "host name", step.Hostname)
-	}
 }

@@ -23,7 +23,7 @@ func Lines(config string) []string {
 			continue
 		}
 		below = -1
-		lines[i] = text(l)
+		lines[i] = Text(l)
 		for _, at := range keyIn.FindAllStringSubmatchIndex(l, -1) {
 			if !Secret(l[at[2]:at[3]]) {
 				continue

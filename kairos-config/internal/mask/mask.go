@@ -42,7 +42,7 @@ func Tree(n *tree.Node) *tree.Node {
 			masked.Items[i] = Tree(item)
 		}
 	case tree.String:
-		masked.Text = text(n.Text)
+		masked.Text = Text(n.Text)
 	}
 	return &masked
 }
@@ -94,8 +94,8 @@ var setting = regexp.MustCompile(`(?m)^([ \t]*(?:- )?(?:export )?["']?)([A-Za-z0
 // pem is a private key.
 var pem = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`)
 
-// text hides the secrets in a string of any number of lines.
-func text(s string) string {
+// Text hides the secrets in a string of any number of lines.
+func Text(s string) string {
 	if strings.Contains(s, "PRIVATE KEY") {
 		s = pem.ReplaceAllLiteralString(s, Mark)
 	}

@@ -15,27 +15,33 @@ type Later struct {
 // without a reboot.
 const NowStage = "apply"
 
-// bootStages are the stages of a boot, in their order.
-var bootStages = []string{"rootfs", "initramfs", "fs", "boot", "network"}
-
 // Now returns the steps of a boot that configs have and others, those of the
-// running system, have not: those that can be applied to it, and the rest.
+// running system, have not: those that can be applied to it, and the rest. A
+// step that is in both comes again where it left a thing that another one, gone
+// now, had made otherwise; its commands do not.
 func Now(running, next *source.Collection, fill Fill) (*Plan, []Later) {
+	before, after := Pair(running, next, fill)
 	known := map[string]bool{}
-	for _, stage := range bootStages {
-		for _, step := range NewPlan(running, stage, fill).Steps {
+	for _, plan := range before {
+		for _, step := range plan.Steps {
 			known[step.fingerprint] = true
 		}
 	}
+	was, will := Targets(before), Targets(after)
 	plan := &Plan{Stage: NowStage, Problems: next.Problems, fill: fill}
 	var later []Later
-	for _, stage := range bootStages {
-		all := NewPlan(next, stage, fill)
-		for _, step := range all.Steps {
-			if known[step.fingerprint] || step.KeysOnly {
+	for _, stage := range after {
+		for _, step := range stage.Steps {
+			if step.KeysOnly {
 				continue
 			}
-			if reason := step.needsReboot(stage); reason != "" {
+			if known[step.fingerprint] {
+				if !restores(step, was, will) {
+					continue
+				}
+				step.Spec.Commands = nil
+			}
+			if reason := step.needsReboot(stage.Stage); reason != "" {
 				later = append(later, Later{step, reason})
 				continue
 			}
@@ -43,6 +49,42 @@ func Now(running, next *source.Collection, fill Fill) (*Plan, []Later) {
 		}
 	}
 	return plan, later
+}
+
+// Pair gathers the steps of a boot with one set of configs and with another. A
+// step that is in both is filled once: templates may come out otherwise each
+// time.
+func Pair(running, next *source.Collection, fill Fill) (before, after []*Plan) {
+	before, after = Boot(running, fill), Boot(next, fill)
+	known := map[string]Step{}
+	for _, plan := range before {
+		for _, step := range plan.Steps {
+			known[step.fingerprint] = step
+		}
+	}
+	for _, plan := range after {
+		for i, step := range plan.Steps {
+			if same, ok := known[step.fingerprint]; ok && !step.KeysOnly {
+				pos := step.Spec.Pos
+				plan.Steps[i].Spec, plan.Steps[i].Secrets = same.Spec, same.Secrets
+				plan.Steps[i].Spec.Pos = pos
+			}
+		}
+	}
+	return before, after
+}
+
+// restores reports whether a step is the last to touch something that is
+// otherwise now.
+func restores(step Step, was, will map[string]Target) bool {
+	t := &targets{things: map[string]*thing{}}
+	t.add(step)
+	for name := range t.things {
+		if w := will[name]; w.Digest != was[name].Digest && w.Origin == step.Spec.Pos.FileLine() {
+			return true
+		}
+	}
+	return false
 }
 
 // needsReboot returns why a step can't be applied to the running system.

@@ -27,10 +27,16 @@ type Plan struct {
 	fill Fill
 }
 
-// Fill is what takes the place of templates and of names of credentials.
+// Fill is what becomes of configs on their way to steps.
 type Fill struct {
 	Credentials credential.Store
 	Templates   *template.Renderer // nil: they stay as they are
+	// KeepCredentials leaves the names of credentials as they are: for looking
+	// at steps, not for applying them.
+	KeepCredentials bool
+	// Provide returns the configs that others make of the merged config for a
+	// stage. They count behind all others. Nil: there are none.
+	Provide func(stage string, merged *tree.Node) ([]source.Document, diag.List)
 }
 
 // node fills a value. Templates come first: what a credential holds is none.
@@ -38,6 +44,9 @@ func (f Fill) node(n *tree.Node) (*tree.Node, credential.Secrets, diag.List) {
 	var problems diag.List
 	if f.Templates != nil {
 		n, problems = f.Templates.Node(n)
+	}
+	if f.KeepCredentials {
+		return n, nil, problems
 	}
 	filled, secrets, missing := f.Credentials.Expand(n)
 	return filled, secrets, append(problems, missing...)
@@ -67,9 +76,16 @@ const required = "required"
 // Templates are rendered and credentials take the place of what names them, in
 // this stage's steps only.
 func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
-	p := &Plan{Stage: stage, Problems: c.Problems, fill: fill}
-	heads := make([]schema.Head, len(c.Documents))
-	for i, doc := range c.Documents {
+	p := &Plan{Stage: stage, Problems: slices.Clone(c.Problems), fill: fill}
+	documents := c.Documents
+	if fill.Provide != nil {
+		merged, _ := c.Merged()
+		provided, problems := fill.Provide(stage, merged)
+		documents = slices.Concat(documents, provided)
+		p.Problems = append(p.Problems, problems...)
+	}
+	heads := make([]schema.Head, len(documents))
+	for i, doc := range documents {
 		var problems diag.List
 		heads[i], problems = schema.DecodeHead(doc.Root)
 		p.Problems = append(p.Problems, problems...)
@@ -77,10 +93,10 @@ func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
 	}
 	for _, part := range schema.Parts(stage) {
 		if part == "network" {
-			p.Steps = append(p.Steps, p.earlierKeys(c, heads)...)
+			p.Steps = append(p.Steps, p.earlierKeys(documents, heads)...)
 		}
 		begin := len(p.Steps)
-		for i, doc := range c.Documents {
+		for i, doc := range documents {
 			p.add(part, doc, heads[i])
 		}
 		p.Steps = append(p.Steps[:begin], order(p.Steps[begin:])...)
@@ -89,13 +105,26 @@ func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
 	return p
 }
 
+// bootStages are the stages of a boot, in their order.
+var bootStages = []string{"rootfs", "initramfs", "fs", "boot", "network"}
+
+// Boot gathers the steps of a whole boot: the plans of its stages in their
+// order.
+func Boot(c *source.Collection, fill Fill) []*Plan {
+	var plans []*Plan
+	for _, stage := range bootStages {
+		plans = append(plans, NewPlan(c, stage, fill))
+	}
+	return plans
+}
+
 // earlierKeys returns steps that fetch the keys which steps of earlier stages
 // name, as there was no network yet.
-func (p *Plan) earlierKeys(c *source.Collection, heads []schema.Head) []Step {
+func (p *Plan) earlierKeys(documents []source.Document, heads []schema.Head) []Step {
 	earlier := Plan{fill: p.fill} // what is wrong with those steps was said in their stages
 	for _, stage := range bootStages[:4] {
 		for _, part := range schema.Parts(stage) {
-			for i, doc := range c.Documents {
+			for i, doc := range documents {
 				earlier.add(part, doc, heads[i])
 			}
 		}
@@ -111,6 +140,7 @@ func (p *Plan) lastHostname() {
 		if s := &p.Steps[i]; s.CloudInit && s.Spec.Hostname != "" {
 			if !last {
 				s.Spec.Hostname = ""
+				s.fingerprint += " without its host name"
 			}
 			last = false
 		}

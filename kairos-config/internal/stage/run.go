@@ -111,9 +111,8 @@ type run struct {
 	failed bool
 }
 
-// runStep applies one step: what a step holds is applied in Kairos' fixed
-// order, whatever order it is written in. A step with values that can't be
-// right is not applied at all.
+// runStep applies one step. A step with values that can't be right is not
+// applied at all.
 func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	started := time.Now()
 	if s.StepLog != nil {
@@ -126,12 +125,8 @@ func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	if step.Problems.Failed() {
 		r.fail(errors.New("not run: values that can't be used"))
 	} else if r.wanted(ctx) {
-		for _, apply := range []func(context.Context){
-			r.dns, r.downloads, r.git, r.ensureEntities, r.directories, r.files, r.commands, r.deleteEntities,
-			r.hostname, r.sysctl, r.accounts, r.keys, r.modules, r.timesyncd, r.units, r.environment,
-			r.firstboot, r.datasource, r.layout, r.packagePins, r.packages, r.unpackImages,
-		} {
-			apply(ctx)
+		for _, e := range effects {
+			e.apply(r, ctx)
 		}
 	}
 	r.record.DurationMS = time.Since(started).Milliseconds()

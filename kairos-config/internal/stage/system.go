@@ -206,6 +206,9 @@ func (r *run) keys(ctx context.Context) {
 	}
 }
 
+// defaultEnvironment is where variables go that name no file.
+const defaultEnvironment = "/etc/environment"
+
 // environment sets variables in a file of environment.d(5) form.
 func (r *run) environment(context.Context) {
 	spec := r.step.Spec
@@ -214,7 +217,7 @@ func (r *run) environment(context.Context) {
 	}
 	file := spec.EnvironmentFile
 	if file == "" {
-		file = "/etc/environment"
+		file = defaultEnvironment
 	}
 	r.edit(file, func(old string) string { return setVariables(old, spec.Environment) })
 }
