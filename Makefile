@@ -36,7 +36,7 @@ GO ?= go
 GO_TAGS    := containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_docs
 # What a program of the initrd does without: HTTP/2 is 0.4 MB.
 GO_TAGS_kairos-config := nethttpomithttp2
-GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/cmdline.Version=$(VERSION)
+GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/buildinfo.Version=$(VERSION)
 GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
 
 .DEFAULT_GOAL := help

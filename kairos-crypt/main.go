@@ -8,12 +8,14 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/cmd"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/harden"
 )
 
 func main() {
-	if err := cmdline.Harden(); err != nil {
+	if err := harden.Process(); err != nil {
 		fmt.Fprintln(os.Stderr, "kairos-crypt:", err)
-		os.Exit(cmdline.ExitFailed)
+		os.Exit(exit.Failed)
 	}
 	cmdline.Main(cmd.App(cmd.Local()))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // App returns the program for a machine.
@@ -34,7 +35,7 @@ func App(node *assess.Node) *cli.App {
 // own: there is nothing to assess.
 func notBooted(err error) error {
 	if errors.Is(err, deployment.ErrNotBooted) {
-		return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitNothing),
+		return exit.Hint(exit.WithCode(err, exit.Nothing),
 			"%s is written by kairos-root when a deployment boots", deployment.BootedPath)
 	}
 	return err

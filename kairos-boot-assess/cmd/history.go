@@ -6,6 +6,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // historyResult is the result of history --json.
@@ -29,7 +30,7 @@ func historyCommand(node *assess.Node) *cli.Command {
 			}
 			limit := c.Int("number")
 			if limit < 0 {
-				return cmdline.Usagef("--number %d: less than nothing", limit)
+				return exit.Usagef("--number %d: less than nothing", limit)
 			}
 			boots, fallbacks, lasting, err := node.History()
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 func statusCommand(node *assess.Node) *cli.Command {
@@ -30,7 +31,7 @@ func statusCommand(node *assess.Node) *cli.Command {
 			}
 			switch {
 			case c.Bool("check") && status.Boot.Outcome != history.Good, c.Bool("counted") && !status.Boot.Trial.Counted:
-				return cmdline.Silent(cmdline.ExitFailed)
+				return exit.Silent(exit.Failed)
 			case c.Bool("check"), c.Bool("counted"):
 				return nil
 			case c.Bool("json"):

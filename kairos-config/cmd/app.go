@@ -11,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/urfave/cli/v2"
 )
 
@@ -44,7 +45,7 @@ func fetchRemotes(c *cli.Context, root *rootfs.Root, collection *source.Collecti
 
 // logger writes to the application's stderr.
 func logger(c *cli.Context) *slog.Logger {
-	return cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	return logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 }
 
 // collect reads the configs beneath a root and those that the caller names.

@@ -8,6 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -63,9 +64,9 @@ func apply(c *cli.Context) error {
 	case c.Context.Err() != nil:
 		return c.Context.Err()
 	case result.Record != nil && result.Record.Outcome == stage.Failed:
-		return cmdline.Hint(fmt.Errorf("apply: not all steps could be applied"), "kairos-config status says which and why")
+		return exit.Hint(fmt.Errorf("apply: not all steps could be applied"), "kairos-config status says which and why")
 	case len(result.Steps)+len(result.Reboot) == 0:
-		return cmdline.WithCode(fmt.Errorf("nothing to do: no step differs from what runs"), cmdline.ExitNothing)
+		return exit.WithCode(fmt.Errorf("nothing to do: no step differs from what runs"), exit.Nothing)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -28,7 +29,7 @@ func get(c *cli.Context) error {
 	}
 	path, err := tree.ParsePath(args[0])
 	if err != nil {
-		return cmdline.WithCode(err, cmdline.ExitUsage)
+		return exit.WithCode(err, exit.Usage)
 	}
 	config, complete, err := merged(c)
 	if err != nil {
@@ -37,7 +38,7 @@ func get(c *cli.Context) error {
 	value := config.Find(path)
 	if c.Bool("check") {
 		if !value.Truth() {
-			return cmdline.Silent(cmdline.ExitFailed)
+			return exit.Silent(exit.Failed)
 		}
 		return nil
 	}
@@ -47,7 +48,7 @@ func get(c *cli.Context) error {
 		case !complete:
 			return fmt.Errorf("no config that could be read has a value for %s", args[0])
 		default:
-			return cmdline.WithCode(fmt.Errorf("no config has a value for %s", args[0]), cmdline.ExitNothing)
+			return exit.WithCode(fmt.Errorf("no config has a value for %s", args[0]), exit.Nothing)
 		}
 		value = tree.Scalar(c.String("default"), diag.Pos{})
 	}

@@ -6,14 +6,14 @@ import (
 	"os"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/logline"
 )
 
 // stepLogger returns the loggers of steps: under systemd they write to the
 // journal, with fields that say which step speaks; nil elsewhere.
 func stepLogger(program, socket string) func(stage.Step) *slog.Logger {
-	if _, err := os.Stat(socket); err != nil || !cmdline.UnderSystemd() {
+	if _, err := os.Stat(socket); err != nil || !logline.UnderSystemd() {
 		return nil
 	}
 	return func(s stage.Step) *slog.Logger {
@@ -33,7 +33,7 @@ func (h journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l
 
 func (h journalHandler) Handle(_ context.Context, r slog.Record) error {
 	return journal.Send(h.socket, journal.Entry{
-		Program: h.program, Message: r.Message, MessageID: journal.ConfigStep, Priority: cmdline.Priority(r.Level), Fields: h.fields,
+		Program: h.program, Message: r.Message, MessageID: journal.ConfigStep, Priority: logline.Priority(r.Level), Fields: h.fields,
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/spell"
 	"github.com/urfave/cli/v2"
@@ -45,7 +46,7 @@ func runStage(c *cli.Context) error {
 	}
 	name := args[0]
 	if !validStage(name) {
-		return cmdline.Usagef("%q can't be the name of a stage", name)
+		return exit.Usagef("%q can't be the name of a stage", name)
 	}
 	root, err := rootfs.Open(c.String("root"))
 	if err != nil {
@@ -102,7 +103,7 @@ func runStage(c *cli.Context) error {
 		if plan.Damaged {
 			err = fmt.Errorf("stage %s ran with other configs than those that were staged", name)
 		}
-		return cmdline.Hint(err, "kairos-config status says which step and why")
+		return exit.Hint(err, "kairos-config status says which step and why")
 	case record.Outcome == stage.Failed:
 		system.Log.Warn(fmt.Sprintf("stage %s: there were failures, which strict: true would not forgive", name))
 	}
@@ -143,9 +144,9 @@ func validStage(name string) bool {
 }
 
 func unknownStage(name string) error {
-	err := cmdline.Usagef("unknown stage %q, and no config has steps for it", name)
+	err := exit.Usagef("unknown stage %q, and no config has steps for it", name)
 	if meant := spell.Closest(name, schema.StageNames); meant != "" {
-		return cmdline.Hint(err, "did you mean %q?", meant)
+		return exit.Hint(err, "did you mean %q?", meant)
 	}
-	return cmdline.Hint(err, "the stages of a boot are rootfs, initramfs, fs, boot and network")
+	return exit.Hint(err, "the stages of a boot are rootfs, initramfs, fs, boot and network")
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -28,7 +29,7 @@ func show(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("reveal") && os.Geteuid() != 0 {
-		return cmdline.WithCode(errors.New("show --reveal is for root only"), cmdline.ExitRefused)
+		return exit.WithCode(errors.New("show --reveal is for root only"), exit.Refused)
 	}
 	config, _, err := merged(c)
 	if err != nil {

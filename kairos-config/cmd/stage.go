@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -32,7 +33,7 @@ func stageCommand() *cli.Command {
 
 func stageConfigs(c *cli.Context) error {
 	if !c.Args().Present() && !c.IsSet("remove") {
-		return cmdline.Hint(cmdline.Usagef("missing argument FILE"), "kairos-config apply does without a reboot what is staged already")
+		return exit.Hint(exit.Usagef("missing argument FILE"), "kairos-config apply does without a reboot what is staged already")
 	}
 	change, err := readChange(c)
 	if err != nil {
@@ -72,10 +73,10 @@ func readChange(c *cli.Context) (staging.Change, error) {
 	for _, file := range c.Args().Slice() {
 		name := filepath.Base(file)
 		if err := generation.CheckName(name); err != nil {
-			return change, cmdline.WithCode(err, cmdline.ExitUsage)
+			return change, exit.WithCode(err, exit.Usage)
 		}
 		if _, twice := change.Put[name]; twice {
-			return change, cmdline.Usagef("two files are called %s", name)
+			return change, exit.Usagef("two files are called %s", name)
 		}
 		data, err := readConfig(file)
 		if err != nil {
@@ -92,7 +93,7 @@ func readChange(c *cli.Context) (staging.Change, error) {
 	}
 	for _, name := range change.Remove {
 		if err := generation.CheckName(name); err != nil {
-			return change, cmdline.WithCode(err, cmdline.ExitUsage)
+			return change, exit.WithCode(err, exit.Usage)
 		}
 	}
 	warn(c, problems)
@@ -161,7 +162,7 @@ func rollbackCommand() *cli.Command {
 			to := c.Args().First()
 			if to != "" && to != staging.Plain {
 				if err := generation.CheckID(to); err != nil {
-					return cmdline.WithCode(err, cmdline.ExitUsage)
+					return exit.WithCode(err, exit.Usage)
 				}
 			}
 			return withNode(c, "roll back", "staged generation %s: boots next\n", func(n *staging.Node) (string, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -52,7 +53,7 @@ func validate(c *cli.Context) error {
 		}
 	}
 	if !result.Valid {
-		return cmdline.Silent(cmdline.ExitFailed)
+		return exit.Silent(exit.Failed)
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -38,7 +38,7 @@ func (r *request) decode(given map[string]dbus.Variant, known bus.Options) error
 	}
 	for _, name := range r.remove {
 		if err := generation.CheckName(name); err != nil {
-			return cmdline.WithCode(err, cmdline.ExitUsage)
+			return exit.WithCode(err, exit.Usage)
 		}
 	}
 	return checkConfigs(r.configs)
@@ -55,23 +55,23 @@ const (
 // are any is for kairos-config to say.
 func checkConfigs(configs map[string]string) error {
 	if len(configs) > maxConfigs {
-		return cmdline.Usagef("%d configs, more than %d", len(configs), maxConfigs)
+		return exit.Usagef("%d configs, more than %d", len(configs), maxConfigs)
 	}
 	total := 0
 	for name, content := range configs {
 		if len(name) > 255 {
-			return cmdline.Usagef("a name of %d bytes can't be that of a config", len(name))
+			return exit.Usagef("a name of %d bytes can't be that of a config", len(name))
 		}
 		if err := generation.CheckName(name); err != nil {
-			return cmdline.WithCode(err, cmdline.ExitUsage)
+			return exit.WithCode(err, exit.Usage)
 		}
 		if len(content) > source.MaxSize {
-			return cmdline.Usagef("%s: larger than 1 MB", name)
+			return exit.Usagef("%s: larger than 1 MB", name)
 		}
 		total += len(content)
 	}
 	if total > maxTotal {
-		return cmdline.Usagef("configs of %d bytes, more than %d", total, maxTotal)
+		return exit.Usagef("configs of %d bytes, more than %d", total, maxTotal)
 	}
 	return nil
 }

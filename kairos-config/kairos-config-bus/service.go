@@ -14,8 +14,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // service is io.kairos.Config1: this node's config on the bus.
@@ -54,7 +55,7 @@ func (s *service) describe() bus.Interface {
 			{Name: "Apply", Action: action + "apply", In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.apply},
 		},
 		Properties: []bus.Property{
-			{Name: "Version", Type: "s", Const: true, Get: func() any { return cmdline.Version }},
+			{Name: "Version", Type: "s", Const: true, Get: func() any { return buildinfo.Version }},
 			{Name: "Booted", Type: "s", Get: func() any { return s.now().booted }},
 			{Name: "Staged", Type: "s", Get: func() any { return s.now().staged }},
 			{Name: "Generations", Type: "aa{sv}", Get: func() any { return s.now().generations }},
@@ -101,7 +102,7 @@ func (s *service) show(args ...string) func(context.Context, *bus.Call, options)
 
 func (s *service) validate(ctx context.Context, _ *bus.Call, configs map[string]string) (bool, dicts, error) {
 	if len(configs) == 0 {
-		return false, nil, cmdline.Usagef("no configs to validate")
+		return false, nil, exit.Usagef("no configs to validate")
 	}
 	r := newRequest("validate", configs)
 	if err := r.decode(nil, nil); err != nil {
@@ -146,7 +147,7 @@ func (s *service) stage(ctx context.Context, c *bus.Call, configs map[string]str
 		return "", err
 	}
 	if len(r.configs)+len(r.remove) == 0 {
-		return "", cmdline.Usagef("no configs to stage")
+		return "", exit.Usagef("no configs to stage")
 	}
 	return s.do(ctx, c, r, &identified{})
 }
@@ -159,7 +160,7 @@ func (s *service) rollback(ctx context.Context, c *bus.Call, to string) (dbus.Ob
 	r := newRequest("rollback", nil)
 	if to != "" {
 		if err := generation.CheckID(to); err != nil && to != staging.Plain {
-			return "", cmdline.WithCode(err, cmdline.ExitUsage)
+			return "", exit.WithCode(err, exit.Usage)
 		}
 		r.args = append(r.args, to)
 	}

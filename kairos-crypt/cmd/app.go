@@ -17,6 +17,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/urfave/cli/v2"
 )
 
@@ -68,7 +70,7 @@ type session struct {
 
 // begin reads the settings and makes the ways into volumes.
 func (m Machine) begin(c *cli.Context) *session {
-	s := &session{Machine: m, log: cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet")), ask: ask, unlock: func() {}}
+	s := &session{Machine: m, log: logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet")), ask: ask, unlock: func() {}}
 	if c.Bool("no-ask-password") {
 		s.ask = nobody
 	}
@@ -139,7 +141,7 @@ func (s *session) open(argument string) (*volume.Volume, error) {
 func (s *session) lock(device string) error {
 	unlock, err := volume.Lock(s.Locks, device)
 	if errors.Is(err, volume.ErrBusy) {
-		return cmdline.WithCode(err, cmdline.ExitBusy)
+		return exit.WithCode(err, exit.Busy)
 	}
 	if err == nil {
 		s.unlock = unlock
@@ -152,18 +154,18 @@ func (s *session) end() { s.unlock() }
 // explain adds what a person can do about an error.
 func explain(err error) error {
 	switch {
-	case err == nil || cmdline.HintOf(err) != "":
+	case err == nil || exit.HintOf(err) != "":
 		return err
 	case errors.Is(err, luks.ErrNotLUKS2):
-		return cmdline.Hint(err, "kairos-crypt format makes a volume")
+		return exit.Hint(err, "kairos-crypt format makes a volume")
 	case errors.Is(err, tpm.ErrLockout):
-		return cmdline.Hint(err, "wait, or use the recovery key; tpm2_dictionarylockout --clear-lockout ends it")
+		return exit.Hint(err, "wait, or use the recovery key; tpm2_dictionarylockout --clear-lockout ends it")
 	case errors.Is(err, way.ErrNoTPM):
-		return cmdline.Hint(err, "enroll passphrase or enroll tang do without")
+		return exit.Hint(err, "enroll passphrase or enroll tang do without")
 	case errors.Is(err, way.ErrNoClevis):
-		return cmdline.Hint(err, "it is in the packages clevis and clevis-luks")
+		return exit.Hint(err, "it is in the packages clevis and clevis-luks")
 	case errors.Is(err, way.ErrNobody):
-		return cmdline.Hint(err, "give the key with --key-file, or run it on a terminal")
+		return exit.Hint(err, "give the key with --key-file, or run it on a terminal")
 	}
 	return err
 }

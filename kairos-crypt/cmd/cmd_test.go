@@ -16,6 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/harden"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -26,7 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"kairos-crypt": func() {
-			if err := cmdline.Harden(); err != nil {
+			if err := harden.Process(); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}

@@ -12,6 +12,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -55,7 +57,7 @@ func encrypt(c *cli.Context, m Machine) error {
 	begun := err == nil
 	switch {
 	case begun && !needsEncryption(v):
-		return cmdline.WithCode(fmt.Errorf("%s is encrypted", device), cmdline.ExitNothing)
+		return exit.WithCode(fmt.Errorf("%s is encrypted", device), exit.Nothing)
 	case !begun && !errors.Is(err, luks.ErrNotLUKS2):
 		return err
 	case c.Bool("dry-run"):
@@ -102,7 +104,7 @@ func (s *session) beginEncrypt(c *cli.Context, device string) (*secret.Memory, e
 	if err := cmdline.Confirm(c, fmt.Sprintf("Encrypt %s in place? It must not be in use; a backup is better.", device)); err != nil {
 		return nil, err
 	}
-	cmdline.Status("Making room on %s", device)
+	sdnotify.Status("Making room on %s", device)
 	if err := volume.MakeRoom(c.Context, device, cryptsetup.EncryptRoom); err != nil {
 		return nil, err
 	}
@@ -157,10 +159,10 @@ func (s *session) resumeKey(c *cli.Context, v *volume.Volume) (*secret.Memory, e
 // token, the other key slots.
 func (s *session) encrypt(c *cli.Context, v *volume.Volume, recovery *secret.Memory, enrollments []*enrollment) error {
 	if v.Header.Metadata.Conversion() {
-		cmdline.Status("Encrypting %s in place", v.Name())
+		sdnotify.Status("Encrypting %s in place", v.Name())
 		s.log.Info("encrypting " + v.Device + " in place; when that is cut off, the same command goes on")
 		if err := s.convert(c.Context, v, recovery); err != nil {
-			return cmdline.Hint(err, "kairos-crypt encrypt %s goes on where it ended", v.Device)
+			return exit.Hint(err, "kairos-crypt encrypt %s goes on where it ended", v.Device)
 		}
 		if err := v.Reload(); err != nil {
 			return err
@@ -179,7 +181,7 @@ func (s *session) encrypt(c *cli.Context, v *volume.Volume, recovery *secret.Mem
 	for _, e := range enrollments {
 		_, made, err := s.add(c.Context, v, recovery, e)
 		if err != nil {
-			return cmdline.Hint(fmt.Errorf("%s is encrypted, without a key slot of kind %s: %w", v.Device, e.kind, err), "kairos-crypt enroll adds one")
+			return exit.Hint(fmt.Errorf("%s is encrypted, without a key slot of kind %s: %w", v.Device, e.kind, err), "kairos-crypt enroll adds one")
 		}
 		made.secret.Wipe()
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -137,7 +139,7 @@ func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) err
 	if !made.shown || file != "" {
 		return nil
 	}
-	if cmdline.IsTerminal(os.Stderr) {
+	if terminal.Is(os.Stderr) {
 		drawn, err := secret.QR(made.secret.Bytes())
 		if err != nil {
 			return err
@@ -151,7 +153,7 @@ func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) err
 func recoveryEnroller(c *cli.Context, _ *session) (*enrollment, error) {
 	file := c.String("recovery-key-file")
 	if file != "" && c.IsSet("save-recovery-key") {
-		return nil, cmdline.Usagef("--recovery-key-file gives the key: there is none to save")
+		return nil, exit.Usagef("--recovery-key-file gives the key: there is none to save")
 	}
 	return &enrollment{volume.Recovery, "a recovery key of 256 random bits", func(context.Context) (*newKey, error) {
 		var key *secret.Memory
@@ -172,7 +174,7 @@ const minPassphrase = 8
 func passphraseEnroller(c *cli.Context, s *session) (*enrollment, error) {
 	file := c.String("new-key-file")
 	if file == "-" && c.String("key-file") == "-" {
-		return nil, cmdline.Usagef("--key-file and --new-key-file can't both be stdin")
+		return nil, exit.Usagef("--key-file and --new-key-file can't both be stdin")
 	}
 	return &enrollment{volume.Passphrase, "a passphrase, slowed down by argon2id", func(ctx context.Context) (*newKey, error) {
 		key, err := s.typedOr(ctx, file, "passphrase")
@@ -181,7 +183,7 @@ func passphraseEnroller(c *cli.Context, s *session) (*enrollment, error) {
 		}
 		if len(key.Bytes()) < minPassphrase {
 			key.Wipe()
-			return nil, cmdline.Hint(errors.New("the passphrase is too short"), "%d characters or more; a few random words are easy to keep", minPassphrase)
+			return nil, exit.Hint(errors.New("the passphrase is too short"), "%d characters or more; a few random words are easy to keep", minPassphrase)
 		}
 		return &newKey{secret: key, kdf: cryptsetup.Typed}, nil
 	}}, nil

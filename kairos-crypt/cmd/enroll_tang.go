@@ -12,7 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -26,10 +26,10 @@ func tangFlags() []cli.Flag {
 func tangEnroller(c *cli.Context, s *session) (*enrollment, error) {
 	server, thumbprint := c.String("url"), c.String("thumbprint")
 	if server == "" || thumbprint == "" {
-		return nil, cmdline.Hint(cmdline.Usagef("--url and --thumbprint are needed"), "tang-show-keys prints the thumbprint on the server")
+		return nil, exit.Hint(exit.Usagef("--url and --thumbprint are needed"), "tang-show-keys prints the thumbprint on the server")
 	}
 	if parsed, err := url.Parse(server); err != nil || parsed.Host == "" || !slices.Contains([]string{"http", "https"}, parsed.Scheme) {
-		return nil, cmdline.Usagef("--url %s: not an http or https URL", server)
+		return nil, exit.Usagef("--url %s: not an http or https URL", server)
 	}
 	return s.tang(server, thumbprint), nil
 }

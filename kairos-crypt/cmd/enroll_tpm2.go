@@ -14,7 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -60,10 +60,10 @@ func (s *session) policy(c *cli.Context) (*luks.TPM2, error) {
 	}
 	if token.PublicKey != nil {
 		if token.PublicPCRs, err = config.PCRs(c.String("public-key-pcrs")); err != nil {
-			return nil, cmdline.Usagef("--public-key-pcrs: %w", err)
+			return nil, exit.Usagef("--public-key-pcrs: %w", err)
 		}
 		if len(token.PublicPCRs) == 0 {
-			return nil, cmdline.Usagef("--public-key-pcrs: a signed policy covers one PCR at least")
+			return nil, exit.Usagef("--public-key-pcrs: a signed policy covers one PCR at least")
 		}
 		if _, err := tpm.Fingerprint(token.PublicKey); err != nil {
 			return nil, err
@@ -72,7 +72,7 @@ func (s *session) policy(c *cli.Context) (*luks.TPM2, error) {
 	switch {
 	case c.IsSet("pcrs"):
 		if token.PCRs, err = config.PCRs(c.String("pcrs")); err != nil {
-			return nil, cmdline.Usagef("--pcrs: %w", err)
+			return nil, exit.Usagef("--pcrs: %w", err)
 		}
 	case token.PublicKey == nil:
 		token.PCRs = s.config.PCRs
@@ -81,7 +81,7 @@ func (s *session) policy(c *cli.Context) (*luks.TPM2, error) {
 		token.Bank = c.String("bank")
 	}
 	if !slices.Contains([]string{"sha1", "sha256", "sha384", "sha512"}, token.Bank) {
-		return nil, cmdline.Usagef("--bank %s: not sha1, sha256, sha384 or sha512", token.Bank)
+		return nil, exit.Usagef("--bank %s: not sha1, sha256, sha384 or sha512", token.Bank)
 	}
 	return token, nil
 }

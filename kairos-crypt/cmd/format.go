@@ -15,7 +15,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -48,7 +50,7 @@ const maxLabel = 47
 
 func checkLabel(label string) error {
 	if len(label) > maxLabel || strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return cmdline.Usagef("--label: at most %d bytes, without control characters", maxLabel)
+		return exit.Usagef("--label: at most %d bytes, without control characters", maxLabel)
 	}
 	return nil
 }
@@ -63,7 +65,7 @@ func format(c *cli.Context, m Machine) error {
 		return err
 	}
 	if c.String("recovery-key-file") == "-" && (c.String("new-key-file") == "-" || c.String("pin-file") == "-") {
-		return cmdline.Usagef("--recovery-key-file and another key can't both be stdin")
+		return exit.Usagef("--recovery-key-file and another key can't both be stdin")
 	}
 	s := m.begin(c)
 	enrollments, err := s.chosen(c)
@@ -113,7 +115,7 @@ func (s *session) format(c *cli.Context, device, label string, enrollments []*en
 		return err
 	}
 	defer recovery.secret.Wipe()
-	cmdline.Status("Making an encrypted volume on %s", device)
+	sdnotify.Status("Making an encrypted volume on %s", device)
 	if err := cryptsetup.Format(c.Context, device, recovery.secret.Bytes(), recovery.kdf, label); err != nil {
 		return err
 	}
@@ -158,7 +160,7 @@ func (s *session) chosen(c *cli.Context) ([]*enrollment, error) {
 	}
 	if slices.Contains(kinds, "none") {
 		if len(kinds) > 1 {
-			return nil, cmdline.Usagef("--enroll none stands alone")
+			return nil, exit.Usagef("--enroll none stands alone")
 		}
 		return nil, nil
 	}
@@ -166,11 +168,11 @@ func (s *session) chosen(c *cli.Context) ([]*enrollment, error) {
 	for _, kind := range kinds {
 		of, ok := map[string]enroller{"tpm2": tpm2Enroller, "passphrase": passphraseEnroller, "tang": tangEnroller}[kind]
 		if !ok {
-			return nil, cmdline.Usagef("--enroll %s: not tpm2, passphrase, tang or none", kind)
+			return nil, exit.Usagef("--enroll %s: not tpm2, passphrase, tang or none", kind)
 		}
 		e, err := of(c, s)
 		if errors.Is(err, way.ErrNoTPM) {
-			return nil, cmdline.Hint(err, "add --enroll passphrase, --enroll tang or --enroll none")
+			return nil, exit.Hint(err, "add --enroll passphrase, --enroll tang or --enroll none")
 		}
 		if err != nil {
 			return nil, err

@@ -16,7 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -65,7 +65,7 @@ func passed(name string) (*os.File, error) {
 	}
 	n, err := strconv.ParseUint(number, 10, 16)
 	if err != nil || n < 3 {
-		return nil, cmdline.Usagef("%s: not a file descriptor from 3 on", name)
+		return nil, exit.Usagef("%s: not a file descriptor from 3 on", name)
 	}
 	return os.NewFile(uintptr(n), name), nil
 }

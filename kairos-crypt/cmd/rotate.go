@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -35,7 +36,7 @@ func rotate(c *cli.Context, m Machine) error {
 		return err
 	}
 	if c.String("recovery-key-file") == "-" && c.String("key-file") == "-" {
-		return cmdline.Usagef("--key-file and --recovery-key-file can't both be stdin")
+		return exit.Usagef("--key-file and --recovery-key-file can't both be stdin")
 	}
 	s := m.begin(c)
 	v, err := s.open(args[0])
@@ -48,7 +49,7 @@ func rotate(c *cli.Context, m Machine) error {
 		return err
 	}
 	if len(found) > 1 {
-		return cmdline.Hint(cmdline.Usagef("%s has %d slots of kind %s", v.Device, len(found), args[1]), "name one by its number: %v", found)
+		return exit.Hint(exit.Usagef("%s has %d slots of kind %s", v.Device, len(found), args[1]), "name one by its number: %v", found)
 	}
 	old := found[0]
 	e, err := s.renewal(c, old)
@@ -92,7 +93,7 @@ func (s *session) renewal(c *cli.Context, old volume.Slot) (*enrollment, error) 
 	case old.Kind == volume.Tang && old.Clevis.Pin == "tang" && c.String("thumbprint") != "":
 		return s.tang(old.Clevis.URL, c.String("thumbprint")), nil
 	case old.Kind == volume.Tang:
-		return nil, cmdline.Hint(cmdline.Usagef("rotate %s: --thumbprint is needed", old), "tang-show-keys prints it on the server")
+		return nil, exit.Hint(exit.Usagef("rotate %s: --thumbprint is needed", old), "tang-show-keys prints it on the server")
 	case old.Kind == volume.TPM2 && old.TPM2.PCRLock:
 		return nil, fmt.Errorf("%s is bound to systemd-pcrlock, which is not supported", old)
 	case old.Kind == volume.TPM2:

@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -35,7 +36,7 @@ func statusCommand(m Machine) *cli.Command {
 			case c.Bool("check"):
 				for _, v := range result.Volumes {
 					if v.AfterReboot != forecast.Yes {
-						return cmdline.Silent(cmdline.ExitFailed)
+						return exit.Silent(exit.Failed)
 					}
 				}
 				return nil

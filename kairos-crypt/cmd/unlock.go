@@ -10,6 +10,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -42,7 +44,7 @@ func unlock(c *cli.Context, m Machine) error {
 		name = args[1]
 	}
 	if name == "" && !c.Bool("check") {
-		return cmdline.Usagef("%s has no label: missing argument NAME", v.Device)
+		return exit.Usagef("%s has no label: missing argument NAME", v.Device)
 	}
 	if name != "" {
 		if err := checkName(name); err != nil {
@@ -84,7 +86,7 @@ func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err erro
 // openWith maps a volume, or with --check only proves that it opens, and returns
 // the slot that did it.
 func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) (volume.Slot, error) {
-	cmdline.Status("Unlocking %s", v.Name())
+	sdnotify.Status("Unlocking %s", v.Name())
 	if c.Bool("check") {
 		slot, key, err := s.key(c, v, s.config.Kinds...)
 		key.Wipe()
@@ -120,7 +122,7 @@ var mapperName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}$`)
 
 func checkName(name string) error {
 	if !mapperName.MatchString(name) || name == "control" {
-		return cmdline.Usagef("%q can't be the name of a mapped device", name)
+		return exit.Usagef("%q can't be the name of a mapped device", name)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -25,7 +26,7 @@ func wipeCommand(m Machine) *cli.Command {
 			}
 			defer s.end()
 			if len(v.Slots) == 0 {
-				return cmdline.WithCode(fmt.Errorf("%s has no key slots", v.Device), cmdline.ExitNothing)
+				return exit.WithCode(fmt.Errorf("%s has no key slots", v.Device), exit.Nothing)
 			}
 			if c.Bool("dry-run") {
 				for _, slot := range v.Slots {

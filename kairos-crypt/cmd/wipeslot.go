@@ -7,6 +7,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -76,9 +77,9 @@ func guard(c *cli.Context, v *volume.Volume, removed ...volume.Slot) error {
 	if err == nil || c.Bool("force") {
 		return nil
 	}
-	err = cmdline.WithCode(err, cmdline.ExitRefused)
+	err = exit.WithCode(err, exit.Refused)
 	if errors.Is(err, volume.ErrLastRecovery) {
-		return cmdline.Hint(err, "enroll another with kairos-crypt enroll recovery-key %s, or add --force", v.Device)
+		return exit.Hint(err, "enroll another with kairos-crypt enroll recovery-key %s, or add --force", v.Device)
 	}
-	return cmdline.Hint(err, "enroll another key first; to give up the data: kairos-crypt wipe %s", v.Device)
+	return exit.Hint(err, "enroll another key first; to give up the data: kairos-crypt wipe %s", v.Device)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/config"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
 
 	volumes "github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
@@ -95,7 +95,7 @@ func checkSlot(name string) error {
 		return nil
 	}
 	if n, err := strconv.Atoi(name); err != nil || strconv.Itoa(n) != name || n < 0 || n >= luks.MaxSlots {
-		return cmdline.Usagef("%.64q is neither a key slot's number nor a kind", name)
+		return exit.Usagef("%.64q is neither a key slot's number nor a kind", name)
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func checkSlot(name string) error {
 // checkPCRs refuses what is no list of PCRs.
 func checkPCRs(list string) error {
 	if _, err := config.PCRs(list); err != nil {
-		return cmdline.WithCode(err, cmdline.ExitUsage)
+		return exit.WithCode(err, exit.Usage)
 	}
 	return nil
 }

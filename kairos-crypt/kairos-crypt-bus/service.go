@@ -6,8 +6,8 @@ import (
 	"sync"
 
 	"github.com/godbus/dbus/v5"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 )
 
 // service is io.kairos.Crypt1: this node's encrypted volumes on the bus.
@@ -36,7 +36,7 @@ func (s *service) describe() bus.Interface {
 			{Name: "Refresh", Action: action + "refresh", Func: func(context.Context, *bus.Call) error { s.refresh(); return nil }},
 		},
 		Properties: []bus.Property{
-			{Name: "Version", Type: "s", Const: true, Get: func() any { return cmdline.Version }},
+			{Name: "Version", Type: "s", Const: true, Get: func() any { return buildinfo.Version }},
 			{Name: "Staged", Type: "s", Get: func() any { s.mu.Lock(); defer s.mu.Unlock(); return s.staged }},
 			{Name: "Volumes", Type: "ao", Get: func() any { return s.paths() }},
 			{Name: "Transaction", Type: "o", Get: func() any { return s.jobs.Running() }},

@@ -10,7 +10,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	volumes "github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 )
@@ -109,7 +109,7 @@ var enrollOptions = map[volumes.Kind]struct {
 func (v *volume) enroll(ctx context.Context, c *bus.Call, kind string, given options) (dbus.ObjectPath, error) {
 	of, ok := enrollOptions[volumes.Kind(kind)]
 	if !ok {
-		return "", cmdline.Usagef("%.64q is none of %v", kind, volumes.Kinds)
+		return "", exit.Usagef("%.64q is none of %v", kind, volumes.Kinds)
 	}
 	r, known, texts := v.request("enroll", kind), bus.Options{}, map[string]*string{}
 	for _, name := range of.texts {
@@ -133,18 +133,18 @@ func (v *volume) complete(r *request, kind volumes.Kind, given options, f files,
 	switch kind {
 	case volumes.Recovery:
 		if *f["save-recovery-key"] == nil {
-			return cmdline.Usagef("option recovery_key is missing: where the key is written to")
+			return exit.Usagef("option recovery_key is missing: where the key is written to")
 		}
 	case volumes.Passphrase:
 		if *f["new-key-file"] == nil {
-			return cmdline.Usagef("option new_key is missing: where the passphrase is read from")
+			return exit.Usagef("option new_key is missing: where the passphrase is read from")
 		}
 	case volumes.Tang:
 		if !thumbprint.MatchString(*texts["thumbprint"]) {
-			return cmdline.Usagef("option thumbprint: %.100q is not one", *texts["thumbprint"])
+			return exit.Usagef("option thumbprint: %.100q is not one", *texts["thumbprint"])
 		}
 		if *texts["url"] == "" {
-			return cmdline.Usagef("option url is missing")
+			return exit.Usagef("option url is missing")
 		}
 	case volumes.TPM2:
 		if err := checkPCRs(*texts["pcrs"]); err != nil {
@@ -154,7 +154,7 @@ func (v *volume) complete(r *request, kind volumes.Kind, given options, f files,
 			r.args = append(r.args, "--pcrs=")
 		}
 		if bank := *texts["bank"]; bank != "" && !slices.Contains([]string{"sha1", "sha256", "sha384", "sha512"}, bank) {
-			return cmdline.Usagef("option bank: %.64q is not sha1, sha256, sha384 or sha512", bank)
+			return exit.Usagef("option bank: %.64q is not sha1, sha256, sha384 or sha512", bank)
 		}
 	}
 	for name, text := range texts {
@@ -177,12 +177,12 @@ func (v *volume) rotate(ctx context.Context, c *bus.Call, slot string, given opt
 	}
 	if mark != "" && !thumbprint.MatchString(mark) {
 		r.close()
-		return "", cmdline.Usagef("option thumbprint: %.100q is not one", mark)
+		return "", exit.Usagef("option thumbprint: %.100q is not one", mark)
 	}
 	r.option("thumbprint", mark)
 	if *f["save-recovery-key"] == nil && v.recovery(slot) {
 		r.close()
-		return "", cmdline.Usagef("option recovery_key is missing: where the key is written to")
+		return "", exit.Usagef("option recovery_key is missing: where the key is written to")
 	}
 	return v.begin(ctx, c, r, &report.Enrolled{}, slot)
 }

@@ -13,9 +13,11 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/recoverykey"
 	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -25,13 +27,13 @@ func encryption(c *cli.Context, m Machine, labels, files []string, report *progr
 	if c.IsSet("encrypt") {
 		labels = c.StringSlice("encrypt")
 		if err := plan.CheckLabels(labels); err != nil {
-			return nil, cmdline.Usagef("--encrypt: %v", err)
+			return nil, exit.Usagef("--encrypt: %v", err)
 		}
 	}
 	if len(labels) == 0 {
 		for _, option := range []string{"enroll", "passphrase-file", "save-recovery-key"} {
 			if c.IsSet(option) {
-				return nil, cmdline.Usagef("--%s: nothing is to be encrypted", option)
+				return nil, exit.Usagef("--%s: nothing is to be encrypted", option)
 			}
 		}
 		return nil, nil
@@ -41,7 +43,7 @@ func encryption(c *cli.Context, m Machine, labels, files []string, report *progr
 		return nil, err
 	}
 	if config.Server {
-		return nil, cmdline.Hint(errors.New("the config wants a key server, which is not supported"),
+		return nil, exit.Hint(errors.New("the config wants a key server, which is not supported"),
 			"without kcrypt.challenger this node's TPM keeps the keys")
 	}
 	for _, key := range config.Ignored {
@@ -51,7 +53,7 @@ func encryption(c *cli.Context, m Machine, labels, files []string, report *progr
 	if c.IsSet("enroll") {
 		e.Kinds = c.StringSlice("enroll")
 		if err := recoverykey.CheckKinds(e.Kinds); err != nil {
-			return nil, cmdline.Usagef("--enroll %v", err)
+			return nil, exit.Usagef("--enroll %v", err)
 		}
 	}
 	if len(e.Kinds) == 0 {
@@ -83,9 +85,9 @@ func passphrase(c *cli.Context, e *plan.Encryption) (err error) {
 	wanted := slices.Contains(e.Kinds, "passphrase")
 	switch file := c.String("passphrase-file"); {
 	case wanted && file == "":
-		return cmdline.Usagef("a passphrase is to be enrolled: --passphrase-file is needed")
+		return exit.Usagef("a passphrase is to be enrolled: --passphrase-file is needed")
 	case !wanted && file != "":
-		return cmdline.Usagef("--passphrase-file: add --enroll passphrase")
+		return exit.Usagef("--passphrase-file: add --enroll passphrase")
 	case wanted:
 		if e.Passphrase, err = filepath.Abs(file); err == nil {
 			_, err = os.Stat(e.Passphrase)
@@ -104,12 +106,12 @@ func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
 			return err
 		}
 		if _, err := os.Lstat(e.Save); err == nil {
-			return cmdline.Usagef("--save-recovery-key %s: it is there already", e.Save)
+			return exit.Usagef("--save-recovery-key %s: it is there already", e.Save)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if info, err := os.Stat(filepath.Dir(e.Save)); err != nil || !info.IsDir() {
-			return cmdline.Usagef("--save-recovery-key %s: its directory is not there", e.Save)
+			return exit.Usagef("--save-recovery-key %s: its directory is not there", e.Save)
 		}
 		return nil
 	}
@@ -121,7 +123,7 @@ func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
 		return eyes.Close()
 	}
 	if !e.Escrow.Set() {
-		return cmdline.Hint(errors.New("nobody would see the recovery key: there is no terminal"),
+		return exit.Hint(errors.New("nobody would see the recovery key: there is no terminal"),
 			"add --save-recovery-key FILE, or kcrypt.escrow to the config")
 	}
 	e.Escrow.Required = true // the only one who has it
@@ -169,7 +171,7 @@ func checkEncryption(ctx context.Context, e *plan.Encryption, device string, tab
 	}
 	err = fmt.Errorf("encrypt %s: %w", e.Labels[0], err)
 	if slices.Contains(e.Kinds, "tpm2") {
-		err = cmdline.Hint(err, "a machine without a TPM 2.0 needs --enroll passphrase and --passphrase-file, "+
+		err = exit.Hint(err, "a machine without a TPM 2.0 needs --enroll passphrase and --passphrase-file, "+
 			"or --enroll none to type the recovery key at every boot")
 	}
 	return err
@@ -178,7 +180,7 @@ func checkEncryption(ctx context.Context, e *plan.Encryption, device string, tab
 // written makes sure that a person who is there has the key before the screen
 // goes dark.
 func written(c *cli.Context, e *plan.Encryption) error {
-	if e == nil || e.Given || e.Save != "" || !cmdline.IsTerminal(os.Stdin) {
+	if e == nil || e.Given || e.Save != "" || !terminal.Is(os.Stdin) {
 		return nil
 	}
 	return cmdline.Confirm(c, "is the recovery key written down, to go on?")

@@ -11,8 +11,10 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -20,7 +22,7 @@ import (
 func install(c *cli.Context, m Machine) error {
 	start := time.Now()
 	if !m.Admin {
-		return cmdline.Hint(errors.New("installing needs root's rights, and so does looking at disks"), "sudo kairos-install …")
+		return exit.Hint(errors.New("installing needs root's rights, and so does looking at disks"), "sudo kairos-install …")
 	}
 	if err := m.Enter(m.Work); err != nil {
 		return err
@@ -72,7 +74,7 @@ func install(c *cli.Context, m Machine) error {
 // than install.auto: a node that boots its medium once more must not be
 // installed for ever.
 func consent(c *cli.Context, p *prepared) error {
-	terminal := cmdline.IsTerminal(os.Stdin)
+	terminal := terminal.Is(os.Stdin)
 	switch {
 	case p.Request.Yes, p.Request.Force:
 		return nil
@@ -90,7 +92,7 @@ func consent(c *cli.Context, p *prepared) error {
 	}
 	err := cmdline.Confirm(c, question)
 	if err != nil && !terminal && p.Contents.Installation {
-		return cmdline.Hint(cmdline.Usagef("%s has an installation already, and stdin is no terminal to ask on", p.Disk.Path),
+		return exit.Hint(exit.Usagef("%s has an installation already, and stdin is no terminal to ask on", p.Disk.Path),
 			"add --yes, or install.force: true to the config; or remove the medium and reboot into what is installed")
 	}
 	return err
@@ -131,8 +133,8 @@ func execute(ctx context.Context, m Machine, p *prepared, result *Result, report
 			report.Warn("the recovery key was not given to %s: keep it", e.Escrow)
 		}
 	}
-	if errors.Is(err, plan.ErrUnfinished) && cmdline.HintOf(err) == "" {
-		err = cmdline.Hint(err, "run kairos-install again with --yes: it starts anew")
+	if errors.Is(err, plan.ErrUnfinished) && exit.HintOf(err) == "" {
+		err = exit.Hint(err, "run kairos-install again with --yes: it starts anew")
 	}
 	return err
 }

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +26,7 @@ func takeLock(file string) (unlock func(), err error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		holder, _ := io.ReadAll(io.LimitReader(f, 32))
 		f.Close()
-		return nil, cmdline.WithCode(fmt.Errorf("another installation is running: process %s", strings.TrimSpace(string(holder))), cmdline.ExitBusy)
+		return nil, exit.WithCode(fmt.Errorf("another installation is running: process %s", strings.TrimSpace(string(holder))), exit.Busy)
 	}
 	if err == nil {
 		err = errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintf("%d\n", os.Getpid())))

@@ -14,7 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
@@ -51,7 +51,7 @@ func parseInspection(source string, data []byte) (imageInfo, error) {
 		return i, fmt.Errorf("inspect %s: read the answer of kairos-upgrade: %w", source, err)
 	}
 	if i.Bytes <= 0 || i.BootBytes < 0 {
-		return i, cmdline.Hint(fmt.Errorf("inspect %s: kairos-upgrade cannot tell how large it is", source),
+		return i, exit.Hint(fmt.Errorf("inspect %s: kairos-upgrade cannot tell how large it is", source),
 			"give an image: from a registry, or an archive or layout of one")
 	}
 	return i, nil
@@ -106,7 +106,7 @@ func prepare(ctx context.Context, m Machine, r request, runner run.Runner, repor
 		return p, err
 	}
 	if err := p.Table.Check(p.Bounds); err != nil {
-		return p, cmdline.WithCode(err, cmdline.ExitNoSpace)
+		return p, exit.WithCode(err, exit.NoSpace)
 	}
 	if err := checkEncryption(ctx, r.Encryption, p.Disk.Path, p.Table, runner); err != nil {
 		return p, err
@@ -145,7 +145,7 @@ func (p *prepared) definitions(ctx context.Context, m Machine, runner run.Runner
 	repart := layout.Repart{Runner: runner}
 	for _, dir := range p.Request.Dirs {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return repart, cmdline.Usagef("--definitions %s: not a directory", dir)
+			return repart, exit.Usagef("--definitions %s: not a directory", dir)
 		}
 	}
 	for _, dir := range append(p.Request.Dirs, m.Definitions...) {
@@ -187,7 +187,7 @@ func (p *prepared) choose(m Machine) (err error) {
 		return nil
 	}
 	if p.Disk, err = m.Target.Find(p.Request.Device); err != nil {
-		return cmdline.Hint(err, "kairos-install --dry-run lists the disks of this machine")
+		return exit.Hint(err, "kairos-install --dry-run lists the disks of this machine")
 	}
 	for _, j := range p.Candidates {
 		if j.Disk.Name != p.Disk.Name || j.Refusal == "" {
@@ -195,7 +195,7 @@ func (p *prepared) choose(m Machine) (err error) {
 		}
 		err := fmt.Errorf("%s: %s", p.Disk.Path, j.Refusal)
 		if j.Small {
-			return cmdline.WithCode(fmt.Errorf("%w: %s", err, p.Need.Sum()), cmdline.ExitNoSpace)
+			return exit.WithCode(fmt.Errorf("%w: %s", err, p.Need.Sum()), exit.NoSpace)
 		}
 		return err
 	}
@@ -208,9 +208,9 @@ func (p *prepared) choose(m Machine) (err error) {
 func (p *prepared) noDisk(err error) error {
 	for _, j := range p.Candidates {
 		if j.Small && j.Automatic == "" {
-			return cmdline.WithCode(fmt.Errorf("%w: the smallest that would do has %s: %s",
-				err, bytesize.Format(p.Need.Size), p.Need.Sum()), cmdline.ExitNoSpace)
+			return exit.WithCode(fmt.Errorf("%w: the smallest that would do has %s: %s",
+				err, bytesize.Format(p.Need.Size), p.Need.Sum()), exit.NoSpace)
 		}
 	}
-	return cmdline.Hint(err, "name one with --device; removable, USB and virtual ones are never chosen automatically")
+	return exit.Hint(err, "name one with --device; removable, USB and virtual ones are never chosen automatically")
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
@@ -35,7 +35,7 @@ type request struct {
 func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request, error) {
 	r := request{Configs: c.StringSlice("config"), Yes: c.Bool("yes"), DryRun: c.Bool("dry-run"), Dirs: c.StringSlice("definitions")}
 	if c.Bool("reboot") && c.Bool("poweroff") {
-		return r, cmdline.Usagef("--reboot and --poweroff: only one of them can be done")
+		return r, exit.Usagef("--reboot and --poweroff: only one of them can be done")
 	}
 	var err error
 	for i, file := range r.Configs {
@@ -55,7 +55,7 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 	if c.IsSet("device") {
 		r.Device = c.String("device")
 		if r.Device == "" {
-			return r, cmdline.Usagef("--device: no device given")
+			return r, exit.Usagef("--device: no device given")
 		}
 	}
 	if r.Device == "" {
@@ -63,7 +63,7 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 	}
 	for _, k := range c.StringSlice("karg") {
 		if strings.TrimSpace(k) == "" || strings.ContainsAny(k, "\n\r\x00") {
-			return r, cmdline.Usagef("--karg %q: not a kernel argument", k)
+			return r, exit.Usagef("--karg %q: not a kernel argument", k)
 		}
 		r.Kargs = append(r.Kargs, k)
 	}
@@ -96,7 +96,7 @@ func (r *request) chooseImage(c *cli.Context, m Machine) error {
 			r.Image += ":" + booted.ID
 		}
 	default:
-		return cmdline.Hint(cmdline.Usagef("no image given, and this is no live system whose own could be taken"),
+		return exit.Hint(exit.Usagef("no image given, and this is no live system whose own could be taken"),
 			"add --image SOURCE, for example --image quay.io/acme/os:1")
 	}
 	return nil
@@ -141,7 +141,7 @@ func checkTools(m Machine, encrypted bool) error {
 		missing = append(missing, fmt.Sprintf("%s (package systemd-boot-efi)", m.Loaders))
 	}
 	if len(missing) > 0 {
-		return cmdline.Hint(fmt.Errorf("this system cannot install: missing %s", strings.Join(missing, ", ")),
+		return exit.Hint(fmt.Errorf("this system cannot install: missing %s", strings.Join(missing, ", ")),
 			"add the packages to the image of the live system")
 	}
 	return nil

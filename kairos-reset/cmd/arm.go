@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
 )
@@ -32,7 +33,7 @@ func arm(c *cli.Context, m Machine) error {
 		return err
 	}
 	if err := request.CheckImage(c.String("image")); err != nil {
-		return cmdline.WithCode(err, cmdline.ExitUsage)
+		return exit.WithCode(err, exit.Usage)
 	}
 	esp, err := m.open()
 	if err != nil {
@@ -95,7 +96,7 @@ func wanted(c *cli.Context) (r request.Request, err error) {
 	if !c.Bool("ignore-config") {
 		var ignored []string
 		if r, ignored, err = settings.Load(c.Context, run.Runner{}); err != nil {
-			return r, cmdline.Hint(err, "kairos-config validate says what is wrong; --ignore-config resets without it")
+			return r, exit.Hint(err, "kairos-config validate says what is wrong; --ignore-config resets without it")
 		}
 		if len(ignored) > 0 && !c.Bool("quiet") {
 			fmt.Fprintf(c.App.ErrWriter, "kairos-reset: warning: without effect: %s\n", strings.Join(ignored, ", "))
@@ -149,9 +150,9 @@ func cancel(c *cli.Context, m Machine) error {
 	r, err := esp.Read()
 	switch {
 	case errors.Is(err, request.ErrNone):
-		return cmdline.WithCode(err, cmdline.ExitNothing)
+		return exit.WithCode(err, exit.Nothing)
 	case err == nil && r.Begun():
-		return cmdline.Hint(errors.New("the reset has begun: there is nothing left to keep"), "reboot: it goes on by itself")
+		return exit.Hint(errors.New("the reset has begun: there is nothing left to keep"), "reboot: it goes on by itself")
 	}
 	if err := esp.Finish(); err != nil {
 		return err
@@ -210,11 +211,11 @@ func status(c *cli.Context, m Machine) error {
 // open opens the EFI system partition.
 func (m Machine) open() (request.ESP, error) {
 	if !m.Admin {
-		return request.ESP{}, cmdline.Hint(errors.New("a reset needs root's rights"), "sudo kairos-reset …")
+		return request.ESP{}, exit.Hint(errors.New("a reset needs root's rights"), "sudo kairos-reset …")
 	}
 	root, err := os.OpenRoot(m.ESP)
 	if err != nil {
-		return request.ESP{}, cmdline.Hint(fmt.Errorf("open EFI system partition: %w", err),
+		return request.ESP{}, exit.Hint(fmt.Errorf("open EFI system partition: %w", err),
 			"systemctl status efi.automount efi.mount says why it is not there")
 	}
 	return request.ESP{Root: root}, nil
@@ -227,7 +228,7 @@ func (m Machine) node() (*factory.Node, error) {
 		return nil, err
 	}
 	if booted.Mode == deployment.Live {
-		return nil, cmdline.Hint(errors.New("this system was booted from a medium"), "kairos-install installs the node anew")
+		return nil, exit.Hint(errors.New("this system was booted from a medium"), "kairos-install installs the node anew")
 	}
 	n := &factory.Node{Store: m.Store, ESPPath: m.ESP, Work: m.Work, Verity: m.Verity, Dev: m.Disk.Dev}
 	for label, node := range map[string]*string{disk.LabelState: &n.State, disk.LabelPersistent: &n.Persistent, disk.LabelOEM: &n.OEM} {

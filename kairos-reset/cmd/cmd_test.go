@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -27,15 +28,15 @@ func TestMain(m *testing.M) {
 // real one reads the configs of the machine that the tests run on.
 func config() {
 	if !slices.Equal(os.Args[1:], []string{"get", "--json", "reset"}) {
-		os.Exit(cmdline.ExitUsage)
+		os.Exit(exit.Usage)
 	}
 	data, err := os.ReadFile(filepath.Join(os.Getenv("MACHINE"), "reset.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		os.Exit(cmdline.ExitNothing)
+		os.Exit(exit.Nothing)
 	}
 	if string(data) == "broken\n" {
 		fmt.Fprintln(os.Stderr, "90_custom.yaml:3: reset-oem: not a boolean")
-		os.Exit(cmdline.ExitFailed)
+		os.Exit(exit.Failed)
 	}
 	os.Stdout.Write(data)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
@@ -25,7 +26,7 @@ func execute(c *cli.Context, m Machine) error {
 		return err
 	}
 	if booted.Mode != deployment.Recovery || !m.forReset() {
-		return cmdline.Hint(errors.New("this boot is not one for a reset"), "kairos-reset arms one and says how")
+		return exit.Hint(errors.New("this boot is not one for a reset"), "kairos-reset arms one and says how")
 	}
 	esp, err := m.open()
 	if err != nil {
@@ -34,10 +35,10 @@ func execute(c *cli.Context, m Machine) error {
 	defer esp.Root.Close()
 	r, err := esp.Read()
 	if errors.Is(err, request.ErrNone) {
-		return cmdline.WithCode(err, cmdline.ExitNothing)
+		return exit.WithCode(err, exit.Nothing)
 	}
 	if err != nil {
-		return cmdline.Hint(err, "kairos-reset cancel, or kairos-reset anew")
+		return exit.Hint(err, "kairos-reset cancel, or kairos-reset anew")
 	}
 	if err := m.Enter(m.Work); err != nil {
 		return err
@@ -66,8 +67,8 @@ func execute(c *cli.Context, m Machine) error {
 		report.Info("the reset goes on: the phase %s was done before", r.Done)
 	}
 	if err := n.Reset(c.Context, r); err != nil {
-		if cmdline.HintOf(err) == "" {
-			err = cmdline.Hint(err, "the node stays in recovery: systemctl restart kairos-reset-execute.service, or a reboot, goes on")
+		if exit.HintOf(err) == "" {
+			err = exit.Hint(err, "the node stays in recovery: systemctl restart kairos-reset-execute.service, or a reboot, goes on")
 		}
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
@@ -33,7 +33,7 @@ func failedCommand() cli.Command {
 // reboot, and returns only where dracut's own shell was asked for.
 func runFailed(c *cli.Call) error {
 	if _, err := os.Stat("/etc/initrd-release"); err != nil {
-		return cmdline.Hint(errors.New("this is no initrd"), "to reboot, use systemctl reboot")
+		return exit.Hint(errors.New("this is no initrd"), "to reboot, use systemctl reboot")
 	}
 	// What is done about a failure holds even if the command line is the failure.
 	args, _ := readArgs()

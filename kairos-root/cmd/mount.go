@@ -7,7 +7,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/logline"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
@@ -25,7 +26,7 @@ func mountCommand() cli.Command {
 func runMount(c *cli.Call) error {
 	// Outside of an initrd this would cover the running system.
 	if _, err := os.Stat("/etc/initrd-release"); err != nil {
-		return cmdline.Hint(errors.New("this is no initrd"), "kairos-root status says what is mounted")
+		return exit.Hint(errors.New("this is no initrd"), "kairos-root status says what is mounted")
 	}
 	// A signal ends the program where it stands: systemd sends it when the limit
 	// of the unit is reached, and the next thing is a reboot.
@@ -41,7 +42,7 @@ func mountIn(ctx context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(debugHandler{cmdline.NewLogger(c.Err, "kairos-root", false).Handler(), args.Debug})
+	log := slog.New(debugHandler{logline.New(c.Err, "kairos-root", false).Handler(), args.Debug})
 	i := initrd.New(args, log)
 	if c.Bool("writable") {
 		return i.MountWritable(ctx)

@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
 	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
@@ -38,7 +38,7 @@ func runStatus(c *cli.Call) error {
 		if s.Complete() {
 			return nil
 		}
-		return cmdline.Silent(cmdline.ExitFailed)
+		return exit.Silent(exit.Failed)
 	case c.Bool("json"):
 		encoder := json.NewEncoder(c.Out)
 		encoder.SetEscapeHTML(false)

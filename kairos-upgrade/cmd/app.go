@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/urfave/cli/v2"
 )
 
@@ -42,7 +43,7 @@ func thisMachine() machine {
 
 // toJournal writes an entry where the journal is the one to hear.
 func toJournal(e journal.Entry) error {
-	if !cmdline.UnderSystemd() {
+	if !logline.UnderSystemd() {
 		return nil
 	}
 	return journal.Send(journal.Socket, e)

@@ -15,7 +15,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -39,7 +42,7 @@ func auto(c *cli.Context, m machine) error {
 		return err
 	}
 	if config.Mode == automation.Off {
-		return cmdline.Hint(cmdline.WithCode(errors.New("nothing to do: Mode=off"), cmdline.ExitNothing),
+		return exit.Hint(exit.WithCode(errors.New("nothing to do: Mode=off"), exit.Nothing),
 			"Mode= in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5)")
 	}
 	d, err := m.decide(c, config)
@@ -55,7 +58,7 @@ func auto(c *cli.Context, m machine) error {
 		}
 	}
 	if d.Action == automation.None || d.Action == automation.Hold {
-		return cmdline.WithCode(errors.New("nothing to do: "+d.Reason), cmdline.ExitNothing)
+		return exit.WithCode(errors.New("nothing to do: "+d.Reason), exit.Nothing)
 	}
 	if c.Bool("json") {
 		return cmdline.PrintJSON(c, d)
@@ -120,7 +123,7 @@ func (m machine) stageUpdate(c *cli.Context, o *deploy.Offer) (id string, err er
 // open then and the update still what boots next. Whoever objects stops the
 // service.
 func (m machine) bootUpdate(c *cli.Context, config automation.Config, d *automation.Decision) error {
-	log := cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	log := logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 	at := m.now().Add(config.RebootDelay)
 	message := fmt.Sprintf("reboots at %s into %s (%s)", at.Format(time.TimeOnly), d.Staged, d.Update.Reference)
 	m.tell(log, journal.Entry{
@@ -128,7 +131,7 @@ func (m machine) bootUpdate(c *cli.Context, config automation.Config, d *automat
 		Fields: map[string]string{"KAIROS_ACTION": "reboot", "KAIROS_DEPLOYMENT": d.Staged, "KAIROS_REFERENCE": d.Update.Reference},
 	})
 	log.Warn(message + "; systemctl stop kairos-upgrade.service stops it")
-	cmdline.Status("%s", message)
+	sdnotify.Status("%s", message)
 	select {
 	case <-c.Context.Done():
 		return c.Context.Err()
@@ -139,7 +142,7 @@ func (m machine) bootUpdate(c *cli.Context, config automation.Config, d *automat
 		return err
 	}
 	if now != "" {
-		return cmdline.WithCode(fmt.Errorf("not rebooted: %s", now), cmdline.ExitNothing)
+		return exit.WithCode(fmt.Errorf("not rebooted: %s", now), exit.Nothing)
 	}
 	return m.reboot(c.Context)
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
@@ -102,7 +102,7 @@ func noReset(l boot.Loader) error {
 		return err
 	}
 	if slices.ContainsFunc(entries, func(e bls.Entry) bool { return strings.EqualFold(e.Name.Base, deployment.ResetEntry) }) {
-		return cmdline.Hint(cmdline.WithCode(errors.New("a reset is armed, which needs the recovery system as it is"), cmdline.ExitBusy),
+		return exit.Hint(exit.WithCode(errors.New("a reset is armed, which needs the recovery system as it is"), exit.Busy),
 			"kairos-reset cancel, or reboot and let it end")
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -51,7 +52,7 @@ func check(c *cli.Context, m machine) error {
 	}
 	offer, takes, reason := verdict.Offer()
 	if !takes {
-		return cmdline.WithCode(errors.New("no update: "+reason), cmdline.ExitNothing)
+		return exit.WithCode(errors.New("no update: "+reason), exit.Nothing)
 	}
 	result := checked{Offer: offer}
 	if offer.Deployed != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/sdboot"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/urfave/cli/v2"
 )
@@ -75,9 +76,9 @@ func loader(c *cli.Context, m machine) error {
 
 // notUpgraded says why there is nothing to do.
 func notUpgraded(s sdboot.Status) error {
-	err := cmdline.WithCode(errors.New("nothing to do: "+s.Reason), cmdline.ExitNothing)
+	err := exit.WithCode(errors.New("nothing to do: "+s.Reason), exit.Nothing)
 	if s.Action == sdboot.Hold {
-		return cmdline.Hint(err, "kairos-upgrade status shows the versions; --force installs the deployment's boot loader nevertheless")
+		return exit.Hint(err, "kairos-upgrade status shows the versions; --force installs the deployment's boot loader nevertheless")
 	}
 	return err
 }
@@ -95,7 +96,7 @@ func (m machine) upgradeLoader(n *deploy.Node, b sdboot.Machine, l *loaded) erro
 			return err
 		}
 		if free < boot.Reserve {
-			return cmdline.WithCode(fmt.Errorf("not enough space on %s for a boot loader", n.Loader.Path()), cmdline.ExitNoSpace)
+			return exit.WithCode(fmt.Errorf("not enough space on %s for a boot loader", n.Loader.Path()), exit.NoSpace)
 		}
 		for _, s := range steps {
 			if err := s.Do(); err != nil {
@@ -114,11 +115,11 @@ func (m machine) upgradeLoader(n *deploy.Node, b sdboot.Machine, l *loaded) erro
 // onLoader gives the boot loader of the running node to do.
 func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) error) error {
 	if n.Booted.ID == "" || n.Fixed() {
-		return cmdline.WithCode(errors.New("nothing to do: no deployment of this store runs"), cmdline.ExitNothing)
+		return exit.WithCode(errors.New("nothing to do: no deployment of this store runs"), exit.Nothing)
 	}
 	systemdBoot, ok := n.Loader.(*boot.SystemdBoot)
 	if !ok {
-		return cmdline.WithCode(errors.New("nothing to do: the boot loader is not systemd-boot"), cmdline.ExitNothing)
+		return exit.WithCode(errors.New("nothing to do: the boot loader is not systemd-boot"), exit.Nothing)
 	}
 	list, err := n.Deployments()
 	if list == nil && err != nil {

@@ -10,10 +10,11 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 )
@@ -38,14 +39,14 @@ func (m machine) where(c *cli.Context) (where, error) {
 	w := where{store: c.String("store"), esp: c.String("esp"), label: c.String("store-label")}
 	w.given = w.store != ""
 	if w.given != (w.esp != "") {
-		return w, cmdline.Usagef("--store and --esp go together: boot entries belong to one store")
+		return w, exit.Usagef("--store and --esp go together: boot entries belong to one store")
 	}
 	for _, short := range []struct{ option, label string }{{"recovery", disk.LabelRecovery}, {"live", disk.LabelLive}} {
 		if !c.Bool(short.option) {
 			continue
 		}
 		if w.label != "" {
-			return w, cmdline.Usagef("--%s and another choice of the store's label exclude each other", short.option)
+			return w, exit.Usagef("--%s and another choice of the store's label exclude each other", short.option)
 		}
 		w.label = short.label
 	}
@@ -53,7 +54,7 @@ func (m machine) where(c *cli.Context) (where, error) {
 		w.label = disk.LabelState
 	}
 	if strings.Trim(w.label, labelChars) != "" {
-		return w, cmdline.Usagef("--store-label %q: not of the form [A-Za-z0-9_.-]", w.label)
+		return w, exit.Usagef("--store-label %q: not of the form [A-Za-z0-9_.-]", w.label)
 	}
 	if !w.given {
 		w.esp = m.esp
@@ -72,12 +73,12 @@ func (m machine) with(c *cli.Context, command, reference string, work func(*depl
 		return err
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	o, err := m.start(w, begin{command: command, reference: reference, bar: bar, log: cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet"))})
+	o, err := m.start(w, begin{command: command, reference: reference, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
 	if err != nil {
 		return err
 	}
 	err = work(o.Node)
-	o.end(cmdline.Interrupted(c.Context, err))
+	o.end(exit.Cancelled(c.Context, err))
 	return err
 }
 
@@ -89,7 +90,7 @@ func (m machine) open(c *cli.Context) (n *deploy.Node, close func(), err error) 
 		return nil, nil, err
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	o, err := m.start(w, begin{bar: bar, log: cmdline.NewLogger(bar, c.App.Name, c.Bool("quiet"))})
+	o, err := m.start(w, begin{bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +104,7 @@ func openStore(v *view.View, write bool, h store.Holder) (*store.Store, error) {
 	s, err := store.OpenWriter(v, h)
 	var busy *store.BusyError
 	if errors.As(err, &busy) {
-		err = cmdline.Hint(cmdline.WithCode(err, cmdline.ExitBusy), "wait until it has finished; killing it does no harm")
+		err = exit.Hint(exit.WithCode(err, exit.Busy), "wait until it has finished; killing it does no harm")
 	}
 	return s, err
 }
@@ -124,9 +125,9 @@ func (m machine) openStore(w where, booted deployment.Booted, write bool) (v *vi
 		running = true
 		v, err = open(m.store)
 	case booted.Store == "":
-		err = cmdline.Hint(deployment.ErrNotBooted, "on a node this works without options; elsewhere, name a store with --store and --esp")
+		err = exit.Hint(deployment.ErrNotBooted, "on a node this works without options; elsewhere, name a store with --store and --esp")
 	case booted.Mode == deployment.Live:
-		err = cmdline.Hint(errors.New("this system was booted from a medium, which keeps nothing"),
+		err = exit.Hint(errors.New("this system was booted from a medium, which keeps nothing"),
 			"kairos-install puts it on a disk; --store and --esp name another store")
 	default:
 		v, err = m.mount(w.label, booted.Disk, view.Mount)
@@ -201,7 +202,7 @@ func (m machine) openESP(w where, write bool) (*view.View, error) {
 		err = errors.Join(errors.New("nothing is mounted there"), v.Close())
 	}
 	if errors.Is(err, fs.ErrNotExist) || err != nil && !w.given {
-		err = cmdline.Hint(err, "systemctl status efi.automount efi.mount says why the EFI system partition is not there")
+		err = exit.Hint(err, "systemctl status efi.automount efi.mount says why the EFI system partition is not there")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open EFI system partition %s: %w", w.esp, err)

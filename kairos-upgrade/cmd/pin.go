@@ -5,6 +5,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -52,7 +53,7 @@ func pinOn(n *deploy.Node, id string, pinned bool) (*deploy.Deployment, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	case !changed:
-		return nil, cmdline.WithCode(fmt.Errorf("deployment %s is %sned already", d.ID, verb), cmdline.ExitNothing)
+		return nil, exit.WithCode(fmt.Errorf("deployment %s is %sned already", d.ID, verb), exit.Nothing)
 	}
 	return d, nil
 }

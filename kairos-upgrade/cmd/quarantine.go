@@ -7,6 +7,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -48,10 +49,10 @@ func quarantineAdd(c *cli.Context, m machine) error {
 		return err
 	}
 	if _, err := deployment.ParseDigest(args[0]); err != nil {
-		return cmdline.Usagef("%w", err)
+		return exit.Usagef("%w", err)
 	}
 	if c.String("reason") == "" {
-		return cmdline.Usagef("--reason is missing: somebody will want to know why")
+		return exit.Usagef("--reason is missing: somebody will want to know why")
 	}
 	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error { return quarantineOn(c, n, args[0]) })
 }
@@ -78,7 +79,7 @@ func quarantineOn(c *cli.Context, n *deploy.Node, digest string) error {
 		return fmt.Errorf("quarantine %s: %w", digest, err)
 	}
 	if !added {
-		return cmdline.WithCode(fmt.Errorf("%s is in quarantine already", digest), cmdline.ExitNothing)
+		return exit.WithCode(fmt.Errorf("%s is in quarantine already", digest), exit.Nothing)
 	}
 	return nil
 }
@@ -89,7 +90,7 @@ func quarantineRemove(c *cli.Context, m machine) error {
 		return err
 	}
 	if _, err := deployment.ParseDigest(args[0]); err != nil {
-		return cmdline.Usagef("%w", err)
+		return exit.Usagef("%w", err)
 	}
 	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error {
 		removed, err := n.Store.RemoveQuarantine(args[0])
@@ -97,7 +98,7 @@ func quarantineRemove(c *cli.Context, m machine) error {
 			return fmt.Errorf("remove quarantine of %s: %w", args[0], err)
 		}
 		if !removed {
-			return cmdline.WithCode(fmt.Errorf("%s is not in quarantine", args[0]), cmdline.ExitNothing)
+			return exit.WithCode(fmt.Errorf("%s is not in quarantine", args[0]), exit.Nothing)
 		}
 		return nil
 	})

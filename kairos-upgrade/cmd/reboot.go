@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // reboot asks logind to reboot. What inhibits it is respected, though root
@@ -16,7 +16,7 @@ func reboot(ctx context.Context) error {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return cmdline.Hint(fmt.Errorf("systemctl reboot: %w: %s", err, bytes.TrimSpace(stderr.Bytes())),
+		return exit.Hint(fmt.Errorf("systemctl reboot: %w: %s", err, bytes.TrimSpace(stderr.Bytes())),
 			"systemd-inhibit --list says who holds it up; it is tried again when the timer elapses")
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/urfave/cli/v2"
 )
@@ -33,7 +34,7 @@ func recoverCommand(m machine) *cli.Command {
 				return err
 			}
 			if c.Bool("recovery") {
-				return cmdline.Usagef("--recovery: it is the installed system that is recovered")
+				return exit.Usagef("--recovery: it is the installed system that is recovered")
 			}
 			return m.recover(c)
 		},
@@ -55,14 +56,14 @@ func (m machine) recover(c *cli.Context) error {
 		return err
 	}
 	if booted.Mode != deployment.Recovery {
-		return cmdline.WithCode(errors.New("nothing to do: this is not the recovery system"), cmdline.ExitNothing)
+		return exit.WithCode(errors.New("nothing to do: this is not the recovery system"), exit.Nothing)
 	}
 	config, err := automation.Load(m.root)
 	switch {
 	case err != nil:
 		return m.lament(c, err)
 	case !config.Recovery.Repair && !c.Bool("force"):
-		return cmdline.Hint(cmdline.WithCode(errors.New("nothing to do: Repair=no"), cmdline.ExitNothing),
+		return exit.Hint(exit.WithCode(errors.New("nothing to do: Repair=no"), exit.Nothing),
 			"Repair= of section [Recovery] in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5); --force does it now")
 	}
 	var done recovered
@@ -104,7 +105,7 @@ func (r revival) run(c *cli.Context, done *recovered) error {
 	}
 	if attempts.Count >= r.limit && !c.Bool("force") {
 		err := fmt.Errorf("the installed system was repaired %s already, and does not boot", count(attempts.Count, "time", "times"))
-		return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "kairos-boot-assess history says why; kairos-upgrade recover --force tries once more")
+		return exit.Hint(exit.WithCode(err, exit.Refused), "kairos-boot-assess history says why; kairos-upgrade recover --force tries once more")
 	}
 	done.Attempt = attempts.Count + 1
 	repaired, err := r.repair(c, r.node, dryRun)
@@ -233,11 +234,11 @@ func (r revival) remember(a repairs) error {
 // lament says on consoles and at logins why the node stays in recovery, and
 // returns the error.
 func (m machine) lament(c *cli.Context, err error) error {
-	if cmdline.Code(err) == cmdline.ExitNothing || c.Bool("dry-run") {
+	if exit.Code(err) == exit.Nothing || c.Bool("dry-run") {
 		return err
 	}
 	text := fmt.Sprintf("\nThe installed system was not repaired: %s\n", err)
-	if hint := cmdline.HintOf(err); hint != "" {
+	if hint := exit.HintOf(err); hint != "" {
 		text += "hint: " + hint + "\n"
 	}
 	text = strings.Map(plainNotice, text)

@@ -10,6 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -43,11 +44,11 @@ func listReleases(c *cli.Context, m machine) error {
 		return err
 	}
 	if c.Int("limit") < 0 {
-		return cmdline.Usagef("--limit %d: less than nothing", c.Int("limit"))
+		return exit.Usagef("--limit %d: less than nothing", c.Int("limit"))
 	}
 	repository, ok := source.Repository(args[0])
 	if !ok {
-		return cmdline.Usagef("%q is no repository in a registry", args[0])
+		return exit.Usagef("%q is no repository in a registry", args[0])
 	}
 	tags, err := source.Tags(c.Context, repository, m.sourceOptions(c))
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // service is io.kairos.Upgrade1: this node's store and boot loader on the bus.
@@ -49,7 +50,7 @@ func (s *service) describe() bus.Interface {
 			{Name: "Verify", Action: action + "verify", In: []string{"id", "options"}, Out: []string{"transaction"}, Func: s.verify},
 		},
 		Properties: []bus.Property{
-			{Name: "Version", Type: "s", Const: true, Get: func() any { return cmdline.Version }},
+			{Name: "Version", Type: "s", Const: true, Get: func() any { return buildinfo.Version }},
 			{Name: "Booted", Type: "s", Get: func() any { return s.state().booted }},
 			{Name: "Staged", Type: "s", Get: func() any { return s.state().staged }},
 			{Name: "Previous", Type: "s", Get: func() any { return s.state().previous }},
@@ -70,7 +71,7 @@ func request(reference string, given map[string]dbus.Variant) (deploy.Request, e
 		return r, err
 	}
 	if _, err := source.Parse(reference); err != nil {
-		return r, cmdline.WithCode(err, cmdline.ExitUsage)
+		return r, exit.WithCode(err, exit.Usage)
 	}
 	options := bus.Options{"force": &r.Force, "karg": &r.AddKargs, "delete-karg": &r.DeleteKargs}
 	return r, options.Decode(given)
@@ -83,11 +84,11 @@ const maxReference = 1024
 func text(what, s string) error {
 	switch {
 	case s == "":
-		return cmdline.Usagef("%s is empty", what)
+		return exit.Usagef("%s is empty", what)
 	case len(s) > maxReference:
-		return cmdline.Usagef("%s has %d bytes, more than %d", what, len(s), maxReference)
+		return exit.Usagef("%s has %d bytes, more than %d", what, len(s), maxReference)
 	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return cmdline.Usagef("%s %q has characters that cannot be printed", what, s)
+		return exit.Usagef("%s %q has characters that cannot be printed", what, s)
 	}
 	return nil
 }
@@ -95,7 +96,7 @@ func text(what, s string) error {
 // idText refuses what is no id of a deployment, or the beginning of one.
 func idText(id string) error {
 	if len(id) > 64 || strings.Trim(id, "0123456789abcdef-") != "" {
-		return cmdline.Usagef("id %.64q: not of the form [0-9a-f-]", id)
+		return exit.Usagef("id %.64q: not of the form [0-9a-f-]", id)
 	}
 	return nil
 }
@@ -157,7 +158,7 @@ func (s *service) pin(pinned bool) func(context.Context, *bus.Call, string) erro
 			return err
 		}
 		if id == "" {
-			return cmdline.Usagef("id is empty")
+			return exit.Usagef("id is empty")
 		}
 		bar := s.bar()
 		o, err := s.start(s.where, begin{command: command, reference: id, bar: bar, log: s.logger(bar)})
@@ -219,7 +220,7 @@ func (s *service) do(ctx context.Context, c *bus.Call, b begin, work func(contex
 		defer release()
 		defer cancel()
 		result, err := work(running, o.Node)
-		err = cmdline.Interrupted(running, err)
+		err = exit.Cancelled(running, err)
 		o.end(err)
 		s.free()
 		s.refresh()
@@ -234,7 +235,7 @@ func (s *service) reserve() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.busy {
-		return cmdline.WithCode(fmt.Errorf("another transaction of this service is running"), cmdline.ExitBusy)
+		return exit.WithCode(fmt.Errorf("another transaction of this service is running"), exit.Busy)
 	}
 	s.busy = true
 	return nil

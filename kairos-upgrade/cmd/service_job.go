@@ -13,7 +13,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
 // job is a transaction on the bus: of this service, or of a process that holds
@@ -40,7 +42,7 @@ func (c *caller) transaction() *transaction.Caller {
 func (s *service) bar() *progress.Reporter { return progress.New(s.out, "kairos-upgrade", s.quiet) }
 
 func (s *service) logger(out io.Writer) *slog.Logger {
-	return cmdline.NewLogger(out, "kairos-upgrade", s.quiet)
+	return logline.New(out, "kairos-upgrade", s.quiet)
 }
 
 func (j *job) path() dbus.ObjectPath { return j.object.Path() }
@@ -73,9 +75,9 @@ func (j *job) show(state transaction.State) {
 // finish shows the end. result may be nil.
 func (j *job) finish(result any, err error) {
 	state := j.now()
-	state.Completed, state.Status, state.ETA, state.Rate = true, cmdline.Code(err), 0, 0
+	state.Completed, state.Status, state.ETA, state.Rate = true, exit.Code(err), 0, 0
 	if err != nil {
-		state.Error, state.Hint = err.Error(), cmdline.HintOf(err)
+		state.Error, state.Hint = err.Error(), exit.HintOf(err)
 	}
 	j.complete(state, result)
 }
@@ -93,7 +95,7 @@ func (j *job) complete(state transaction.State, result any) {
 	j.warn(s.object.Changed(busName))
 	j.warn(j.object.Emit(transactionInterface, "Completed", int32(state.Status), text, dict))
 	j.warn(s.object.Emit(busName, "Completed", j.path(), int32(state.Status), text, dict))
-	cmdline.Status("Idle")
+	sdnotify.Status("Idle")
 }
 
 func (j *job) warn(err error) {
@@ -158,7 +160,7 @@ func (j *job) interrupt(context.Context, *bus.Call) error {
 		err = j.cancel()
 	}
 	if errors.Is(err, store.ErrNotBusy) {
-		err = cmdline.WithCode(err, cmdline.ExitNothing)
+		err = exit.WithCode(err, exit.Nothing)
 	}
 	return err
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -28,7 +31,7 @@ func (m machine) sourceOptions(c *cli.Context) source.Options {
 		Root:     root,
 		AuthFile: c.String("authfile"),
 		Insecure: c.Bool("insecure"),
-		Log:      cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet")),
+		Log:      logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet")),
 	}
 }
 
@@ -64,7 +67,7 @@ func stage(c *cli.Context, m machine) error {
 		Origin:      c.String("origin"),
 	}
 	if req.Replace && !c.Bool("recovery") {
-		return cmdline.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")
+		return exit.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")
 	}
 	if c.Bool("dry-run") {
 		return planStage(c, m, req)
@@ -77,7 +80,7 @@ func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {
 	if err != nil {
 		return err
 	}
-	cmdline.Status("Staged %s", staged.ID)
+	sdnotify.Status("Staged %s", staged.ID)
 	if !staged.Verity {
 		n.Log.Warn("this store has no fs-verity: the image is checked by reading it at boot, the contents of files are not")
 	}

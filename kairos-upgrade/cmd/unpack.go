@@ -7,6 +7,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/unpack"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -54,7 +55,7 @@ func architectureOf(platform string) (string, error) {
 	}
 	os, architecture, ok := strings.Cut(platform, "/")
 	if !ok || os != "linux" || architecture == "" || strings.Trim(architecture, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		return "", cmdline.Usagef("--platform %q: not of the form linux/ARCHITECTURE, such as linux/arm64", platform)
+		return "", exit.Usagef("--platform %q: not of the form linux/ARCHITECTURE, such as linux/arm64", platform)
 	}
 	return architecture, nil
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -33,7 +35,7 @@ func verify(c *cli.Context, m machine) error {
 	}
 	repair, dryRun := c.Bool("repair"), c.Bool("dry-run")
 	if dryRun && !repair {
-		return cmdline.Usagef("--dry-run belongs to --repair: verify alone changes nothing")
+		return exit.Usagef("--dry-run belongs to --repair: verify alone changes nothing")
 	}
 	if repair && !dryRun {
 		return m.with(c, "verify --repair", c.Args().First(), func(n *deploy.Node) error { return m.verifyOn(c, n) })
@@ -107,7 +109,7 @@ func (m machine) report(n *deploy.Node, v *deploy.Verified, repaired *deploy.Rep
 		e.Fields["KAIROS_DEPLOYMENTS"] = strings.Join(slices.Sorted(maps.Keys(touched)), " ")
 	}
 	m.tell(n.Log, e)
-	cmdline.Status("%s", e.Message)
+	sdnotify.Status("%s", e.Message)
 }
 
 func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) {
@@ -152,12 +154,12 @@ func damageError(v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) err
 	err := errors.New(count(len(v.Damaged), "thing is", "things are") + " damaged")
 	switch {
 	case repaired == nil || dryRun:
-		return cmdline.Hint(err, "kairos-upgrade verify --repair replaces what can be had again; "+
+		return exit.Hint(err, "kairos-upgrade verify --repair replaces what can be had again; "+
 			"kairos-upgrade rollback goes back to a deployment that is not touched")
 	case len(repaired.Mended) > 0:
 		err = fmt.Errorf("%w still", err)
 	}
-	return cmdline.Hint(err, "stage the image again, or roll back to a deployment that is not touched")
+	return exit.Hint(err, "stage the image again, or roll back to a deployment that is not touched")
 }
 
 func count(n int, one, many string) string {

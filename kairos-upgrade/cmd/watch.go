@@ -8,6 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -35,7 +36,7 @@ func watch(c *cli.Context, m machine) error {
 	state := board.Running(n.Store)
 	close()
 	if state == nil {
-		return cmdline.WithCode(errors.New("nothing changes the store now"), cmdline.ExitNothing)
+		return exit.WithCode(errors.New("nothing changes the store now"), exit.Nothing)
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 	var failed error

@@ -17,7 +17,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
 // Config says what a service is.
@@ -70,7 +71,7 @@ func Connect(config Config) (*Service, error) {
 	}
 	if err != nil {
 		s.stop()
-		return nil, cmdline.Hint(fmt.Errorf("connect to the bus: %w", err), "systemctl status dbus.socket says whether it is there")
+		return nil, exit.Hint(fmt.Errorf("connect to the bus: %w", err), "systemctl status dbus.socket says whether it is there")
 	}
 	return s, nil
 }
@@ -137,7 +138,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.wait()
 		return err
 	}
-	cmdline.Stopping()
+	sdnotify.Stopping()
 	s.stop()
 	s.wait()
 	return s.release()
@@ -177,9 +178,9 @@ func (s *Service) serve(ctx context.Context) error {
 				defer ticker.Stop()
 				extend = ticker.C
 			}
-			cmdline.ExtendTimeout(extension)
+			sdnotify.ExtendTimeout(extension)
 		case <-extend:
-			cmdline.ExtendTimeout(extension)
+			sdnotify.ExtendTimeout(extension)
 		}
 	}
 }
@@ -196,7 +197,7 @@ func (s *Service) leave() (left bool, err error) {
 	if s.busy() {
 		return false, nil
 	}
-	cmdline.Stopping()
+	sdnotify.Stopping()
 	if err := s.release(); err != nil {
 		return false, err
 	}
@@ -224,7 +225,7 @@ func (s *Service) take() error {
 	case err != nil:
 		return err
 	case reply != dbus.RequestNameReplyPrimaryOwner:
-		return cmdline.WithCode(ErrNameTaken, cmdline.ExitBusy)
+		return exit.WithCode(ErrNameTaken, exit.Busy)
 	}
 	return nil
 }

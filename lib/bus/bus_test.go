@@ -16,7 +16,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
 	"github.com/kairos-io/toolkit/lib/bus/bustest"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 const (
@@ -75,11 +75,11 @@ func (c *counter) add(_ context.Context, _ *Call, n int64) (int64, error) {
 func (c *counter) fail(_ context.Context, _ *Call, how string) error {
 	switch how {
 	case "hint":
-		return cmdline.Hint(errors.New("it is broken"), "mend it")
+		return exit.Hint(errors.New("it is broken"), "mend it")
 	case "space":
 		return fmt.Errorf("write: %w", syscall.ENOSPC)
 	case "busy":
-		return cmdline.WithCode(errors.New("locked"), cmdline.ExitBusy)
+		return exit.WithCode(errors.New("locked"), exit.Busy)
 	case "cancelled":
 		return fmt.Errorf("work: %w", context.Canceled)
 	}
@@ -224,7 +224,7 @@ func TestOneOwner(t *testing.T) {
 	newCounter(t, address, 0)
 	found(t, bustest.Connect(t, address))
 	second, _ := newCounter(t, address, 0)
-	if err := <-second.ran; !errors.Is(err, ErrNameTaken) || cmdline.Code(err) != cmdline.ExitBusy {
+	if err := <-second.ran; !errors.Is(err, ErrNameTaken) || exit.Code(err) != exit.Busy {
 		t.Errorf("a second service: %v", err)
 	}
 	second.ran <- nil

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/inotify"
+	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/urfave/cli/v2"
 )
 
@@ -37,9 +39,9 @@ func Open(c *cli.Context, name string) (*Served, error) {
 	}
 	idle := c.Duration("idle")
 	if idle < 0 {
-		return nil, cmdline.Usagef("--idle %s: less than nothing", idle)
+		return nil, exit.Usagef("--idle %s: less than nothing", idle)
 	}
-	log := cmdline.NewLogger(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	log := logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 	service, err := Connect(Config{Name: name, Idle: idle, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)

@@ -6,27 +6,27 @@ import (
 	"fmt"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // names are the ends of error names, by exit status: a program that calls a
 // service and one that runs the command line learn the same.
 var names = map[int]string{
-	cmdline.ExitFailed:      "Failed",
-	cmdline.ExitUsage:       "InvalidArguments",
-	cmdline.ExitNothing:     "NothingToDo",
-	cmdline.ExitRefused:     "Refused",
-	cmdline.ExitNoSpace:     "NoSpace",
-	cmdline.ExitBusy:        "Busy",
-	cmdline.ExitInterrupted: "Cancelled",
+	exit.Failed:      "Failed",
+	exit.Usage:       "InvalidArguments",
+	exit.Nothing:     "NothingToDo",
+	exit.Refused:     "Refused",
+	exit.NoSpace:     "NoSpace",
+	exit.Busy:        "Busy",
+	exit.Interrupted: "Cancelled",
 }
 
-// ErrorName is the name of an error with an exit status (cmdline.Code), of the
+// ErrorName is the name of an error with an exit status (exit.Code), of the
 // service with a name: "io.kairos.Upgrade1.Error.NoSpace".
 func ErrorName(service string, code int) string {
 	name, known := names[code]
 	if !known {
-		name = names[cmdline.ExitFailed]
+		name = names[exit.Failed]
 	}
 	return service + ".Error." + name
 }
@@ -34,7 +34,7 @@ func ErrorName(service string, code int) string {
 // Text is an error for people: what went wrong, and on a line of its own what
 // can be done about it.
 func Text(err error) string {
-	if hint := cmdline.HintOf(err); hint != "" {
+	if hint := exit.HintOf(err); hint != "" {
 		return err.Error() + "\nhint: " + hint
 	}
 	return err.Error()
@@ -50,14 +50,14 @@ func (s *Service) errorOf(err error) *dbus.Error {
 	if errors.As(err, &value) {
 		return dbus.NewError(value.Name, []any{Text(err)})
 	}
-	code := cmdline.Code(err)
+	code := exit.Code(err)
 	if errors.Is(err, context.Canceled) {
-		code = cmdline.ExitInterrupted
+		code = exit.Interrupted
 	}
 	return dbus.NewError(ErrorName(s.config.Name, code), []any{Text(err)})
 }
 
 // invalid is an error about arguments.
 func invalid(format string, args ...any) error {
-	return cmdline.WithCode(fmt.Errorf(format, args...), cmdline.ExitUsage)
+	return exit.WithCode(fmt.Errorf(format, args...), exit.Usage)
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
@@ -41,12 +41,12 @@ func unknownOption(name string, known []string) error {
 		return err
 	}
 	if near := spell.Closest(name, known); near != "" {
-		return cmdline.Hint(err, "did you mean %q?", near)
+		return exit.Hint(err, "did you mean %q?", near)
 	}
 	if len(known) == 0 {
-		return cmdline.Hint(err, "this method takes no options")
+		return exit.Hint(err, "this method takes no options")
 	}
-	return cmdline.Hint(err, "known are %q", known)
+	return exit.Hint(err, "known are %q", known)
 }
 
 func store(target any, v dbus.Variant) error {

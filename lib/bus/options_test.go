@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 type options struct {
@@ -44,7 +44,7 @@ func TestOptions(t *testing.T) {
 		{"add-kargs", []string{strings.Repeat("x", 5000)}, "option add-kargs: a value of 5000 bytes, more than 4096"},
 	} {
 		err := new(options).decode(map[string]dbus.Variant{test.name: v(test.value)})
-		if err == nil || Text(err) != test.want || cmdline.Code(err) != cmdline.ExitUsage {
+		if err == nil || Text(err) != test.want || exit.Code(err) != exit.Usage {
 			t.Errorf("%.64q: %v, want %s", test.name, err, test.want)
 		}
 	}
@@ -80,8 +80,8 @@ func FuzzOptions(f *testing.F) {
 		var o options
 		err := o.decode(map[string]dbus.Variant{name: dbus.MakeVariant(value)})
 		if err != nil {
-			if cmdline.Code(err) != cmdline.ExitUsage || len(Text(err)) > 512 {
-				t.Errorf("%q: error with status %d: %s", name, cmdline.Code(err), Text(err))
+			if exit.Code(err) != exit.Usage || len(Text(err)) > 512 {
+				t.Errorf("%q: error with status %d: %s", name, exit.Code(err), Text(err))
 			}
 			return
 		}

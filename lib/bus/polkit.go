@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Names of org.freedesktop.PolicyKit1.Authority(8), and its flag that a person
@@ -68,7 +68,7 @@ func (c *Call) authorize(ctx context.Context, action string, details map[string]
 	case answer.Challenge:
 		return denied(ErrorAccessDenied, "%s: user %d has to authenticate for that, and there is no agent that asks for a password", action, who.UID)
 	}
-	return cmdline.Hint(denied(ErrorAccessDenied, "%s: user %d may not do that", action, who.UID), "a rule of polkit(8) can permit it")
+	return exit.Hint(denied(ErrorAccessDenied, "%s: user %d may not do that", action, who.UID), "a rule of polkit(8) can permit it")
 }
 
 // absent are the answers of a bus that has no polkit.

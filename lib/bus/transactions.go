@@ -10,7 +10,8 @@ import (
 	"sync"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
 // Transactions are a service's long work, one at a time. Each is an object
@@ -75,12 +76,12 @@ func (t *Transactions) Begin(ctx context.Context, c *Call, operation string, wor
 	go func() { // Run waits for the hold
 		defer release()
 		defer cancel()
-		cmdline.Status("Running: %s", operation)
+		sdnotify.Status("Running: %s", operation)
 		result, err := work(running)
 		if result == nil {
 			result = map[string]dbus.Variant{}
 		}
-		one.finish(result, cmdline.Interrupted(running, err))
+		one.finish(result, exit.Cancelled(running, err))
 	}()
 	return one.object.Path(), nil
 }
@@ -91,7 +92,7 @@ func (t *Transactions) add(one *transaction) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.busy {
-		return cmdline.WithCode(fmt.Errorf("another transaction of this service is running"), cmdline.ExitBusy)
+		return exit.WithCode(fmt.Errorf("another transaction of this service is running"), exit.Busy)
 	}
 	t.busy = true
 	one.object = t.Service.Export(t.Object.Path()+"/Transaction/"+dbus.ObjectPath(rand.Text()), one.describe())
@@ -124,7 +125,7 @@ func (t *Transactions) Tell(err error) {
 func (one *transaction) finish(result map[string]dbus.Variant, err error) {
 	t := one.all
 	one.mu.Lock()
-	one.completed, one.status = true, int32(cmdline.Code(err))
+	one.completed, one.status = true, int32(exit.Code(err))
 	if err != nil {
 		one.text = Text(err)
 	}
@@ -138,7 +139,7 @@ func (one *transaction) finish(result map[string]dbus.Variant, err error) {
 	t.Tell(one.object.Changed(t.name() + ".Transaction"))
 	t.Tell(one.object.Emit(t.name()+".Transaction", "Completed", status, text, result))
 	t.Tell(t.Object.Emit(t.name(), "Completed", one.object.Path(), status, text, result))
-	cmdline.Status("Idle")
+	sdnotify.Status("Idle")
 }
 
 func (one *transaction) describe() Interface {
@@ -172,7 +173,7 @@ func (one *transaction) interrupt(context.Context, *Call) error {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	if one.completed {
-		return cmdline.WithCode(fmt.Errorf("the transaction has ended"), cmdline.ExitNothing)
+		return exit.WithCode(fmt.Errorf("the transaction has ended"), exit.Nothing)
 	}
 	one.cancel()
 	return nil

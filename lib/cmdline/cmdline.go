@@ -1,6 +1,5 @@
 // Package cmdline is the one way in which every program of the toolkit meets
-// its user: exit statuses, errors with hints, strict arguments, JSON output,
-// confirmation and shell completion.
+// its user: options and arguments, JSON output, confirmation and shell completion.
 //
 // It wraps urfave/cli/v2 and mends what scripts trip over there: an option
 // after an argument is rejected instead of swallowed, an unknown option or
@@ -20,12 +19,12 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kairos-io/toolkit/lib/buildinfo"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/spell"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
-
-// Version is the version of the toolkit, set by the linker from git.
-var Version = "devel"
 
 // New returns an application with the options and the strictness that all
 // programs share. The caller adds Commands, Flags and, for a program without
@@ -34,7 +33,7 @@ func New(name, usage string) *cli.App {
 	return &cli.App{
 		Name:                 name,
 		Usage:                usage,
-		Version:              Version,
+		Version:              buildinfo.Version,
 		EnableBashCompletion: true,
 		HideHelpCommand:      true,
 		// Values of repeatable options may have commas: console=ttyS0,115200.
@@ -80,20 +79,11 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	tighten(app, args)
 	err := app.RunContext(ctx, args)
 	if err == nil {
-		return ExitOK
+		return exit.OK
 	}
-	err = Interrupted(ctx, err)
-	PrintError(app.ErrWriter, app.Name, err, slices.Contains(args, "--json"))
-	return Code(err)
-}
-
-// Interrupted gives an error that comes of a context that was cancelled the
-// exit status for that.
-func Interrupted(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return WithCode(fmt.Errorf("interrupted: %w", err), ExitInterrupted)
-	}
-	return err
+	err = exit.Cancelled(ctx, err)
+	exit.Print(app.ErrWriter, app.Name, err, slices.Contains(args, "--json"))
+	return exit.Code(err)
 }
 
 // tighten makes the application and all its commands strict.
@@ -145,11 +135,11 @@ func usageError(_ *cli.Context, err error, _ bool) error {
 	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	switch {
 	case unknown && len(name) > 1:
-		return Usagef("unknown option --%s", name)
+		return exit.Usagef("unknown option --%s", name)
 	case unknown:
-		return Usagef("unknown option -%s", name)
+		return exit.Usagef("unknown option -%s", name)
 	}
-	return Usagef("%v", err)
+	return exit.Usagef("%v", err)
 }
 
 // rejectLateOptions refuses what the flag package swallows: options behind the
@@ -160,7 +150,7 @@ func rejectLateOptions(c *cli.Context, args []string) error {
 	}
 	for _, arg := range c.Args().Slice() {
 		if len(arg) > 1 && arg[0] == '-' {
-			return Hint(Usagef("option %s stands behind an argument", arg),
+			return exit.Hint(exit.Usagef("option %s stands behind an argument", arg),
 				"options go before arguments; write -- before an argument that starts with a dash")
 		}
 	}
@@ -172,19 +162,19 @@ func rejectLateOptions(c *cli.Context, args []string) error {
 func UnknownCommand(c *cli.Context) error {
 	name := c.Args().First()
 	if name == "" {
-		return Hint(Usagef("no command given"), "%s --help lists the commands", c.App.Name)
+		return exit.Hint(exit.Usagef("no command given"), "%s --help lists the commands", c.App.Name)
 	}
 	commands := c.App.Commands
 	if c.Command != nil && len(c.Command.Subcommands) > 0 {
 		commands = c.Command.Subcommands
 	}
-	err := Usagef("unknown command %q", name)
+	err := exit.Usagef("unknown command %q", name)
 	for _, cmd := range commands {
 		if strings.HasPrefix(cmd.Name, name) || spell.Distance(cmd.Name, name) <= 2 {
-			return Hint(err, "did you mean %q?", cmd.Name)
+			return exit.Hint(err, "did you mean %q?", cmd.Name)
 		}
 	}
-	return Hint(err, "%s --help lists the commands", c.App.Name)
+	return exit.Hint(err, "%s --help lists the commands", c.App.Name)
 }
 
 // Arguments checks that as many arguments were given as names and returns
@@ -195,14 +185,14 @@ func Arguments(c *cli.Context, names ...string) ([]string, error) {
 	for i, name := range names {
 		optional := strings.HasPrefix(name, "[")
 		if i >= len(args) && !optional {
-			return nil, Usagef("missing argument %s", strings.TrimSuffix(name, "..."))
+			return nil, exit.Usagef("missing argument %s", strings.TrimSuffix(name, "..."))
 		}
 		if strings.HasSuffix(strings.Trim(name, "[]"), "...") {
 			return args, nil
 		}
 	}
 	if len(args) > len(names) {
-		return nil, Usagef("unexpected argument %q", args[len(names)])
+		return nil, exit.Usagef("unexpected argument %q", args[len(names)])
 	}
 	return args, nil
 }
@@ -224,8 +214,8 @@ func Confirm(c *cli.Context, question string) error {
 	if c.Bool("yes") {
 		return nil
 	}
-	if !IsTerminal(os.Stdin) {
-		return Hint(Usagef("%s: confirmation needed, and stdin is no terminal", question), "add --yes")
+	if !terminal.Is(os.Stdin) {
+		return exit.Hint(exit.Usagef("%s: confirmation needed, and stdin is no terminal", question), "add --yes")
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s [y/N] ", question)
 	var answer string
@@ -233,7 +223,7 @@ func Confirm(c *cli.Context, question string) error {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	if a := strings.ToLower(answer); a != "y" && a != "yes" {
-		return WithCode(errors.New("not confirmed, nothing was done"), ExitFailed)
+		return exit.WithCode(errors.New("not confirmed, nothing was done"), exit.Failed)
 	}
 	return nil
 }

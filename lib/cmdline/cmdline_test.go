@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
 
@@ -34,7 +35,7 @@ func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 					return fmt.Errorf("write object: %w", syscall.ENOSPC)
 				}
 				if args[0] == "bad" {
-					return Hint(WithCode(errors.New("image is quarantined"), ExitRefused), "add --force")
+					return exit.Hint(exit.WithCode(errors.New("image is quarantined"), exit.Refused), "add --force")
 				}
 				return PrintJSON(c, map[string]any{"source": args[0], "force": c.Bool("force")})
 			},
@@ -91,12 +92,12 @@ func TestHelpAndVersionGoToStdout(t *testing.T) {
 
 func TestJSONErrorIsOneObjectOnStderr(t *testing.T) {
 	stdout, stderr, status := run(t, "stage", "--json", "bad")
-	var got ExitError
+	var got exit.Report
 	if err := json.Unmarshal([]byte(stderr), &got); err != nil {
 		t.Fatalf("stderr %q: %v", stderr, err)
 	}
-	want := ExitError{"exit_error", ExitRefused, "image is quarantined", "add --force"}
-	if got != want || status != ExitRefused || stdout != "" {
+	want := exit.Report{MessageType: "exit_error", Code: exit.Refused, Message: "image is quarantined", Hint: "add --force"}
+	if got != want || status != exit.Refused || stdout != "" {
 		t.Errorf("got %+v, status %d, stdout %q; want %+v", got, status, stdout, want)
 	}
 }
@@ -107,8 +108,8 @@ func TestInterrupted(t *testing.T) {
 	app.ErrWriter = &errOut
 	ctx, cancel := context.WithCancel(context.Background())
 	app.Action = func(c *cli.Context) error { cancel(); <-c.Context.Done(); return c.Context.Err() }
-	if status := Run(ctx, app, []string{"tool"}); status != ExitInterrupted {
-		t.Errorf("status %d, want %d (%s)", status, ExitInterrupted, errOut.String())
+	if status := Run(ctx, app, []string{"tool"}); status != exit.Interrupted {
+		t.Errorf("status %d, want %d (%s)", status, exit.Interrupted, errOut.String())
 	}
 }
 
@@ -119,23 +120,5 @@ func TestCompletionListsCommandsAndOptions(t *testing.T) {
 	stdout, _, _ := run(t, os.Args[1:]...)
 	if !strings.Contains(stdout, "stage") || !strings.Contains(stdout, "quarantine") {
 		t.Errorf("completion of commands: %q", stdout)
-	}
-}
-
-func TestLoggerLines(t *testing.T) {
-	var b bytes.Buffer
-	t.Setenv("JOURNAL_STREAM", "")
-	log := NewLogger(&b, "tool", false)
-	log.Info("wrote object", "name", "a b")
-	log.Warn("no signatures")
-	if want := "tool: wrote object name=\"a b\"\ntool: warning: no signatures\n"; b.String() != want {
-		t.Errorf("got %q, want %q", b.String(), want)
-	}
-	b.Reset()
-	t.Setenv("JOURNAL_STREAM", "8:1")
-	NewLogger(&b, "tool", true).Info("muted")
-	NewLogger(&b, "tool", true).Error("failed")
-	if want := "<3>failed\n"; b.String() != want {
-		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }

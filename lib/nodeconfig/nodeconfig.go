@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -24,7 +24,7 @@ func Get(ctx context.Context, r run.Runner, files []string, key string) ([]byte,
 		argv = append(argv, "--config="+f)
 	}
 	out, err := r.Output(ctx, append(argv, key)...)
-	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == cmdline.ExitNothing {
+	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == exit.Nothing {
 		return nil, nil
 	}
 	if err != nil {

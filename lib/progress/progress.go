@@ -9,7 +9,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
 // Reporter reports steps. The zero Reporter with a writer is of use.
@@ -45,7 +46,7 @@ type Message struct {
 func (r *Reporter) Step(name, text string) (done func()) {
 	r.step++
 	step, start := r.step, time.Now()
-	cmdline.Status("Step %d of %d: %s", step, r.Steps, text)
+	sdnotify.Status("Step %d of %d: %s", step, r.Steps, text)
 	status := Status{"status", step, r.Steps, name, text, "started", 0}
 	r.emit(status, fmt.Sprintf("[%*d/%d] %s", width(r.Steps), step, r.Steps, text))
 	return func() {
@@ -72,7 +73,7 @@ func (r *Reporter) Warn(format string, args ...any) {
 		return
 	}
 	prefix := r.Name + ": "
-	if cmdline.UnderSystemd() {
+	if logline.UnderSystemd() {
 		prefix = "<4>"
 	}
 	fmt.Fprintf(r.W, "%swarning: %s\n", prefix, text)

@@ -7,7 +7,8 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,10 +16,10 @@ import (
 // terminal that is stderr, or for a service, whose output is kept in the journal,
 // the console at a path. It is nil where there is neither.
 func Audience(console string) (io.WriteCloser, error) {
-	if cmdline.IsTerminal(os.Stderr) {
-		return terminal{os.Stderr}, nil
+	if terminal.Is(os.Stderr) {
+		return stderr{os.Stderr}, nil
 	}
-	if !cmdline.UnderSystemd() {
+	if !logline.UnderSystemd() {
 		return nil, nil
 	}
 	f, err := os.OpenFile(console, os.O_WRONLY|unix.O_NOCTTY, 0)
@@ -31,7 +32,7 @@ func Audience(console string) (io.WriteCloser, error) {
 	return f, nil
 }
 
-// terminal is stderr, which stays open.
-type terminal struct{ io.Writer }
+// stderr stays open when its user closes it.
+type stderr struct{ io.Writer }
 
-func (terminal) Close() error { return nil }
+func (stderr) Close() error { return nil }

@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/harden"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -29,9 +29,9 @@ func (*Key) String() string   { return "(a recovery key)" }
 func (*Key) GoString() string { return "(a recovery key)" }
 
 // New returns a new key. The process is hardened before it sees one: see
-// cmdline.Harden.
+// harden.Process.
 func New(ctx context.Context, runner run.Runner) (*Key, error) {
-	if err := cmdline.Harden(); err != nil {
+	if err := harden.Process(); err != nil {
 		return nil, err
 	}
 	out, err := runner.Output(ctx, Program, "recovery-key", "new")

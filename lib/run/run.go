@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // graceTime is how long a program has after SIGTERM before it is killed.
@@ -89,11 +89,11 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	if ctx.Err() != nil {
 		return stdout.Bytes(), fmt.Errorf("%s: %w", program, ctx.Err())
 	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) {
 		return nil, fmt.Errorf("execute %s: %w", program, err)
 	}
-	return stdout.Bytes(), failure(program, exit.ExitCode(), lines)
+	return stdout.Bytes(), failure(program, ended.ExitCode(), lines)
 }
 
 // failure makes the error of a program from what it said on stderr.
@@ -101,9 +101,9 @@ func failure(program string, status int, lines *lineWriter) error {
 	if own := lines.exitError; own != nil {
 		var err error = &Error{program, status, own.Message}
 		if own.Hint != "" {
-			err = cmdline.Hint(err, "%s", own.Hint)
+			err = exit.Hint(err, "%s", own.Hint)
 		}
-		return cmdline.WithCode(err, own.Code)
+		return exit.WithCode(err, own.Code)
 	}
 	return &Error{program, status, strings.Join(lines.tail, "; ")}
 }
@@ -127,7 +127,7 @@ type lineWriter struct {
 	emit      func(string)
 	rest      []byte
 	tail      []string
-	exitError *cmdline.ExitError
+	exitError *exit.Report
 }
 
 var _ io.Writer = (*lineWriter)(nil)
@@ -158,7 +158,7 @@ func (w *lineWriter) flush() {
 
 func (w *lineWriter) line(s string) {
 	s = rendered(s)
-	var object cmdline.ExitError
+	var object exit.Report
 	if strings.HasPrefix(s, "{") && json.Unmarshal([]byte(s), &object) == nil && object.MessageType == "exit_error" {
 		w.exitError = &object
 		return

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 func sh(script string) []string { return []string{"sh", "-c", script} }
@@ -27,7 +27,7 @@ func TestOutput(t *testing.T) {
 func TestFailureOfForeignProgram(t *testing.T) {
 	_, err := Runner{}.Output(t.Context(), sh(`for i in 1 2 3 4 5 6 7 8 9 10; do echo "line $i" >&2; done; exit 7`)...)
 	var failed *Error
-	if !errors.As(err, &failed) || failed.Status != 7 || cmdline.Code(err) != cmdline.ExitFailed {
+	if !errors.As(err, &failed) || failed.Status != 7 || exit.Code(err) != exit.Failed {
 		t.Fatalf("%v", err)
 	}
 	if want := "sh: line 3; line 4; line 5; line 6; line 7; line 8; line 9; line 10"; err.Error() != want {
@@ -43,8 +43,8 @@ func TestFailureOfForeignProgram(t *testing.T) {
 func TestFailureOfOurs(t *testing.T) {
 	_, err := Runner{}.Output(t.Context(), sh(`echo working >&2
 		echo '{"message_type":"exit_error","code":5,"message":"no space on COS_STATE","hint":"take a larger disk"}' >&2; exit 5`)...)
-	if cmdline.Code(err) != cmdline.ExitNoSpace || cmdline.HintOf(err) != "take a larger disk" || err.Error() != "sh: no space on COS_STATE" {
-		t.Errorf("status %d, hint %q: %v", cmdline.Code(err), cmdline.HintOf(err), err)
+	if exit.Code(err) != exit.NoSpace || exit.HintOf(err) != "take a larger disk" || err.Error() != "sh: no space on COS_STATE" {
+		t.Errorf("status %d, hint %q: %v", exit.Code(err), exit.HintOf(err), err)
 	}
 }
 

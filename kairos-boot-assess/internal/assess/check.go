@@ -11,9 +11,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/config"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
 // Check runs all health checks and gives this boot its verdict. Recovery and
@@ -31,7 +31,7 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 	}
 	before := boot.Outcome
 	verdict, err := n.examine(ctx, boot, func(check string) {
-		cmdline.Status("Running check %s", check)
+		sdnotify.Status("Running check %s", check)
 		if _, err := n.update(func(b *history.Boot) { b.Running = check }); err != nil {
 			n.Log.Warn(err.Error())
 		}
@@ -53,7 +53,7 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 	if err != nil {
 		n.Log.Error(err.Error())
 	}
-	cmdline.Status("This boot is %s", boot.Outcome)
+	sdnotify.Status("This boot is %s", boot.Outcome)
 	n.tell(verdictEntry(boot))
 	if err := n.Announce(ctx); err != nil {
 		n.Log.Warn(err.Error())

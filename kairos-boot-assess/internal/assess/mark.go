@@ -11,8 +11,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // maxReason bounds the reason that a person gives, in bytes.
@@ -59,7 +59,7 @@ func (n *Node) Bless(ctx context.Context) (history.Boot, bool, error) {
 func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error) {
 	reason = strings.TrimSpace(reason)
 	if len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl) {
-		return history.Boot{}, cmdline.Usagef("reason: not one line of at most %d bytes", maxReason)
+		return history.Boot{}, exit.Usagef("reason: not one line of at most %d bytes", maxReason)
 	}
 	boot, own, err := n.markable(ctx)
 	if err != nil {
@@ -70,7 +70,7 @@ func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error)
 		return boot, err
 	}
 	if next == "" {
-		return boot, cmdline.Hint(cmdline.WithCode(errors.New("there is nothing else to boot"), cmdline.ExitRefused),
+		return boot, exit.Hint(exit.WithCode(errors.New("there is nothing else to boot"), exit.Refused),
 			"stage another image first: kairos-upgrade stage")
 	}
 	if reason == "" {
@@ -88,14 +88,14 @@ func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error)
 // would look for the counters that it was booted with.
 func (n *Node) Rearm(ctx context.Context, tries int) (history.Boot, error) {
 	if tries < 1 || tries > MaxTries {
-		return history.Boot{}, cmdline.Usagef("%d tries: not from 1 to %d", tries, MaxTries)
+		return history.Boot{}, exit.Usagef("%d tries: not from 1 to %d", tries, MaxTries)
 	}
 	boot, own, err := n.markable(ctx)
 	if err != nil {
 		return boot, err
 	}
 	if boot.Outcome == history.Pending || own.State() == bls.Pending && own.Done > 0 {
-		return boot, cmdline.Hint(cmdline.WithCode(errors.New("this boot is still on trial"), cmdline.ExitRefused),
+		return boot, exit.Hint(exit.WithCode(errors.New("this boot is still on trial"), exit.Refused),
 			"wait until it is blessed: systemctl start boot-complete.target")
 	}
 	return boot, n.count(bls.Name{Base: own.Base, Counted: true, Left: tries})
@@ -112,7 +112,7 @@ func (n *Node) markable(ctx context.Context) (history.Boot, bls.Name, error) {
 		n.Log.Warn(err.Error())
 	}
 	if boot.Outcome == history.Unjudged {
-		return boot, bls.Name{}, cmdline.WithCode(fmt.Errorf("%s systems are not judged", boot.Mode), cmdline.ExitRefused)
+		return boot, bls.Name{}, exit.WithCode(fmt.Errorf("%s systems are not judged", boot.Mode), exit.Refused)
 	}
 	entries, err := n.entries()
 	if err != nil {

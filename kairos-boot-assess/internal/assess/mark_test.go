@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // entryNames returns what follows the base name of a deployment's entries.
@@ -95,7 +95,7 @@ func TestRearm(t *testing.T) {
 		t.Errorf("entry: %s", got)
 	}
 	for _, tries := range []int{0, MaxTries + 1} {
-		if _, err := m.Rearm(t.Context(), tries); cmdline.Code(err) != cmdline.ExitUsage {
+		if _, err := m.Rearm(t.Context(), tries); exit.Code(err) != exit.Usage {
 			t.Errorf("%d tries: %v", tries, err)
 		}
 	}
@@ -152,7 +152,7 @@ func TestMarkIsRefused(t *testing.T) {
 			m := newMachine(t)
 			test.prepare(m)
 			before := m.entryNames(fresh) + m.entryNames(good)
-			if err := test.do(m); cmdline.Code(err) != cmdline.ExitRefused {
+			if err := test.do(m); exit.Code(err) != exit.Refused {
 				t.Errorf("error: %v", err)
 			}
 			if after := m.entryNames(fresh) + m.entryNames(good); after != before {

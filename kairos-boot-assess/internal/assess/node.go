@@ -21,10 +21,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/remains"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/logline"
 )
 
 // Where things are, from the root of the system.
@@ -80,7 +80,7 @@ func Local() *Node {
 		Upgrade:  upgrade,
 		Lines:    remains.Journal,
 		Announce: announce,
-		Log:      cmdline.NewLogger(os.Stderr, "kairos-boot-assess", false),
+		Log:      logline.New(os.Stderr, "kairos-boot-assess", false),
 	}
 }
 

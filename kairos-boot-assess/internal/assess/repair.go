@@ -12,8 +12,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/entries"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
@@ -37,7 +37,7 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 		return Repair{}, err
 	}
 	if !judged(booted.Mode) {
-		return Repair{}, cmdline.WithCode(fmt.Errorf("%s systems do not see the entries' store", booted.Mode), cmdline.ExitRefused)
+		return Repair{}, exit.WithCode(fmt.Errorf("%s systems do not see the entries' store", booted.Mode), exit.Refused)
 	}
 	root, err := os.OpenRoot(n.path(ESPDir))
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // upgrade runs kairos-upgrade and puts what it said into the error. That there
@@ -20,8 +20,8 @@ func upgrade(ctx context.Context, args ...string) error {
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if err == nil || errors.As(err, &exit) && exit.ExitCode() == cmdline.ExitNothing {
+	var ended *exec.ExitError
+	if err == nil || errors.As(err, &ended) && ended.ExitCode() == exit.Nothing {
 		return nil
 	}
 	said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")

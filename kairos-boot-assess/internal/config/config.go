@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
@@ -97,7 +97,7 @@ func (c *Config) set(section, key, value string) (err error) {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", key, err)
 	}
-	return cmdline.Hint(err, "kairos-boot-assess(8) lists the settings")
+	return exit.Hint(err, "kairos-boot-assess(8) lists the settings")
 }
 
 // ignore adds patterns; an empty value forgets all, the built-in ones too.

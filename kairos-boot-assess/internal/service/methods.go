@@ -6,14 +6,15 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
 // known gives the error of a system that is no deployment its status.
 func known(err error) error {
 	if errors.Is(err, deployment.ErrNotBooted) {
-		return cmdline.WithCode(err, cmdline.ExitNothing)
+		return exit.WithCode(err, exit.Nothing)
 	}
 	return err
 }
@@ -64,15 +65,15 @@ func (s *Service) repair(_ context.Context, c *bus.Call) error {
 	s.busy = true
 	s.mu.Unlock()
 	if busy {
-		return cmdline.WithCode(errors.New("another repair is running"), cmdline.ExitBusy)
+		return exit.WithCode(errors.New("another repair is running"), exit.Busy)
 	}
 	s.log.Info("repair of the boot entries", "caller", c.Sender)
 	release := s.bus.Hold()
 	go func() { // Run waits for the hold
 		defer release()
-		cmdline.Status("Repairing boot entries")
+		sdnotify.Status("Repairing boot entries")
 		r, err := s.node.Repair(s.bus.Context(), false)
-		err = known(cmdline.Interrupted(s.bus.Context(), err))
+		err = known(exit.Cancelled(s.bus.Context(), err))
 		text := ""
 		if err != nil {
 			text = bus.Text(err)
@@ -81,8 +82,8 @@ func (s *Service) repair(_ context.Context, c *bus.Call) error {
 		s.busy = false
 		s.mu.Unlock()
 		s.refresh()
-		s.tell(s.object.Emit(Name, "Repaired", int32(cmdline.Code(err)), text, bus.Dicts(r.Problems)))
-		cmdline.Status("Idle")
+		s.tell(s.object.Emit(Name, "Repaired", int32(exit.Code(err)), text, bus.Dicts(r.Problems)))
+		sdnotify.Status("Idle")
 	}()
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/inotify"
 )
 
@@ -72,7 +72,7 @@ func (s *Service) describe() bus.Interface {
 			{Name: "ListHistory", Action: action + "list-history", In: []string{"number"}, Out: []string{"boots", "fallbacks"}, Func: s.listHistory},
 		},
 		Properties: []bus.Property{
-			{Name: "Version", Type: "s", Const: true, Get: func() any { return cmdline.Version }},
+			{Name: "Version", Type: "s", Const: true, Get: func() any { return buildinfo.Version }},
 			property("Booted", "s", func(s assess.Status) any { return s.Boot.Deployment }),
 			property("BootID", "s", func(s assess.Status) any { return s.Boot.BootID }),
 			property("Verdict", "s", func(s assess.Status) any { return string(s.Boot.Outcome) }),

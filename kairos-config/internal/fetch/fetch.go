@@ -12,7 +12,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 )
 
 const (
@@ -73,7 +73,7 @@ func (c Client) get(ctx context.Context, address string, w io.Writer, limit int6
 	if err != nil {
 		return 0, errAddress
 	}
-	request.Header.Set("User-Agent", "kairos-config/"+cmdline.Version)
+	request.Header.Set("User-Agent", "kairos-config/"+buildinfo.Version)
 	client := http.Client{Transport: c.Transport, CheckRedirect: checkRedirect}
 	if client.Transport == nil {
 		client.Transport = transport

@@ -107,8 +107,8 @@ func (r *run) ifHolds(ctx context.Context) bool {
 		return true
 	}
 	r.record.Outcome, r.record.Reason = Skipped, "if: "+err.Error()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() >= 126 {
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) || ended.ExitCode() >= 126 {
 		r.Log.Warn(fmt.Sprintf("%s: %s: the condition could not be tried: %v", r.step.Spec.Pos.FileLine(), r.step.Name, err))
 	}
 	return false

@@ -8,7 +8,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	program "github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -22,7 +22,7 @@ func (r *run) unpackImages(ctx context.Context) {
 		switch {
 		case err == nil:
 			r.changed(u.Target)
-		case cmdline.Code(err) != cmdline.ExitNothing:
+		case exit.Code(err) != exit.Nothing:
 			r.fail(fmt.Errorf("unpack_images: %w", err))
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,7 +58,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		}
 		record.Steps = append(record.Steps, newStepRecord(step))
 		s.save(record)
-		cmdline.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Name)
+		sdnotify.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Name)
 		result := s.runStep(ctx, step)
 		record.Steps[i] = result
 		record.DurationMS = time.Since(started).Milliseconds()
@@ -74,7 +74,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		record.Outcome = Failed
 	}
 	s.save(record)
-	cmdline.Status("%s: %s", plan.Stage, record.Outcome)
+	sdnotify.Status("%s: %s", plan.Stage, record.Outcome)
 	return record
 }
 

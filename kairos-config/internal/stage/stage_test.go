@@ -18,7 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/logline"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +41,7 @@ func newNode(t testing.TB, configs map[string]string) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	n.System = System{Root: root, Timeout: time.Minute, Log: cmdline.NewLogger(n.log, "kairos-config", false)}
+	n.System = System{Root: root, Timeout: time.Minute, Log: logline.New(n.log, "kairos-config", false)}
 	return n
 }
 

@@ -15,8 +15,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"golang.org/x/sys/unix"
 )
 
@@ -130,7 +130,7 @@ func (n *Node) Stage(ctx context.Context, change Change) (*generation.Generation
 		return nil, err
 	}
 	if same(base, g) {
-		err := cmdline.WithCode(errors.New("nothing to do: the configs are so already"), cmdline.ExitNothing)
+		err := exit.WithCode(errors.New("nothing to do: the configs are so already"), exit.Nothing)
 		return nil, errors.Join(err, generation.Remove(n.Disk, g.ID))
 	}
 	if err := n.deploy(ctx, list, g.ID); err != nil {
@@ -152,7 +152,7 @@ func same(base, g *generation.Generation) bool {
 func (n *Node) begin() (unlock func(), err error) {
 	if n.Booted.Mode != deployment.Active && n.Booted.Mode != deployment.Passive {
 		err := fmt.Errorf("a config can be staged on an installed system only, and this one was booted in mode %q", n.Booted.Mode)
-		return nil, cmdline.Hint(err, "put the file into %s to use it at the next boot without a trial", generation.OEM)
+		return nil, exit.Hint(err, "put the file into %s to use it at the next boot without a trial", generation.OEM)
 	}
 	if _, err := n.Root.Mkdir("/run/kairos", rootfs.KeepAll); err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (n *Node) begin() (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
-		return nil, cmdline.WithCode(errors.New("another kairos-config stages a config at this moment"), cmdline.ExitBusy)
+		return nil, exit.WithCode(errors.New("another kairos-config stages a config at this moment"), exit.Busy)
 	}
 	return func() { lock.Close() }, nil
 }
@@ -221,12 +221,12 @@ func (n *Node) Discard(ctx context.Context) (id string, err error) {
 	staged, booted := list.Find(list.Staged), list.Find(list.Booted)
 	switch {
 	case staged == nil || booted == nil:
-		return "", cmdline.WithCode(errors.New("nothing to do: no config is staged"), cmdline.ExitNothing)
+		return "", exit.WithCode(errors.New("nothing to do: no config is staged"), exit.Nothing)
 	case staged.ImageDigest != booted.ImageDigest:
 		err := fmt.Errorf("deployment %s is staged: it is of another image, an upgrade and not a config", staged.ID)
-		return "", cmdline.Hint(cmdline.WithCode(err, cmdline.ExitNothing), "kairos-upgrade rollback %s makes what runs boot next", booted.ID)
+		return "", exit.Hint(exit.WithCode(err, exit.Nothing), "kairos-upgrade rollback %s makes what runs boot next", booted.ID)
 	case staged.Generation() == booted.Generation():
-		return "", cmdline.WithCode(errors.New("nothing to do: what boots next has the config that runs"), cmdline.ExitNothing)
+		return "", exit.WithCode(errors.New("nothing to do: what boots next has the config that runs"), exit.Nothing)
 	}
 	if err := n.Upgrade.Rollback(ctx, booted.ID); err != nil {
 		return "", err
@@ -272,7 +272,7 @@ func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 	case booted == nil:
 		return "", errors.New("what runs is no deployment of this disk")
 	case to == "" && booted.Generation() == "":
-		return "", cmdline.WithCode(errors.New("nothing to do: the plain configs are in use, there is no generation before"), cmdline.ExitNothing)
+		return "", exit.WithCode(errors.New("nothing to do: the plain configs are in use, there is no generation before"), exit.Nothing)
 	case to == "":
 		g, err := generation.Read(n.Root, booted.Generation())
 		if err != nil {
@@ -283,7 +283,7 @@ func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 		id = to
 	}
 	if id == booted.Generation() {
-		return "", cmdline.WithCode(errors.New("nothing to do: that is what runs"), cmdline.ExitNothing)
+		return "", exit.WithCode(errors.New("nothing to do: that is what runs"), exit.Nothing)
 	}
 	if id != "" {
 		g, err := generation.Read(n.Root, id)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"golang.org/x/sys/unix"
 )
 
@@ -97,7 +97,7 @@ func TestLifeOfGenerations(t *testing.T) {
 	if got := d.list.next().NodeOptions; !slices.Equal(got, []string{"quiet", generation.Argument + "=" + first.ID}) {
 		t.Errorf("options %q", got)
 	}
-	if _, err := n.Stage(t.Context(), put("90.yaml", "one")); cmdline.Code(err) != cmdline.ExitNothing {
+	if _, err := n.Stage(t.Context(), put("90.yaml", "one")); exit.Code(err) != exit.Nothing {
 		t.Errorf("the same again: %v", err)
 	}
 	if all, _ := generation.All(n.Root); len(all) != 1 {
@@ -126,7 +126,7 @@ func TestLifeOfGenerations(t *testing.T) {
 	if id != "" || d.list.next().Generation() != "" {
 		t.Errorf("went back to %q: %+v", id, d.list.next())
 	}
-	if _, err := n.Rollback(t.Context(), second.ID); cmdline.Code(err) != cmdline.ExitNothing {
+	if _, err := n.Rollback(t.Context(), second.ID); exit.Code(err) != exit.Nothing {
 		t.Errorf("to what runs: %v", err)
 	}
 	if _, err := n.Rollback(t.Context(), "9-000000000000"); err == nil {
@@ -155,8 +155,8 @@ func TestFailedGenerationDoesNotCount(t *testing.T) {
 
 func TestFailedDeploymentLeavesNothing(t *testing.T) {
 	n, d := newNode(t)
-	d.fail = cmdline.WithCode(errors.New("kairos-upgrade stage: no space"), cmdline.ExitNoSpace)
-	if _, err := n.Stage(t.Context(), put("90.yaml", "x")); cmdline.Code(err) != cmdline.ExitNoSpace {
+	d.fail = exit.WithCode(errors.New("kairos-upgrade stage: no space"), exit.NoSpace)
+	if _, err := n.Stage(t.Context(), put("90.yaml", "x")); exit.Code(err) != exit.NoSpace {
 		t.Errorf("got %v", err)
 	}
 	if all, err := generation.All(n.Root); len(all) > 0 || err != nil {
@@ -166,7 +166,7 @@ func TestFailedDeploymentLeavesNothing(t *testing.T) {
 
 func TestDiscard(t *testing.T) {
 	n, d := newNode(t)
-	if _, err := n.Discard(t.Context()); cmdline.Code(err) != cmdline.ExitNothing {
+	if _, err := n.Discard(t.Context()); exit.Code(err) != exit.Nothing {
 		t.Errorf("got %v", err)
 	}
 	g, err := n.Stage(t.Context(), put("90.yaml", "x"))
@@ -179,11 +179,11 @@ func TestDiscard(t *testing.T) {
 	if all, err := generation.All(n.Root); len(all) > 0 || err != nil {
 		t.Errorf("left %+v, %v", all, err)
 	}
-	if _, err := n.Discard(t.Context()); cmdline.Code(err) != cmdline.ExitNothing {
+	if _, err := n.Discard(t.Context()); exit.Code(err) != exit.Nothing {
 		t.Errorf("twice: %v", err)
 	}
 	d.list = Deployments{Booted: "1", Staged: "2", Deployments: []Deployment{{ID: "2", ImageDigest: "b"}, {ID: "1", ImageDigest: "a"}}}
-	if _, err := n.Discard(t.Context()); err == nil || !strings.Contains(err.Error(), "an upgrade and not a config") || cmdline.HintOf(err) == "" {
+	if _, err := n.Discard(t.Context()); err == nil || !strings.Contains(err.Error(), "an upgrade and not a config") || exit.HintOf(err) == "" {
 		t.Errorf("an upgrade: %v", err)
 	}
 }
@@ -198,7 +198,7 @@ func TestWhereNothingIsStaged(t *testing.T) {
 	unlock, err := n.begin()
 	must(t, err)
 	defer unlock()
-	if _, err := n.Stage(t.Context(), put("90.yaml", "x")); cmdline.Code(err) != cmdline.ExitBusy {
+	if _, err := n.Stage(t.Context(), put("90.yaml", "x")); exit.Code(err) != exit.Busy {
 		t.Errorf("got %v", err)
 	}
 }
@@ -226,7 +226,7 @@ func TestFullOEM(t *testing.T) {
 		n, d := newNode(t)
 		n.Disk = &full{n.Disk, room}
 		_, err := n.Stage(t.Context(), Change{Put: map[string][]byte{"90.yaml": []byte("x"), "91.yaml": []byte("y")}})
-		if cmdline.Code(err) != cmdline.ExitNoSpace || d.list.Staged != "" {
+		if exit.Code(err) != exit.NoSpace || d.list.Staged != "" {
 			t.Errorf("room for %d files: got %v, staged %q", room, err, d.list.Staged)
 		}
 		after, err := n.Disk.ReadDir(".generations")
@@ -267,7 +267,7 @@ esac
 		t.Errorf("got %+v", list)
 	}
 	err = c.Stage(t.Context(), "1-a", []string{"b=2"}, []string{"a=1"})
-	if cmdline.Code(err) != 6 || err.Error() != "kairos-upgrade: busy" || cmdline.HintOf(err) != "wait" {
+	if exit.Code(err) != 6 || err.Error() != "kairos-upgrade: busy" || exit.HintOf(err) != "wait" {
 		t.Errorf("got %v", err)
 	}
 	args, _ := os.ReadFile(program + ".args")

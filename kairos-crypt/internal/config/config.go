@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
@@ -75,7 +75,7 @@ func (c *Config) set(section, key, value string) (err error) {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", key, err)
 	}
-	return cmdline.Hint(err, "kairos-crypt.conf(5) lists the settings")
+	return exit.Hint(err, "kairos-crypt.conf(5) lists the settings")
 }
 
 func (c *Config) kinds(value string) error {

@@ -175,12 +175,12 @@ func run(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...strin
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], ctx.Err())
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 2 { // cryptsetup(8): no permission (bad passphrase)
+	var ended *exec.ExitError
+	if errors.As(err, &ended) && ended.ExitCode() == 2 { // cryptsetup(8): no permission (bad passphrase)
 		return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], ErrWrongKey)
 	}
 	text, _ := io.ReadAll(io.LimitReader(&stderr, 4096))
-	if exit != nil && exit.ExitCode() == 5 { // device already exists or is busy
+	if ended != nil && ended.ExitCode() == 5 { // device already exists or is busy
 		return nil, fmt.Errorf("cryptsetup %s: %w: %s", arguments[0], ErrExists, strings.TrimSpace(string(text)))
 	}
 	if message := strings.TrimSpace(string(text)); message != "" {

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/recoverykey"
 )
@@ -182,7 +182,7 @@ func TestStageKeepsTheAnswer(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	s.Argv = []string{"echo", "staged"}
-	if err := s.Do(t.Context(), h); cmdline.Code(err) != cmdline.ExitFailed {
+	if err := s.Do(t.Context(), h); exit.Code(err) != exit.Failed {
 		t.Errorf("an answer that is no JSON: %v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,7 +95,7 @@ func (a Appear) Do(_ context.Context, h Host) error {
 		if !found {
 			err := fmt.Errorf("the kernel does not see the new partition %s (%s)", want.Node, want.Label)
 			if strings.HasPrefix(name, "loop") {
-				err = cmdline.Hint(err, "a loop device has to scan for partitions: losetup --partscan")
+				err = exit.Hint(err, "a loop device has to scan for partitions: losetup --partscan")
 			}
 			return err
 		}

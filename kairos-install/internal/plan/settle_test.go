@@ -11,7 +11,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target/fakemachine"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,8 +77,8 @@ func TestAppear(t *testing.T) {
 		if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.err)
 		}
-		if loop := test.device == "loop0"; loop != (cmdline.HintOf(err) != "") {
-			t.Errorf("%s: hint %q", test.name, cmdline.HintOf(err))
+		if loop := test.device == "loop0"; loop != (exit.HintOf(err) != "") {
+			t.Errorf("%s: hint %q", test.name, exit.HintOf(err))
 		}
 	}
 }

@@ -17,9 +17,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Journal keeps how far a reset is. See request.ESP.
@@ -244,7 +244,7 @@ func (n *Node) stage(ctx context.Context, source string) error {
 			argv = append(argv, "--karg="+k)
 		}
 		_, err := n.Run(ctx, append(argv, source)...)
-		if err != nil && cmdline.Code(err) != cmdline.ExitNothing {
+		if err != nil && exit.Code(err) != exit.Nothing {
 			return err
 		}
 		return n.bootable()

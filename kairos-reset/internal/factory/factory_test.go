@@ -14,8 +14,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -122,7 +122,7 @@ func (m *machine) run(ctx context.Context, argv ...string) ([]byte, error) {
 func (m *machine) upgrade() error {
 	name := bls.Name{Base: "kairos-1-fedcba987654", Counted: true, Left: 3}
 	if _, err := m.esp.Root.Stat("loader/entries/" + name.String()); err == nil {
-		return cmdline.WithCode(&run.Error{Program: "kairos-upgrade", Status: 3, Cause: "boots next already"}, cmdline.ExitNothing)
+		return exit.WithCode(&run.Error{Program: "kairos-upgrade", Status: 3, Cause: "boots next already"}, exit.Nothing)
 	}
 	return bls.ESP{Root: m.esp.Root}.Publish(bls.Entry{Name: name, SortKey: "kairos", Version: "1", Linux: "/kairos/linux-a"})
 }

@@ -22,8 +22,8 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 const (
@@ -164,7 +164,7 @@ func (e ESP) Recovery() (bls.Entry, error) {
 		return entry, err
 	}
 	if !ok {
-		return entry, cmdline.Hint(errors.New("this node has no recovery system, which a reset runs in"),
+		return entry, exit.Hint(errors.New("this node has no recovery system, which a reset runs in"),
 			"kairos-upgrade stage --recovery IMAGE makes one")
 	}
 	for _, name := range entry.Files() {
@@ -182,7 +182,7 @@ func (e ESP) Recovery() (bls.Entry, error) {
 func (e ESP) Arm(r Request) error {
 	old, err := e.Read()
 	if err == nil && old.Begun() {
-		return cmdline.Hint(errors.New("a reset of this node has begun already"), "reboot: it goes on by itself")
+		return exit.Hint(errors.New("a reset of this node has begun already"), "reboot: it goes on by itself")
 	}
 	entry, err := e.Recovery()
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // node makes an ESP with a deployment and a recovery system.
@@ -133,7 +133,7 @@ func TestArmRefuses(t *testing.T) {
 		if err := (bls.ESP{Root: e.Root}).Remove(recoveryBase); err != nil {
 			t.Fatal(err)
 		}
-		if err := e.Arm(Request{}); err == nil || cmdline.HintOf(err) == "" {
+		if err := e.Arm(Request{}); err == nil || exit.HintOf(err) == "" {
 			t.Errorf("%v", err)
 		}
 	})

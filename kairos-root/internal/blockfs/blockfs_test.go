@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/ext4"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
@@ -181,7 +181,7 @@ func TestCheck(t *testing.T) {
 			if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("error %v, want %q", err, tc.err)
 			}
-			if errors.Is(err, ErrDamaged) && cmdline.HintOf(err) == "" {
+			if errors.Is(err, ErrDamaged) && exit.HintOf(err) == "" {
 				t.Error("no hint")
 			}
 		})

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/ext4"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
@@ -85,7 +85,7 @@ func (c Checker) Check(ctx context.Context, device string, content Content) (str
 	if status&uncorrected == 0 {
 		err = fmt.Errorf("check %s: e2fsck ended with %d: %s", device, status, lastLine(output))
 	}
-	return "", cmdline.Hint(err, "run e2fsck -y %s, or boot once with fsck.repair=yes", device)
+	return "", exit.Hint(err, "run e2fsck -y %s, or boot once with fsck.repair=yes", device)
 }
 
 // join puts a torn superblock together.
@@ -106,8 +106,8 @@ func lastLine(s string) string {
 func Run(ctx context.Context, argv ...string) (string, int, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	output, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Exited() {
+	var ended *exec.ExitError
+	if errors.As(err, &ended) && ended.Exited() {
 		err = nil
 	}
 	return string(output), cmd.ProcessState.ExitCode(), err

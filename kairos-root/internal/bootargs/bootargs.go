@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // FsckMode is the value of fsck.mode=, as systemd-fsck(8) knows it.
@@ -100,7 +100,7 @@ func Parse(line string) (Args, error) {
 		}
 	}
 	if image == "" {
-		return a, errors.Join(failed, cmdline.Hint(errors.New("kernel argument kairos.image is missing"),
+		return a, errors.Join(failed, exit.Hint(errors.New("kernel argument kairos.image is missing"),
 			"boot an entry that kairos-upgrade or kairos-install wrote"))
 	}
 	digest, unverified := strings.CutPrefix(image, "?")

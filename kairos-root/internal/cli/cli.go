@@ -12,7 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // App is a program.
@@ -53,13 +54,13 @@ var (
 func (a App) Run(args []string) int {
 	if slices.Contains(args, completion) {
 		a.complete(args[1:])
-		return cmdline.ExitOK
+		return exit.OK
 	}
 	err := a.run(args[1:])
 	if err != nil {
-		cmdline.PrintError(a.Err, a.Name, err, slices.Contains(args, "--json"))
+		exit.Print(a.Err, a.Name, err, slices.Contains(args, "--json"))
 	}
-	return cmdline.Code(err)
+	return exit.Code(err)
 }
 
 func (a App) run(args []string) error {
@@ -71,10 +72,10 @@ func (a App) run(args []string) error {
 		_, err := io.WriteString(a.Out, a.help())
 		return err
 	case global["version"]:
-		_, err := fmt.Fprintf(a.Out, "%s version %s\n", a.Name, cmdline.Version)
+		_, err := fmt.Fprintf(a.Out, "%s version %s\n", a.Name, buildinfo.Version)
 		return err
 	case len(rest) == 0:
-		return cmdline.Hint(cmdline.Usagef("no command given"), "%s --help lists the commands", a.Name)
+		return exit.Hint(exit.Usagef("no command given"), "%s --help lists the commands", a.Name)
 	}
 	command, err := a.command(rest[0])
 	if err != nil {
@@ -100,13 +101,13 @@ func (a App) command(name string) (Command, error) {
 			return c, nil
 		}
 	}
-	err := cmdline.Usagef("unknown command %q", name)
+	err := exit.Usagef("unknown command %q", name)
 	for _, c := range a.Commands {
 		if near(c.Name, name) {
-			return Command{}, cmdline.Hint(err, "did you mean %q?", c.Name)
+			return Command{}, exit.Hint(err, "did you mean %q?", c.Name)
 		}
 	}
-	return Command{}, cmdline.Hint(err, "%s --help lists the commands", a.Name)
+	return Command{}, exit.Hint(err, "%s --help lists the commands", a.Name)
 }
 
 // near reports whether a word is an abbreviation of a name, or has at most one
@@ -140,15 +141,15 @@ func parse(args []string, flags []Flag) (map[string]bool, []string, error) {
 		if i := slices.IndexFunc(flags, func(f Flag) bool { return f.matches(name) }); i >= 0 {
 			name = flags[i].Name
 		} else if len(name) > 1 {
-			return nil, nil, cmdline.Usagef("unknown option --%s", name)
+			return nil, nil, exit.Usagef("unknown option --%s", name)
 		} else {
-			return nil, nil, cmdline.Usagef("unknown option -%s", name)
+			return nil, nil, exit.Usagef("unknown option -%s", name)
 		}
 		set[name] = true
 		if hasValue {
 			on, err := strconv.ParseBool(value)
 			if err != nil {
-				return nil, nil, cmdline.Usagef("option --%s: %q is neither true nor false", name, value)
+				return nil, nil, exit.Usagef("option --%s: %q is neither true nor false", name, value)
 			}
 			set[name] = on
 		}
@@ -170,11 +171,11 @@ func noArguments(arguments, all []string) error {
 	}
 	for _, arg := range arguments {
 		if len(arg) > 1 && arg[0] == '-' && !slices.Contains(all, "--") {
-			return cmdline.Hint(cmdline.Usagef("option %s stands behind an argument", arg),
+			return exit.Hint(exit.Usagef("option %s stands behind an argument", arg),
 				"options go before arguments; write -- before an argument that starts with a dash")
 		}
 	}
-	return cmdline.Usagef("unexpected argument %q", arguments[0])
+	return exit.Usagef("unexpected argument %q", arguments[0])
 }
 
 // complete prints what may come next: commands, or, where an option was begun,
@@ -204,7 +205,7 @@ func (a App) complete(args []string) {
 func (a App) help() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "NAME:\n   %s - %s\n\nUSAGE:\n   %s [global options] command [command options]\n\nVERSION:\n   %s\n\nCOMMANDS:\n",
-		a.Name, a.Usage, a.Name, cmdline.Version)
+		a.Name, a.Usage, a.Name, buildinfo.Version)
 	for _, c := range a.Commands {
 		fmt.Fprintf(&out, "   %-8s %s\n", c.Name, c.Usage)
 	}

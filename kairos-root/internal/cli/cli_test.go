@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
@@ -21,7 +21,7 @@ func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 			return nil
 		}},
 		{Name: "status", Usage: "say it", Flags: []Flag{{"json", "as JSON"}}, Run: func(*Call) error {
-			return cmdline.Hint(fmt.Errorf("write: %w", syscall.ENOSPC), "make room")
+			return exit.Hint(fmt.Errorf("write: %w", syscall.ENOSPC), "make room")
 		}},
 	}}
 	status = app.Run(append([]string{"tool"}, args...))
@@ -83,7 +83,7 @@ func TestHelp(t *testing.T) {
 
 func TestJSONError(t *testing.T) {
 	stdout, stderr, status := run(t, "status", "--json")
-	var e cmdline.ExitError
+	var e exit.Report
 	if err := errors.Join(json.Unmarshal([]byte(stderr), &e)); err != nil || stdout != "" || status != 5 || e.Code != 5 || e.Hint != "make room" {
 		t.Errorf("status %d, %q, %q, %v", status, stdout, stderr, err)
 	}

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Finder finds partitions of a machine, those of this disk before all others.
@@ -109,7 +109,7 @@ func (f Finder) wait(ctx context.Context, what string, find func() (disk.Partiti
 		}
 		werr := events.Wait(deadline)
 		if errors.Is(werr, os.ErrDeadlineExceeded) || ctx.Err() != nil {
-			return p, cmdline.Hint(fmt.Errorf("waited %v: %w", time.Since(start).Round(time.Second), err),
+			return p, exit.Hint(fmt.Errorf("waited %v: %w", time.Since(start).Round(time.Second), err),
 				"%s; is the disk attached, and is its driver in the initrd? kairos.timeout=SECONDS waits longer", f.seen())
 		}
 		if werr != nil {

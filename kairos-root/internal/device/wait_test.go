@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
 )
@@ -80,8 +80,8 @@ func TestFind(t *testing.T) {
 		m := mounttest.NewMachine(t)
 		m.Add("vda", "1", "COS_GRUB")
 		_, err := finder(m, func() {}).Find(t.Context(), "COS_STATE")
-		if !errors.Is(err, disk.ErrNotFound) || !strings.Contains(cmdline.HintOf(err), "/vda1 COS_GRUB") {
-			t.Errorf("error %v, hint %q", err, cmdline.HintOf(err))
+		if !errors.Is(err, disk.ErrNotFound) || !strings.Contains(exit.HintOf(err), "/vda1 COS_GRUB") {
+			t.Errorf("error %v, hint %q", err, exit.HintOf(err))
 		}
 	})
 }

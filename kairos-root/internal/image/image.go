@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
@@ -59,7 +59,7 @@ func Open(store *os.Root, digest string, verity bool) (*Image, error) {
 	}
 	f, err := store.Open(path.Join(Dir, digest))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cmdline.Hint(fmt.Errorf("image %s is not in the store: %w", digest, err),
+		return nil, exit.Hint(fmt.Errorf("image %s is not in the store: %w", digest, err),
 			"choose another entry in the boot menu; kairos-upgrade verify, run there, says what else is missing")
 	}
 	if err != nil {
@@ -80,12 +80,12 @@ func (im *Image) check(want fsverity.Digest) error {
 	got, err := im.digest()
 	switch {
 	case errors.Is(err, fsverity.ErrNotSupported), errors.Is(err, fsverity.ErrNotEnabled):
-		return cmdline.Hint(fmt.Errorf("image %s: %w", want, err),
+		return exit.Hint(fmt.Errorf("image %s: %w", want, err),
 			"the store or the kernel lacks fs-verity; kairos.image=?sha256:… boots without it, and without its protection")
 	case err != nil:
 		return fmt.Errorf("image %s: %w", want, err)
 	case got != want:
-		return cmdline.Hint(fmt.Errorf("image %s: %w: the file has %s", want, ErrDigest, got),
+		return exit.Hint(fmt.Errorf("image %s: %w: the file has %s", want, ErrDigest, got),
 			"the store is damaged or was tampered with; choose another entry in the boot menu, or reinstall")
 	}
 	return nil

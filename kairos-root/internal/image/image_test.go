@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
@@ -38,7 +38,7 @@ func TestOpenRefuses(t *testing.T) {
 	text := strings.Repeat("no image\n", 1000)
 	t.Run("missing", func(t *testing.T) {
 		_, err := Open(store, strings.Repeat("1", 64), false)
-		if !errors.Is(err, fs.ErrNotExist) || cmdline.HintOf(err) == "" {
+		if !errors.Is(err, fs.ErrNotExist) || exit.HintOf(err) == "" {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
@@ -35,7 +35,7 @@ func (o Overlay) Create(attr int) (*mount.Tree, error) {
 		t, err = o.fileSystem(attr, o.joined()).Create()
 	}
 	if errors.Is(err, unix.EINVAL) && o.Objects != "" {
-		err = cmdline.Hint(err, "layers that hold only data came with Linux 6.5, verity with 6.6; is the kernel older?")
+		err = exit.Hint(err, "layers that hold only data came with Linux 6.5, verity with 6.6; is the kernel older?")
 	}
 	return t, err
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
 )
@@ -166,7 +166,7 @@ func TestFailureNote(t *testing.T) {
 	if text, err := ReadFailure(run); text != "" || err != nil {
 		t.Errorf("before: %q, %v", text, err)
 	}
-	if err := NoteFailure(run, cmdline.Hint(errors.New("no disk"), "attach it")); err != nil {
+	if err := NoteFailure(run, exit.Hint(errors.New("no disk"), "attach it")); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := ReadFailure(run); text != "no disk\nhint: attach it" || err != nil {

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // failureFile holds what went wrong, and a hint, for the one who tells it to
@@ -17,7 +17,7 @@ const failureFile = "kairos/failure"
 // NoteFailure writes down why the root cannot be mounted.
 func NoteFailure(run string, err error) error {
 	text := err.Error() + "\n"
-	if hint := cmdline.HintOf(err); hint != "" {
+	if hint := exit.HintOf(err); hint != "" {
 		text += "hint: " + hint + "\n"
 	}
 	file := filepath.Join(run, failureFile)

@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
@@ -247,7 +247,7 @@ func New(args bootargs.Args, log *slog.Logger) *Initrd {
 		Args:    args,
 		Finder:  device.Finder{System: disk.Local(), Events: device.NewEvents},
 		Checker: blockfs.Checker{Mode: args.Fsck, Repair: args.Repair, Run: blockfs.Run},
-		Log:     log, Status: cmdline.Status, Extend: cmdline.ExtendTimeout,
+		Log:     log, Status: sdnotify.Status, Extend: sdnotify.ExtendTimeout,
 		Run: "/run", Sysroot: "/sysroot", BootID: string(id), Execute: blockfs.Run,
 	}
 }

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/device"
 	"github.com/kairos-io/toolkit/kairos-root/internal/image"
@@ -380,7 +380,7 @@ func TestRefused(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
-			if cmdline.HintOf(err) == "" && name != "two stores" {
+			if exit.HintOf(err) == "" && name != "two stores" {
 				t.Error("no hint")
 			}
 			if left := n.mounts(); len(left) > 0 {

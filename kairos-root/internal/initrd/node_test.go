@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/logline"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
@@ -76,7 +76,7 @@ func (n *node) initrd() *Initrd {
 		Args:    n.args,
 		Finder:  device.Finder{System: n.machine.System(), Events: device.NewEvents},
 		Checker: blockfs.Checker{Mode: n.args.Fsck, Repair: n.args.Repair, Run: blockfs.Run},
-		Log:     cmdline.NewLogger(io.MultiWriter(&n.log, n.t.Output()), "kairos-root", false),
+		Log:     logline.New(io.MultiWriter(&n.log, n.t.Output()), "kairos-root", false),
 		Status:  func(string, ...any) {},
 		Extend:  func(time.Duration) {},
 		Run:     n.run, Sysroot: n.sysroot, BootID: "boot\n",

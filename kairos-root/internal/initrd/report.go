@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
 )
@@ -50,9 +50,9 @@ type Problem struct {
 
 // degraded notes and logs a problem that does not stop the boot.
 func (i *Initrd) degraded(r *Report, what string, err error) {
-	r.Degraded = append(r.Degraded, Problem{what, err.Error(), cmdline.HintOf(err)})
+	r.Degraded = append(r.Degraded, Problem{what, err.Error(), exit.HintOf(err)})
 	i.Log.Error(what + ": " + err.Error())
-	if hint := cmdline.HintOf(err); hint != "" {
+	if hint := exit.HintOf(err); hint != "" {
 		i.Log.Error("hint: " + hint)
 	}
 }

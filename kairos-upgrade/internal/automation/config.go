@@ -13,7 +13,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
@@ -69,7 +69,7 @@ func Load(root string) (Config, error) {
 		err = c.check()
 	}
 	if err != nil {
-		err = cmdline.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists them; nothing is automated until they are right")
+		err = exit.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists them; nothing is automated until they are right")
 	}
 	return c, err
 }

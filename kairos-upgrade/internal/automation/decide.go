@@ -10,8 +10,8 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Action is what the automation does next.
@@ -172,17 +172,17 @@ func (f *Follower) reference(roles deploy.Roles) (string, error) {
 	const hint = "Reference= in /etc/kairos/upgrade.conf says what to follow"
 	from := cmp.Or(roles.Booted, roles.Next)
 	if from == nil {
-		return "", cmdline.Hint(errors.New("there is no deployment whose image could be followed"), hint)
+		return "", exit.Hint(errors.New("there is no deployment whose image could be followed"), hint)
 	}
 	repository, ok := source.Repository(from.Reference)
 	if !ok {
-		return "", cmdline.Hint(fmt.Errorf("deployment %s came from %s, which is no registry", from.ID, from.Reference), hint)
+		return "", exit.Hint(fmt.Errorf("deployment %s came from %s, which is no registry", from.ID, from.Reference), hint)
 	}
 	switch tag := source.Tag(from.Reference); {
 	case tag != "":
 		return repository + ":" + tag, nil
 	case f.Config.Follow != FollowSemver && from.Reference != repository && "docker://"+repository != from.Reference:
-		return "", cmdline.Hint(fmt.Errorf("deployment %s was staged by a digest, not by a tag", from.ID), hint)
+		return "", exit.Hint(fmt.Errorf("deployment %s was staged by a digest, not by a tag", from.ID), hint)
 	}
 	return repository, nil
 }

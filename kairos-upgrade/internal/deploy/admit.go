@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // admit refuses what failed before, and what there is no need to stage.
@@ -39,7 +39,7 @@ func (t *transaction) lift(q *deployment.Quarantine) error {
 		return nil
 	}
 	err := fmt.Errorf("%s failed on this node on %s: %s", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
-	return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "--force tries it once more")
+	return exit.Hint(exit.WithCode(err, exit.Refused), "--force tries it once more")
 }
 
 // ErrAlready says that there is nothing to do.
@@ -53,7 +53,7 @@ func (t *transaction) already(next *Deployment) error {
 	case next.Booted:
 		how = "is running and boots next"
 	}
-	return cmdline.Hint(cmdline.WithCode(fmt.Errorf("%w: deployment %s of this image %s", ErrAlready, next.ID, how), cmdline.ExitNothing),
+	return exit.Hint(exit.WithCode(fmt.Errorf("%w: deployment %s of this image %s", ErrAlready, next.ID, how), exit.Nothing),
 		"--force makes a new deployment of it")
 }
 

@@ -7,8 +7,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/composefs"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
@@ -46,7 +46,7 @@ func (n *Node) collect(dryRun, interrupted bool, unpublished []deployment.Record
 	}
 	if len(list) > 0 && !slices.ContainsFunc(list, func(d Deployment) bool { return d.State != Incomplete }) {
 		err := fmt.Errorf("collect garbage: none of %d deployments has a boot entry on %s", len(list), n.Loader.Path())
-		return c, cmdline.Hint(err, "everything would be garbage: is this the boot loader of that store?")
+		return c, exit.Hint(err, "everything would be garbage: is this the boot loader of that store?")
 	}
 	kept := slices.Clone(unpublished)
 	keep := keepers(list)

@@ -10,8 +10,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
@@ -138,7 +138,7 @@ func TestRollbackTarget(t *testing.T) {
 		{"3:good:booted 2:good", "7", false, "", 1},
 	} {
 		d, err := RollbackTarget(deployments(t, test.have), test.id, test.force)
-		if cmdline.Code(err) != test.code {
+		if exit.Code(err) != test.code {
 			t.Errorf("%s to %q: %v", test.have, test.id, err)
 		} else if err == nil && fmt.Sprint(d.Serial) != test.want {
 			t.Errorf("%s to %q: %s", test.have, test.id, d.ID)

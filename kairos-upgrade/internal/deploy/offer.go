@@ -8,8 +8,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Offer is an image that could be staged.
@@ -77,7 +77,7 @@ func (n *Node) Look(ctx context.Context, given string, opts source.Options, exac
 	defer img.Close()
 	c, ok := img.(*container)
 	if !ok {
-		return nil, cmdline.Usagef("source %q is no image", given)
+		return nil, exit.Usagef("source %q is no image", given)
 	}
 	list, damaged := n.Deployments()
 	if list == nil && damaged != nil {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Revival is what a recovery system makes of an installed system that does not
@@ -40,8 +40,8 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 	}
 	whole := func(d *Deployment) bool { return !slices.Contains(damaged, d.ID) }
 	if next := RolesOf(list).Next; next != nil && whole(next) && !slices.Contains(mended, next.ID) {
-		return nil, cmdline.WithCode(fmt.Errorf("%w: %s boots next, and is whole: the recovery system was chosen by hand",
-			ErrAlready, next.ID), cmdline.ExitNothing)
+		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next, and is whole: the recovery system was chosen by hand",
+			ErrAlready, next.ID), exit.Nothing)
 	}
 	for i := range list { // newest first
 		if d := &list[i]; whole(d) && slices.Contains(mended, d.ID) {
@@ -56,7 +56,7 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 	for _, d := range list {
 		if d.ImageDigest == own && d.Quarantined != nil && whole(&d) {
 			err := fmt.Errorf("no damage was found: %s failed by itself (%s), and is the recovery system's own image", d.ID, d.Quarantined.Reason)
-			return nil, cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "kairos-upgrade stage IMAGE installs another one")
+			return nil, exit.Hint(exit.WithCode(err, exit.Refused), "kairos-upgrade stage IMAGE installs another one")
 		}
 	}
 	return &Revival{Reason: "no deployment is whole and not in quarantine"}, nil

@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // mayReplace refuses Replace where more than the owner meant could be lost: the
@@ -18,11 +18,11 @@ func (t *transaction) mayReplace() error {
 		return nil
 	}
 	if _, here := t.origin.(*stored); !here {
-		return cmdline.Hint(cmdline.Usagef("--replace takes a deployment of a store of this machine"),
+		return exit.Hint(exit.Usagef("--replace takes a deployment of a store of this machine"),
 			"stage the image on COS_STATE first, then: kairos-upgrade stage --recovery --replace store:/run/kairos/store:ID")
 	}
 	if t.node.Booted.ID != "" {
-		return cmdline.Hint(errors.New("--replace: the recovery system is running"), "boot the installed system first")
+		return exit.Hint(errors.New("--replace: the recovery system is running"), "boot the installed system first")
 	}
 	return nil
 }

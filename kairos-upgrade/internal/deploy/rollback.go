@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // RollbackTarget returns what a rollback goes to: the deployment with the
@@ -20,21 +20,21 @@ func RollbackTarget(list []Deployment, id string, force bool) (*Deployment, erro
 				return d, nil
 			}
 		}
-		return nil, cmdline.WithCode(fmt.Errorf("%w: there is no good deployment beside the one that boots next", ErrAlready), cmdline.ExitNothing)
+		return nil, exit.WithCode(fmt.Errorf("%w: there is no good deployment beside the one that boots next", ErrAlready), exit.Nothing)
 	}
 	d, err := Find(list, id)
 	switch {
 	case err != nil:
 		return nil, err
 	case d == next:
-		return nil, cmdline.WithCode(fmt.Errorf("%w: %s boots next", ErrAlready, d.ID), cmdline.ExitNothing)
+		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next", ErrAlready, d.ID), exit.Nothing)
 	case force:
 	case d.Quarantined != nil:
 		err = fmt.Errorf("deployment %s failed on this node: %s", d.ID, d.Quarantined.Reason)
 	case d.State == Bad:
 		err = fmt.Errorf("deployment %s failed to boot: no tries are left", d.ID)
 	}
-	return d, cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "--force tries it once more")
+	return d, exit.Hint(exit.WithCode(err, exit.Refused), "--force tries it once more")
 }
 
 func differs(a, b *Deployment) bool {
@@ -58,7 +58,7 @@ func (n *Node) redeploy(ctx context.Context, r deployment.Record) (deployment.Re
 		return r, err
 	}
 	if err := n.Store.CheckImage(image); err != nil {
-		return r, cmdline.Hint(err, "kairos-upgrade verify says what else is damaged; stage the image again")
+		return r, exit.Hint(err, "kairos-upgrade verify says what else is damaged; stage the image again")
 	}
 	for _, f := range r.Boot {
 		if err := ctx.Err(); err != nil {

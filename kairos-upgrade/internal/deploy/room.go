@@ -6,9 +6,9 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // makeRoom compares the estimate of needed space with what is free, and
@@ -66,7 +66,7 @@ func (t *transaction) collected(c Collected) {
 
 func (t *transaction) noSpace(where string, need, free int64) error {
 	err := fmt.Errorf("not enough space on %s: %s needed, %s free", where, progress.Bytes(need), progress.Bytes(free))
-	return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitNoSpace), "%s", t.whatHelps())
+	return exit.Hint(exit.WithCode(err, exit.NoSpace), "%s", t.whatHelps())
 }
 
 // whatHelps says what a person can remove.

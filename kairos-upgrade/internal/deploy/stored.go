@@ -11,8 +11,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
@@ -201,7 +201,7 @@ func (o *stored) copyLayers(s *store.Store) error {
 
 func explainDamage(err error, given string) error {
 	if errors.Is(err, fsverity.ErrMismatch) {
-		return cmdline.Hint(fmt.Errorf("source %s is damaged: %w", given, err), "kairos-upgrade verify on that store says what is damaged")
+		return exit.Hint(fmt.Errorf("source %s is damaged: %w", given, err), "kairos-upgrade verify on that store says what is damaged")
 	}
 	return err
 }

@@ -9,16 +9,16 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // afterFailure keeps what has arrived, for the next attempt, unless there is
 // no space for it, or no use.
 func (t *transaction) afterFailure(ctx context.Context, err error) error {
-	if cmdline.Code(err) == cmdline.ExitNoSpace {
+	if exit.Code(err) == exit.NoSpace {
 		_, free, _ := t.node.Store.View().Space()
 		err = fmt.Errorf("%w (%s free)", err, progress.Bytes(free))
-		return cmdline.Hint(cmdline.WithCode(t.undo(ctx, err), cmdline.ExitNoSpace), "%s", t.whatHelps())
+		return exit.Hint(exit.WithCode(t.undo(ctx, err), exit.NoSpace), "%s", t.whatHelps())
 	}
 	for _, useless := range []error{boot.ErrNoKernel, layer.ErrLayer, layer.ErrLimit, source.ErrDigest, source.ErrCompressed, errUseless} {
 		if errors.Is(err, useless) {

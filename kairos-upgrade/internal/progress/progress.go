@@ -11,7 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // every is how often a bar, a status or an observer is renewed at most.
@@ -37,8 +39,8 @@ type Reporter struct {
 	mu       sync.Mutex
 	out      io.Writer
 	prefix   string
-	terminal *terminal // redraw one line, if not nil
-	lines    bool      // print lines
+	terminal *screen // redraw one line, if not nil
+	lines    bool    // print lines
 	now      func() time.Time
 	observe  func(Snapshot)
 
@@ -53,10 +55,10 @@ type Reporter struct {
 // manager, and its observer.
 func New(out io.Writer, program string, quiet bool) *Reporter {
 	r := &Reporter{out: out, prefix: program + ": ", lines: !quiet, now: time.Now}
-	if f, ok := out.(*os.File); ok && !quiet && os.Getenv("TERM") != "dumb" && cmdline.IsTerminal(f) {
-		r.terminal, r.lines = &terminal{out: f, width: func() int { return widthOf(f) }}, false
+	if f, ok := out.(*os.File); ok && !quiet && os.Getenv("TERM") != "dumb" && terminal.Is(f) {
+		r.terminal, r.lines = &screen{out: f, width: func() int { return widthOf(f) }}, false
 	}
-	if cmdline.UnderSystemd() {
+	if logline.UnderSystemd() {
 		r.prefix = "<6>"
 	}
 	return r
@@ -188,7 +190,7 @@ func (r *Reporter) tell(begins bool) {
 	s := r.snapshot()
 	r.shown = r.now()
 	if s.Total > 0 || begins {
-		cmdline.Status("%s", Text(s))
+		sdnotify.Status("%s", Text(s))
 	}
 	if r.observe != nil {
 		r.observe(s)

@@ -17,7 +17,7 @@ func reporter(width int) (*Reporter, *bytes.Buffer, func(time.Duration)) {
 	r := New(&out, "prog", false)
 	r.prefix = "prog: " // also where the tests run under systemd
 	if width > 0 {
-		r.terminal, r.lines = &terminal{out: &out, width: func() int { return width }}, false
+		r.terminal, r.lines = &screen{out: &out, width: func() int { return width }}, false
 	}
 	r.now = func() time.Time { return now }
 	return r, &out, func(d time.Duration) { now = now.Add(d) }

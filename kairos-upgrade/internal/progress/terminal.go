@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal redraws one line, which is never wider than the terminal: its width
+// screen redraws one line, which is never wider than the terminal: its width
 // is asked for each time, so a window may change its size.
-type terminal struct {
+type screen struct {
 	out   io.Writer
 	width func() int // columns
 	drawn bool
@@ -34,13 +34,13 @@ func widthOf(f *os.File) int {
 	return int(size.Col)
 }
 
-func (t *terminal) draw(prefix string, s Snapshot) {
+func (t *screen) draw(prefix string, s Snapshot) {
 	// Nothing in the last column: some terminals go to the next line there.
 	fmt.Fprintf(t.out, "\r\x1b[K%s", layout(prefix, s, t.width()-1))
 	t.drawn = true
 }
 
-func (t *terminal) erase() {
+func (t *screen) erase() {
 	if t.drawn {
 		fmt.Fprint(t.out, "\r\x1b[K")
 		t.drawn = false

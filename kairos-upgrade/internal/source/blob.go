@@ -8,7 +8,7 @@ import (
 	"io"
 	"sync/atomic"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 )
 
@@ -191,7 +191,7 @@ func (r *LayerReader) finish() error {
 		return err
 	}
 	if !r.sum.Verified() {
-		return cmdline.Hint(fmt.Errorf("%w: diff ID %s", ErrDigest, r.img.Layers[r.index].DiffID),
+		return exit.Hint(fmt.Errorf("%w: diff ID %s", ErrDigest, r.img.Layers[r.index].DiffID),
 			"the image was not put together properly: build and push it again")
 	}
 	return io.EOF

@@ -16,7 +16,7 @@ import (
 
 	"github.com/docker/distribution/registry/api/errcode"
 	v2 "github.com/docker/distribution/registry/api/v2"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"go.podman.io/image/v5/docker"
 )
 
@@ -28,29 +28,29 @@ func explain(err error, transport string) error {
 		unknownCA    x509.UnknownAuthorityError
 		record       tls.RecordHeaderError
 	)
-	if cmdline.HintOf(err) != "" {
+	if exit.HintOf(err) != "" {
 		return err
 	}
 	switch {
 	case errors.As(err, &unauthorized), isRegistry(err, errcode.ErrorCodeUnauthorized), isRegistry(err, errcode.ErrorCodeDenied):
-		return cmdline.Hint(err, "the registry wants credentials, or hides what does not exist: "+
+		return exit.Hint(err, "the registry wants credentials, or hides what does not exist: "+
 			"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE REGISTRY writes one)")
 	case isRegistry(err, v2.ErrorCodeManifestUnknown), isRegistry(err, v2.ErrorCodeNameUnknown):
-		return cmdline.Hint(err, "the registry answers, but has no such image: check repository and tag")
+		return exit.Hint(err, "the registry answers, but has no such image: check repository and tag")
 	case errors.Is(err, docker.ErrTooManyRequests):
-		return cmdline.Hint(err, "the registry limits requests: wait, log in, or set up a mirror in registries.conf")
+		return exit.Hint(err, "the registry limits requests: wait, log in, or set up a mirror in registries.conf")
 	case errors.As(err, &dns):
-		return cmdline.Hint(err, "check the registry's name and this machine's DNS (resolvectl query %s)", dns.Name)
+		return exit.Hint(err, "check the registry's name and this machine's DNS (resolvectl query %s)", dns.Name)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return cmdline.Hint(err, "nothing listens there: check host and port, and whether the registry runs")
+		return exit.Hint(err, "nothing listens there: check host and port, and whether the registry runs")
 	case errors.As(err, &unknownCA):
-		return cmdline.Hint(err, "put the registry's CA certificate into /etc/containers/certs.d/HOST:PORT/ca.crt")
+		return exit.Hint(err, "put the registry's CA certificate into /etc/containers/certs.d/HOST:PORT/ca.crt")
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return cmdline.Hint(err, "the registry speaks HTTP without TLS: set insecure = true for it in registries.conf")
+		return exit.Hint(err, "the registry speaks HTTP without TLS: set insecure = true for it in registries.conf")
 	case errors.Is(err, errTruncated), errors.Is(err, io.ErrUnexpectedEOF) && transport == dockerArchive:
-		return cmdline.Hint(err, "the archive is truncated: copy or download it again")
+		return exit.Hint(err, "the archive is truncated: copy or download it again")
 	case transport == containersStorage && errors.Is(err, fs.ErrPermission):
-		return cmdline.Hint(err, "run as root, or within podman unshare")
+		return exit.Hint(err, "run as root, or within podman unshare")
 	}
 	return err
 }

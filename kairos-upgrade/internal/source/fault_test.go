@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -139,11 +139,11 @@ func TestOpenFaults(t *testing.T) {
 			return
 		}
 		for _, want := range append(wants, "open image ") {
-			if !strings.Contains(err.Error()+"\n"+cmdline.HintOf(err), want) {
-				t.Errorf("%s: %q lacks %q (hint: %s)", ref, err, want, cmdline.HintOf(err))
+			if !strings.Contains(err.Error()+"\n"+exit.HintOf(err), want) {
+				t.Errorf("%s: %q lacks %q (hint: %s)", ref, err, want, exit.HintOf(err))
 			}
 		}
-		if cmdline.HintOf(err) == "" {
+		if exit.HintOf(err) == "" {
 			t.Errorf("%s: no hint: %v", ref, err)
 		}
 	}
@@ -375,7 +375,7 @@ func TestArchiveFaults(t *testing.T) {
 	fails := func(name, ref, want string) {
 		t.Helper()
 		_, _, err := readAll(t, ref, accepting(t))
-		if err == nil || !strings.Contains(err.Error()+cmdline.HintOf(err), want) {
+		if err == nil || !strings.Contains(err.Error()+exit.HintOf(err), want) {
 			t.Errorf("%s: error %v, want one about %q", name, err, want)
 		}
 	}

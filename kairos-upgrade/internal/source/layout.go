@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/manifest"
@@ -110,7 +110,7 @@ type layoutSource struct {
 func (s *layoutSource) readIndex() error {
 	raw, err := s.read(imgspecv1.ImageIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return cmdline.Hint(fmt.Errorf("not an OCI layout: %w", err), "file: finds out what kind of archive a file is")
+		return exit.Hint(fmt.Errorf("not an OCI layout: %w", err), "file: finds out what kind of archive a file is")
 	}
 	if err != nil {
 		return err
@@ -149,13 +149,13 @@ func pick(manifests []imgspecv1.Descriptor, name string) (imgspecv1.Descriptor, 
 			return m.Annotations[imgspecv1.AnnotationRefName] == name || m.Annotations["io.containerd.image.name"] == name
 		})
 		if i < 0 {
-			return imgspecv1.Descriptor{}, cmdline.Hint(fmt.Errorf("no image is called %q there", name),
+			return imgspecv1.Descriptor{}, exit.Hint(fmt.Errorf("no image is called %q there", name),
 				"the names there are: %s", strings.Join(names, " "))
 		}
 		return manifests[i], nil
 	}
 	if len(manifests) != 1 {
-		return imgspecv1.Descriptor{}, cmdline.Hint(fmt.Errorf("%d images are there, not one", len(manifests)),
+		return imgspecv1.Descriptor{}, exit.Hint(fmt.Errorf("%d images are there, not one", len(manifests)),
 			"add :NAME or :@INDEX to say which; the names there are: %s", strings.Join(names, " "))
 	}
 	return manifests[0], nil

@@ -19,7 +19,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
+	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/image"
@@ -88,7 +89,7 @@ func (o Options) system() *types.SystemContext {
 		SystemRegistriesConfDirPath:  o.RegistriesConfDir,
 		BigFilesTemporaryDir:         o.TempDir,
 		RootForImplicitAbsolutePaths: o.Root,
-		DockerRegistryUserAgent:      "kairos-upgrade/" + cmdline.Version,
+		DockerRegistryUserAgent:      "kairos-upgrade/" + buildinfo.Version,
 	}
 	if o.Insecure {
 		sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
@@ -190,7 +191,7 @@ func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 		return nil, err
 	}
 	if src.Kind != KindImage {
-		return nil, cmdline.Usagef("source %q is a %s, not an image", ref, src.Kind)
+		return nil, exit.Usagef("source %q is a %s, not an image", ref, src.Kind)
 	}
 	policy, err := newPolicy(opts)
 	if err != nil {
@@ -211,7 +212,7 @@ func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 			return img, nil
 		}
 		errs = append(errs, fmt.Errorf("open image %s: %w", o.name(), explain(err, src.transport)))
-		if ctx.Err() != nil || cmdline.Code(err) == cmdline.ExitRefused {
+		if ctx.Err() != nil || exit.Code(err) == exit.Refused {
 			break
 		}
 	}

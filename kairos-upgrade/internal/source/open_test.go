@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
@@ -127,7 +127,7 @@ func TestForms(t *testing.T) {
 			t.Run(compression+" "+name, func(t *testing.T) {
 				img, streams, err := readAll(t, ref, o)
 				if err != nil {
-					t.Fatalf("%v (hint: %s)", err, cmdline.HintOf(err))
+					t.Fatalf("%v (hint: %s)", err, exit.HintOf(err))
 				}
 				checkImage(t, img, streams)
 				if img.Reference != ref || img.ManifestDigest != b.Manifest {
@@ -225,7 +225,7 @@ func TestContainersStorage(t *testing.T) {
 	}
 	img, streams, err := readAll(t, "containers-storage:[vfs@"+root+"+"+run+"]example.com/os:v1", accepting(t))
 	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, cmdline.HintOf(err))
+		t.Fatalf("%v (hint: %s)", err, exit.HintOf(err))
 	}
 	checkImage(t, img, streams)
 	if img.ManifestDigest != b.Manifest {
@@ -262,7 +262,7 @@ func TestArchitectures(t *testing.T) {
 		}
 	}
 	o.Architecture = "amd64"
-	if _, err := Open(t.Context(), registry.Host+"/os:arm", o); err == nil || !strings.Contains(err.Error(), "arm64") || cmdline.HintOf(err) == "" {
+	if _, err := Open(t.Context(), registry.Host+"/os:arm", o); err == nil || !strings.Contains(err.Error(), "arm64") || exit.HintOf(err) == "" {
 		t.Errorf("image for another architecture: %v", err)
 	}
 }
@@ -306,8 +306,8 @@ func TestPolicy(t *testing.T) {
 	} {
 		o.PolicyFile = writeFile(t, "policy.json", policy)
 		_, err := Open(t.Context(), ref, o)
-		if cmdline.Code(err) != cmdline.ExitRefused || cmdline.HintOf(err) == "" {
-			t.Errorf("%s: exit status %d: %v", name, cmdline.Code(err), err)
+		if exit.Code(err) != exit.Refused || exit.HintOf(err) == "" {
+			t.Errorf("%s: exit status %d: %v", name, exit.Code(err), err)
 		}
 	}
 	o.PolicyFile = filepath.Join(t.TempDir(), "missing.json")

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/directory"
@@ -58,7 +58,7 @@ func (src Source) candidates(sys *types.SystemContext) ([]types.ImageReference, 
 	quiet.ShortNameMode = &mode
 	resolved, err := shortnames.Resolve(&quiet, src.rest)
 	if err != nil {
-		return nil, cmdline.Hint(cmdline.Usagef("open image %s: %w", src.Given, err),
+		return nil, exit.Hint(exit.Usagef("open image %s: %w", src.Given, err),
 			"write the registry's name before it, as in docker.io/library/%s", src.rest)
 	}
 	var refs []types.ImageReference
@@ -66,12 +66,12 @@ func (src Source) candidates(sys *types.SystemContext) ([]types.ImageReference, 
 		named := candidate.Value
 		if d, ok := named.(reference.Digested); ok { // a digest beside a tag decides
 			if named, err = reference.WithDigest(reference.TrimNamed(named), d.Digest()); err != nil {
-				return nil, cmdline.Usagef("open image %s: %w", src.Given, err)
+				return nil, exit.Usagef("open image %s: %w", src.Given, err)
 			}
 		}
 		ref, err := docker.NewReference(named)
 		if err != nil {
-			return nil, cmdline.Usagef("open image %s: %w", src.Given, err)
+			return nil, exit.Usagef("open image %s: %w", src.Given, err)
 		}
 		refs = append(refs, ref)
 	}
@@ -123,7 +123,7 @@ func checkManifest(raw []byte, mime string) error {
 	switch mime {
 	case imgspecv1.MediaTypeImageManifest, manifest.DockerV2Schema2MediaType:
 	case manifest.DockerV2Schema1MediaType, manifest.DockerV2Schema1SignedMediaType:
-		return cmdline.Hint(fmt.Errorf("manifest of Docker's old schema 1"), "build and push the image again with a current tool")
+		return exit.Hint(fmt.Errorf("manifest of Docker's old schema 1"), "build and push the image again with a current tool")
 	case imgspecv1.MediaTypeImageIndex, manifest.DockerV2ListMediaType:
 		return fmt.Errorf("a list of images within a list of images")
 	default:
@@ -142,7 +142,7 @@ func (o *opener) checkPlatform(config *imgspecv1.Image) error {
 		return fmt.Errorf("the image is for %s, not for linux", config.OS)
 	}
 	if config.Architecture != want {
-		return cmdline.Hint(fmt.Errorf("the image is for %s, this machine is %s", config.Architecture, want),
+		return exit.Hint(fmt.Errorf("the image is for %s, this machine is %s", config.Architecture, want),
 			"push the image for %s, best as one reference for several architectures", want)
 	}
 	return nil
@@ -164,7 +164,7 @@ func noInstance(raw []byte, want string, cause error) error {
 			have = append(have, p.OS+"/"+p.Architecture)
 		}
 	}
-	return cmdline.Hint(fmt.Errorf("no image for linux/%s, only for %s", want, strings.Join(have, ", ")),
+	return exit.Hint(fmt.Errorf("no image for linux/%s, only for %s", want, strings.Join(have, ", ")),
 		"push the image for %s, too", want)
 }
 
@@ -197,7 +197,7 @@ func checkLayer(info types.BlobInfo, diffID digest.Digest) error {
 	case info.Size < -1:
 		return fmt.Errorf("size %d", info.Size)
 	case strings.Contains(info.MediaType, "nondistributable"), strings.Contains(info.MediaType, ".foreign."), len(info.URLs) > 0:
-		return cmdline.Hint(fmt.Errorf("it is kept elsewhere than the image (%s)", info.MediaType),
+		return exit.Hint(fmt.Errorf("it is kept elsewhere than the image (%s)", info.MediaType),
 			"build the image with all its layers")
 	case strings.HasSuffix(info.MediaType, "+encrypted"):
 		return fmt.Errorf("it is encrypted (%s)", info.MediaType)

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Kind tells what a source is.
@@ -113,7 +113,7 @@ func isTransport(s string) bool {
 
 func (src Source) registry(ref string) (Source, error) {
 	if strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, ".") {
-		return src, cmdline.Hint(cmdline.Usagef("source %q is neither a reference nor a transport", src.Given),
+		return src, exit.Hint(exit.Usagef("source %q is neither a reference nor a transport", src.Given),
 			"write dir:%s for a directory, file:%s for an archive", ref, ref)
 	}
 	if err := checkReference(ref); err != nil {
@@ -131,10 +131,10 @@ func (src Source) oci(rest string) (Source, error) {
 		src.transport, src.rest = ociLayout, rest
 		return src, nil
 	case err == nil:
-		return src, cmdline.Hint(cmdline.Usagef("source %q: %s is no directory", src.Given, path),
+		return src, exit.Hint(exit.Usagef("source %q: %s is no directory", src.Given, path),
 			"write oci-archive:%s for an archive", rest)
 	case !errors.Is(err, fs.ErrNotExist), isPath(path):
-		return src, cmdline.Usagef("source %q: %w", src.Given, err)
+		return src, exit.Usagef("source %q: %w", src.Given, err)
 	}
 	return src.registry(rest)
 }
@@ -143,9 +143,9 @@ func (src Source) dir(path string) (Source, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return src, cmdline.Usagef("source %q: %w", src.Given, err)
+		return src, exit.Usagef("source %q: %w", src.Given, err)
 	case !info.IsDir():
-		return src, cmdline.Hint(cmdline.Usagef("source %q: %s is no directory", src.Given, path),
+		return src, exit.Hint(exit.Usagef("source %q: %s is no directory", src.Given, path),
 			"write file:%s for an archive", path)
 	}
 	_, errVersion := os.Stat(filepath.Join(path, "version"))
@@ -164,7 +164,7 @@ func (src Source) file(path string) (Source, error) {
 	}
 	transport, err := sniff(path)
 	if err != nil {
-		return src, cmdline.Hint(fmt.Errorf("source %q: %w", src.Given, err),
+		return src, exit.Hint(fmt.Errorf("source %q: %w", src.Given, err),
 			"file: takes what podman save or docker save writes")
 	}
 	src.transport, src.rest = transport, path
@@ -189,13 +189,13 @@ func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return cmdline.Usagef("open archive: %w", err)
+		return exit.Usagef("open archive: %w", err)
 	case info.IsDir():
-		return cmdline.Hint(cmdline.Usagef("open archive %s: it is a directory", path), "write oci:%s or dir:%s", path, path)
+		return exit.Hint(exit.Usagef("open archive %s: it is a directory", path), "write oci:%s or dir:%s", path, path)
 	}
 	return nil
 }
 
 func usage(format string, args ...any) error {
-	return cmdline.Hint(cmdline.Usagef(format, args...), "%s", forms)
+	return exit.Hint(exit.Usagef(format, args...), "%s", forms)
 }

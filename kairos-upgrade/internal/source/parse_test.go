@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 func TestParse(t *testing.T) {
@@ -77,10 +77,10 @@ func TestParseRefuses(t *testing.T) {
 		"store::id":               true,
 	} {
 		_, err := Parse(given)
-		if cmdline.Code(err) != cmdline.ExitUsage {
-			t.Errorf("%q: exit status %d: %v", given, cmdline.Code(err), err)
+		if exit.Code(err) != exit.Usage {
+			t.Errorf("%q: exit status %d: %v", given, exit.Code(err), err)
 		}
-		if hinted && cmdline.HintOf(err) == "" {
+		if hinted && exit.HintOf(err) == "" {
 			t.Errorf("%q: no hint: %v", given, err)
 		}
 	}

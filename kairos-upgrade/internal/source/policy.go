@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
@@ -59,7 +59,7 @@ func (p *policy) check(ctx context.Context, img *image.UnparsedImage) error {
 	}
 	scope, failed := p.failing(ctx, img)
 	err = fmt.Errorf("refused by the signature policy: %s: %w", scope, err)
-	return cmdline.Hint(cmdline.WithCode(err, cmdline.ExitRefused), "%s; see containers-policy.json(5)", failed.hint(err))
+	return exit.Hint(exit.WithCode(err, exit.Refused), "%s; see containers-policy.json(5)", failed.hint(err))
 }
 
 // requirement is what the policy wants, as far as messages tell it.

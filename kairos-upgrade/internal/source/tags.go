@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
@@ -30,7 +30,7 @@ func Tags(ctx context.Context, repository string, opts Options) ([]string, error
 		return nil, err
 	}
 	if src.Kind != KindImage || src.transport != registry {
-		return nil, cmdline.Usagef("%q is no repository in a registry", repository)
+		return nil, exit.Usagef("%q is no repository in a registry", repository)
 	}
 	sys := opts.system()
 	candidates, err := src.candidates(sys)
@@ -106,6 +106,6 @@ func tagsAt(ctx context.Context, sys *types.SystemContext, name reference.Named,
 
 // errBlocked says that registries.conf forbids a registry.
 func errBlocked(r *sysregistriesv2.Registry) error {
-	return cmdline.Hint(cmdline.WithCode(fmt.Errorf("registries.conf blocks %s", r.Prefix), cmdline.ExitRefused),
+	return exit.Hint(exit.WithCode(fmt.Errorf("registries.conf blocks %s", r.Prefix), exit.Refused),
 		"see blocked in containers-registries.conf(5)")
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Signatures are tested with the programs that make them, in tests/trust.
@@ -31,8 +31,8 @@ func TestRefusalNamesScopeAndRequirement(t *testing.T) {
 		o.PolicyFile = writeFile(t, "policy.json", strings.ReplaceAll(test.policy, "HOST", registry.Host))
 		_, err := Open(t.Context(), registry.Host+"/team/os:v1", o)
 		want := strings.ReplaceAll(test.want, "HOST", registry.Host)
-		if cmdline.Code(err) != cmdline.ExitRefused || !strings.Contains(err.Error(), want) || !strings.Contains(cmdline.HintOf(err), test.hint) {
-			t.Errorf("%s:\n%v (exit status %d, hint: %s)\nwant %s", test.policy, err, cmdline.Code(err), cmdline.HintOf(err), want)
+		if exit.Code(err) != exit.Refused || !strings.Contains(err.Error(), want) || !strings.Contains(exit.HintOf(err), test.hint) {
+			t.Errorf("%s:\n%v (exit status %d, hint: %s)\nwant %s", test.policy, err, exit.Code(err), exit.HintOf(err), want)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestScopes(t *testing.T) {
 	} else {
 		img.Close()
 	}
-	if _, err := Open(t.Context(), registry.Host+"/bad/os:v1", o); cmdline.Code(err) != cmdline.ExitRefused {
+	if _, err := Open(t.Context(), registry.Host+"/bad/os:v1", o); exit.Code(err) != exit.Refused {
 		t.Error(err)
 	}
 }
@@ -92,10 +92,10 @@ func TestBlockedRegistry(t *testing.T) {
 	registry.Push("mirror/os", "v1", testImage(t, ""))
 	o := mirrored(t, registry.Host, "blocked = true")
 	_, err := Open(t.Context(), "registry.invalid/os:v1", o)
-	if cmdline.Code(err) != cmdline.ExitRefused || !strings.Contains(err.Error(), "registries.conf blocks registry.invalid") {
-		t.Errorf("%v (exit status %d)", err, cmdline.Code(err))
+	if exit.Code(err) != exit.Refused || !strings.Contains(err.Error(), "registries.conf blocks registry.invalid") {
+		t.Errorf("%v (exit status %d)", err, exit.Code(err))
 	}
-	if _, err := Tags(t.Context(), "registry.invalid/os", o); cmdline.Code(err) != cmdline.ExitRefused {
+	if _, err := Tags(t.Context(), "registry.invalid/os", o); exit.Code(err) != exit.Refused {
 		t.Errorf("tags: %v", err)
 	}
 }
@@ -117,10 +117,10 @@ func TestTags(t *testing.T) {
 	if have, err := Tags(t.Context(), registry.Host+"/mirror/os", o); err != nil || !slices.Equal(have, want) {
 		t.Errorf("insecure: %q, %v", have, err)
 	}
-	if _, err := Tags(t.Context(), registry.Host+"/none", o); err == nil || cmdline.HintOf(err) == "" {
+	if _, err := Tags(t.Context(), registry.Host+"/none", o); err == nil || exit.HintOf(err) == "" {
 		t.Errorf("no such repository: %v", err)
 	}
-	if _, err := Tags(t.Context(), "oci:"+t.TempDir(), o); cmdline.Code(err) != cmdline.ExitUsage {
+	if _, err := Tags(t.Context(), "oci:"+t.TempDir(), o); exit.Code(err) != exit.Usage {
 		t.Errorf("not a registry: %v", err)
 	}
 }
@@ -149,8 +149,8 @@ func TestCredentials(t *testing.T) {
 	o.RegistriesConf = registry.Conf(t)
 	ref := registry.Host + "/os:v1"
 	_, err := Open(t.Context(), ref, o)
-	if err == nil || !strings.Contains(cmdline.HintOf(err), "auth.json") {
-		t.Errorf("without credentials: %v (hint: %s)", err, cmdline.HintOf(err))
+	if err == nil || !strings.Contains(exit.HintOf(err), "auth.json") {
+		t.Errorf("without credentials: %v (hint: %s)", err, exit.HintOf(err))
 	}
 	auth := func(password string) string { // base64 of node:secret, or of node:wrong
 		coded := map[string]string{"secret": "bm9kZTpzZWNyZXQ=", "wrong": "bm9kZTp3cm9uZw=="}[password]

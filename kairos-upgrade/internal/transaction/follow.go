@@ -30,7 +30,7 @@ func (b Board) Follow(ctx context.Context, s State, tell func(State)) (State, er
 	if err := changes.Add(b.Dir); err != nil {
 		return s, err
 	}
-	ended, stop, err := exit(s.PID)
+	ended, stop, err := exitOf(s.PID)
 	if err != nil {
 		return s, err
 	}
@@ -62,9 +62,9 @@ func (b Board) Follow(ctx context.Context, s State, tell func(State)) (State, er
 	}
 }
 
-// exit returns a channel that is closed when a process has ended, and with it
+// exitOf returns a channel that is closed when a process has ended, and with it
 // its locks. stop must be called.
-func exit(pid int) (ended <-chan struct{}, stop func(), err error) {
+func exitOf(pid int) (ended <-chan struct{}, stop func(), err error) {
 	done, left := make(chan struct{}), make(chan struct{})
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.ESRCH) {

@@ -23,7 +23,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Dir is where transactions are published.
@@ -66,12 +66,12 @@ func New(h store.Holder, by Caller) State {
 // Err is the error that a completed transaction ended with, with its exit
 // status and hint.
 func (s State) Err() error {
-	if s.Status == cmdline.ExitOK {
+	if s.Status == exit.OK {
 		return nil
 	}
-	err := cmdline.WithCode(errors.New(s.Error), s.Status)
+	err := exit.WithCode(errors.New(s.Error), s.Status)
 	if s.Hint != "" {
-		err = cmdline.Hint(err, "%s", s.Hint)
+		err = exit.Hint(err, "%s", s.Hint)
 	}
 	return err
 }
@@ -184,9 +184,9 @@ func (p *Publication) Observe(s progress.Snapshot) {
 // Finish publishes how it ended.
 func (p *Publication) Finish(err error) {
 	p.change(func(s *State) {
-		s.Completed, s.Status, s.ETA, s.Rate = true, cmdline.Code(err), 0, 0
+		s.Completed, s.Status, s.ETA, s.Rate = true, exit.Code(err), 0, 0
 		if err != nil {
-			s.Error, s.Hint = err.Error(), cmdline.HintOf(err)
+			s.Error, s.Hint = err.Error(), exit.HintOf(err)
 		}
 	})
 }

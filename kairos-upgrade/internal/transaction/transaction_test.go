@@ -14,7 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 func holder() store.Holder {
@@ -52,7 +52,7 @@ func TestPublished(t *testing.T) {
 	if state == nil || state.Phase != "fetch" || state.Done != 5 || state.ETA != 90 || state.Snapshot.ETA != 90*time.Second || state.StartedBy != (Caller{1, 2}) || state.Message != "a line" {
 		t.Errorf("%+v", state)
 	}
-	p.Finish(cmdline.Hint(cmdline.WithCode(errors.New("full"), cmdline.ExitNoSpace), "make room"))
+	p.Finish(exit.Hint(exit.WithCode(errors.New("full"), exit.NoSpace), "make room"))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestPublished(t *testing.T) {
 		t.Errorf("the key is %q for a reader, not %q", reader.Key(), b.Name)
 	}
 	last, err := b.Read()
-	if err != nil || !last.Completed || cmdline.Code(last.Err()) != cmdline.ExitNoSpace || cmdline.HintOf(last.Err()) != "make room" {
+	if err != nil || !last.Completed || exit.Code(last.Err()) != exit.NoSpace || exit.HintOf(last.Err()) != "make room" {
 		t.Errorf("%+v, %v", last, err)
 	}
 }

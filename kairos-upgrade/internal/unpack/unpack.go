@@ -20,7 +20,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/pull"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 	"golang.org/x/sys/unix"
 )
@@ -65,10 +65,10 @@ func Unpack(ctx context.Context, r Request) (*Unpacked, error) {
 func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 	src, err := source.Parse(r.Source)
 	if err != nil {
-		return nil, cmdline.WithCode(err, cmdline.ExitUsage)
+		return nil, exit.WithCode(err, exit.Usage)
 	}
 	if src.Kind != source.KindImage {
-		return nil, cmdline.Usagef("it is no container image")
+		return nil, exit.Usagef("it is no container image")
 	}
 	dir, err := os.OpenRoot(r.Dir)
 	if err != nil {
@@ -81,7 +81,7 @@ func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 	}
 	defer top.Close()
 	if err := unix.Flock(int(top.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, cmdline.WithCode(errors.New("another one unpacks an image there"), cmdline.ExitBusy)
+		return nil, exit.WithCode(errors.New("another one unpacks an image there"), exit.Busy)
 	}
 	known, err := readRecord(dir)
 	if err != nil {
@@ -115,7 +115,7 @@ func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 }
 
 func there(was *Unpacked) error {
-	return cmdline.WithCode(fmt.Errorf("nothing to do: %s is there already", was.ManifestDigest), cmdline.ExitNothing)
+	return exit.WithCode(fmt.Errorf("nothing to do: %s is there already", was.ManifestDigest), exit.Nothing)
 }
 
 // enough compares the blobs with the free space: the least that is needed.
@@ -130,7 +130,7 @@ func enough(img *source.Image, top *os.File) error {
 	}
 	if need > free {
 		err := fmt.Errorf("not enough space: need more than %d MiB, %d MiB free", need>>20, free>>20)
-		return cmdline.WithCode(err, cmdline.ExitNoSpace)
+		return exit.WithCode(err, exit.NoSpace)
 	}
 	return nil
 }

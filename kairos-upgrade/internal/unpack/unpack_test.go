@@ -14,7 +14,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"golang.org/x/sys/unix"
 )
 
@@ -160,7 +160,7 @@ func TestAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Unpack(t.Context(), r); cmdline.Code(err) != cmdline.ExitNothing || !strings.Contains(err.Error(), first.ManifestDigest) {
+	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Nothing || !strings.Contains(err.Error(), first.ManifestDigest) {
 		t.Errorf("again: %v", err)
 	}
 	registry.Push("tools", "1", image(t, layerOf(t, map[string]string{"bin/small": "2"}, file("bin/small", 0o600))))
@@ -178,7 +178,7 @@ func TestAgain(t *testing.T) {
 		t.Errorf("by digest: %v", err)
 	}
 	r.Options.RegistriesConf = "/nowhere"
-	if _, err := Unpack(t.Context(), r); cmdline.Code(err) != cmdline.ExitNothing {
+	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Nothing {
 		t.Errorf("by digest, again: %v", err)
 	}
 }
@@ -210,7 +210,7 @@ func TestRefused(t *testing.T) {
 func TestErrors(t *testing.T) {
 	good := "oci:" + tools(t).Layout(t, "")
 	r := request(t, "dir:/tmp")
-	if _, err := Unpack(t.Context(), r); cmdline.Code(err) != cmdline.ExitUsage {
+	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Usage {
 		t.Errorf("a directory: %v", err)
 	}
 	r = request(t, good)
@@ -223,7 +223,7 @@ func TestErrors(t *testing.T) {
 	}
 	r = request(t, good)
 	imagetest.Write(t, r.Options.PolicyFile, []byte(`{"default":[{"type":"reject"}]}`))
-	if _, err := Unpack(t.Context(), r); cmdline.Code(err) != cmdline.ExitRefused {
+	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Refused {
 		t.Errorf("refused by policy: %v", err)
 	}
 	r = request(t, good)
@@ -240,7 +240,7 @@ func TestErrors(t *testing.T) {
 	if err := unix.Flock(int(top.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Unpack(t.Context(), r); cmdline.Code(err) != cmdline.ExitBusy {
+	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Busy {
 		t.Errorf("two at once: %v", err)
 	}
 }

@@ -1,4 +1,6 @@
-package cmdline
+// Package logline writes the log of a program as plain lines, for a terminal or
+// for the journal.
+package logline
 
 import (
 	"context"
@@ -8,23 +10,15 @@ import (
 	"os"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
-
-// IsTerminal reports whether a file is a terminal.
-func IsTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
 
 // UnderSystemd reports whether stderr goes to the journal.
 func UnderSystemd() bool { return os.Getenv("JOURNAL_STREAM") != "" }
 
-// NewLogger returns a logger that writes plain lines: "name: message key=value".
+// New returns a logger that writes plain lines: "name: message key=value".
 // Under systemd each line carries its priority in sd-daemon(3) form instead of
 // the name.
-func NewLogger(w io.Writer, name string, quiet bool) *slog.Logger {
+func New(w io.Writer, name string, quiet bool) *slog.Logger {
 	level := slog.LevelInfo
 	if quiet {
 		level = slog.LevelError

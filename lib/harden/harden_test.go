@@ -1,4 +1,4 @@
-package cmdline
+package harden
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 // The memory of a hardened process is nobody else's: what /proc says of it.
 func TestHarden(t *testing.T) {
 	if os.Getenv("HARDEN_TEST_CHILD") != "" {
-		if err := Harden(); err != nil {
+		if err := Process(); err != nil {
 			t.Fatal(err)
 		}
 		if dumpable, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); dumpable != 0 {

@@ -1,6 +1,10 @@
-package cmdline
+// Package exit says how a program of the toolkit ends: its exit status, the
+// error that it prints, and the hint at what a person can do about it. It needs
+// no command line: packages that know a cause use it as well.
+package exit
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,14 +14,14 @@ import (
 
 // Exit statuses, the same in every program and documented in every man page.
 const (
-	ExitOK          = 0   // done
-	ExitFailed      = 1   // failed
-	ExitUsage       = 2   // wrong usage
-	ExitNothing     = 3   // nothing to do, no update
-	ExitRefused     = 4   // refused by policy: signature, quarantine
-	ExitNoSpace     = 5   // not enough space
-	ExitBusy        = 6   // another transaction holds the lock
-	ExitInterrupted = 130 // interrupted
+	OK          = 0   // done
+	Failed      = 1   // failed
+	Usage       = 2   // wrong usage
+	Nothing     = 3   // nothing to do, no update
+	Refused     = 4   // refused by policy: signature, quarantine
+	NoSpace     = 5   // not enough space
+	Busy        = 6   // another transaction holds the lock
+	Interrupted = 130 // interrupted
 )
 
 type codeError struct {
@@ -38,7 +42,7 @@ func WithCode(err error, code int) error {
 
 // Usagef returns an error about wrong usage: exit status 2.
 func Usagef(format string, args ...any) error {
-	return WithCode(fmt.Errorf(format, args...), ExitUsage)
+	return WithCode(fmt.Errorf(format, args...), Usage)
 }
 
 // Code returns the exit status of an error: the one nearest to the surface
@@ -47,13 +51,13 @@ func Code(err error) int {
 	var coded *codeError
 	switch {
 	case err == nil:
-		return ExitOK
+		return OK
 	case errors.As(err, &coded):
 		return coded.code
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return ExitNoSpace
+		return NoSpace
 	}
-	return ExitFailed
+	return Failed
 }
 
 type hintError struct {
@@ -82,19 +86,19 @@ func HintOf(err error) string {
 	return ""
 }
 
-// ExitError is the object that a program prints on stderr as its last line
+// Report is the object that a program prints on stderr as its last line
 // when it fails under --json.
-type ExitError struct {
+type Report struct {
 	MessageType string `json:"message_type"` // always "exit_error"
 	Code        int    `json:"code"`
 	Message     string `json:"message"`
 	Hint        string `json:"hint,omitempty"`
 }
 
-// PrintError prints an error for people, or for programs under --json.
-func PrintError(w io.Writer, name string, err error, asJSON bool) {
+// Print prints an error for people, or for programs under --json.
+func Print(w io.Writer, name string, err error, asJSON bool) {
 	if asJSON {
-		_ = json.NewEncoder(w).Encode(ExitError{"exit_error", Code(err), err.Error(), HintOf(err)})
+		_ = json.NewEncoder(w).Encode(Report{"exit_error", Code(err), err.Error(), HintOf(err)})
 		return
 	}
 	if msg := err.Error(); msg != "" {
@@ -108,3 +112,12 @@ func PrintError(w io.Writer, name string, err error, asJSON bool) {
 // Silent returns an error that ends the program with a status and prints
 // nothing: the answer of a predicate.
 func Silent(code int) error { return WithCode(errors.New(""), code) }
+
+// Cancelled gives an error that comes of a context that was cancelled the
+// exit status for that.
+func Cancelled(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return WithCode(fmt.Errorf("interrupted: %w", err), Interrupted)
+	}
+	return err
+}

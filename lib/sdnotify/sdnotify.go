@@ -1,4 +1,6 @@
-package cmdline
+// Package sdnotify tells the service manager how a program is getting on:
+// sd_notify(3).
+package sdnotify
 
 import (
 	"fmt"

@@ -1,4 +1,5 @@
-package cmdline
+// Package harden protects the secrets in a program's memory.
+package harden
 
 import (
 	"fmt"
@@ -6,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Harden protects the copies that libraries make of secrets on their way: the
+// Process protects the copies that libraries make of secrets on their way: the
 // process leaves no core dump, no other process of its user may look into it,
 // and with root's rights none of its memory is swapped. It is for the start of
 // a program.
-func Harden() error {
+func Process() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
