@@ -2,10 +2,13 @@ package assess
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
@@ -43,6 +46,9 @@ func (n *Node) Status() (Status, error) {
 		s.LastFallback = &fallbacks[len(fallbacks)-1]
 	}
 	store, err := os.OpenRoot(n.path(deployment.StoreMount))
+	if errors.Is(err, fs.ErrPermission) {
+		err = cmdline.Hint(fmt.Errorf("what is in quarantine is not known: %w", err), "only root enters the store")
+	}
 	if err != nil {
 		return s, errors.Join(failed, err)
 	}

@@ -46,6 +46,7 @@ func (i *Initrd) path(name string) string { return filepath.Join(i.Run, "kairos"
 // Names beneath /run/kairos.
 const (
 	storeDir      = "store"      // the store, read-only, stays
+	privateDir    = "private"    // the store, where it can't keep others out by itself
 	persistentDir = "persistent" // COS_PERSISTENT, stays
 	overlayDir    = "overlay"    // ephemeral changes, stays
 	imageDir      = "image"      // metadata of the image, until the writable paths are mounted
@@ -87,29 +88,8 @@ func (i *Initrd) MountRoot(ctx context.Context) (err error) {
 	if err := i.announce(b); err != nil {
 		return err
 	}
-	keep := append([]Mount{{Target: deployment.StoreMount, Kind: "store", Source: b.Device}}, r.Mounts...)
+	keep := append([]Mount{{Target: i.storeTarget(), Kind: "store", Source: b.Device}}, r.Mounts...)
 	return errors.Join(i.keepMounted(keep...), i.writeReport(r))
-}
-
-// mountStore mounts the store: the mount is read-only, the file system below
-// is not, so that kairos-upgrade can have a writable view of its own. On a live
-// medium nothing is ever written.
-func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, error) {
-	i.Status("Waiting for %s", i.Args.Store)
-	wait, cancel := i.waiting(ctx)
-	defer cancel()
-	part, err := i.Finder.Find(wait, i.Args.Store)
-	if err != nil {
-		return part, err
-	}
-	i.Log.Info("found the store", "label", i.Args.Store, "device", part.Path)
-	attr := mount.ReadOnly | mount.NoDev | mount.NoSuid | mount.NoExec
-	fs := fileSystem{device: part.Path, attr: attr, readOnly: i.Args.Store == disk.LabelLive, damagedToo: true}
-	t, err := i.create(ctx, fs, r)
-	if err != nil {
-		return part, err
-	}
-	return part, i.attach(t, i.path(storeDir))
 }
 
 // waiting returns the context to wait for a device in. All that are missing are

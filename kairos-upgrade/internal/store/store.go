@@ -106,6 +106,9 @@ func (s *Store) prepare(holder Holder) (err error) {
 	if err := s.takeLock(holder); err != nil {
 		return err
 	}
+	if err := s.closeToOthers(); err != nil {
+		return err
+	}
 	for _, dir := range []string{objectsDir, imagesDir, layersDir, deployment.QuarantineDir, tmpDir, partialDir, deployment.Dir} {
 		if err := s.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -121,6 +124,21 @@ func (s *Store) prepare(holder Holder) (err error) {
 		return err
 	}
 	s.startFinishers()
+	return nil
+}
+
+// closeToOthers keeps everybody but the owner out of the store. Contents have no
+// modes of their own in it: what only root may read in an image, a password's
+// hash or a key, would be anybody's there. Stores made before that was so are
+// closed now.
+func (s *Store) closeToOthers() error {
+	info, err := s.root.Stat(".")
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	if err := s.root.Chmod(".", 0o700); err != nil {
+		return fmt.Errorf("keep others out of the store: %w", err)
+	}
 	return nil
 }
 

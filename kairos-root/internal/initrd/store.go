@@ -1,0 +1,98 @@
+package initrd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/disk"
+
+	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+)
+
+// mountStore mounts the store: the mount is read-only, the file system below
+// is not, so that kairos-upgrade can have a writable view of its own. On a live
+// medium nothing is ever written.
+//
+// Nobody but root enters it. Contents have no modes of their own in a store:
+// what only root may read in the system would be anybody's there.
+func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, error) {
+	i.Status("Waiting for %s", i.Args.Store)
+	wait, cancel := i.waiting(ctx)
+	defer cancel()
+	part, err := i.Finder.Find(wait, i.Args.Store)
+	if err != nil {
+		return part, err
+	}
+	i.Log.Info("found the store", "label", i.Args.Store, "device", part.Path)
+	const attr = mount.NoDev | mount.NoSuid | mount.NoExec
+	fs := fileSystem{device: part.Path, attr: attr, readOnly: i.Args.Store == disk.LabelLive, damagedToo: true}
+	t, err := i.create(ctx, fs, r)
+	if err != nil {
+		return part, err
+	}
+	closed, err := closeToOthers(t)
+	if err != nil {
+		i.Log.Warn("the store lets others in", "device", part.Path, "error", err)
+	}
+	if err := t.SetAttr(attr | mount.ReadOnly); err != nil {
+		t.Close()
+		return part, err
+	}
+	if closed {
+		return part, i.attach(t, i.path(storeDir))
+	}
+	return part, i.attachPrivate(t)
+}
+
+// closeToOthers takes all rights to the root of a file system from everybody but
+// root, and reports whether they have none.
+func closeToOthers(t *mount.Tree) (closed bool, err error) {
+	root, err := os.Open(t.Path())
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	info, err := root.Stat()
+	if err != nil {
+		return false, err
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return true, nil
+	}
+	err = root.Chmod(0o700)
+	if errors.Is(err, unix.EROFS) { // a medium that nothing is written to
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// attachPrivate places a store that can't keep others out by itself beneath a
+// directory that does, and leaves a link where it is expected.
+func (i *Initrd) attachPrivate(t *mount.Tree) error {
+	private := i.path(privateDir)
+	err := os.MkdirAll(private, 0o700)
+	if err == nil {
+		err = os.Chmod(private, 0o700)
+	}
+	if err == nil {
+		err = os.Symlink(filepath.Join(privateDir, storeDir), i.path(storeDir))
+	}
+	if err != nil {
+		t.Close()
+		return fmt.Errorf("keep others out of the store: %w", err)
+	}
+	return i.attach(t, filepath.Join(private, storeDir))
+}
+
+// storeTarget is where the store is mounted in the running system.
+func (i *Initrd) storeTarget() string {
+	if _, err := os.Readlink(i.path(storeDir)); err == nil {
+		return filepath.Join("/run/kairos", privateDir, storeDir)
+	}
+	return filepath.Join("/run/kairos", storeDir)
+}
