@@ -133,8 +133,8 @@ func (m machine) openStore(w where, booted deployment.Booted, write bool) (v *vi
 		v, err = m.mount(w.label, booted.Disk, view.Mount)
 	}
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) && cmdline.HintOf(err) == "" {
-			err = cmdline.Hint(err, "only root enters a store; the service on the bus tells others what is deployed: io.kairos.Upgrade1(5)")
+		if errors.Is(err, fs.ErrPermission) && exit.HintOf(err) == "" {
+			err = exit.Hint(err, "only root enters a store; the service on the bus tells others what is deployed: io.kairos.Upgrade1(5)")
 		}
 		return nil, false, fmt.Errorf("open store: %w", err)
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Status is what there is to say about this boot and what led to it.
@@ -47,7 +47,7 @@ func (n *Node) Status() (Status, error) {
 	}
 	store, err := os.OpenRoot(n.path(deployment.StoreMount))
 	if errors.Is(err, fs.ErrPermission) {
-		err = cmdline.Hint(fmt.Errorf("what is in quarantine is not known: %w", err), "only root enters the store")
+		err = exit.Hint(fmt.Errorf("what is in quarantine is not known: %w", err), "only root enters the store")
 	}
 	if err != nil {
 		return s, errors.Join(failed, err)
