@@ -37,10 +37,15 @@ GO_TAGS    := containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_d
 # What a program of the initrd does without: HTTP/2 is 0.4 MB.
 GO_TAGS_kairos-config := nethttpomithttp2
 GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/buildinfo.Version=$(VERSION)
-GO_BUILD   := CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -tags "$(GO_TAGS)"
+# Everything is compiled without the workspace and with the same flags, each module by what its own
+# go.mod says: what one target has compiled, the next one takes from the cache.
+export GO_TAGS
+GO_ALONE   := GOWORK=off CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false" $(GO)
+GO_BUILD   := $(GO_ALONE) build -trimpath -tags "$(GO_TAGS)"
+RUNTESTS   := cd tests && $(GO_ALONE) run -trimpath ./cmd/runtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-alone unit lint e2e test test-long test-failures test-powercut demo bench fuzz install clean
+.PHONY: help setup build build-alone unit lint images e2e check test test-all host-before test-long test-failures test-powercut demo bench fuzz install clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,28 +65,39 @@ build: ## build the static programs into build/bin and build/lib
 	@$(foreach part,$(PARTS),(cd $(part) && $(GO_BUILD) -ldflags '$(GO_LDFLAGS)' -o $(CURDIR)/$(BUILD)/lib/$(notdir $(part)) .);)
 	@ls -l $(BUILD)/bin $(BUILD)/lib | awk 'NF > 2 {printf "  %-22s %5.1f MB\n", $$NF, $$5 / 1e6}'
 
-build-alone: ## build each module without the workspace
+build-alone: ## build all packages of each module
 	@for module in $(MODULES); do \
-		echo "  $$module"; (cd $$module && GOWORK=off $(GO_BUILD) ./...); \
+		echo "  $$module"; (cd $$module && $(GO_BUILD) ./...); \
 	done
 
-unit: ## run the unit and command tests of all modules, race detector on
-	@for module in $(filter-out tests,$(MODULES)); do \
-		(cd $$module && $(GO) test -race -timeout 20m -tags "$(GO_TAGS)" ./...); \
-	done
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" ./cmd # what runs too many processes for it
+check: ## build, lint, unit and command tests: no network, no root, no virtual machine
+	@$(RUNTESTS) check
+
+unit: ## the unit and command tests of all modules, with the race detector where goroutines are
+	@$(RUNTESTS) unit
 
 lint: ## gofmt, go vet, man pages and units
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted by gofmt:"; echo "$$bad"; exit 1; }
-	@for module in $(MODULES); do (cd $$module && $(GO) vet -tags "$(GO_TAGS)" ./...); done
+	@for module in $(MODULES); do (cd $$module && $(GO_ALONE) vet -trimpath -tags "$(GO_TAGS)" ./...); done
 	@mandoc -T lint -W warning man/*.[1-8]
 	@tests/lint-units
 
-e2e: build ## run the end-to-end tests in virtual machines
-	cd tests && KAIROS_E2E=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 80m -v ./...
+images: build ## build the images that the virtual machines run
+	@cd tests && $(GO_BUILD) -o ../$(BUILD)/images ./cmd/images && cd .. && $(BUILD)/images
 
-test: setup ## run all tests: this is what CI runs
-	@$(MAKE) --no-print-directory build build-alone lint unit e2e
+e2e: build ## run the end-to-end tests in virtual machines
+	@$(RUNTESTS) e2e
+
+test: host-before ## setup, check and the end-to-end tests: this is what CI runs
+	@tests/setup --host
+	@$(RUNTESTS) test
+
+test-all: host-before ## everything: also the matrix of failures, long kills, power cuts, fuzzing, mutation; hours
+	@tests/setup --host
+	@$(RUNTESTS) all
+
+host-before:
+	@tests/host remember
 
 demo: setup ## show a node's life in a virtual machine: install, upgrade, fail, fall back
 	@$(MAKE) --no-print-directory build

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
@@ -15,8 +14,7 @@ import (
 // host's may be old, else the host's. It skips the test where one is missing.
 func Programs(t testing.TB, names ...string) {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	tools := filepath.Join(filepath.Dir(here), "../../../tests/tools")
+	tools := filepath.Join(project(t), "tests/tools")
 	bin := t.TempDir()
 	for _, name := range names {
 		if err := exec.Command(tools, "sh", "-c", "command -v "+name).Run(); err != nil {
@@ -31,6 +29,25 @@ func Programs(t testing.TB, names ...string) {
 		}
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+// project returns the project's absolute path: tests run in their package's
+// folder.
+func project(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "tests/tools")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no tests/tools in or above the working directory")
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // Disk returns an empty file that is large enough for a LUKS2 volume.

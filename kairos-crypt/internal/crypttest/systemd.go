@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
@@ -20,8 +19,7 @@ type Systemd struct {
 // "tests/setup --systemd" has unpacked. It skips the test where there is none.
 func Systemds(t testing.TB) []Systemd {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	top := filepath.Join(filepath.Dir(here), "../../..")
+	top := project(t)
 	roots, _ := filepath.Glob(filepath.Join(top, ".cache/systemd-*"))
 	var found []Systemd
 	for _, root := range append(roots, filepath.Join(top, ".cache/tools")) {
