@@ -19,7 +19,6 @@ LIBDIR      ?= $(PREFIX)/lib/kairos
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 PRESETDIR   ?= $(PREFIX)/lib/systemd/system-preset
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
-SYSTEMCONFDIR ?= $(PREFIX)/lib/systemd/system.conf.d
 DRACUTDIR   ?= $(PREFIX)/lib/dracut/modules.d
 DBUSDIR     ?= $(PREFIX)/share/dbus-1
 POLKITDIR   ?= $(PREFIX)/share/polkit-1/actions
@@ -50,7 +49,7 @@ RUNTESTS   := cd tests && $(GO_ALONE) run -trimpath ./cmd/runtests
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR, SYSTEMCONFDIR,"
+	@echo "  make install honours DESTDIR, PREFIX, UNITDIR, PRESETDIR, TMPFILESDIR,"
 	@echo "  DRACUTDIR, DBUSDIR, POLKITDIR."
 	@echo "  make demo KEEP=1 leaves the machine running and says how to log in."
 
@@ -145,10 +144,11 @@ install: ## install programs, units, presets, D-Bus and polkit files, dracut mod
 	install -m 0755 $(addprefix $(BUILD)/bin/,$(TOOLS)) $(DESTDIR)$(BINDIR)
 	install -d $(DESTDIR)$(LIBDIR)
 	install -m 0755 $(addprefix $(BUILD)/lib/,$(notdir $(PARTS))) $(DESTDIR)$(LIBDIR)
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR) $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(SYSTEMCONFDIR)
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR) $(DESTDIR)$(TMPFILESDIR)
 	cp -dR --no-preserve=ownership units/system/. $(DESTDIR)$(UNITDIR)
 	install -m 0644 $(wildcard units/preset/*.preset) $(DESTDIR)$(PRESETDIR)
-	install -m 0644 units/system.conf.d/*.conf $(DESTDIR)$(SYSTEMCONFDIR)
+	install -d $(DESTDIR)$(LIBDIR)/node
+	cp -dR --no-preserve=ownership units/node/. $(DESTDIR)$(LIBDIR)/node
 	$(if $(wildcard units/tmpfiles.d/*.conf),install -m 0644 $(wildcard units/tmpfiles.d/*.conf) $(DESTDIR)$(TMPFILESDIR))
 	install -d $(DESTDIR)$(DBUSDIR)/system.d $(DESTDIR)$(DBUSDIR)/system-services $(DESTDIR)$(POLKITDIR)
 	install -m 0644 units/dbus/system.d/*.conf $(DESTDIR)$(DBUSDIR)/system.d

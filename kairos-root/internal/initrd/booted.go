@@ -102,7 +102,7 @@ func (i *Initrd) esp(diskName string) string {
 }
 
 // announce writes what others read: booted.json, the sentinel that Kairos'
-// configs test for, and the mount units of the ESP.
+// configs test for, the mount units of the ESP, and systemd's settings of a node.
 func (i *Initrd) announce(b deployment.Booted) error {
 	cos := filepath.Join(i.Run, "cos")
 	if err := os.MkdirAll(cos, 0o755); err != nil {
@@ -113,6 +113,9 @@ func (i *Initrd) announce(b deployment.Booted) error {
 	}
 	if err := i.writeUnits(b.ESP); err != nil {
 		return err
+	}
+	if err := i.writeNodeSettings(); err != nil {
+		return fmt.Errorf("write systemd's settings of a node: %w", err)
 	}
 	if err := i.writeJSON("booted.json", b); err != nil {
 		return fmt.Errorf("write %s: %w", deployment.BootedPath, err)

@@ -126,6 +126,42 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+func TestNodeSettings(t *testing.T) {
+	n := &node{t: t, machine: mounttest.NewMachine(t), run: t.TempDir(), sysroot: t.TempDir()}
+	if err := n.initrd().writeNodeSettings(); err != nil {
+		t.Fatal("an image without them:", err)
+	}
+	// Those that the toolkit installs.
+	if err := os.CopyFS(n.in(nodeSettings), os.DirFS("../../../units/node/systemd")); err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(t.TempDir(), "outside")
+	mounttest.Write(t, outside, "from outside")
+	if err := os.Symlink(outside, n.in(nodeSettings+"/system.conf.d/60-link.conf")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := n.initrd().writeNodeSettings(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"system/boot-complete.target.d/50-kairos.conf", "system/emergency.target.d/50-kairos.conf",
+		"system/systemd-bless-boot.service.d/50-kairos.conf", "system/systemd-boot-update.service.d/50-kairos.conf",
+		"system/systemd-journal-flush.service.d/50-kairos.conf", "system.conf.d/50-kairos.conf"} {
+		want := mounttest.Content(t, filepath.Join("../../../units/node/systemd", file))
+		if got := mounttest.Content(t, filepath.Join(n.run, "systemd", file)); got != want {
+			t.Errorf("%s: %q, want %q", file, got, want)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(n.run, "systemd/system.conf.d/60-link.conf")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("a link was followed:", err)
+	}
+	mounttest.Write(t, n.in(nodeSettings+"/system/huge.conf"), strings.Repeat("#", maxNodeFile+1))
+	if err := n.initrd().writeNodeSettings(); err == nil || !strings.Contains(err.Error(), "huge.conf is larger than") {
+		t.Error("a huge file:", err)
+	}
+}
+
 func TestKeepMounted(t *testing.T) {
 	n := &node{t: t, machine: mounttest.NewMachine(t), run: t.TempDir(), sysroot: t.TempDir()}
 	system := filepath.Join(n.run, "systemd/system")

@@ -3,6 +3,7 @@ package initrd
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -82,6 +83,56 @@ func (i *Initrd) writeUnits(esp string) error {
 		}
 	}
 	return nil
+}
+
+// nodeSettings holds settings of systemd that make sense on a node alone, as
+// they lie beneath /run/systemd there: a machine that has the toolkit installed
+// and is no node is left as it is.
+const nodeSettings = "usr/lib/kairos/node/systemd"
+
+// Bounds of what is copied from nodeSettings.
+const (
+	maxNodeFile  = 64 << 10 // bytes
+	maxNodeFiles = 64
+)
+
+// writeNodeSettings copies the image's nodeSettings to /run/systemd, where the
+// manager that takes over from the initrd's reads them. The site's own files in
+// /etc/systemd come before them.
+func (i *Initrd) writeNodeSettings() error {
+	root, err := os.OpenRoot(i.Sysroot)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	files := 0
+	return fs.WalkDir(root.FS(), nodeSettings, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case path == nodeSettings && errors.Is(err, fs.ErrNotExist):
+			return fs.SkipAll // an image whose toolkit has none
+		case err != nil:
+			return err
+		case !entry.Type().IsRegular():
+			return nil
+		}
+		if files++; files > maxNodeFiles {
+			return fmt.Errorf("%s has more than %d files", nodeSettings, maxNodeFiles)
+		}
+		f, err := root.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		content, err := io.ReadAll(io.LimitReader(f, maxNodeFile+1))
+		if err != nil {
+			return err
+		}
+		if len(content) > maxNodeFile {
+			return fmt.Errorf("%s is larger than %d bytes", path, maxNodeFile)
+		}
+		to := filepath.Join(i.Run, "systemd", strings.TrimPrefix(path, nodeSettings))
+		return errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, content, 0o644))
+	})
 }
 
 // keepUnit is a mount that systemd leaves alone until the very end of a

@@ -2,13 +2,15 @@
 # dracut module of the kairos toolkit: kairos-root, the node's config, and the keys
 # of its encrypted volumes, in the initrd. Works with dracut 059 and later; systemd is needed.
 #
-# An initrd with this module boots other systems as before: everything in it
-# asks for kairos.image= on the kernel command line first.
+# It is for images of nodes and comes into an initrd that asks for it alone:
+# dracut --add kairos, or add_dracutmodules+=" kairos " in dracut.conf(5). A
+# machine that has the toolkit installed keeps the initrd that it has. In an
+# initrd everything asks for kairos.image= on the kernel command line first.
 
 # called by dracut
 check() {
     require_binaries kairos-root || return 1
-    return 0
+    return 255
 }
 
 # encrypts says whether volumes can be unlocked: cryptsetup does that for
@@ -89,7 +91,8 @@ install() {
     fi
 
     # In the initrd, too, systemd reboots when it crashes or stands still.
-    inst_multiple -o "$systemdutildir/system.conf.d/50-kairos.conf"
+    local settings=/usr/lib/kairos/node/systemd/system.conf.d/50-kairos.conf
+    [[ ! -f $dracutsysrootdir$settings ]] || inst_simple "$settings" "$systemdutildir/system.conf.d/50-kairos.conf"
 
     if encrypts; then
         # kairos-root starts the unit, once for each volume.
@@ -99,7 +102,6 @@ install() {
         # Opened when threads end: of argon2id, which slows passphrases down.
         inst_libdir_file "libgcc_s.so*"
         # The image's settings; those of the node are on a volume that is locked still.
-        local settings
         for settings in "$dracutsysrootdir"{/etc,/usr/lib}/kairos/crypt.conf{,.d/*.conf}; do
             [[ ! -f $settings ]] || inst_simple "${settings#"$dracutsysrootdir"}"
         done
