@@ -14,7 +14,7 @@ func serveCommand(node *assess.Node) *cli.Command {
 		Usage: "be the service " + service.Name + " on the system bus, until nobody needs it",
 		Flags: bus.Flags(),
 		Action: func(c *cli.Context) error {
-			served, err := bus.Open(c, service.Name)
+			served, err := bus.Open(c, bus.Config{Name: service.Name})
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,7 @@ func app(at places) *cli.App {
 }
 
 func serve(c *cli.Context, at places) error {
-	served, err := bus.Open(c, busName)
+	served, err := bus.Open(c, bus.Config{Name: busName})
 	if err != nil {
 		return err
 	}

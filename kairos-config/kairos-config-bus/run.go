@@ -49,6 +49,7 @@ func (r *request) decode(given map[string]dbus.Variant, known bus.Options) error
 const (
 	maxConfigs = 64
 	maxTotal   = 4 << 20 // bytes
+	maxBody    = maxTotal + 1<<20
 )
 
 // checkConfigs refuses what can't be configs by names and sizes. Whether they

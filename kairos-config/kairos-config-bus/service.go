@@ -47,12 +47,12 @@ func (s *service) describe() bus.Interface {
 		Methods: []bus.Method{
 			{Name: "Show", Action: action + "show", In: []string{"options"}, Out: []string{"config"}, Func: s.show("show")},
 			{Name: "Reveal", Action: action + "reveal", In: []string{"options"}, Out: []string{"config"}, Func: s.show("show", "--reveal")},
-			{Name: "Validate", Action: action + "validate", In: []string{"configs"}, Out: []string{"valid", "problems"}, Func: s.validate},
-			{Name: "Diff", Action: action + "diff", In: []string{"configs", "options"}, Out: []string{"values", "files"}, Func: s.diff},
-			{Name: "Stage", Action: action + "stage", In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.stage},
+			{Name: "Validate", MaxBody: maxBody, Action: action + "validate", In: []string{"configs"}, Out: []string{"valid", "problems"}, Func: s.validate},
+			{Name: "Diff", MaxBody: maxBody, Action: action + "diff", In: []string{"configs", "options"}, Out: []string{"values", "files"}, Func: s.diff},
+			{Name: "Stage", MaxBody: maxBody, Action: action + "stage", In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.stage},
 			{Name: "Discard", Action: action + "discard", Out: []string{"transaction"}, Func: s.discard},
 			{Name: "Rollback", Action: action + "rollback", In: []string{"generation"}, Out: []string{"transaction"}, Func: s.rollback},
-			{Name: "Apply", Action: action + "apply", In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.apply},
+			{Name: "Apply", MaxBody: maxBody, Action: action + "apply", In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.apply},
 		},
 		Properties: []bus.Property{
 			{Name: "Version", Type: "s", Const: true, Get: func() any { return buildinfo.Version }},
@@ -141,7 +141,7 @@ type identified struct {
 	*generation.Generation
 }
 
-func (s *service) stage(ctx context.Context, c *bus.Call, configs map[string]string, given options) (dbus.ObjectPath, error) {
+func (s *service) stage(_ context.Context, c *bus.Call, configs map[string]string, given options) (dbus.ObjectPath, error) {
 	r := newRequest("stage", configs)
 	if err := r.decode(given, bus.Options{"remove": &r.remove}); err != nil {
 		return "", err
@@ -149,14 +149,14 @@ func (s *service) stage(ctx context.Context, c *bus.Call, configs map[string]str
 	if len(r.configs)+len(r.remove) == 0 {
 		return "", exit.Usagef("no configs to stage")
 	}
-	return s.do(ctx, c, r, &identified{})
+	return s.do(c, r, &identified{})
 }
 
-func (s *service) discard(ctx context.Context, c *bus.Call) (dbus.ObjectPath, error) {
-	return s.do(ctx, c, newRequest("discard", nil), &identified{})
+func (s *service) discard(_ context.Context, c *bus.Call) (dbus.ObjectPath, error) {
+	return s.do(c, newRequest("discard", nil), &identified{})
 }
 
-func (s *service) rollback(ctx context.Context, c *bus.Call, to string) (dbus.ObjectPath, error) {
+func (s *service) rollback(_ context.Context, c *bus.Call, to string) (dbus.ObjectPath, error) {
 	r := newRequest("rollback", nil)
 	if to != "" {
 		if err := generation.CheckID(to); err != nil && to != staging.Plain {
@@ -164,12 +164,12 @@ func (s *service) rollback(ctx context.Context, c *bus.Call, to string) (dbus.Ob
 		}
 		r.args = append(r.args, to)
 	}
-	return s.do(ctx, c, r, &identified{})
+	return s.do(c, r, &identified{})
 }
 
 // apply leaves this service's sandbox, because the steps of configs do: they
 // write anywhere, and start what outlives them.
-func (s *service) apply(ctx context.Context, c *bus.Call, configs map[string]string, given options) (dbus.ObjectPath, error) {
+func (s *service) apply(_ context.Context, c *bus.Call, configs map[string]string, given options) (dbus.ObjectPath, error) {
 	r := newRequest("apply", configs)
 	if err := r.decode(given, bus.Options{"now": &r.outside, "remove": &r.remove}); err != nil {
 		return "", err
@@ -177,12 +177,12 @@ func (s *service) apply(ctx context.Context, c *bus.Call, configs map[string]str
 	if r.outside {
 		r.args = append(r.args, "--now")
 	}
-	return s.do(ctx, c, r, &stage.Applied{})
+	return s.do(c, r, &stage.Applied{})
 }
 
 // do begins a transaction that runs kairos-config.
-func (s *service) do(ctx context.Context, c *bus.Call, r request, result any) (dbus.ObjectPath, error) {
-	return s.jobs.Begin(ctx, c, r.args[0], func(ctx context.Context) (options, error) {
+func (s *service) do(c *bus.Call, r request, result any) (dbus.ObjectPath, error) {
+	return s.jobs.Begin(c, r.args[0], func(ctx context.Context) (options, error) {
 		out, err := s.run(ctx, r)
 		if len(out) == 0 {
 			return nil, err

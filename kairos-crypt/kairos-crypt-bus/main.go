@@ -41,7 +41,7 @@ func app(at places) *cli.App {
 }
 
 func serve(c *cli.Context, at places) error {
-	served, err := bus.Open(c, busName)
+	served, err := bus.Open(c, bus.Config{Name: busName, Files: true})
 	if err != nil {
 		return err
 	}

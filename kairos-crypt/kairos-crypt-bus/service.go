@@ -51,8 +51,8 @@ func (s *service) describe() bus.Interface {
 }
 
 // do begins a transaction that runs kairos-crypt.
-func (s *service) do(ctx context.Context, c *bus.Call, r *request, result any) (dbus.ObjectPath, error) {
-	path, err := s.jobs.Begin(ctx, c, r.operation, func(ctx context.Context) (options, error) {
+func (s *service) do(c *bus.Call, r *request, result any) (dbus.ObjectPath, error) {
+	path, err := s.jobs.Begin(c, r.operation, func(ctx context.Context) (options, error) {
 		defer r.close()
 		ctx, cancel := context.WithTimeout(ctx, maxTransaction)
 		defer cancel()

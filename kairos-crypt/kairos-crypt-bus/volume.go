@@ -80,18 +80,18 @@ func (v *volume) request(command ...string) *request {
 }
 
 // begin begins the transaction of a request, whose arguments follow its options.
-func (v *volume) begin(ctx context.Context, c *bus.Call, r *request, result any, arguments ...string) (dbus.ObjectPath, error) {
+func (v *volume) begin(c *bus.Call, r *request, result any, arguments ...string) (dbus.ObjectPath, error) {
 	r.args = append(append(r.args, "--", v.device), arguments...)
-	return v.service.do(ctx, c, r, result)
+	return v.service.do(c, r, result)
 }
 
-func (v *volume) verify(ctx context.Context, c *bus.Call, given options) (dbus.ObjectPath, error) {
+func (v *volume) verify(_ context.Context, c *bus.Call, given options) (dbus.ObjectPath, error) {
 	r, known := v.request("unlock", "--check"), bus.Options{}
 	r.operation = "verify"
 	if err := r.decode(given, known, newFiles(known, map[string]string{"key": "key-file"})); err != nil {
 		return "", err
 	}
-	return v.begin(ctx, c, r, &report.Opened{})
+	return v.begin(c, r, &report.Opened{})
 }
 
 // enrollOptions are the options of each kind: file descriptors by the options of
@@ -106,7 +106,7 @@ var enrollOptions = map[volumes.Kind]struct {
 	volumes.Tang:       {map[string]string{"key": "key-file"}, []string{"url", "thumbprint"}},
 }
 
-func (v *volume) enroll(ctx context.Context, c *bus.Call, kind string, given options) (dbus.ObjectPath, error) {
+func (v *volume) enroll(_ context.Context, c *bus.Call, kind string, given options) (dbus.ObjectPath, error) {
 	of, ok := enrollOptions[volumes.Kind(kind)]
 	if !ok {
 		return "", exit.Usagef("%.64q is none of %v", kind, volumes.Kinds)
@@ -124,7 +124,7 @@ func (v *volume) enroll(ctx context.Context, c *bus.Call, kind string, given opt
 		r.close()
 		return "", err
 	}
-	return v.begin(ctx, c, r, &report.Enrolled{})
+	return v.begin(c, r, &report.Enrolled{})
 }
 
 // complete checks the texts of an enrollment and adds them, and refuses one
@@ -163,7 +163,7 @@ func (v *volume) complete(r *request, kind volumes.Kind, given options, f files,
 	return nil
 }
 
-func (v *volume) rotate(ctx context.Context, c *bus.Call, slot string, given options) (dbus.ObjectPath, error) {
+func (v *volume) rotate(_ context.Context, c *bus.Call, slot string, given options) (dbus.ObjectPath, error) {
 	if err := checkSlot(slot); err != nil {
 		return "", err
 	}
@@ -184,7 +184,7 @@ func (v *volume) rotate(ctx context.Context, c *bus.Call, slot string, given opt
 		r.close()
 		return "", exit.Usagef("option recovery_key is missing: where the key is written to")
 	}
-	return v.begin(ctx, c, r, &report.Enrolled{}, slot)
+	return v.begin(c, r, &report.Enrolled{}, slot)
 }
 
 // recovery says whether a name means a recovery key: a new one must not be
@@ -197,10 +197,10 @@ func (v *volume) recovery(name string) bool {
 
 // wipeSlot never forces: whoever gives up the last way in does it on the command
 // line.
-func (v *volume) wipeSlot(ctx context.Context, c *bus.Call, slot string) (dbus.ObjectPath, error) {
+func (v *volume) wipeSlot(_ context.Context, c *bus.Call, slot string) (dbus.ObjectPath, error) {
 	if err := checkSlot(slot); err != nil {
 		return "", err
 	}
 	r := newRequest("wipe-slot", "--yes", "--json")
-	return v.begin(ctx, c, r, &report.Wiped{}, slot)
+	return v.begin(c, r, &report.Wiped{}, slot)
 }

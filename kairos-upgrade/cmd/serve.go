@@ -25,7 +25,7 @@ func serveCommand(m machine) *cli.Command {
 }
 
 func serve(c *cli.Context, m machine) error {
-	served, err := bus.Open(c, busName)
+	served, err := bus.Open(c, bus.Config{Name: busName})
 	if err != nil {
 		return err
 	}

@@ -101,12 +101,12 @@ func idText(id string) error {
 	return nil
 }
 
-func (s *service) stage(ctx context.Context, c *bus.Call, reference string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+func (s *service) stage(_ context.Context, c *bus.Call, reference string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
 	r, err := request(reference, options)
 	if err != nil {
 		return "", err
 	}
-	return s.do(ctx, c, begin{command: "stage", reference: reference}, func(ctx context.Context, n *deploy.Node) (any, error) {
+	return s.do(c, begin{command: "stage", reference: reference}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		r.Options.Log = n.Log
 		return n.Stage(ctx, r)
 	})
@@ -130,7 +130,7 @@ func (s *service) check(ctx context.Context, _ *bus.Call, reference string, opti
 	return bus.Dict(plan), nil
 }
 
-func (s *service) rollback(ctx context.Context, c *bus.Call, id string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+func (s *service) rollback(_ context.Context, c *bus.Call, id string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
 	force := false
 	if err := (bus.Options{"force": &force}).Decode(options); err != nil {
 		return "", err
@@ -138,7 +138,7 @@ func (s *service) rollback(ctx context.Context, c *bus.Call, id string, options 
 	if err := idText(id); err != nil {
 		return "", err
 	}
-	return s.do(ctx, c, begin{command: "rollback", reference: id}, func(ctx context.Context, n *deploy.Node) (any, error) {
+	return s.do(c, begin{command: "rollback", reference: id}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		to, err := rollbackTo(n, id, force)
 		if err != nil {
 			return nil, err
@@ -172,21 +172,21 @@ func (s *service) pin(pinned bool) func(context.Context, *bus.Call, string) erro
 	}
 }
 
-func (s *service) collect(ctx context.Context, c *bus.Call, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+func (s *service) collect(_ context.Context, c *bus.Call, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
 	if err := (bus.Options{}).Decode(options); err != nil {
 		return "", err
 	}
-	return s.do(ctx, c, begin{command: "gc"}, func(_ context.Context, n *deploy.Node) (any, error) { return n.Collect(false) })
+	return s.do(c, begin{command: "gc"}, func(_ context.Context, n *deploy.Node) (any, error) { return n.Collect(false) })
 }
 
-func (s *service) verify(ctx context.Context, c *bus.Call, id string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
+func (s *service) verify(_ context.Context, c *bus.Call, id string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
 	if err := (bus.Options{}).Decode(options); err != nil {
 		return "", err
 	}
 	if err := idText(id); err != nil {
 		return "", err
 	}
-	return s.do(ctx, c, begin{command: "verify", reference: id, reading: true}, func(ctx context.Context, n *deploy.Node) (any, error) {
+	return s.do(c, begin{command: "verify", reference: id, reading: true}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		v, err := n.Verify(ctx, id)
 		if err == nil && len(v.Damaged) > 0 {
 			err = damageError(v, nil, false)
@@ -197,17 +197,13 @@ func (s *service) verify(ctx context.Context, c *bus.Call, id string, options ma
 
 // do begins a transaction of this service, which outlives the call and the
 // caller, and returns its object.
-func (s *service) do(ctx context.Context, c *bus.Call, b begin, work func(context.Context, *deploy.Node) (any, error)) (dbus.ObjectPath, error) {
-	who, err := c.Caller(ctx)
-	if err != nil {
-		return "", err
-	}
+func (s *service) do(c *bus.Call, b begin, work func(context.Context, *deploy.Node) (any, error)) (dbus.ObjectPath, error) {
 	if err := s.reserve(); err != nil {
 		return "", err
 	}
 	running, cancel := context.WithCancel(s.bus.Context())
 	j := &job{service: s, own: true, cancel: func() error { cancel(); return nil }}
-	b.by, b.tell, b.bar = (*caller)(&who).transaction(), j.update, s.bar()
+	b.by, b.tell, b.bar = (*caller)(&c.Caller).transaction(), j.update, s.bar()
 	b.log = s.logger(b.bar)
 	o, err := s.start(s.where, b)
 	if err != nil {

@@ -31,17 +31,20 @@ type Config struct {
 	// Idle is how long the service lives without calls and holds. 0: until it
 	// is stopped.
 	Idle time.Duration
-	Log  *slog.Logger
+	// Files says that methods take file descriptors. Otherwise the bus keeps all
+	// messages away that have any.
+	Files bool
+	Log   *slog.Logger
 }
 
 // Service is a connection to a bus with objects on it. Its methods may be used
 // by several goroutines.
 type Service struct {
-	config Config
-	conn   *dbus.Conn
-	ctx    context.Context // of calls and of long work
-	stop   context.CancelFunc
-	asking chan struct{} // a place for each question to polkit
+	config  Config
+	conn    *dbus.Conn
+	ctx     context.Context // of calls and of long work
+	stop    context.CancelFunc
+	callers *callers
 
 	mu      sync.Mutex
 	objects map[dbus.ObjectPath]*Object
@@ -49,25 +52,19 @@ type Service struct {
 	changed chan struct{} // active has become 0, or more than 0
 }
 
-// maxAsking is how many callers may wait for polkit at once: a person who is
-// asked for a password takes her time.
-const maxAsking = 32
-
 // Connect connects to the bus. Nobody can find the service before Run.
 func Connect(config Config) (*Service, error) {
 	s := &Service{
 		config:  config,
-		asking:  make(chan struct{}, maxAsking),
 		objects: map[dbus.ObjectPath]*Object{},
 		changed: make(chan struct{}, 1),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	options := []dbus.ConnOption{dbus.WithHandler(handler{s}), dbus.WithIncomingInterceptor(s.arrived)}
 	var err error
-	if config.Address == "" {
-		s.conn, err = dbus.ConnectSystemBus(options...)
-	} else {
-		s.conn, err = dbus.Connect(config.Address, options...)
+	if s.callers, err = newCallers(s.ctx, config.Address); err == nil {
+		if s.conn, err = dial(s.ctx, config.Address, s, config.Files); err != nil {
+			s.callers.ask.Close()
+		}
 	}
 	if err != nil {
 		s.stop()
@@ -85,7 +82,7 @@ func (s *Service) Context() context.Context { return s.ctx }
 // Close ends the connection of a service that was never run.
 func (s *Service) Close() error {
 	s.stop()
-	return s.conn.Close()
+	return errors.Join(s.conn.Close(), s.callers.ask.Close())
 }
 
 // Hold keeps the service alive until release is called, once.

@@ -37,7 +37,13 @@ type counter struct {
 // newCounter runs a service until the test ends or it leaves.
 func newCounter(t *testing.T, address string, idle time.Duration) (c *counter, stop func()) {
 	t.Helper()
-	s, err := Connect(Config{Name: testName, Address: address, Idle: idle, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	return newCounterWith(t, Config{Name: testName, Address: address, Idle: idle})
+}
+
+func newCounterWith(t *testing.T, config Config) (c *counter, stop func()) {
+	t.Helper()
+	config.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	s, err := Connect(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +55,7 @@ func newCounter(t *testing.T, address string, idle time.Duration) (c *counter, s
 			{Name: "Fail", In: []string{"how"}, Func: c.fail},
 			{Name: "Wait", Func: c.wait},
 			{Name: "Work", Func: c.work},
+			{Name: "Options", In: []string{"options"}, Func: func(_ context.Context, _ *Call, given map[string]dbus.Variant) error { return Options{}.Decode(given) }},
 			{Name: "Secret", Action: "io.kairos.test1.secret", In: []string{"reference", "number"}, Out: []string{"answer"},
 				Func: func(context.Context, *Call, string, int64) (string, error) { return "42", nil }},
 		},
@@ -168,7 +175,7 @@ func TestIntrospection(t *testing.T) {
 		t.Fatalf("no %s in %+v", testName, node)
 	}
 	want := introspect.Method{Name: "Secret", Args: []introspect.Arg{{Name: "reference", Type: "s", Direction: "in"}, {Name: "number", Type: "x", Direction: "in"}, {Name: "answer", Type: "s", Direction: "out"}}}
-	if !reflect.DeepEqual(have.Methods[4], want) || have.Properties[0].Type != "x" || have.Signals[0].Args[0] != (introspect.Arg{Name: "number", Type: "x"}) {
+	if !reflect.DeepEqual(have.Methods[5], want) || have.Properties[0].Type != "x" || have.Signals[0].Args[0] != (introspect.Arg{Name: "number", Type: "x"}) {
 		t.Errorf("described as %+v", have)
 	}
 	for path, child := range map[dbus.ObjectPath]string{"/": "io", "/io": "kairos", "/io/kairos": "Test1"} {

@@ -3,8 +3,8 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
+	"runtime/debug"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -14,131 +14,162 @@ type Call struct {
 	service *Service
 	// Sender is the caller's unique name on the bus.
 	Sender string
+	// Caller is who it is.
+	Caller Caller
 	// Interactive says that the caller is ready to wait for a person who is
 	// asked for a password.
 	Interactive bool
 }
 
-// Caller is who calls.
-type Caller struct {
-	UID uint32
-	PID uint32 // 0 when unknown; may have ended, and belong to another by now
-}
+const (
+	// maxBody is how many bytes the arguments of a call may have, unless its
+	// method says otherwise.
+	maxBody = 64 << 10
+	// maxArguments is how many values they may be.
+	maxArguments = 4096
+)
 
-// Caller asks the bus who the caller is.
-func (c *Call) Caller(ctx context.Context) (Caller, error) {
-	var who map[string]dbus.Variant
-	err := c.service.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionCredentials", 0, c.Sender).Store(&who)
+// call takes a call from the connection, in the order of messages. It is
+// counted before anything else: what leave relies on. Only what fits a method,
+// of a user who may call now, is read at all.
+func (s *Service) call(f *frame, rest func(*frame) ([]int, error)) {
+	s.begin()
+	fn, leave, err := s.admit(f)
 	if err != nil {
-		return Caller{}, fmt.Errorf("who is %s: %w", c.Sender, err)
+		s.reply(f, nil, err)
+		s.end()
+		return
 	}
-	uid, ok := who["UnixUserID"].Value().(uint32)
-	if !ok {
-		return Caller{}, fmt.Errorf("who is %s: the bus does not say", c.Sender)
+	files, err := rest(f)
+	if err == nil {
+		err = f.check(maxArguments)
 	}
-	pid, _ := who["ProcessID"].Value().(uint32)
-	return Caller{uid, pid}, nil
+	if err != nil {
+		closeAll(files)
+		s.reply(f, nil, malformed(err))
+		leave()
+		s.end()
+		return
+	}
+	go func() { // Run waits until it is no longer counted
+		defer s.end()
+		defer leave()
+		body, err := s.answer(f, fn, files)
+		closeAll(files)
+		s.reply(f, body, err)
+	}()
 }
 
-// arrived counts a call at the moment it is read, before anything else is:
-// what leave relies on. The library answers org.freedesktop.DBus.Peer itself.
-func (s *Service) arrived(msg *dbus.Message) {
-	if msg.Type == dbus.TypeMethodCall && text(msg, dbus.FieldInterface) != peerInterface {
-		s.begin()
+// admit says what is called, or why the call is refused.
+func (s *Service) admit(f *frame) (fn *function, leave func(), err error) {
+	if fn, err = s.find(dbus.ObjectPath(f.path), f.iface, f.member); err != nil {
+		return nil, nil, err
 	}
+	if want := signature(fn.in); f.signature != want {
+		return nil, nil, invalid("%w: %q, not %q", errArguments, f.signature, want)
+	}
+	if most := max(fn.MaxBody, maxBody); f.size > most {
+		return nil, nil, denied(errorLimits, "%s: arguments of %d bytes, more than %d", f.member, f.size, most)
+	}
+	who, err := s.callers.who(s.ctx, f.sender)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.caller = who
+	leave, err = s.callers.enter(who.UID, f.size)
+	return fn, leave, err
 }
 
-func text(msg *dbus.Message, field dbus.HeaderField) string {
-	switch v := msg.Headers[field].Value().(type) {
-	case string:
-		return v
-	case dbus.ObjectPath:
-		return string(v)
+// malformed gives the error of a check a name.
+func malformed(err error) error {
+	if errors.Is(err, errTooBig) {
+		return denied(errorLimits, "%v", err)
 	}
-	return ""
+	return invalid("%w: %w", errArguments, err)
 }
 
-// handler hands every call to answer. It says yes to whatever the library
-// looks up, so that each call that has arrived comes to its end here.
-type handler struct{ service *Service }
-
-func (h handler) LookupObject(dbus.ObjectPath) (dbus.ServerObject, bool) { return h, true }
-func (h handler) LookupInterface(string) (dbus.Interface, bool)          { return h, true }
-func (h handler) LookupMethod(string) (dbus.Method, bool)                { return h, true }
-func (h handler) NumArguments() int                                      { return 0 }
-func (h handler) NumReturns() int                                        { return 0 }
-func (h handler) ArgumentValue(int) any                                  { return nil }
-func (h handler) ReturnValue(int) any                                    { return nil }
-
-// DecodeArguments answers the call. The library would send an answer after
-// Call has returned, when the call is no longer counted, and the process might
-// have left by then: so it is made to believe that none is wanted.
-func (h handler) DecodeArguments(_ *dbus.Conn, sender string, msg *dbus.Message, _ []any) ([]any, error) {
-	defer h.service.end()
-	wanted := msg.Flags&dbus.FlagNoReplyExpected == 0
-	msg.Flags |= dbus.FlagNoReplyExpected
-	body, err := h.service.answer(sender, msg)
-	closeFiles(msg.Body)
-	if wanted {
-		h.service.reply(msg, body, err)
+func (s *Service) reply(to *frame, body []any, err error) {
+	if to.flags&dbus.FlagNoReplyExpected != 0 {
+		return
 	}
-	return nil, nil
-}
-
-func (h handler) Call(...any) ([]any, error) { return nil, nil }
-
-func (s *Service) reply(to *dbus.Message, body []any, err error) {
 	msg := &dbus.Message{Type: dbus.TypeMethodReply, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldReplySerial: dbus.MakeVariant(to.Serial()),
+		dbus.FieldReplySerial: dbus.MakeVariant(to.serial),
+		dbus.FieldDestination: dbus.MakeVariant(to.sender),
 	}}
 	if err != nil {
 		e := s.errorOf(err)
 		msg.Type, msg.Body = dbus.TypeError, e.Body
 		msg.Headers[dbus.FieldErrorName] = dbus.MakeVariant(e.Name)
 	}
-	if sender, ok := to.Headers[dbus.FieldSender]; ok {
-		msg.Headers[dbus.FieldDestination] = sender
-	}
 	if len(msg.Body) > 0 {
 		msg.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(msg.Body...))
 	}
 	if call := s.conn.Send(msg, nil); call.Err != nil {
-		s.config.Log.Warn("answer", "to", text(to, dbus.FieldMember), "error", call.Err)
+		s.config.Log.Warn("answer", "to", to.member, "error", call.Err)
 	}
 }
 
-// answer finds what is called, checks the arguments, asks whether the caller
-// may, and calls it.
-func (s *Service) answer(sender string, msg *dbus.Message) ([]any, error) {
-	f, err := s.find(dbus.ObjectPath(text(msg, dbus.FieldPath)), text(msg, dbus.FieldInterface), text(msg, dbus.FieldMember))
-	if err != nil {
-		return nil, err
-	}
-	args, err := f.decode(msg.Body)
-	if err != nil {
-		return nil, err
-	}
-	c := &Call{service: s, Sender: sender, Interactive: msg.Flags&dbus.FlagAllowInteractiveAuthorization != 0}
-	if f.Action != "" {
-		if err := c.authorize(s.ctx, f.Action, f.details(args)); err != nil {
-			return nil, err
+// answer decodes the arguments, asks whether the caller may, and calls the
+// function.
+func (s *Service) answer(f *frame, fn *function, files []int) (body []any, err error) {
+	defer func() { // a mistake in a method is an error of that call
+		if r := recover(); r != nil {
+			s.config.Log.Error("panic", "in", f.member, "cause", r, "stack", string(debug.Stack()))
+			body, err = nil, errors.New("internal error: the journal has it")
 		}
+	}()
+	msg, err := f.message(files)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	f.data = nil // large, perhaps
+	args, err := fn.decode(msg.Body)
+	if err != nil {
+		return nil, err
+	}
+	c := &Call{service: s, Sender: f.sender, Caller: f.caller, Interactive: f.flags&dbus.FlagAllowInteractiveAuthorization != 0}
+	if err := c.authorizeAll(s.ctx, fn, args); err != nil {
+		return nil, err
 	}
 	values := []reflect.Value{reflect.ValueOf(s.ctx), reflect.ValueOf(c)}
-	results := f.value.Call(append(values, args...))
-	if err, failed := results[len(f.out)].Interface().(error); failed {
+	results := fn.value.Call(append(values, args...))
+	if err, failed := results[len(fn.out)].Interface().(error); failed {
 		return nil, err
 	}
-	body := make([]any, len(f.out))
+	body = make([]any, len(fn.out))
 	for i := range body {
 		body[i] = results[i].Interface()
 	}
 	return body, nil
 }
 
+// authorizeAll asks for the action of a function, and for each that widens it.
+func (c *Call) authorizeAll(ctx context.Context, fn *function, args []reflect.Value) error {
+	if fn.Action == "" {
+		return nil
+	}
+	details := fn.details(args)
+	actions := []string{fn.Action}
+	if fn.Widens != nil {
+		actions = append(actions, fn.Widens(details)...)
+	}
+	for _, action := range actions {
+		if err := c.authorize(ctx, action, details); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // find finds a function. Without interface, the first one that has it counts
 // (D-Bus specification, "Message types").
 func (s *Service) find(path dbus.ObjectPath, iface, member string) (*function, error) {
+	if iface == peerInterface { // of any path
+		if f := peer[member]; f != nil {
+			return f, nil
+		}
+		return nil, dbus.MakeUnknownMethodError(member)
+	}
 	o := s.object(path)
 	if o == nil {
 		return nil, dbus.MakeNoObjectError(path)
@@ -183,13 +214,6 @@ const maxText = 4096
 var errArguments = errors.New("the arguments do not fit")
 
 func (f *function) decode(body []any) ([]reflect.Value, error) {
-	have := ""
-	if len(body) > 0 {
-		have = dbus.SignatureOf(body...).String()
-	}
-	if want := signature(f.in); have != want {
-		return nil, invalid("%w: %q, not %q", errArguments, have, want)
-	}
 	pointers, values := make([]any, len(f.in)), make([]reflect.Value, len(f.in))
 	for i, t := range f.in {
 		p := reflect.New(t)
@@ -204,15 +228,4 @@ func (f *function) decode(body []any) ([]reflect.Value, error) {
 		}
 	}
 	return values, nil
-}
-
-// details are the arguments that are strings, by their names.
-func (f *function) details(args []reflect.Value) map[string]string {
-	details := map[string]string{}
-	for i, a := range args {
-		if a.Kind() == reflect.String {
-			details[f.In[i]] = a.String()
-		}
-	}
-	return details
 }

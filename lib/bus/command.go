@@ -31,9 +31,9 @@ type Served struct {
 	Log     *slog.Logger
 }
 
-// Open connects the service of a name to the system bus, as the command line
-// says. It takes no arguments.
-func Open(c *cli.Context, name string) (*Served, error) {
+// Open connects a service to the system bus, as the command line says. It takes
+// no arguments.
+func Open(c *cli.Context, config Config) (*Served, error) {
 	if _, err := cmdline.Arguments(c); err != nil {
 		return nil, err
 	}
@@ -42,7 +42,8 @@ func Open(c *cli.Context, name string) (*Served, error) {
 		return nil, exit.Usagef("--idle %s: less than nothing", idle)
 	}
 	log := logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	service, err := Connect(Config{Name: name, Idle: idle, Log: log})
+	config.Idle, config.Log = idle, log
+	service, err := Connect(config)
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}

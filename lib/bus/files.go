@@ -3,7 +3,6 @@ package bus
 import (
 	"fmt"
 	"os"
-	"reflect"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -18,45 +17,4 @@ func file(fd dbus.UnixFD) (*os.File, error) {
 		return nil, fmt.Errorf("take a file descriptor: %w", err)
 	}
 	return os.NewFile(uintptr(own), "file descriptor of the caller"), nil
-}
-
-// closeFiles closes the file descriptors that came with a call, once it is
-// answered, or refused: otherwise any caller could use all that a process may
-// have. What godbus 5.2.2 loses stays open: descriptors that the body does not
-// name, and arrays of them, which it fails to decode.
-func closeFiles(body []any) {
-	for _, v := range body {
-		closeIn(reflect.ValueOf(v))
-	}
-}
-
-var fdType = reflect.TypeFor[dbus.UnixFD]()
-
-func closeIn(v reflect.Value) {
-	if !v.IsValid() {
-		return
-	}
-	if v.Type() == fdType {
-		unix.Close(int(v.Int()))
-		return
-	}
-	if variant, ok := v.Interface().(dbus.Variant); ok {
-		closeIn(reflect.ValueOf(variant.Value()))
-		return
-	}
-	switch v.Kind() {
-	case reflect.Interface:
-		closeIn(v.Elem())
-	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return // large, and nothing to look through
-		}
-		for i := range v.Len() {
-			closeIn(v.Index(i))
-		}
-	case reflect.Map:
-		for entries := v.MapRange(); entries.Next(); {
-			closeIn(entries.Value())
-		}
-	}
 }

@@ -24,7 +24,7 @@ func descriptors(t *testing.T) int {
 // closed: of calls that are refused as well.
 func TestFiles(t *testing.T) {
 	address := bustest.Start(t)
-	c, _ := newCounter(t, address, 0)
+	c, _ := newCounterWith(t, Config{Name: testName, Address: address, Files: true})
 	c.service.Export("/files", Interface{Name: testName + ".Files", Methods: []Method{{
 		Name: "Read", In: []string{"options"}, Out: []string{"text"},
 		Func: func(_ context.Context, _ *Call, given map[string]dbus.Variant) (string, error) {

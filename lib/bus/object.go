@@ -23,9 +23,15 @@ type Interface struct {
 type Method struct {
 	Name string
 	// Action is what polkit is asked about callers who are not root. Without
-	// one, everybody may call. Arguments that are strings go to polkit as
-	// details under their names: a rule can look them up.
+	// one, everybody may call. Arguments and options go to polkit as details
+	// under their names: a rule can look them up.
 	Action string
+	// Widens returns the actions that polkit is asked as well, because arguments
+	// or options let the caller do more than the method's action says: who may
+	// do that is not known by it. It may add details.
+	Widens func(details map[string]string) (actions []string)
+	// MaxBody is how many bytes the arguments may have, if more than maxBody.
+	MaxBody int
 	// In and Out name the arguments and the results.
 	In, Out []string
 	// Func is a func(context.Context, *Call, arguments…) (results…, error).

@@ -50,8 +50,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// FuzzOptions decodes options of all kinds of types and sizes. The wire format
-// is not fuzzed: the bus lets no invalid message through.
+// FuzzOptions decodes options of all kinds of types and sizes. FuzzFrame has
+// the wire format.
 func FuzzOptions(f *testing.F) {
 	f.Add("force", "b", "", true, uint16(0))
 	f.Add("origin", "s", "timer", false, uint16(0))

@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/kairos-io/toolkit/lib/exit"
@@ -29,19 +28,14 @@ const (
 // authorize returns an error unless the caller is root, or polkit permits the
 // action. Without polkit nobody but root may do anything.
 func (c *Call) authorize(ctx context.Context, action string, details map[string]string) error {
-	who, err := c.Caller(ctx)
-	if err != nil {
-		return denied(ErrorAccessDenied, "%v", err)
-	}
-	if who.UID == 0 {
+	if c.Caller.UID == 0 {
 		return nil
 	}
-	select {
-	case c.service.asking <- struct{}{}:
-		defer func() { <-c.service.asking }()
-	default:
-		return denied(errorLimits, "%d callers wait for an authorization already", maxAsking)
+	asked, err := c.service.callers.asking(c.Caller.UID)
+	if err != nil {
+		return err
 	}
+	defer asked()
 	var answer struct {
 		Authorized, Challenge bool
 		Details               map[string]string
@@ -64,11 +58,11 @@ func (c *Call) authorize(ctx context.Context, action string, details map[string]
 	case answer.Authorized:
 		return nil
 	case answer.Challenge && !c.Interactive:
-		return denied(ErrorInteractive, "%s: user %d has to authenticate for that", action, who.UID)
+		return denied(ErrorInteractive, "%s: user %d has to authenticate for that", action, c.Caller.UID)
 	case answer.Challenge:
-		return denied(ErrorAccessDenied, "%s: user %d has to authenticate for that, and there is no agent that asks for a password", action, who.UID)
+		return denied(ErrorAccessDenied, "%s: user %d has to authenticate for that, and there is no agent that asks for a password", action, c.Caller.UID)
 	}
-	return exit.Hint(denied(ErrorAccessDenied, "%s: user %d may not do that", action, who.UID), "a rule of polkit(8) can permit it")
+	return exit.Hint(denied(ErrorAccessDenied, "%s: user %d may not do that", action, c.Caller.UID), "a rule of polkit(8) can permit it")
 }
 
 // absent are the answers of a bus that has no polkit.
@@ -78,8 +72,4 @@ var absent = map[string]bool{
 	"org.freedesktop.DBus.Error.Spawn.ServiceNotFound": true,
 	"org.freedesktop.systemd1.NoSuchUnit":              true,
 	"org.freedesktop.systemd1.UnitMasked":              true,
-}
-
-func denied(name, format string, args ...any) error {
-	return dbus.NewError(name, []any{fmt.Sprintf(format, args...)})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,6 +19,21 @@ const (
 	introspectInterface = "org.freedesktop.DBus.Introspectable"
 	propertiesInterface = "org.freedesktop.DBus.Properties"
 )
+
+// peer are the functions of Peer, which every object has, and every path.
+var peer = func() map[string]*function {
+	functions := map[string]*function{}
+	for _, m := range []Method{
+		{Name: "Ping", Func: func(context.Context, *Call) error { return nil }},
+		{Name: "GetMachineId", Out: []string{"machine_uuid"}, Func: func(context.Context, *Call) (string, error) {
+			id, err := os.ReadFile("/etc/machine-id")
+			return strings.TrimSpace(string(id)), err
+		}},
+	} {
+		functions[m.Name] = functionOf(peerInterface, m)
+	}
+	return functions
+}()
 
 // standard returns the interfaces that every object has, Introspectable first.
 func (o *Object) standard() []Interface {

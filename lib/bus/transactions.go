@@ -60,13 +60,9 @@ func (t *Transactions) name() string { return t.Service.config.Name }
 
 // Begin begins a transaction, which outlives the call and the caller, and
 // returns its object. Where it is refused, work does not run.
-func (t *Transactions) Begin(ctx context.Context, c *Call, operation string, work func(context.Context) (map[string]dbus.Variant, error)) (dbus.ObjectPath, error) {
-	who, err := c.Caller(ctx)
-	if err != nil {
-		return "", err
-	}
+func (t *Transactions) Begin(c *Call, operation string, work func(context.Context) (map[string]dbus.Variant, error)) (dbus.ObjectPath, error) {
 	running, cancel := context.WithCancel(t.Service.Context())
-	one := &transaction{all: t, operation: operation, by: who, cancel: cancel}
+	one := &transaction{all: t, operation: operation, by: c.Caller, cancel: cancel}
 	if err := t.add(one); err != nil {
 		cancel()
 		return "", err

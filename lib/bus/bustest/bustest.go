@@ -11,14 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 )
 
 const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -90,24 +88,9 @@ func Connect(t testing.TB, address string) *dbus.Conn {
 // ConnectAs connects as another user. Only root can: others skip the test.
 func ConnectAs(t testing.TB, address string, uid int) *dbus.Conn {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("connecting as another user needs root")
-	}
 	var conn *dbus.Conn
 	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// The bus learns the user of the thread that connects. It is never
-		// unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
-			err = errno
-			return
-		}
-		conn, err = dbus.Connect(address, dbus.WithAuth(dbus.AuthExternal(strconv.Itoa(uid))))
-	}()
-	<-done
+	as(t, uid, func() { conn, err = dbus.Connect(address, dbus.WithAuth(dbus.AuthExternal(strconv.Itoa(uid)))) })
 	return connected(t)(conn, err)
 }
 
@@ -124,9 +107,11 @@ func connected(t testing.TB) func(*dbus.Conn, error) *dbus.Conn {
 
 // Authority stands in for polkit on a test's bus.
 type Authority struct {
-	mu     sync.Mutex
-	answer Answer
-	asked  []Question
+	mu      sync.Mutex
+	answer  Answer
+	asked   []Question
+	delayed map[string]chan struct{}
+	waiting chan string
 }
 
 // Answer is what the authority says to everybody.
@@ -142,7 +127,7 @@ type Question struct {
 // StartAuthority puts a stand-in for polkit on a bus.
 func StartAuthority(t testing.TB, address string) *Authority {
 	t.Helper()
-	a := &Authority{}
+	a := &Authority{delayed: map[string]chan struct{}{}, waiting: make(chan string, 1024)}
 	conn := Connect(t, address)
 	if err := conn.Export(a, "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"); err != nil {
 		t.Fatal(err)
@@ -169,6 +154,19 @@ func (a *Authority) Asked() []Question {
 	return asked
 }
 
+// Delay has all questions about a subject, a unique name, wait until release is
+// called: a person is asked for a password, and takes her time.
+func (a *Authority) Delay(name string) (release func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	until := make(chan struct{})
+	a.delayed[name] = until
+	return sync.OnceFunc(func() { close(until) })
+}
+
+// Waiting receives the subject of each question that waits.
+func (a *Authority) Waiting() <-chan string { return a.waiting }
+
 // Subject is who is asked about.
 type Subject struct {
 	Kind    string
@@ -180,6 +178,14 @@ func (a *Authority) CheckAuthorization(s Subject, action string, details map[str
 	Authorized, Challenge bool
 	Details               map[string]string
 }, *dbus.Error) {
+	name, _ := s.Details["name"].Value().(string)
+	a.mu.Lock()
+	delay := a.delayed[name]
+	a.mu.Unlock()
+	if delay != nil {
+		a.waiting <- name
+		<-delay
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked = append(a.asked, Question{action, details, flags})
@@ -187,7 +193,7 @@ func (a *Authority) CheckAuthorization(s Subject, action string, details map[str
 		Authorized, Challenge bool
 		Details               map[string]string
 	}{a.answer.Authorized, a.answer.Challenge, map[string]string{}}
-	if name, _ := s.Details["name"].Value().(string); s.Kind != "system-bus-name" || !strings.HasPrefix(name, ":") {
+	if s.Kind != "system-bus-name" || !strings.HasPrefix(name, ":") {
 		return result, dbus.NewError("org.freedesktop.PolicyKit1.Error.Failed", []any{"unknown subject"})
 	}
 	return result, nil
