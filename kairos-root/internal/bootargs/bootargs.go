@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // FsckMode is the value of fsck.mode=, as systemd-fsck(8) knows it.
@@ -65,11 +66,9 @@ func Parse(line string) (Args, error) {
 		Fsck: FsckAuto, Repair: RepairPreen,
 	}
 	var failed error
-	image := ""
-	for word := range words(line) {
-		key, value, hasValue := strings.Cut(word, "=")
-		// The kernel takes "-" and "_" in names for the same.
-		key = strings.ReplaceAll(key, "-", "_")
+	image, store := "", ""
+	for word := range kernelargs.Words(line) {
+		key, value, hasValue := kernelargs.Cut(word)
 		var err error
 		switch key {
 		case "kairos.image":
@@ -78,7 +77,11 @@ func Parse(line string) (Args, error) {
 			}
 			image = value
 		case "kairos.store":
-			a.Store = value
+			if store != "" && store != value {
+				err = fmt.Errorf("given twice with different values")
+				break
+			}
+			store, a.Store = value, value
 			_, err = a.Mode()
 		case "kairos.timeout":
 			a.Timeout, err = seconds(value, a.Timeout)
@@ -125,35 +128,6 @@ func (a Args) Mode() (deployment.Mode, error) {
 	}
 	return "", fmt.Errorf("no store has this label: want %s, %s or %s",
 		disk.LabelState, disk.LabelRecovery, disk.LabelLive)
-}
-
-// words splits a command line as the kernel does: at white space, except
-// between double quotes, which are dropped. What stands behind "--" belongs to
-// init, but systemd reads it as well, and so does this.
-func words(line string) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		var word strings.Builder
-		quoted, started := false, false
-		for i := range len(line) {
-			c := line[i]
-			switch {
-			case c == '"':
-				quoted, started = !quoted, true
-			case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
-				if started && !yield(word.String()) {
-					return
-				}
-				word.Reset()
-				started = false
-			default:
-				word.WriteByte(c)
-				started = true
-			}
-		}
-		if started {
-			yield(word.String())
-		}
-	}
 }
 
 // seconds reads a time: a number of seconds, or a number with a unit (90s, 5m).

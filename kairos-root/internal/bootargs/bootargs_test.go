@@ -1,7 +1,6 @@
 package bootargs
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,11 +82,14 @@ func TestMode(t *testing.T) {
 	}
 }
 
-func TestWords(t *testing.T) {
-	got := slices.Collect(words(` a  "b c"=d	e"f g" "" h"`))
-	want := []string{"a", "b c=d", "ef g", "", "h"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+// Of two stores that are named, none is guessed.
+func TestStoreTwice(t *testing.T) {
+	_, err := Parse("kairos.image=sha256:" + digest + " kairos.store=COS_STATE quiet kairos.store=COS_RECOVERY")
+	if err == nil || !strings.Contains(err.Error(), "given twice") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := Parse("kairos.image=sha256:" + digest + " kairos.store=COS_STATE kairos.store=COS_STATE"); err != nil {
+		t.Error(err)
 	}
 }
 

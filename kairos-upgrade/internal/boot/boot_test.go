@@ -159,12 +159,36 @@ func TestParseKargs(t *testing.T) {
 		{`karg = ["a"]`, "amd64", nil, "unknown key"},
 		{`kargs = "a"`, "amd64", nil, "incompatible types"},
 		{`kargs = ["kairos.image=sha256:0"]`, "amd64", nil, "set by the deployment"},
-		{`kargs = ["a\nlinux /evil"]`, "amd64", nil, "control characters"},
+		{`kargs = ["quiet kairos.store=COS_RECOVERY"]`, "amd64", nil, "set by the deployment"},
+		{`kargs = ["\"kairos.store=COS_RECOVERY\""]`, "amd64", nil, "set by the deployment"},
+		{`kargs = ["kairos.config_url=https://example.com"]`, "amd64", nil, "set by the node"},
+		{`kargs = ["quiet systemd.run=/bin/evil"]`, "amd64", nil, "runs no command"},
+		{`kargs = ["systemd.run-success-action=none"]`, "amd64", nil, "runs no command"},
+		{`kargs = ["rd.kairos.shell"]`, "amd64", nil, "opens no shell"},
+		{`kargs = ["systemd.debug-shell=1"]`, "amd64", nil, "opens no shell"},
+		{`kargs = ["kairos.timeout=90", "a=\"b c\" d"]`, "amd64", []string{"kairos.timeout=90", `a="b c" d`}, ""},
+		{`kargs = ["a\nlinux /evil"]`, "amd64", nil, "printable"},
 		{`kargs = [" "]`, "amd64", nil, "empty"},
 	} {
 		have, err := parseKargs([]byte(test.toml), test.arch)
 		if (err != nil) != (test.fails != "") || err != nil && !strings.Contains(err.Error(), test.fails) || !slices.Equal(have, test.want) {
 			t.Errorf("%q on %s: %q, %v", test.toml, test.arch, have, err)
+		}
+	}
+}
+
+// A part of the node's own arguments can't be what belongs to the deployment,
+// however it is spelled.
+func TestCheckKarg(t *testing.T) {
+	for arg, refused := range map[string]bool{
+		"quiet": false, "a b": false, `a="b c"`: false, "rd.kairos.shell": false, "kairos.config_url=https://x": false,
+		"kairos.store=COS_RECOVERY": true, "quiet kairos.store=COS_RECOVERY": true, `"kairos.store=COS_RECOVERY"`: true,
+		`kairos.sto""re=COS_RECOVERY`: true, "x\tkairos.image=sha256:0": true, "kairos.store\u00a0=x": true, `a="`: true,
+		"init=/bin/sh": true, "a rdinit=/bin/sh": true, "root=/dev/sda1": true, "initrd=/evil": true, "kairos.crypt=": true,
+		"rd.systemd.gpt-auto=1": true, "a -- b": true, "": true, `""`: true,
+	} {
+		if err := CheckKarg(arg); (err != nil) != refused || err != nil && !errors.Is(err, ErrKarg) {
+			t.Errorf("%q: %v", arg, err)
 		}
 	}
 }

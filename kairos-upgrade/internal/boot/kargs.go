@@ -11,6 +11,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // kargsDir is where images bring kernel arguments: bootc-kargs.d.
@@ -72,7 +73,7 @@ func parseKargs(data []byte, arch string) ([]string, error) {
 		return nil, fmt.Errorf("unknown key %q", unknown[0])
 	}
 	for _, arg := range f.Kargs {
-		if err := CheckKarg(arg); err != nil {
+		if err := checkImageKarg(arg); err != nil {
 			return nil, err
 		}
 	}
@@ -98,20 +99,54 @@ func goarch(name string) string {
 // ErrKarg says that something can't be given as a kernel argument.
 var ErrKarg = errors.New("not acceptable as a kernel argument")
 
-// reserved arguments say what is booted; only a deployment sets them.
-var reserved = []string{"kairos.image", "kairos.store"}
+// reserved are the arguments that say what is booted and where from; only a
+// deployment sets them. The EFI stub of the kernel reads initrd= and dtb= itself.
+var reserved = []string{
+	"kairos.image", "kairos.store", "kairos.crypt", "rd.systemd.gpt_auto",
+	"root", "roothash", "usrhash", "init", "rdinit", "initrd", "dtb",
+}
 
-// CheckKarg returns ErrKarg, wrapped, for an argument that is empty, has
-// control characters, or sets what belongs to the deployment.
-func CheckKarg(arg string) error {
-	key, _, _ := strings.Cut(arg, "=")
-	switch {
-	case strings.TrimSpace(arg) == "":
-		return fmt.Errorf("%q: %w: empty", arg, ErrKarg)
-	case strings.ContainsFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return fmt.Errorf("%q: %w: control characters", arg, ErrKarg)
-	case slices.Contains(reserved, key):
-		return fmt.Errorf("%q: %w: set by the deployment itself", arg, ErrKarg)
+// ofImage are the arguments of kairos.* that an image may bring along; others say
+// what belongs to the node, such as where its config comes from.
+var ofImage = []string{"kairos.debug", "kairos.timeout", "kairos.reboot_delay"}
+
+// shells open a shell that asks nobody for a password, or run a command as root.
+// A node's owner may want that for one boot, no image does for all of them.
+var shells = []string{
+	"rd.kairos.shell", "rd.break", "rd.shell", "rd.systemd.debug_shell", "systemd.debug_shell",
+	"rescue", "emergency", "single", "s", "S", "1",
+}
+
+// CheckKarg returns ErrKarg, wrapped, for text that can't be given as a kernel
+// argument of the node: it is empty or unprintable, would change the meaning of
+// arguments beside it, or holds one that belongs to the deployment. It is read as
+// the kernel does: text with a space in it is two arguments.
+func CheckKarg(text string) error {
+	if err := kernelargs.Check(text); err != nil {
+		return fmt.Errorf("%q: %w: %w", text, ErrKarg, err)
+	}
+	for word := range kernelargs.Words(text) {
+		if name, _, _ := kernelargs.Cut(word); slices.Contains(reserved, name) {
+			return fmt.Errorf("%q: %w: set by the deployment itself", word, ErrKarg)
+		}
+	}
+	return nil
+}
+
+// checkImageKarg is CheckKarg for the arguments that an image brings along, which
+// decide less.
+func checkImageKarg(text string) error {
+	if err := CheckKarg(text); err != nil {
+		return err
+	}
+	for word := range kernelargs.Words(text) {
+		name, _, _ := kernelargs.Cut(word)
+		switch {
+		case strings.HasPrefix(name, "kairos.") && !slices.Contains(ofImage, name):
+			return fmt.Errorf("%q: %w: set by the node, not by an image", word, ErrKarg)
+		case slices.Contains(shells, name), strings.HasPrefix(name, "systemd.run"), strings.HasPrefix(name, "rd.systemd.run"):
+			return fmt.Errorf("%q: %w: an image opens no shell and runs no command by it", word, ErrKarg)
+		}
 	}
 	return nil
 }
