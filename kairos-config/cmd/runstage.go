@@ -87,7 +87,11 @@ func runStage(c *cli.Context) error {
 		plan.Problems.Errorf(diag.Pos{Source: generation.Dir}, "%v", err)
 	}
 	if !plan.Has() && !schema.KnownStage(name) {
-		return unknownStage(name)
+		// Programs run stages of their own, whether a config has steps for them or
+		// not; a slip is nobody's stage.
+		if meant := spell.Closest(name, schema.StageNames); meant != "" {
+			return exit.Hint(exit.Usagef("unknown stage %q, and no config has steps for it", name), "did you mean %q?", meant)
+		}
 	}
 	record := system.Run(c.Context, plan)
 	if c.Bool("json") {
@@ -141,12 +145,4 @@ func keyServers() map[string]string {
 func validStage(name string) bool {
 	return name != "" && len(name) < 100 && name[0] != '.' &&
 		strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
-}
-
-func unknownStage(name string) error {
-	err := exit.Usagef("unknown stage %q, and no config has steps for it", name)
-	if meant := spell.Closest(name, schema.StageNames); meant != "" {
-		return exit.Hint(err, "did you mean %q?", meant)
-	}
-	return exit.Hint(err, "the stages of a boot are rootfs, initramfs, fs, boot and network")
 }

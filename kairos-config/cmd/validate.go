@@ -101,5 +101,5 @@ func check(name string) diag.List {
 		problems = append(problems, schema.Check(rendered)...)
 	}
 	problems.Sort()
-	return problems
+	return problems.Once()
 }

@@ -109,6 +109,7 @@ func (s Store) expand(n *tree.Node, secrets *Secrets, missing *diag.List) *tree.
 			if err != nil {
 				missing.Errorf(n.Pos, "%v", err)
 				missing.Hint("the unit of the stage has the credentials: see kairos-config(8)")
+				made.Spoiled = true
 			} else if value != "" {
 				*secrets = append(*secrets, value)
 			}

@@ -111,6 +111,17 @@ func (l List) Sort() {
 	})
 }
 
+// Once leaves out what is told a second time, as of a value that aliases repeat.
+// The list is sorted.
+func (l List) Once() List {
+	told := map[Problem]bool{}
+	return slices.DeleteFunc(l, func(p Problem) bool {
+		again := told[p]
+		told[p] = true
+		return again
+	})
+}
+
 // Failed reports whether there is an error among the problems.
 func (l List) Failed() bool {
 	return slices.ContainsFunc(l, func(p Problem) bool { return p.Severity == Error })

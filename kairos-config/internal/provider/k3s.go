@@ -47,9 +47,6 @@ func k3s(root *rootfs.Root, stage string, merged *tree.Node, problems *diag.List
 		}
 		settings, found := schema.DecodeKubernetes(block)
 		*problems = append(*problems, found...)
-		if found.Failed() {
-			return nil
-		}
 		config, err := k3sSettings(settings, role.command)
 		if err != nil {
 			problems.Errorf(block.Pos, "%s: %v", role.block, err)

@@ -96,14 +96,17 @@ type ConfigURL struct {
 	SHA256 string `key:"sha256" doc:"The digest that the config must have." eg:"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" is:"sha256"`
 }
 
-func (u *ConfigURL) decode(n *tree.Node, name string, problems *diag.List) {
+// decode leaves the address out when its digest can't be used: without it,
+// anything would be taken.
+func (u *ConfigURL) decode(n *tree.Node, f *field, problems *diag.List) bool {
+	before := len(*problems)
 	if n.Scalar() {
 		*u = ParseConfigURL(n.Text)
 		u.Pos = n.Pos
-		ruleFor("url").hold(n, u.URL, name, problems)
-		ruleFor("sha256").hold(n, u.SHA256, "the digest behind # of "+name, problems)
-		return
+		ruleFor("url").hold(n, u.URL, f.key, problems)
+		ruleFor("sha256").hold(n, u.SHA256, "the digest behind # of "+f.key, problems)
+		return !(*problems)[before:].Failed()
 	}
 	type plain ConfigURL // without this method
-	decode(n, (*plain)(u), name, problems)
+	return decode(n, (*plain)(u), f.key, problems) && !(*problems)[before:].Failed()
 }

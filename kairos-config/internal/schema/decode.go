@@ -13,56 +13,91 @@ import (
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
-// decoder is a type that reads its value itself.
+// One mistake costs one thing: what can't be used is left out and told of, and
+// what stands beside it counts. An item of a list goes alone, and so does a key
+// of most blocks. Only what makes no sense in part goes as a whole: see entire.
+
+// decoder is a type that reads its value itself, and reports whether there is
+// something to use.
 type decoder interface {
-	decode(n *tree.Node, name string, problems *diag.List)
+	decode(n *tree.Node, f *field, problems *diag.List) bool
 }
 
-// checker is a type that finds what is wrong beyond single keys.
+// checker is a type that finds what is wrong beyond single keys, and reports
+// whether there is something to use.
 type checker interface {
-	check(n *tree.Node, problems *diag.List)
+	check(n *tree.Node, problems *diag.List) bool
 }
+
+// entire is a block that is left out when any of its keys can't be used: a file
+// of which the permissions are unknown, say, must not be there for everybody to
+// read.
+type entire interface{ entire() }
+
+func (*Directory) entire()   {}
+func (*File) entire()        {}
+func (*Download) entire()    {}
+func (*Git) entire()         {}
+func (*Entity) entire()      {}
+func (*Override) entire()    {}
+func (*Layout) entire()      {}
+func (*UnpackImage) entire() {}
+func (*IfFiles) entire()     {}
+func (*ConfigURL) entire()   {}
+func (*Dependency) entire()  {}
+func (*Bundle) entire()      {}
 
 // decode reads a node into a Go value by its type and holds it against the
 // tags of its fields. name is what the value is called in messages. null
 // leaves the value as it is. A field Pos takes the position of the node.
-func decode(n *tree.Node, into any, name string, problems *diag.List) {
-	decodeValue(n, reflect.ValueOf(into).Elem(), name, problems)
+func decode(n *tree.Node, into any, name string, problems *diag.List) bool {
+	return decodeValue(n, reflect.ValueOf(into).Elem(), &field{key: name}, problems)
 }
 
-func decodeValue(n *tree.Node, v reflect.Value, name string, problems *diag.List) {
+// decodeValue reports whether the value can be used; where it can't, it is
+// left as it is, or the caller leaves it out.
+func decodeValue(n *tree.Node, v reflect.Value, f *field, problems *diag.List) bool {
+	if n.Spoiled { // that has been told
+		return false
+	}
 	if n.Kind == tree.Null {
-		return
+		return true
 	}
 	if d, ok := v.Addr().Interface().(decoder); ok {
-		d.decode(n, name, problems)
-		return
+		return d.decode(n, f, problems)
 	}
 	switch v.Kind() {
 	case reflect.String:
-		if expect(n, n.Scalar(), "a string", name, problems) {
-			v.SetString(n.Text)
+		if !expect(n, n.Scalar(), "a string", f.key, problems) || !f.fits(n, problems) {
+			return false
 		}
+		v.SetString(n.Text)
 	case reflect.Bool:
 		b, ok := n.Bool()
-		if expect(n, ok, "true or false", name, problems) {
-			v.SetBool(b)
+		if !expect(n, ok, "true or false", f.key, problems) {
+			return false
 		}
+		v.SetBool(b)
 	case reflect.Int:
 		i, ok := n.Int()
-		if expect(n, ok && i >= 0 && i <= math.MaxInt32, "a number", name, problems) {
-			v.SetInt(i)
+		if !expect(n, ok && i >= 0 && i <= math.MaxInt32, "a number", f.key, problems) {
+			return false
 		}
+		v.SetInt(i)
 	case reflect.Slice:
-		decodeSlice(n, v, name, problems)
+		return decodeSlice(n, v, f, problems)
 	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		decodeValue(n, v.Elem(), name, problems)
+		made := reflect.New(v.Type().Elem())
+		if !decodeValue(n, made.Elem(), f, problems) {
+			return false
+		}
+		v.Set(made)
 	case reflect.Struct:
-		decodeStruct(n, v, name, problems)
+		return decodeStruct(n, v, f.key, problems)
 	default:
 		panic("schema: no decoder for " + v.Type().String())
 	}
+	return true
 }
 
 // expect adds the error that a value has the wrong type, unless ok.
@@ -90,34 +125,38 @@ func quoted(text string, n *tree.Node, name string) string {
 	return strconv.Quote(text)
 }
 
-func decodeSlice(n *tree.Node, v reflect.Value, name string, problems *diag.List) {
-	if !expect(n, n.Kind == tree.List, "a list", name, problems) {
+func decodeSlice(n *tree.Node, v reflect.Value, f *field, problems *diag.List) bool {
+	if !expect(n, n.Kind == tree.List, "a list", f.key, problems) {
 		if n.Scalar() {
 			problems.Hint("write it as an item: - …")
 		}
-		return
+		return false
 	}
 	slice := reflect.MakeSlice(v.Type(), 0, len(n.Items))
 	for _, item := range n.Items {
 		if item.Kind == tree.Null {
-			problems.Warnf(item.Pos, "%s has an empty item", name)
+			problems.Warnf(item.Pos, "%s has an empty item", f.key)
 			continue
 		}
 		value := reflect.New(v.Type().Elem()).Elem()
-		decodeValue(item, value, name, problems)
-		slice = reflect.Append(slice, value)
+		if decodeValue(item, value, f, problems) {
+			slice = reflect.Append(slice, value)
+		}
 	}
 	v.Set(slice)
+	return true
 }
 
-func decodeStruct(n *tree.Node, v reflect.Value, name string, problems *diag.List) {
+func decodeStruct(n *tree.Node, v reflect.Value, name string, problems *diag.List) bool {
 	if !expect(n, n.Kind == tree.Map, "a map", name, problems) {
-		return
+		return false
 	}
 	if pos := v.FieldByName("Pos"); pos.IsValid() {
 		pos.Set(reflect.ValueOf(n.Pos))
 	}
 	fields := fieldsOf(v.Type())
+	_, whole := v.Addr().Interface().(entire)
+	usable := true
 	for _, f := range n.Fields {
 		i := slices.IndexFunc(fields, func(known *field) bool { return known.key == f.Key })
 		if i < 0 { // Kairos does not look at the case in blocks of its own
@@ -130,20 +169,25 @@ func decodeStruct(n *tree.Node, v reflect.Value, name string, problems *diag.Lis
 			unknownKey(f, v.Type(), name, problems)
 			continue
 		}
-		before := len(*problems)
-		decodeValue(f.Value, v.FieldByIndex(fields[i].index), f.Key, problems)
-		if len(*problems) == before { // what has the wrong type has been told of
-			fields[i].hold(f, problems)
+		known := fields[i]
+		known.remark(f, problems)
+		ok := decodeValue(f.Value, v.FieldByIndex(known.index), known, problems)
+		if !ok {
+			v.FieldByIndex(known.index).SetZero()
 		}
+		usable = usable && (ok || !whole && !known.required)
 	}
 	for _, f := range fields {
-		if value := n.Field(f.key); f.required && (value == nil || value.Scalar() && value.Text == "") {
+		value := n.Field(f.key)
+		if f.required && (value == nil || !value.Spoiled && value.Scalar() && value.Text == "") {
 			problems.Errorf(n.Pos, "%s: %s is missing", name, f.key)
+			usable = false
 		}
 	}
 	if c, ok := v.Addr().Interface().(checker); ok {
-		c.check(n, problems)
+		usable = c.check(n, problems) && usable
 	}
+	return usable
 }
 
 // field is what the tags of a struct's field say.
@@ -190,30 +234,28 @@ func keysOf(t reflect.Type) []string {
 	return list
 }
 
-// hold holds a value of the right type against the tags.
-func (f *field) hold(at tree.Field, problems *diag.List) {
-	n := at.Value
-	if n.Kind == tree.Null {
-		return
-	}
-	if f.old != "" {
+// remark says what there is to say of a key that is used, whatever its value.
+func (f *field) remark(at tree.Field, problems *diag.List) {
+	if at.Value.Kind != tree.Null && f.old != "" {
 		problems.Warnf(at.Pos, "%s is deprecated: %s", f.key, f.old)
 	}
-	if f.enum != nil {
-		rule{what: "one of the known words", words: f.enum}.holdAll(n, f.key, problems)
+}
+
+// fits reports whether a text is what the tags ask for, and says so if not.
+func (f *field) fits(n *tree.Node, problems *diag.List) bool {
+	return f.fitsText(n, n.Text, problems)
+}
+
+func (f *field) fitsText(n *tree.Node, text string, problems *diag.List) bool {
+	if f.enum != nil && !(rule{what: "one of the known words", words: f.enum}).hold(n, text, f.key, problems) {
+		return false
 	}
-	if f.is != "" {
-		if f.typ == reflect.TypeFor[Names]() && n.Scalar() {
-			for _, name := range splitNames(n.Text) {
-				ruleFor(f.is).hold(n, name, f.key, problems)
-			}
-		} else {
-			ruleFor(f.is).holdAll(n, f.key, problems)
-		}
-	}
-	if f.keyIs != "" && n.Kind == tree.Map {
-		ruleFor(f.keyIs).holdKeys(n, f.key, problems)
-	}
+	return f.is == "" || ruleFor(f.is).hold(n, text, f.key, problems)
+}
+
+// fitsKey is fits for the key of a map whose keys are free.
+func (f *field) fitsKey(at tree.Field, problems *diag.List) bool {
+	return f.keyIs == "" || ruleFor(f.keyIs).hold(&tree.Node{Kind: tree.String, Pos: at.Pos}, at.Key, "a key of "+f.key, problems)
 }
 
 // notHere are keys that people look for where they aren't, and what to write
@@ -223,7 +265,8 @@ var notHere = map[reflect.Type]map[string]string{
 		"sudo":     "rights come with groups, such as groups: [admin]",
 		"password": `did you mean "passwd"?`,
 	},
-	reflect.TypeFor[File](): {"mode": `did you mean "permissions"?`, "append": "a file is written whole"},
+	reflect.TypeFor[File]():      {"mode": `did you mean "permissions"?`, "append": "a file is written whole; write_files at the top can append"},
+	reflect.TypeFor[WriteFile](): {"mode": `did you mean "permissions"?`},
 }
 
 // unknownKey says that a key has no meaning here. At the top of a config other
@@ -250,7 +293,7 @@ func unknownKey(f tree.Field, t reflect.Type, name string, problems *diag.List) 
 // Opaque is a value that other programs read, whatever it is.
 type Opaque struct{}
 
-func (Opaque) decode(*tree.Node, string, *diag.List) {}
+func (Opaque) decode(*tree.Node, *field, *diag.List) bool { return true }
 
 // Entry is one key of a map whose keys are free.
 type Entry[T any] struct {
@@ -262,13 +305,17 @@ type Entry[T any] struct {
 // Entries is a map whose keys are free, in the order of the source.
 type Entries[T any] []Entry[T]
 
-func (e *Entries[T]) decode(n *tree.Node, name string, problems *diag.List) {
-	if !expect(n, n.Kind == tree.Map, "a map", name, problems) {
-		return
+func (e *Entries[T]) decode(n *tree.Node, f *field, problems *diag.List) bool {
+	if !expect(n, n.Kind == tree.Map, "a map", f.key, problems) {
+		return false
 	}
-	for _, f := range n.Fields {
-		entry := Entry[T]{Key: f.Key, Pos: f.Pos}
-		decode(f.Value, &entry.Value, name+"."+f.Key, problems)
-		*e = append(*e, entry)
+	for _, at := range n.Fields {
+		entry := Entry[T]{Key: at.Key, Pos: at.Pos}
+		value := *f
+		value.key += "." + at.Key
+		if f.fitsKey(at, problems) && decodeValue(at.Value, reflect.ValueOf(&entry.Value).Elem(), &value, problems) {
+			*e = append(*e, entry)
+		}
 	}
+	return true
 }

@@ -12,6 +12,7 @@ import (
 
 // Head is what every stage needs of the top of a config.
 type Head struct {
+	Name   string `key:"name"`
 	Strict bool   `key:"strict"`
 	Assess string `key:"assess"`
 	Stages Stages `key:"stages"`
@@ -20,13 +21,13 @@ type Head struct {
 // CloudInit is what cloud-init has at the top; it becomes a step of the stage
 // boot, before the other steps of the file.
 type CloudInit struct {
-	Hostname          string    `key:"hostname" doc:"As in a step. Of several configs, the last one counts." eg:"node-1" is:"hostname"`
-	Users             Users     `key:"users" doc:"A list of users, each with name and the keys of a user in a step."`
-	Groups            Groups    `key:"groups" doc:"As in a step." eg:"[docker, {admins: [alice]}]"`
-	SSHAuthorizedKeys []string  `key:"ssh_authorized_keys" doc:"Keys for all users of this file, or for root when it has none." eg:"[github:octocat]" is:"oneline"`
-	WriteFiles        []File    `key:"write_files" doc:"The files of a step."`
-	RunCmd            []Command `key:"runcmd" doc:"The commands of a step." eg:"[systemctl daemon-reload]"`
-	Growpart          Growpart  `key:"growpart" doc:"Partitions to grow. COS_PERSISTENT always grows by itself."`
+	Hostname          string      `key:"hostname" doc:"As in a step. Of several configs, the last one counts." eg:"node-1" is:"hostname"`
+	Users             Users       `key:"users" doc:"A list of users, each with name and the keys of a user in a step."`
+	Groups            Groups      `key:"groups" doc:"As in a step." eg:"[docker, {admins: [alice]}]"`
+	SSHAuthorizedKeys []string    `key:"ssh_authorized_keys" doc:"Keys for all users of this file, or for root when it has none." eg:"[github:octocat]" is:"oneline"`
+	WriteFiles        []WriteFile `key:"write_files" doc:"The files of a step."`
+	RunCmd            []Command   `key:"runcmd" doc:"The commands of a step." eg:"[systemctl daemon-reload]"`
+	Growpart          Growpart    `key:"growpart" doc:"Partitions to grow. COS_PERSISTENT always grows by itself."`
 }
 
 // Growpart is which partitions grow.
@@ -119,19 +120,20 @@ type StageSteps struct {
 	Steps []*tree.Node
 }
 
-func (s *Stages) decode(n *tree.Node, name string, problems *diag.List) {
-	if !expect(n, n.Kind == tree.Map, "a map of stages", name, problems) {
-		return
+func (s *Stages) decode(n *tree.Node, f *field, problems *diag.List) bool {
+	if !expect(n, n.Kind == tree.Map, "a map of stages", f.key, problems) {
+		return false
 	}
-	for _, f := range n.Fields {
-		if f.Value.Kind == tree.Null {
+	for _, at := range n.Fields {
+		if at.Value.Kind == tree.Null {
 			continue
 		}
-		if !expect(f.Value, f.Value.Kind == tree.List, "a list of steps", "stage "+f.Key, problems) {
+		if !expect(at.Value, at.Value.Kind == tree.List, "a list of steps", "stage "+at.Key, problems) {
 			continue
 		}
-		*s = append(*s, StageSteps{f.Key, f.Pos, f.Value.Items})
+		*s = append(*s, StageSteps{at.Key, at.Pos, at.Value.Items})
 	}
+	return true
 }
 
 // Slips returns the stages that look like a mistyped part of the given ones.
@@ -197,6 +199,9 @@ func Templated(key string) bool {
 // CloudInitStage is the stage that cloud-init's keys at the top belong to.
 const CloudInitStage = "boot"
 
+// HostnameStage is where the host name at the top is set already.
+const HostnameStage = "initramfs"
+
 // CloudInitStep returns what the keys of cloud-init at the top ask for, and
 // what is wrong with them and with the names of the other keys there. wanted
 // is false when there are no such keys.
@@ -214,8 +219,16 @@ func CloudInitStep(n *tree.Node) (step Step, problems diag.List, wanted bool) {
 	decode(own, &top, "the config", &problems)
 	step = Step{
 		Name: "cloud-init", Pos: own.Fields[0].Pos,
-		Files: top.WriteFiles, Commands: top.RunCmd, Hostname: top.Hostname, Users: top.Users, Groups: top.Groups,
+		Commands: top.RunCmd, Hostname: top.Hostname, Users: top.Users, Groups: top.Groups,
 		Layout: top.Growpart.layout(),
+	}
+	for _, w := range top.WriteFiles {
+		if w.Source.URI != "" {
+			step.Downloads = append(step.Downloads, Download{Pos: w.Pos, Path: w.Path, URL: w.Source.URI, Permissions: w.Permissions.Mode,
+				Owner: w.Owner, Group: w.Group, OwnerString: w.OwnerString})
+			continue
+		}
+		step.Files = append(step.Files, w.file())
 	}
 	// As in Kairos: the keys at the top are for all users of the file, and for
 	// root when the file has no users.

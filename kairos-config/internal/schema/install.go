@@ -41,8 +41,9 @@ type Install struct {
 }
 
 // check finds what contradicts itself.
-func (i *Install) check(n *tree.Node, problems *diag.List) {
+func (i *Install) check(n *tree.Node, problems *diag.List) bool {
 	onlyOneEnd(n, i.Reboot, i.Poweroff, "install", problems)
+	return true
 }
 
 func onlyOneEnd(n *tree.Node, reboot, poweroff bool, block string, problems *diag.List) {
@@ -107,8 +108,9 @@ type Upgrade struct {
 	Force     bool         `key:"force" doc:"Stage what is quarantined too." def:"false" eg:"true"`
 }
 
-func (u *Upgrade) check(n *tree.Node, problems *diag.List) {
+func (u *Upgrade) check(n *tree.Node, problems *diag.List) bool {
 	onlyOneEnd(n, u.Reboot, u.Poweroff, "upgrade", problems)
+	return true
 }
 
 // Reset is what kairos-reset(8) does.
@@ -122,6 +124,7 @@ type Reset struct {
 	ExtraDirs  []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path"`
 }
 
-func (r *Reset) check(n *tree.Node, problems *diag.List) {
+func (r *Reset) check(n *tree.Node, problems *diag.List) bool {
 	onlyOneEnd(n, r.Reboot, r.Poweroff, "reset", problems)
+	return true
 }

@@ -149,6 +149,10 @@ func (*Mode) jsonSchema(*generator, *field) object {
 	return pattern(`^(0o)?[0-7]{1,5}$`, "integer", "string", "null")
 }
 
+func (*OctalMode) jsonSchema(*generator, *field) object {
+	return pattern(`^(0o)?[0-7]{1,5}$`, "integer", "string", "null")
+}
+
 func (*Owner) jsonSchema(*generator, *field) object {
 	return object{"type": []string{"string", "integer", "null"}}
 }

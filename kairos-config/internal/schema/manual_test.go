@@ -151,7 +151,7 @@ func typeName(f *field) string {
 
 func nameOf(t reflect.Type, f *field) string {
 	switch t {
-	case reflect.TypeFor[Mode]():
+	case reflect.TypeFor[Mode](), reflect.TypeFor[OctalMode]():
 		return "permissions"
 	case reflect.TypeFor[Owner]():
 		return "number or name"

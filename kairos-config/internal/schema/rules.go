@@ -40,6 +40,7 @@ var rules = map[string]rule{
 	"sha256":      {what: "a SHA-256 digest: 64 hex digits", ok: sha256, pattern: `^(sha256:)?[0-9a-fA-F]{64}$`},
 	"nameserver":  {what: "an IP address", ok: nameserver},
 	"device":      {what: "auto or a device, like /dev/sda", ok: func(s string) bool { return s == "auto" || absolute(s) }, pattern: `^(auto|/.*)$`},
+	"firstboot":   {what: "a setting of systemd-firstboot(1): " + strings.Join(Firstboot, ", "), ok: func(s string) bool { return slices.Contains(Firstboot, FirstbootKey(s)) }},
 	"provider":    {what: "a datasource", words: Providers},
 }
 
@@ -53,11 +54,11 @@ func ruleFor(name string) rule {
 	return r
 }
 
-// hold adds an error when a text is not what it must be. Empty texts set
-// nothing and pass.
-func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) {
+// hold adds an error when a text is not what it must be, and reports whether it
+// is. Empty texts set nothing and pass.
+func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) bool {
 	if text == "" || credential(text) || r.ok != nil && r.ok(text) || slices.Contains(r.words, text) {
-		return
+		return true
 	}
 	if secretName(name) {
 		problems.Errorf(n.Pos, "%s must be %s", name, r.what)
@@ -65,42 +66,19 @@ func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) {
 		problems.Errorf(n.Pos, "%s must be %s, not %s", name, r.what, quoted(text, n, name))
 	}
 	if r.words == nil {
-		return
+		return false
 	}
 	if meant := spell.Closest(text, r.words); meant != "" {
 		problems.Hint("did you mean %q?", meant)
 	} else {
 		problems.Hint("one of %s", strings.TrimPrefix(strings.Join(r.words, ", "), ", "))
 	}
+	return false
 }
 
 // credential reports whether a text comes from a credential of the node, which
 // only the node has: ${credential:NAME}.
 func credential(text string) bool { return strings.Contains(text, "${credential:") }
-
-// holdAll holds a rule against all texts of a value.
-func (r rule) holdAll(n *tree.Node, name string, problems *diag.List) {
-	switch n.Kind {
-	case tree.Null:
-	case tree.List:
-		for _, item := range n.Items {
-			r.holdAll(item, name, problems)
-		}
-	case tree.Map:
-		for _, f := range n.Fields {
-			r.holdAll(f.Value, name+"."+f.Key, problems)
-		}
-	default:
-		r.hold(n, n.Text, name, problems)
-	}
-}
-
-// holdKeys holds a rule against the keys of a map.
-func (r rule) holdKeys(n *tree.Node, name string, problems *diag.List) {
-	for _, f := range n.Fields {
-		r.hold(&tree.Node{Kind: tree.String, Pos: f.Pos}, f.Key, "a key of "+name, problems)
-	}
-}
 
 func absolute(s string) bool    { return s[0] == '/' && !strings.ContainsRune(s, 0) }
 func accountPath(s string) bool { return absolute(s) && !strings.ContainsAny(s, ":\n") }
@@ -177,8 +155,8 @@ func only(word, more string) bool {
 }
 
 // check refuses what crypt(5) can't read, and tells of passwords that stand in
-// the config as they are.
-func (u *User) check(n *tree.Node, problems *diag.List) {
+// the config as they are. Who can't have the password still has the keys.
+func (u *User) check(n *tree.Node, problems *diag.List) bool {
 	p := string(u.Passwd)
 	at := n.Field("passwd")
 	hash := strings.HasPrefix(strings.TrimLeft(p, "!"), "$")
@@ -187,8 +165,10 @@ func (u *User) check(n *tree.Node, problems *diag.List) {
 	case strings.ContainsAny(p, "\n\x00"), hash && (strings.Count(p, "$") < 3 || strings.ContainsAny(p, ": ")):
 		problems.Errorf(at.Pos, "passwd of user %s is not a crypt(5) hash", u.Name)
 		problems.Hint("mkpasswd -m yescrypt makes a hash")
+		u.Passwd = ""
 	case !hash:
 		problems.Warnf(at.Pos, "passwd of user %s is plain text: whoever reads this file has it", u.Name)
 		problems.Hint("mkpasswd -m yescrypt makes a hash")
 	}
+	return true
 }

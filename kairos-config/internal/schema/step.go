@@ -17,14 +17,22 @@
 package schema
 
 import (
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/spell"
 )
 
 // Step is one item of a stage. Its parts are applied in the order in which
 // Kairos applies them, not in the order in which they are written.
 type Step struct {
 	Pos diag.Pos
+	// Unclear: nobody can tell whether the step is to run.
+	Unclear bool
 
 	Name  string       `key:"name" doc:"What the step is called in the log, in status, and in after of other steps." def:"the stage and a number" eg:"Time servers"`
 	After []Dependency `key:"after" doc:"Steps of the same stage that have to run first, by their names." eg:"[{name: Make the bridge}]"`
@@ -35,8 +43,8 @@ type Step struct {
 	// Conditions: all must hold.
 	If                 string  `key:"if" doc:"A command for the shell: the step runs when it ends with 0." eg:"'[ ! -e /usr/local/.first-boot ]'"`
 	IfFiles            IfFiles `key:"if_files" doc:"The step runs when these files exist, or don't."`
-	OnlyOS             string  `key:"only_os" doc:"A regular expression: the step runs on distributions whose ID or NAME in os-release(5) matches." eg:"debian|ubuntu" is:"regexp"`
-	OnlyOSVersion      string  `key:"only_os_version" doc:"The same for VERSION_ID." eg:"'^13'" is:"regexp"`
+	OnlyOS             string  `key:"only_os" doc:"A regular expression: the step runs on distributions whose ID, NAME or PRETTY_NAME in os-release(5) matches." eg:"debian|ubuntu" is:"regexp"`
+	OnlyOSVersion      string  `key:"only_os_version" doc:"The same for VERSION_ID and VERSION." eg:"'^13'" is:"regexp"`
 	OnlyArch           string  `key:"only_arch" doc:"A regular expression for the architecture, in the words of Go (amd64, arm64) or of uname(1)." eg:"amd64" is:"regexp"`
 	OnlyServiceManager string  `key:"only_service_manager" doc:"The step runs where this is the service manager. It is always systemd here: steps for others are skipped." enum:"systemd|openrc" eg:"systemd"`
 	Node               string  `key:"node" doc:"A regular expression for the host name." eg:"'^master-'" is:"regexp"`
@@ -59,7 +67,7 @@ type Step struct {
 	Systemctl        Systemctl         `key:"systemctl" doc:"What to do with units."`
 	Environment      Entries[string]   `key:"environment" doc:"Variables to set in a file." eg:"{HTTPS_PROXY: 'http://proxy.example.org:3128'}" is:"oneline" keyis:"variable"`
 	EnvironmentFile  string            `key:"environment_file" doc:"The file for environment." def:"/etc/environment" eg:"/etc/default/my-app" is:"path"`
-	SystemdFirstboot Entries[string]   `key:"systemd_firstboot" doc:"Options of systemd-firstboot(1), without the dashes." eg:"{timezone: Europe/Berlin, locale: en_GB.UTF-8}" is:"oneline" keyis:"word"`
+	SystemdFirstboot Entries[string]   `key:"systemd_firstboot" doc:"Options of systemd-firstboot(1), without the dashes: hostname, keymap, locale, locale-messages, machine-id, root-shell, timezone; force is always so." eg:"{timezone: Europe/Berlin, locale: en_GB.UTF-8}" is:"oneline" keyis:"firstboot"`
 	Datasource       Datasource        `key:"datasource" doc:"Where to ask for the user data of this machine. It is kept in /oem/95_userdata.yaml and counts from the next stage on."`
 	Layout           Layout            `key:"layout" doc:"Partitions to add to a disk, or to grow."`
 	PackagePins      Entries[string]   `key:"package_pins" doc:"Packages to hold at a version." eg:"{nginx: 1.26.3-3}" is:"word" keyis:"word"`
@@ -93,11 +101,34 @@ type File struct {
 	Pos         diag.Pos
 	Path        string `key:"path" doc:"Absolute." eg:"/etc/motd" is:"path" req:"y"`
 	Content     string `key:"content" doc:"The text." eg:"'Welcome to {{ .Values.node.hostname }}'"`
-	Encoding    string `key:"encoding" doc:"How content is encoded: base64, gzip, or gzip within base64. At most 64 MiB after decompression." enum:"|b64|base64|gz|gzip|gz+b64|gz+base64|gzip+b64|gzip+base64" eg:"gz+b64"`
+	Encoding    string `key:"encoding" doc:"How content is encoded: base64, gzip, or gzip within base64; text/plain is none. At most 64 MiB after decompression." enum:"|b64|base64|gz|gzip|gz+b64|gz+base64|gzip+b64|gzip+base64|text/plain" eg:"gz+b64"`
 	Permissions Mode   `key:"permissions" doc:"An octal number with a leading zero, or a string of octal digits." def:"0644 for a new file, else what the file has" eg:"0640"`
 	Owner       Owner  `key:"owner" doc:"A user, by number or name, or user:group." def:"root for a new file, else what the file has" eg:"app"`
 	Group       Owner  `key:"group" doc:"A group, by number or name." def:"root for a new file, else what the file has" eg:"app"`
 	OwnerString string `key:"ownerstring" doc:"user or user:group, instead of both. Without group, the user's own is taken." eg:"app:app"`
+
+	Append bool // to what is there
+}
+
+// WriteFile is a file to write, in cloud-init's words.
+type WriteFile struct {
+	File
+	Permissions OctalMode `key:"permissions" doc:"Octal digits, with quotes or without." def:"0644 for a new file, else what the file has" eg:"'0640'"`
+	Append      bool      `key:"append" doc:"Add the content to the end of the file, where it is not there yet." def:"false" eg:"true"`
+	Defer       bool      `key:"defer" doc:"Accepted, without effect: owners are set when the users are there." def:"false" eg:"true"`
+	Source      URI       `key:"source" doc:"Where to fetch the content from, instead of content." `
+}
+
+// URI is where a file's content comes from.
+type URI struct {
+	URI string `key:"uri" doc:"https or http." eg:"https://example.org/motd" is:"url" req:"y"`
+}
+
+// file returns it in the words of a step.
+func (w WriteFile) file() File {
+	f := w.File
+	f.Permissions, f.Append = w.Permissions.Mode, w.Append
+	return f
 }
 
 // Download is a file to fetch.
@@ -185,11 +216,42 @@ type User struct {
 	NoLogInit         bool     `key:"no_log_init" doc:"Accepted, without effect." def:"false" eg:"true"`
 }
 
-// DecodeStep reads one item of a stage.
+// DecodeStep reads one item of a stage. What can't be used is left out; a step
+// of which nobody can tell when it is to run has Unclear set.
 func DecodeStep(n *tree.Node) (Step, diag.List) {
 	var step Step
 	var problems diag.List
-	decode(n, &step, "the step", &problems)
+	step.Unclear = !decode(n, &step, "the step", &problems)
 	step.Pos = n.Pos
+	for _, f := range n.Fields {
+		if unclear(f) {
+			step.Unclear = true
+		}
+	}
 	return step, problems
+}
+
+// conditions are the keys that say whether a step runs.
+var conditions = []string{"if", "if_files", "only_os", "only_os_version", "only_arch", "only_service_manager", "node"}
+
+// conditional matches keys that look like a condition.
+var conditional = regexp.MustCompile(`^(?i:only|if|unless|when|except|not|skip)(?:[-_A-Z]|$)`)
+
+// unclear reports whether a key is a condition that can't be used, or looks
+// like one that is not known.
+func unclear(f tree.Field) bool {
+	known := keysOf(reflect.TypeFor[Step]())
+	key := f.Key
+	if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, key) }); i >= 0 {
+		key = known[i]
+	} else {
+		return conditional.MatchString(key) || slices.Contains(conditions, spell.Closest(key, known))
+	}
+	if !slices.Contains(conditions, key) {
+		return false
+	}
+	var alone Step
+	var problems diag.List
+	ok := decode(&tree.Node{Kind: tree.Map, Pos: f.Pos, Fields: []tree.Field{f}}, &alone, "", &problems)
+	return !ok || f.Value.Spoiled || problems.Failed()
 }

@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"strings"
+
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
@@ -12,6 +14,15 @@ type DNS struct {
 	Search      []string `key:"search" doc:"Domains for names without dots." eg:"[example.org]" is:"word"`
 	Options     []string `key:"options" doc:"Options of resolv.conf(5)." eg:"[edns0]" is:"word"`
 	Path        string   `key:"path" doc:"Write a file in the form of resolv.conf(5) instead of telling systemd-resolved." eg:"/etc/resolv.conf" is:"path"`
+}
+
+// Firstboot are the settings of systemd-firstboot(1), and force, which is always
+// so. Passwords are not among them: they would be in argv.
+var Firstboot = []string{"force", "hostname", "keymap", "locale", "locale-messages", "machine-id", "root-shell", "timezone"}
+
+// FirstbootKey returns a setting as systemd-firstboot(1) spells it.
+func FirstbootKey(key string) string {
+	return strings.ReplaceAll(strings.ToLower(key), "_", "-")
 }
 
 // Datasource is where to ask for user data.
@@ -82,9 +93,11 @@ type MiB int64
 // maxMiB is a size that no disk has.
 const maxMiB = 1 << 40
 
-func (m *MiB) decode(n *tree.Node, name string, problems *diag.List) {
+func (m *MiB) decode(n *tree.Node, f *field, problems *diag.List) bool {
 	size, ok := n.Int()
-	if expect(n, ok && size >= 0 && size <= maxMiB, "a size in MiB", name, problems) {
-		*m = MiB(size)
+	if !expect(n, ok && size >= 0 && size <= maxMiB, "a size in MiB", f.key, problems) {
+		return false
 	}
+	*m = MiB(size)
+	return true
 }

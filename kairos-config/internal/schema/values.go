@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,25 +17,45 @@ type Mode struct {
 	Bits int
 }
 
-func (m *Mode) decode(n *tree.Node, name string, problems *diag.List) {
-	var bits int64
-	var err error
+func (m *Mode) decode(n *tree.Node, f *field, problems *diag.List) bool {
+	bits, ok := n.Int()
 	if n.Kind == tree.String {
-		bits, err = strconv.ParseInt(strings.TrimPrefix(n.Text, "0o"), 8, 64)
-	} else {
-		var ok bool
-		if bits, ok = n.Int(); !ok {
-			err = strconv.ErrSyntax
-		}
+		bits, ok = octal(n.Text)
 	}
-	if !expect(n, err == nil && bits >= 0 && bits <= 0o7777, "an octal number like 0644", name, problems) {
-		return
+	if !m.set(bits, ok, n, f, problems) {
+		return false
 	}
-	*m = Mode{Set: true, Bits: int(bits)}
-	if octal, err := strconv.ParseInt(n.Text, 8, 64); n.Kind == tree.Int && err == nil && n.Text[0] != '0' && octal <= 0o7777 {
-		problems.Warnf(n.Pos, "%s %s is a decimal number, 0%o in octal", name, n.Text, bits)
+	if meant, ok := octal(n.Text); n.Kind == tree.Int && ok && n.Text[0] != '0' && meant <= 0o7777 {
+		problems.Warnf(n.Pos, "%s %s is a decimal number, 0%o in octal", f.key, n.Text, bits)
 		problems.Hint("write 0%s if octal is meant", n.Text)
 	}
+	return true
+}
+
+func (m *Mode) set(bits int64, ok bool, n *tree.Node, f *field, problems *diag.List) bool {
+	if !expect(n, ok && bits >= 0 && bits <= 0o7777, "an octal number like 0644", f.key, problems) {
+		return false
+	}
+	*m = Mode{Set: true, Bits: int(bits)}
+	return true
+}
+
+// octal reads octal digits, with or without the 0 or 0o before them.
+func octal(text string) (int64, bool) {
+	bits, err := strconv.ParseInt(strings.TrimPrefix(text, "0o"), 8, 64)
+	return bits, err == nil
+}
+
+// OctalMode is permissions in write_files: octal digits, with quotes or without,
+// as in cloud-init, which takes 755 for 0755.
+type OctalMode struct{ Mode }
+
+func (m *OctalMode) decode(n *tree.Node, f *field, problems *diag.List) bool {
+	if n.Kind != tree.Int && n.Kind != tree.String {
+		return m.Mode.decode(n, f, problems)
+	}
+	bits, ok := octal(n.Text)
+	return m.set(bits, ok, n, f, problems)
 }
 
 // Owner is a user or a group, by number or by name.
@@ -44,30 +65,40 @@ type Owner struct {
 	Name string // "" when ID says it
 }
 
-func (o *Owner) decode(n *tree.Node, name string, problems *diag.List) {
-	if !expect(n, n.Scalar() && n.Text != "", "a number or a name", name, problems) {
-		return
+func (o *Owner) decode(n *tree.Node, f *field, problems *diag.List) bool {
+	if n.Scalar() && n.Text == "" {
+		return true
+	}
+	if !expect(n, n.Scalar(), "a number or a name", f.key, problems) {
+		return false
 	}
 	if id, ok := n.Int(); ok {
-		if expect(n, id >= 0 && id < 1<<32-1, "a number of a user or group", name, problems) {
-			*o = Owner{Set: true, ID: int(id)}
+		if !expect(n, id >= 0 && id < 1<<32-1, "a number of a user or group", f.key, problems) {
+			return false
 		}
-		return
+		*o = Owner{Set: true, ID: int(id)}
+		return true
 	}
 	*o = Owner{Set: true, Name: n.Text}
+	return true
 }
 
 // Names is a list of names, or one string with commas, as cloud-init has it.
 type Names []string
 
-func (names *Names) decode(n *tree.Node, name string, problems *diag.List) {
+func (names *Names) decode(n *tree.Node, f *field, problems *diag.List) bool {
 	if n.Kind == tree.List {
-		decode(n, (*[]string)(names), name, problems)
-		return
+		return decodeValue(n, reflect.ValueOf((*[]string)(names)).Elem(), f, problems)
 	}
-	if expect(n, n.Scalar(), "a list of names", name, problems) {
-		*names = splitNames(n.Text)
+	if !expect(n, n.Scalar(), "a list of names", f.key, problems) {
+		return false
 	}
+	for _, name := range splitNames(n.Text) {
+		if f.fitsText(n, name, problems) {
+			*names = append(*names, name)
+		}
+	}
+	return true
 }
 
 // splitNames takes apart names with commas between them.
@@ -95,90 +126,117 @@ type Command struct {
 
 // decode takes a string, or a list of words that are quoted for the shell, as
 // in cloud-init's runcmd.
-func (c *Command) decode(n *tree.Node, name string, problems *diag.List) {
+func (c *Command) decode(n *tree.Node, f *field, problems *diag.List) bool {
 	c.Pos = n.Pos
 	if n.Kind == tree.List {
-		var words []string
-		decode(n, &words, name, problems)
-		for i, w := range words {
-			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		words := make([]string, len(n.Items))
+		for i, item := range n.Items {
+			if !decode(item, &words[i], f.key, problems) {
+				return false // the others alone would be another command
+			}
+			words[i] = "'" + strings.ReplaceAll(words[i], "'", `'\''`) + "'"
 		}
 		c.Script = strings.Join(words, " ")
-		return
+		return true
 	}
-	if !expect(n, n.Scalar(), "a command", name, problems) {
+	if !expect(n, n.Scalar(), "a command", f.key, problems) {
 		if n.Kind == tree.Map {
 			problems.Hint(`a command with ": " in it needs quotes, or "- |" and a line of its own`)
 		}
-		return
+		return false
 	}
 	c.Script = n.Text
+	return true
 }
 
 // Users is users by name: a map in a step, a list at the top of a config;
 // both are taken in both places.
 type Users []User
 
-func (u *Users) decode(n *tree.Node, name string, problems *diag.List) {
+func (u *Users) decode(n *tree.Node, f *field, problems *diag.List) bool {
 	switch n.Kind {
 	case tree.Map:
-		for _, f := range n.Fields {
-			user := User{Name: f.Key, Pos: f.Pos}
-			ruleFor("account").hold(&tree.Node{Kind: tree.String, Pos: f.Pos}, f.Key, "the name of a user", problems)
-			decode(f.Value, &user, name+"."+f.Key, problems)
-			if user.Name != f.Key {
-				problems.Errorf(f.Pos, "user %s has another name inside: %q", f.Key, user.Name)
+		for _, at := range n.Fields {
+			user := User{Name: at.Key, Pos: at.Pos}
+			ok := ruleFor("account").hold(&tree.Node{Kind: tree.String, Pos: at.Pos}, at.Key, "the name of a user", problems)
+			ok = decode(at.Value, &user, f.key+"."+at.Key, problems) && ok
+			if user.Name != "" && user.Name != at.Key {
+				problems.Errorf(at.Pos, "user %s has another name inside: %q", at.Key, user.Name)
+				ok = false
 			}
-			*u = append(*u, user)
+			if user.Name = at.Key; ok {
+				*u = append(*u, user)
+			}
 		}
 	case tree.List:
 		for _, item := range n.Items {
-			if item.Kind == tree.String && item.Text == "default" {
-				problems.Warnf(item.Pos, "there is no default user: left out")
+			if item.Kind == tree.String { // cloud-init: default, or names alone
+				if slices.Contains(splitNames(item.Text), "default") {
+					problems.Warnf(item.Pos, "there is no default user: left out")
+				}
+				for _, name := range splitNames(item.Text) {
+					if name != "default" && ruleFor("account").hold(item, name, "the name of a user", problems) {
+						*u = append(*u, User{Name: name, Pos: item.Pos})
+					}
+				}
 				continue
 			}
 			var user User
-			decode(item, &user, name, problems)
-			if item.Kind == tree.Map && user.Name == "" {
-				problems.Errorf(item.Pos, "%s: name is missing", name)
+			before := len(*problems)
+			if !decode(item, &user, f.key, problems) {
+				continue
+			}
+			if user.Name == "" {
+				if !(*problems)[before:].Failed() {
+					problems.Errorf(item.Pos, "%s: name is missing", f.key)
+				}
+				continue
 			}
 			*u = append(*u, user)
 		}
 	default:
-		expect(n, false, "a map or a list of users", name, problems)
+		return expect(n, false, "a map or a list of users", f.key, problems)
 	}
+	return true
 }
 
 // Groups is groups to make sure of: cloud-init's list of names, of maps with
 // the members (- name: [user, …]), or of maps with details.
 type Groups []Group
 
-func (g *Groups) decode(n *tree.Node, name string, problems *diag.List) {
+func (g *Groups) decode(n *tree.Node, f *field, problems *diag.List) bool {
+	account := field{key: f.key, is: "account"}
 	if n.Kind != tree.List {
 		var names Names
-		names.decode(n, name, problems)
+		ok := names.decode(n, &account, problems)
 		for _, group := range names {
-			ruleFor("account").hold(n, group, name, problems)
 			*g = append(*g, Group{Pos: n.Pos, Name: group})
 		}
-		return
+		return ok
 	}
 	for _, item := range n.Items {
+		group := Group{Pos: item.Pos}
+		var ok bool
 		switch {
+		case item.Spoiled:
 		case item.Scalar():
-			ruleFor("account").hold(item, item.Text, name, problems)
-			*g = append(*g, Group{Pos: item.Pos, Name: item.Text})
+			group.Name = item.Text
+			ok = account.fits(item, problems)
 		case item.Kind == tree.Map && item.Field("name") == nil && len(item.Fields) == 1:
-			group := Group{Pos: item.Pos, Name: item.Fields[0].Key}
-			ruleFor("account").holdKeys(item, name, problems)
-			decode(item.Fields[0].Value, &group.Members, name, problems)
-			*g = append(*g, group)
+			at := item.Fields[0]
+			group.Name = at.Key
+			keys := field{key: f.key, keyIs: "account"}
+			members := field{key: at.Key, is: "account"}
+			ok = keys.fitsKey(at, problems)
+			ok = decodeValue(at.Value, reflect.ValueOf(&group.Members).Elem(), &members, problems) && ok
 		default:
-			var group Group
-			decode(item, &group, name, problems)
+			ok = decode(item, &group, f.key, problems)
+		}
+		if ok && group.Name != "" {
 			*g = append(*g, group)
 		}
 	}
+	return true
 }
 
 // secretNames are the keys whose values no message repeats.
@@ -205,11 +263,11 @@ func ParseConfigURL(text string) ConfigURL {
 }
 
 // decode takes a bare name, or a map with a name.
-func (d *Dependency) decode(n *tree.Node, name string, problems *diag.List) {
+func (d *Dependency) decode(n *tree.Node, f *field, problems *diag.List) bool {
 	if n.Scalar() {
 		d.Name = n.Text
-		return
+		return n.Text != ""
 	}
 	type plain Dependency // without this method
-	decode(n, (*plain)(d), name, problems)
+	return decode(n, (*plain)(d), f.key, problems)
 }

@@ -160,6 +160,10 @@ func (c *Collection) Add(source string, data []byte) {
 	doc := Document{Source: source, Header: hasHeader(data), Root: node}
 	if !doc.Header && node.Field("stages") == nil {
 		c.Skipped++
+		if problems.Failed() && bytes.Contains(data, []byte("stages:")) { // it would be one
+			c.Problems = append(c.Problems, problems...)
+			return
+		}
 		c.Problems.Warnf(diag.Pos{Source: source, Line: 1}, "skipped: the first lines have no header")
 		c.Problems.Hint("write #cloud-config into the first line")
 		c.Problems.Mistake()

@@ -41,7 +41,7 @@ func (r *run) unmatched() (reason string, err error) {
 		values       []string
 	}{
 		{"node", spec.Node, r.nodeNames()},
-		{"only_os", spec.OnlyOS, []string{os["ID"], os["NAME"]}},
+		{"only_os", spec.OnlyOS, []string{os["ID"], os["NAME"], os["PRETTY_NAME"]}},
 		{"only_os_version", spec.OnlyOSVersion, []string{os["VERSION_ID"], os["VERSION"]}},
 		{"only_arch", spec.OnlyArch, []string{runtime.GOARCH}},
 		{"only_service_manager", spec.OnlyServiceManager, []string{"systemd"}},

@@ -23,7 +23,7 @@ var effects = []effect{
 	{"entities to delete", (*run).deleteEntities, (*targets).deleteEntities},
 	{"host name", (*run).hostname, (*targets).hostname},
 	{"kernel parameters", (*run).sysctl, (*targets).sysctl},
-	{"groups, users", (*run).accounts, (*targets).accounts},
+	{"groups, users", (*run).accountsAndOwners, (*targets).accounts},
 	{"ssh keys", (*run).keys, (*targets).keys},
 	{"modules", (*run).modules, (*targets).modules},
 	{"timesyncd", (*run).timesyncd, (*targets).timesyncd},

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
@@ -50,11 +52,75 @@ func (r *run) file(f schema.File) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if f.Append {
+		if content, err = r.appended(f.Path, content); err != nil {
+			return false, err
+		}
+	}
 	attr, err := r.attr(f.Permissions, f.Owner, f.Group, f.OwnerString)
+	if errors.Is(err, errNobody) {
+		return r.fileOfNobody(f, content, err)
+	}
 	if err != nil {
 		return false, err
 	}
 	return r.write(f.Path, content, attr)
+}
+
+// appended returns what a file has and the content behind it, once.
+func (r *run) appended(name string, content []byte) ([]byte, error) {
+	old, err := r.Root.ReadFile(name, maxContent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return content, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if i := bytes.Index(old, content); i == 0 || i > 0 && old[i-1] == '\n' {
+		return old, nil
+	}
+	return slices.Concat(old, content), nil
+}
+
+// fileOfNobody writes a file whose owner there isn't yet: users are made behind
+// files, in this step or in a later one. Until then the file is root's, and
+// nobody else can read what was not for everybody.
+func (r *run) fileOfNobody(f schema.File, content []byte, nobody error) (changed bool, err error) {
+	attr := rootfs.KeepAll
+	if f.Permissions.Set {
+		attr.Mode = f.Permissions.Bits
+	}
+	if attr.Mode != rootfs.Keep && attr.Mode&0o007 == 0 {
+		attr.Mode &= 0o600
+	}
+	if changed, err = r.write(f.Path, content, attr); err != nil {
+		return changed, err
+	}
+	if !r.toCome(f.Owner, f.Group, f.OwnerString) {
+		return changed, fmt.Errorf("it is root's: %w", nobody)
+	}
+	r.ownersLater = append(r.ownersLater, f)
+	return changed, nil
+}
+
+// accountsAndOwners makes accounts and gives them the files that waited for them.
+func (r *run) accountsAndOwners(ctx context.Context) {
+	r.accounts(ctx)
+	r.lateOwners()
+}
+
+// lateOwners gives files to the users that this step has made.
+func (r *run) lateOwners() {
+	for _, f := range r.ownersLater {
+		attr, err := r.attr(f.Permissions, f.Owner, f.Group, f.OwnerString)
+		if err == nil {
+			_, err = r.Root.Chattr(f.Path, attr)
+		}
+		if err != nil {
+			r.fail(fmt.Errorf("file %s: %w", f.Path, err))
+		}
+	}
+	r.ownersLater = nil
 }
 
 // write writes a file and makes the directories above it. A credential in it

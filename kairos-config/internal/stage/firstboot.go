@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kairos-io/toolkit/lib/spell"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 )
 
 // firstbootSettings are what systemd-firstboot(1) can set, and the files that
@@ -27,13 +27,12 @@ var firstbootSettings = map[string][]string{
 func (r *run) firstboot(ctx context.Context) {
 	var args, files []string
 	for _, e := range r.step.Spec.SystemdFirstboot {
-		name := strings.ReplaceAll(e.Key, "_", "-")
+		name := schema.FirstbootKey(e.Key)
 		written, known := firstbootSettings[name]
 		switch {
-		case strings.HasPrefix(name, "root-password"):
-			r.fail(fmt.Errorf("systemd_firstboot: %s: passwords are set by users, where nobody can read them", e.Key))
+		case name == "force": // always
 		case !known:
-			r.fail(unknownSetting(e.Key, name))
+			r.fail(fmt.Errorf("systemd_firstboot: unknown setting %q", e.Key))
 		case strings.ContainsAny(e.Value, "\n\x00"):
 			r.fail(fmt.Errorf("systemd_firstboot: %s has a line break", e.Key))
 		default:
@@ -64,18 +63,6 @@ func (r *run) firstboot(ctx context.Context) {
 			r.changed(files[i])
 		}
 	}
-}
-
-func unknownSetting(key, name string) error {
-	var known []string
-	for k := range firstbootSettings {
-		known = append(known, k)
-	}
-	slices.Sort(known)
-	if meant := spell.Closest(name, known); meant != "" {
-		return fmt.Errorf("systemd_firstboot: unknown setting %q (did you mean %q?)", key, meant)
-	}
-	return fmt.Errorf("systemd_firstboot: unknown setting %q: there are %s", key, strings.Join(known, ", "))
 }
 
 // look returns what files are now: the target of a link, or the content.

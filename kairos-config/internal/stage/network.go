@@ -214,11 +214,11 @@ func keySteps(steps []Step) []Step {
 				wanted = append(wanted, schema.Entry[[]string]{Key: e.Key, Pos: e.Pos, Value: keys})
 			}
 		}
-		if len(wanted) == 0 || s.Problems.Failed() {
+		if len(wanted) == 0 || s.Spec.Unclear {
 			continue
 		}
 		s.Name, s.Part, s.Problems = "ssh keys of "+s.Name, "network", nil
-		s.Spec = schema.Step{Pos: s.Spec.Pos, AuthorizedKeys: wanted, If: s.Spec.If, IfFiles: s.Spec.IfFiles}
+		s.Spec = schema.Step{Pos: s.Spec.Pos, AuthorizedKeys: wanted, If: s.Spec.If, IfFiles: s.Spec.IfFiles, OnlyOS: s.Spec.OnlyOS, OnlyOSVersion: s.Spec.OnlyOSVersion, OnlyArch: s.Spec.OnlyArch, OnlyServiceManager: s.Spec.OnlyServiceManager, Node: s.Spec.Node}
 		s.KeysOnly = true
 		list = append(list, s)
 	}

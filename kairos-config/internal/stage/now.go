@@ -32,7 +32,7 @@ func Now(running, next *source.Collection, fill Fill) (*Plan, []Later) {
 	var later []Later
 	for _, stage := range after {
 		for _, step := range stage.Steps {
-			if step.KeysOnly {
+			if step.KeysOnly || step.Early {
 				continue
 			}
 			if known[step.fingerprint] {

@@ -55,13 +55,14 @@ func cyclic(steps []Step, done []bool) []Step {
 		var problems diag.List
 		problems.Errorf(left[i].Spec.Pos, "after: these steps wait for each other: %s", strings.Join(names, ", "))
 		left[i].Problems = append(left[i].Problems, problems...)
+		left[i].Spec.Unclear = true
 	}
 	return left
 }
 
 // named returns the numbers of the steps that a name means to step i: those of
-// its own config, or else those of any; a name with a config's before it, as
-// in 90_custom.STEP, means that config's.
+// its own config, or else those of any; a name with a config's before it (its
+// name:, its file or its path), as in 90_custom.STEP, means that config's.
 func named(steps []Step, i int, name string) []int {
 	var own, any []int
 	for k, s := range steps {
@@ -69,7 +70,7 @@ func named(steps []Step, i int, name string) []int {
 		case k == i:
 		case s.Name == name && s.Source == steps[i].Source:
 			own = append(own, k)
-		case s.Name == name, configName(s.Source)+"."+s.Name == name:
+		case s.Name == name, configName(s.Source)+"."+s.Name == name, s.Source+"."+s.Name == name, s.Config != "" && s.Config+"."+s.Name == name:
 			any = append(any, k)
 		}
 	}

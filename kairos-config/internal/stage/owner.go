@@ -1,7 +1,9 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,7 +35,7 @@ func (r *run) owners(owner, group schema.Owner, text string) (uid, gid int, err 
 	if owner.Name != "" {
 		a, ok := db.Lookup(owner.Name)
 		if !ok {
-			return 0, 0, fmt.Errorf("there is no user %q (a step makes its users after its files)", owner.Name)
+			return 0, 0, fmt.Errorf("%w user %q", errNobody, owner.Name)
 		}
 		owner.ID = a.UID
 		if ownGroup {
@@ -43,11 +45,34 @@ func (r *run) owners(owner, group schema.Owner, text string) (uid, gid int, err 
 	if group.Name != "" {
 		id, ok := db.GroupID(group.Name)
 		if !ok {
-			return 0, 0, fmt.Errorf("there is no group %q", group.Name)
+			return 0, 0, fmt.Errorf("%w group %q", errNobody, group.Name)
 		}
 		group.ID = id
 	}
 	return number(owner), number(group), nil
+}
+
+// errNobody is returned for an owner that has no account.
+var errNobody = errors.New("there is no")
+
+// toCome reports whether this step makes the accounts that a file is for.
+func (r *run) toCome(owner, group schema.Owner, text string) bool {
+	if text == "" && strings.Contains(owner.Name, ":") {
+		text = owner.Name
+	}
+	user, grp := owner.Name, group.Name
+	if text != "" {
+		user, grp, _ = strings.Cut(text, ":")
+	}
+	spec := r.step.Spec
+	made := func(name string) bool {
+		return slices.ContainsFunc(spec.Users, func(u schema.User) bool { return u.Name == name })
+	}
+	madeGroup := func(name string) bool {
+		return made(name) || slices.ContainsFunc(spec.Groups, func(g schema.Group) bool { return g.Name == name }) ||
+			slices.ContainsFunc(spec.Users, func(u schema.User) bool { return slices.Contains(u.Groups, name) || u.PrimaryGroup == name })
+	}
+	return made(user) || madeGroup(grp)
 }
 
 func ownerOf(name string) schema.Owner {

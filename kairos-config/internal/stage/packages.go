@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
@@ -23,12 +24,14 @@ type packager struct {
 	pinned string
 }
 
+// What is only recommended is left out, as in Kairos: an image has what it asks
+// for.
 var packagers = []packager{
-	{"/usr/bin/apt-get", []string{"apt-get", "-q", "update"}, []string{"apt-get", "-qy", "install"}, []string{"apt-get", "-qy", "purge"}, []string{"apt-get", "-qy", "full-upgrade"}, []string{"dpkg", "-s"}, "="},
-	{"/usr/bin/dnf", []string{"dnf", "-qy", "makecache"}, []string{"dnf", "-qy", "install"}, []string{"dnf", "-qy", "remove"}, []string{"dnf", "-qy", "upgrade"}, []string{"rpm", "-q"}, "-"},
-	{"/usr/bin/zypper", []string{"zypper", "-nq", "refresh"}, []string{"zypper", "-nq", "install"}, []string{"zypper", "-nq", "remove"}, []string{"zypper", "-nq", "update"}, []string{"rpm", "-q"}, "="},
+	{"/usr/bin/apt-get", []string{"apt-get", "-q", "update"}, []string{"apt-get", "-q", "-y", "--no-install-recommends", "install"}, []string{"apt-get", "-q", "-y", "remove"}, []string{"apt-get", "-q", "-y", "upgrade"}, []string{"dpkg", "-s"}, "="},
+	{"/usr/bin/dnf", []string{"dnf", "-qy", "makecache"}, []string{"dnf", "-qy", "--setopt=install_weak_deps=False", "install"}, []string{"dnf", "-qy", "remove"}, []string{"dnf", "-qy", "upgrade"}, []string{"rpm", "-q"}, "-"},
+	{"/usr/bin/zypper", []string{"zypper", "-nq", "refresh"}, []string{"zypper", "-nq", "install", "--no-recommends"}, []string{"zypper", "-nq", "remove"}, []string{"zypper", "-nq", "update"}, []string{"rpm", "-q"}, "="},
 	{"/usr/bin/pacman", []string{"pacman", "-Sy"}, []string{"pacman", "-S", "--noconfirm"}, []string{"pacman", "-R", "--noconfirm"}, []string{"pacman", "-Su", "--noconfirm"}, []string{"pacman", "-Q"}, "="},
-	{"/sbin/apk", []string{"apk", "update"}, []string{"apk", "add"}, []string{"apk", "del"}, []string{"apk", "upgrade"}, []string{"apk", "info", "-e"}, "="},
+	{"/sbin/apk", []string{"apk", "update"}, []string{"apk", "--no-cache", "add"}, []string{"apk", "--no-cache", "del"}, []string{"apk", "upgrade"}, []string{"apk", "info", "-e"}, "="},
 }
 
 // errPackagesReadOnly is what a node gets.
@@ -88,26 +91,33 @@ func (r *run) packages(ctx context.Context) {
 			r.changed("upgraded packages")
 		}
 	}
-	r.changePackages(ctx, p.installed, "installed ", want.Install, false, func(name string) []string {
+	r.changePackages(ctx, p.installed, "installed ", want.Install, false, p.install, func(name string) string {
 		if version := pins[name]; version != "" {
-			name += p.pinned + version
+			return name + p.pinned + version
 		}
-		return append(p.install[:len(p.install):len(p.install)], name)
+		return name
 	})
-	r.changePackages(ctx, p.installed, "removed ", want.Remove, true, func(name string) []string {
-		return append(p.remove[:len(p.remove):len(p.remove)], name)
-	})
+	r.changePackages(ctx, p.installed, "removed ", want.Remove, true, p.remove, func(name string) string { return name })
 }
 
-// changePackages runs a command for each package that is not yet as it shall
-// be.
-func (r *run) changePackages(ctx context.Context, installed []string, done string, names []string, there bool, command func(string) []string) {
+// changePackages runs a command for the packages that are not yet as they shall
+// be: for all at once, and one by one when that fails, to say which.
+func (r *run) changePackages(ctx context.Context, installed []string, done string, names []string, there bool, command []string, spelt func(string) string) {
+	var pending []string
 	for _, name := range names {
 		plain, _, _ := strings.Cut(name, "=")
-		if (r.within(ctx, append(installed[:len(installed):len(installed)], plain)) == nil) != there {
-			continue
+		if (r.within(ctx, append(installed[:len(installed):len(installed)], plain)) == nil) == there {
+			pending = append(pending, spelt(name))
 		}
-		if err := r.within(ctx, command(name)); err != nil {
+	}
+	if len(pending) > 1 && r.within(ctx, slices.Concat(command, pending)) == nil {
+		for _, name := range pending {
+			r.changed(done + name)
+		}
+		return
+	}
+	for _, name := range pending {
+		if err := r.within(ctx, slices.Concat(command, []string{name})); err != nil {
 			r.fail(err)
 			continue
 		}

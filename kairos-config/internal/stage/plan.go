@@ -57,7 +57,9 @@ type Step struct {
 	Part      string // the key beneath stages: boot, boot.before
 	Name      string // never empty
 	Source    string // the config
+	Config    string // what it calls itself
 	CloudInit bool   // made of cloud-init's keys at the top
+	Early     bool   // does a part of that before its stage
 	KeysOnly  bool   // fetches keys for users that another step makes
 	Strict    bool   // the config is strict: a failure fails the stage
 	Assessed  bool   // a failure counts as a failed health check of the boot
@@ -148,9 +150,12 @@ func (p *Plan) lastHostname() {
 }
 
 func (p *Plan) add(part string, doc source.Document, head schema.Head) {
-	step := Step{Part: part, Source: doc.Source, Strict: head.Strict, Assessed: head.Assess == required}
+	step := Step{Part: part, Source: doc.Source, Config: head.Name, Strict: head.Strict, Assessed: head.Assess == required}
 	if part == schema.CloudInitStage && doc.Header {
 		p.addCloudInit(step, doc.Root)
+	}
+	if part == schema.HostnameStage && doc.Header {
+		p.addHostname(step, doc.Root)
 	}
 	for _, s := range head.Stages {
 		if s.Name != part {
@@ -170,6 +175,18 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 			p.Steps = append(p.Steps, step)
 		}
 	}
+}
+
+// addHostname adds a step for the host name at the top alone: what starts before
+// the stage boot, such as the network, shall know it.
+func (p *Plan) addHostname(step Step, root *tree.Node) {
+	name := root.Field("hostname")
+	if name == nil || name.Kind == tree.Null {
+		return
+	}
+	only := &tree.Node{Kind: tree.Map, Pos: root.Pos, Fields: []tree.Field{{Key: "hostname", Pos: name.Pos, Value: name}}}
+	p.addCloudInit(step, only)
+	p.Steps[len(p.Steps)-1].Early = true
 }
 
 // addCloudInit adds the step that cloud-init's keys at the top make.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"golang.org/x/sys/unix"
 )
@@ -109,10 +110,12 @@ type run struct {
 	step   Step
 	record StepRecord
 	failed bool
+
+	ownersLater []schema.File // whose owners this step makes
 }
 
-// runStep applies one step. A step with values that can't be right is not
-// applied at all.
+// runStep applies one step. What can't be used of it is left out and makes the
+// step a failed one.
 func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	started := time.Now()
 	if s.StepLog != nil {
@@ -122,8 +125,9 @@ func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	}
 	r := &run{System: s, step: step, record: newStepRecord(step)}
 	s.report(step.Problems)
-	if step.Problems.Failed() {
-		r.fail(errors.New("not run: values that can't be used"))
+	r.failed = step.Problems.Failed() // which have been told
+	if step.Spec.Unclear {
+		r.fail(errors.New("not run: its conditions can't be used"))
 	} else if r.wanted(ctx) {
 		for _, e := range effects {
 			e.apply(r, ctx)

@@ -381,14 +381,14 @@ func TestAssess(t *testing.T) {
 	}
 }
 
-func TestWrongTypesAreNotApplied(t *testing.T) {
+func TestWrongTypesCostThemselves(t *testing.T) {
 	n := newNode(t, map[string]string{"1.yaml": "stages: {boot: [{name: a, hostname: [x], files: [{path: /etc/f, content: x}]}, {name: b}]}"})
 	r := n.run("boot")
 	if got := outcomes(r); got != "a=failed b=done" || len(r.Steps[0].Problems) != 1 {
 		t.Errorf("got %s %+v", got, r.Steps[0])
 	}
-	if !strings.HasPrefix(n.read("etc/f"), "(") {
-		t.Error("a part of the step was applied")
+	if n.read("etc/f") != "x" {
+		t.Error("what stands beside it was not applied")
 	}
 }
 
@@ -463,11 +463,11 @@ func TestOwners(t *testing.T) {
   {path: /f/a, owner: 5, group: 6}, {path: /f/b, owner: daemon}, {path: /f/c, owner: "daemon:sudo"}, {path: /f/d, ownerstring: nobody},
   {path: /f/e, ownerstring: "7:users"}, {path: /f/f, group: 42}, {path: /f/g, ownerstring: "none:users"}, {path: /f/h, group: none}]}]}`})
 	r := n.run("boot")
-	if got, want := strings.Join(r.Steps[0].Errors, "|"), `file /f/g: there is no user "none" (a step makes its users after its files)|file /f/h: there is no group "none"`; got != want {
+	if got, want := strings.Join(r.Steps[0].Errors, "|"), `file /f/g: it is root's: there is no user "none"|file /f/h: it is root's: there is no group "none"`; got != want {
 		t.Errorf("got %s", got)
 	}
 	out, err := exec.Command("sh", "-c", "cd \"$1\"; stat -c '%n %u:%g' *", "sh", filepath.Join(n.dir, "f")).Output()
-	if want := "a 5:6\nb 1:0\nc 1:27\nd 65534:65534\ne 7:100\nf 0:42\n"; err != nil || string(out) != want {
+	if want := "a 5:6\nb 1:0\nc 1:27\nd 65534:65534\ne 7:100\nf 0:42\ng 0:0\nh 0:0\n"; err != nil || string(out) != want {
 		t.Errorf("got %s, %v", out, err)
 	}
 }

@@ -167,7 +167,7 @@ func (t *targets) directories() {
 
 func (t *targets) files() {
 	for _, f := range t.step.Spec.Files {
-		t.set(path.Clean(f.Path), "file", "content", f.Content, f.Encoding)
+		t.set(path.Clean(f.Path), "file", "content", f.Content, f.Encoding, f.Append)
 		t.owned(path.Clean(f.Path), "file", f.Permissions, f.Owner, f.Group, f.OwnerString)
 	}
 }

@@ -2,6 +2,7 @@ package template
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
@@ -75,19 +76,33 @@ func (r *Renderer) scalar(n *tree.Node, problems *diag.List) *tree.Node {
 		}
 		if mentionsFacts(n.Text) {
 			problems.Errorf(at, "template: %s", failed.Message)
-		} else {
-			problems.Warnf(at, "text in braces stays as it is: as a template, it fails: %s", failed.Message)
+			return spoiled(n)
 		}
+		problems.Warnf(at, "text in braces stays as it is: as a template, it fails: %s", failed.Message)
 		return n
 	}
-	const missing = "<no value>"
-	if strings.Contains(text, missing) && !strings.Contains(n.Text, missing) {
-		problems.Warnf(n.Pos, "template: a fact that it asks for does not exist")
+	if Missing(text) && !Missing(n.Text) {
+		problems.Errorf(n.Pos, "template: a fact that it asks for does not exist on this machine")
+		problems.Hint(`{{ default "…" FACT }} says what to take instead`)
+		return spoiled(n)
 	}
 	made := *n
 	made.Text = text
 	return &made
 }
+
+// spoiled returns a value that nobody uses.
+func spoiled(n *tree.Node) *tree.Node {
+	made := *n
+	made.Spoiled = true
+	return &made
+}
+
+// nothing is what Go's templates write for what isn't there.
+var nothing = regexp.MustCompile(`<no value>|%!.\(<nil>\)|<nil>`)
+
+// Missing reports whether a text was made of a fact that isn't there.
+func Missing(text string) bool { return nothing.MatchString(text) }
 
 func mentionsFacts(text string) bool {
 	return strings.Contains(text, ".Values") || strings.Contains(text, ".MachineID") || strings.Contains(text, ".Random")

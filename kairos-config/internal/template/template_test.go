@@ -164,7 +164,7 @@ commands:
 `))
 	out, problems := New(facts.Sample).Node(n)
 	asJSON, _ := out.MarshalJSON()
-	want := `{"hostname":"node-0123","plain":{"a":[1,"x"]},"commands":["echo node","docker ps --format '{{.Names}}'","one\ntwo {{ .Values.os.vendor | nosuch }}\n","<no value>","kubectl get -o go-template='{{range .items}}{{end}}'"]}`
+	want := `{"hostname":"node-0123","plain":{"a":[1,"x"]},"commands":["echo node","docker ps --format '{{.Names}}'","one\ntwo {{ .Values.os.vendor | nosuch }}\n","{{ .Values.os.nothing }}","kubectl get -o go-template='{{range .items}}{{end}}'"]}`
 	if string(asJSON) != want {
 		t.Errorf("got  %s\nwant %s", asJSON, want)
 	}
@@ -175,7 +175,7 @@ commands:
 	wants := []string{
 		`f:6:3: warning: text in braces stays as it is: as a template, it fails: <.Names>: can't evaluate field Names in type *the facts`,
 		`f:9: error: template: function "nosuch" not defined`,
-		`f:10:3: warning: template: a fact that it asks for does not exist`,
+		`f:10:3: error: template: a fact that it asks for does not exist on this machine ({{ default "…" FACT }} says what to take instead)`,
 		`f:11:3: warning: text in braces stays as it is: as a template, it fails: <.items>: can't evaluate field items in type *the facts`,
 	}
 	if !reflect.DeepEqual(got, wants) {

@@ -38,6 +38,9 @@ type Node struct {
 	Fields []Field // maps, in the order of the source, each key once
 	Pos    diag.Pos
 	Block  bool // a text below Pos, as after | and >: its first line is the next
+	// Spoiled: what the text was to be made of is not there. It must not be
+	// used, and why has been told.
+	Spoiled bool
 }
 
 // Field is one key of a map.
