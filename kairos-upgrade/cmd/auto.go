@@ -102,7 +102,7 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 // stageUpdate stages exactly what was decided upon: a tag that has moved on
 // since then is looked at again the next time.
 func (m machine) stageUpdate(c *cli.Context, o *deploy.Offer) (id string, err error) {
-	err = m.with(c, "auto", o.Reference, func(n *deploy.Node) error {
+	err = m.with(c, Change("auto").on(o.Reference), func(n *deploy.Node) error {
 		staged, err := n.Stage(c.Context, deploy.Request{
 			Source: o.Reference, Options: m.sourceOptions(c), ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
 		})
@@ -157,11 +157,11 @@ func (m machine) decideAgain(c *cli.Context, config automation.Config, d *automa
 		return "", err
 	}
 	defer close()
-	list, err := n.Deployments()
-	if err != nil {
+	have, err := n.Inventory()
+	if err := errors.Join(err, have.Complete()); err != nil {
 		return "", err
 	}
-	if next := deploy.RolesOf(list).Next; next == nil || next.ID != d.Staged {
+	if next := have.Roles().Next; next == nil || next.ID != d.Staged {
 		return d.Staged + " does not boot next any more", nil
 	}
 	if busy := n.Store.Busy(); busy != nil {

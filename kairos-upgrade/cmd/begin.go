@@ -22,15 +22,38 @@ import (
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
+// A mode says what a command does to a node: Look, or Change.
+type mode struct {
+	command   string // "": it only looks, and nobody is told
+	reference string // what the command is about, may be ""
+	reading   bool   // it takes no lock, and others are not told
+}
+
+// Look is the mode of commands that change nothing.
+var Look = mode{}
+
+// Change is the mode of a command that changes the node. It holds the lock, and
+// others see by its name how far it is and how it ends.
+func Change(command string) mode { return mode{command: command} }
+
+// changeUnless is Change unless it is a dry run.
+func changeUnless(dryRun bool, command string) mode {
+	if dryRun {
+		return Look
+	}
+	return Change(command)
+}
+
+// on says what a command is about.
+func (m mode) on(reference string) mode { m.reference = reference; return m }
+
 // begin says how a node is opened.
 type begin struct {
-	command   string              // "" to look only
-	reading   bool                // the command takes no lock, and is not published
-	reference string              // what the command is about
-	by        *transaction.Caller // who asked for it; nil: this process
-	bar       *progress.Reporter
-	log       *slog.Logger
-	tell      func(transaction.State) // is told how far it is; may be nil
+	mode
+	by   *transaction.Caller // who asked for it; nil: this process
+	bar  *progress.Reporter
+	log  *slog.Logger
+	tell func(transaction.State) // is told how far it is; may be nil
 }
 
 // opened is a node, and what it takes to close it.

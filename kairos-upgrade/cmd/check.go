@@ -56,11 +56,11 @@ func check(c *cli.Context, m machine) error {
 	}
 	result := checked{Offer: offer}
 	if offer.Deployed != nil {
-		list, err := n.Deployments()
-		if list == nil {
+		have, err := n.Inventory()
+		if err != nil {
 			return err
 		}
-		if next := deploy.RolesOf(list).Next; next != nil && next.ID == offer.Deployed.ID {
+		if next := have.Roles().Next; next != nil && next.ID == offer.Deployed.ID {
 			result.Staged = next.ID
 		}
 	}

@@ -19,11 +19,7 @@ func gcCommand(m machine) *cli.Command {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
-			command := "gc"
-			if c.Bool("dry-run") {
-				command = ""
-			}
-			return m.with(c, command, "", func(n *deploy.Node) error {
+			return m.with(c, changeUnless(c.Bool("dry-run"), "gc"), func(n *deploy.Node) error {
 				collected, err := n.Collect(c.Bool("dry-run"))
 				if err != nil {
 					return err

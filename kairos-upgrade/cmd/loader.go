@@ -60,7 +60,7 @@ func loader(c *cli.Context, m machine) error {
 			l.Steps = append(l.Steps, s.Text)
 		}
 	default:
-		err = m.with(c, "loader", "", func(n *deploy.Node) error {
+		err = m.with(c, Change("loader"), func(n *deploy.Node) error {
 			return m.onLoader(n, c.Bool("force"), func(b sdboot.Machine) error { return m.upgradeLoader(n, b, &l) })
 		})
 	}
@@ -121,11 +121,11 @@ func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) er
 	if !ok {
 		return exit.WithCode(errors.New("nothing to do: the boot loader is not systemd-boot"), exit.Nothing)
 	}
-	list, err := n.Deployments()
-	if list == nil && err != nil {
+	have, err := n.Inventory()
+	if err != nil {
 		return err
 	}
-	booted := deploy.RolesOf(list).Booted
+	booted := have.Roles().Booted
 	system, err := os.OpenRoot(m.root)
 	if err != nil {
 		return err

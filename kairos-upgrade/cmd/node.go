@@ -64,16 +64,14 @@ func (m machine) where(c *cli.Context) (where, error) {
 
 const labelChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 
-// with opens the node that the options name, and does some work on it. With a
-// command it is opened for writing: the lock says that this command holds it,
-// and others see how far it is and how it ends.
-func (m machine) with(c *cli.Context, command, reference string, work func(*deploy.Node) error) error {
+// with opens the node that the options name, and does some work on it.
+func (m machine) with(c *cli.Context, do mode, work func(*deploy.Node) error) error {
 	w, err := m.where(c)
 	if err != nil {
 		return err
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	o, err := m.start(w, begin{command: command, reference: reference, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
+	o, err := m.start(w, begin{mode: do, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
 	if err != nil {
 		return err
 	}

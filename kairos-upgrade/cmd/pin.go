@@ -34,7 +34,7 @@ func pin(c *cli.Context, m machine, pinned bool) error {
 	if err != nil {
 		return err
 	}
-	return m.with(c, c.Command.Name, args[0], func(n *deploy.Node) error {
+	return m.with(c, Change(c.Command.Name).on(args[0]), func(n *deploy.Node) error {
 		d, err := pinOn(n, args[0], pinned)
 		if err == nil {
 			fmt.Fprintf(c.App.Writer, "%sned %s\n", c.Command.Name, d.ID)

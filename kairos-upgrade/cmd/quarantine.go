@@ -54,7 +54,7 @@ func quarantineAdd(c *cli.Context, m machine) error {
 	if c.String("reason") == "" {
 		return exit.Usagef("--reason is missing: somebody will want to know why")
 	}
-	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error { return quarantineOn(c, n, args[0]) })
+	return m.with(c, Change("quarantine").on(args[0]), func(n *deploy.Node) error { return quarantineOn(c, n, args[0]) })
 }
 
 func quarantineOn(c *cli.Context, n *deploy.Node, digest string) error {
@@ -64,11 +64,11 @@ func quarantineOn(c *cli.Context, n *deploy.Node, digest string) error {
 		Reason:         c.String("reason"),
 		Time:           time.Now().UTC().Truncate(time.Second),
 	}
-	list, err := n.Deployments()
-	if list == nil && err != nil {
+	have, err := n.Inventory()
+	if err != nil {
 		return err
 	}
-	for _, d := range list { // newest first
+	for _, d := range have.Deployments { // newest first
 		if d.ID == q.Deployment || q.Deployment == "" && (d.ManifestDigest == digest || d.ImageDigest == digest) {
 			q.Deployment, q.ImageDigest, q.Reference = d.ID, d.ImageDigest, d.Reference
 			break
@@ -92,7 +92,7 @@ func quarantineRemove(c *cli.Context, m machine) error {
 	if _, err := deployment.ParseDigest(args[0]); err != nil {
 		return exit.Usagef("%w", err)
 	}
-	return m.with(c, "quarantine", args[0], func(n *deploy.Node) error {
+	return m.with(c, Change("quarantine").on(args[0]), func(n *deploy.Node) error {
 		removed, err := n.Store.RemoveQuarantine(args[0])
 		if err != nil {
 			return fmt.Errorf("remove quarantine of %s: %w", args[0], err)

@@ -67,11 +67,7 @@ func (m machine) recover(c *cli.Context) error {
 			"Repair= of section [Recovery] in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5); --force does it now")
 	}
 	var done recovered
-	command := "recover"
-	if c.Bool("dry-run") {
-		command = ""
-	}
-	err = m.with(c, command, "", func(n *deploy.Node) error {
+	err = m.with(c, changeUnless(c.Bool("dry-run"), "recover"), func(n *deploy.Node) error {
 		r := revival{machine: m, node: n, own: booted.ImageDigest, limit: config.Recovery.Attempts}
 		return r.run(c, &done)
 	})
@@ -201,11 +197,11 @@ func (r revival) attempts() (a repairs, err error) {
 	if a.Deployment == "" {
 		return a, nil
 	}
-	list, err := r.node.Deployments()
-	if list == nil && err != nil {
+	have, err := r.node.Inventory()
+	if err != nil {
 		return a, err
 	}
-	for _, d := range list {
+	for _, d := range have.Deployments {
 		if d.ID == a.Deployment && d.State != deploy.Good {
 			return a, nil
 		}

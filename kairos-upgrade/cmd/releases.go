@@ -88,8 +88,8 @@ func (m machine) marks(c *cli.Context, repository string) (k marks) {
 		return k
 	}
 	defer close()
-	list, _ := n.Deployments()
-	roles := deploy.RolesOf(list)
+	have, _ := n.Inventory() // none is no reason not to list
+	roles := have.Roles()
 	tag := func(d *deploy.Deployment) string {
 		if d == nil {
 			return ""

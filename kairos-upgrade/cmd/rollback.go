@@ -38,11 +38,8 @@ func rollback(c *cli.Context, m machine) error {
 	if _, err := cmdline.Arguments(c, "[ID]"); err != nil {
 		return err
 	}
-	id, command := c.Args().First(), "rollback"
-	if c.Bool("dry-run") {
-		command = ""
-	}
-	return m.with(c, command, id, func(n *deploy.Node) error { return rollbackOn(c, n, id, command == "") })
+	id, dryRun := c.Args().First(), c.Bool("dry-run")
+	return m.with(c, changeUnless(dryRun, "rollback").on(id), func(n *deploy.Node) error { return rollbackOn(c, n, id, dryRun) })
 }
 
 func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
@@ -72,11 +69,11 @@ func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
 
 // rollbackTo returns the deployment that is gone back to.
 func rollbackTo(n *deploy.Node, id string, force bool) (*deploy.Deployment, error) {
-	list, err := n.Deployments()
-	if list == nil && err != nil {
+	have, err := n.Inventory()
+	if err != nil {
 		return nil, err
 	}
-	to, err := deploy.RollbackTarget(list, id, force)
+	to, err := deploy.RollbackTarget(have.Deployments, id, force)
 	if err != nil {
 		return nil, fmt.Errorf("roll back: %w", err)
 	}

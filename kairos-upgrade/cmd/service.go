@@ -106,7 +106,7 @@ func (s *service) stage(_ context.Context, c *bus.Call, reference string, option
 	if err != nil {
 		return "", err
 	}
-	return s.do(c, begin{command: "stage", reference: reference}, func(ctx context.Context, n *deploy.Node) (any, error) {
+	return s.do(c, begin{mode: Change("stage").on(reference)}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		r.Options.Log = n.Log
 		return n.Stage(ctx, r)
 	})
@@ -138,7 +138,7 @@ func (s *service) rollback(_ context.Context, c *bus.Call, id string, options ma
 	if err := idText(id); err != nil {
 		return "", err
 	}
-	return s.do(c, begin{command: "rollback", reference: id}, func(ctx context.Context, n *deploy.Node) (any, error) {
+	return s.do(c, begin{mode: Change("rollback").on(id)}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		to, err := rollbackTo(n, id, force)
 		if err != nil {
 			return nil, err
@@ -161,7 +161,7 @@ func (s *service) pin(pinned bool) func(context.Context, *bus.Call, string) erro
 			return exit.Usagef("id is empty")
 		}
 		bar := s.bar()
-		o, err := s.start(s.where, begin{command: command, reference: id, bar: bar, log: s.logger(bar)})
+		o, err := s.start(s.where, begin{mode: Change(command).on(id), bar: bar, log: s.logger(bar)})
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (s *service) collect(_ context.Context, c *bus.Call, options map[string]dbu
 	if err := (bus.Options{}).Decode(options); err != nil {
 		return "", err
 	}
-	return s.do(c, begin{command: "gc"}, func(_ context.Context, n *deploy.Node) (any, error) { return n.Collect(false) })
+	return s.do(c, begin{mode: Change("gc")}, func(_ context.Context, n *deploy.Node) (any, error) { return n.Collect(false) })
 }
 
 func (s *service) verify(_ context.Context, c *bus.Call, id string, options map[string]dbus.Variant) (dbus.ObjectPath, error) {
@@ -186,7 +186,7 @@ func (s *service) verify(_ context.Context, c *bus.Call, id string, options map[
 	if err := idText(id); err != nil {
 		return "", err
 	}
-	return s.do(c, begin{command: "verify", reference: id, reading: true}, func(ctx context.Context, n *deploy.Node) (any, error) {
+	return s.do(c, begin{mode: mode{command: "verify", reference: id, reading: true}}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		v, err := n.Verify(ctx, id)
 		if err == nil && len(v.Damaged) > 0 {
 			err = damageError(v, nil, false)

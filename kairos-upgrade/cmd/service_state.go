@@ -59,13 +59,13 @@ func (s *service) refresh() {
 }
 
 func readNode(n *deploy.Node) (s nodeState, err error) {
-	list, err := n.Deployments()
-	if list == nil && err != nil {
+	have, err := n.Inventory()
+	if err != nil {
 		return s, err
 	}
-	roles := deploy.RolesOf(list)
+	roles := have.Roles()
 	s.booted, s.staged, s.previous = idOf(roles.Booted), idOf(roles.Staged), idOf(roles.Previous)
-	s.deployments = bus.Dicts(list)
+	s.deployments = bus.Dicts(have.Deployments)
 	quarantined, err := deployment.QuarantineList(n.Store.Root())
 	s.quarantined = bus.Dicts(quarantined)
 	return s, err

@@ -91,18 +91,18 @@ func statusCommand(m machine) *cli.Command {
 }
 
 func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
-	list, err := n.Deployments()
+	have, err := n.Inventory()
 	if err != nil {
-		if list == nil {
-			return nil, err
-		}
-		n.Log.Warn("some deployments are damaged", "error", err)
+		return nil, err
+	}
+	if have.Unreadable != nil {
+		n.Log.Warn("some deployments are damaged", "error", have.Unreadable)
 	}
 	s := &status{Mode: n.Booted.Mode, Busy: n.Store.Busy(), Pinned: []string{}, next: "boots next"}
 	if n.Fixed() {
 		s.next = "in use"
 	}
-	roles := deploy.RolesOf(list)
+	roles := have.Roles()
 	s.Booted, s.Staged, s.Previous = idOf(roles.Booted), idOf(roles.Staged), idOf(roles.Previous)
 	if s.Quarantined, err = deployment.QuarantineList(n.Store.Root()); err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 	if s.Recovery, err = n.Recovery(); err != nil {
 		return nil, err
 	}
-	if err := measure(n, s, list); err != nil {
+	if err := measure(n, s, have.Deployments); err != nil {
 		return nil, err
 	}
 	if n.Booted.Mode != "" {
@@ -125,22 +125,22 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 
 // measure fills in what everything takes.
 func measure(n *deploy.Node, s *status, list []deploy.Deployment) error {
-	usage, totals, err := n.Usage(list)
-	if usage == nil {
+	usage, err := n.Usage(list)
+	if err != nil {
 		return err
 	}
-	if err != nil {
-		n.Log.Warn("sizes are incomplete", "error", err)
+	if usage.Unreadable != nil {
+		n.Log.Warn("sizes are incomplete", "error", usage.Unreadable)
 	}
 	s.Deployments = make([]deployed, len(list))
 	for i, d := range list {
-		s.Deployments[i] = deployed{Deployment: d, Usage: usage[i]}
+		s.Deployments[i] = deployed{Deployment: d, Usage: usage.Deployments[i]}
 		if d.Pinned {
 			s.Pinned = append(s.Pinned, d.ID)
 		}
 	}
 	v := n.Store.View()
-	s.Store = storeStatus{Path: v.Path, Label: n.Label, Verity: n.Store.Verity(), Totals: totals}
+	s.Store = storeStatus{Path: v.Path, Label: n.Label, Verity: n.Store.Verity(), Totals: usage.Totals}
 	if s.Store.Size, s.Store.Free, err = v.Space(); err != nil {
 		return err
 	}

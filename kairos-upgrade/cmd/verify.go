@@ -37,15 +37,8 @@ func verify(c *cli.Context, m machine) error {
 	if dryRun && !repair {
 		return exit.Usagef("--dry-run belongs to --repair: verify alone changes nothing")
 	}
-	if repair && !dryRun {
-		return m.with(c, "verify --repair", c.Args().First(), func(n *deploy.Node) error { return m.verifyOn(c, n) })
-	}
-	n, close, err := m.open(c)
-	if err != nil {
-		return err
-	}
-	defer close()
-	return m.verifyOn(c, n)
+	do := changeUnless(!repair || dryRun, "verify --repair").on(c.Args().First())
+	return m.with(c, do, func(n *deploy.Node) error { return m.verifyOn(c, n) })
 }
 
 func (m machine) verifyOn(c *cli.Context, n *deploy.Node) (err error) {

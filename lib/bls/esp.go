@@ -29,8 +29,22 @@ const own = "kairos-"
 // Entries returns all Type #1 entries in the order of the boot menu. Files
 // that are no entries are passed over, as boot loaders do, and so is what
 // another system left that can't be read. One of the toolkit's own that can't
-// be read is an error: what it names would be taken for unused.
-func (esp ESP) Entries() ([]Entry, error) {
+// be read is an error: what it names would be taken for unused. Others may
+// rename and remove entries meanwhile; then the directory is read again.
+func (esp ESP) Entries() (entries []Entry, err error) {
+	for range maxReadings {
+		if entries, err = esp.list(); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return entries, err
+}
+
+// maxReadings bounds how often the directory is read. Who counts a boot or
+// blesses an entry renames it once.
+const maxReadings = 10
+
+func (esp ESP) list() ([]Entry, error) {
 	dir, err := esp.Root.Open(EntriesDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -56,11 +56,11 @@ type Follower struct {
 // error means that it could not be found out.
 func (f *Follower) Decide(ctx context.Context, now time.Time) (*Decision, error) {
 	d := &Decision{Checked: now.UTC().Truncate(time.Second), Mode: f.Config.Mode}
-	list, err := f.Node.Deployments()
-	if err != nil {
+	have, err := f.Node.Inventory()
+	if err := errors.Join(err, have.Complete()); err != nil {
 		return nil, fmt.Errorf("deployments are damaged: %w", err) // nothing is automated on half a view
 	}
-	roles := deploy.RolesOf(list)
+	roles := have.Roles()
 	if reason := f.unready(roles); reason != "" {
 		d.Action, d.Reason = Hold, reason
 		return d, nil
@@ -132,8 +132,11 @@ const maxHeld = 5
 // Find looks for what is followed: the image that the tag names, or the newest
 // release within the range that the node can take.
 func (f *Follower) Find(ctx context.Context) (Verdict, error) {
-	list, _ := f.Node.Deployments()
-	roles := deploy.RolesOf(list)
+	have, err := f.Node.Inventory()
+	if err != nil {
+		return Verdict{}, err
+	}
+	roles := have.Roles()
 	reference, err := f.reference(roles)
 	if err != nil {
 		return Verdict{}, err
@@ -208,11 +211,11 @@ func (f *Follower) Judge(ctx context.Context, reference string) (Verdict, error)
 	if err != nil {
 		return Verdict{}, err
 	}
-	list, err := f.Node.Deployments()
-	if list == nil && err != nil {
+	have, err := f.Node.Inventory()
+	if err != nil {
 		return Verdict{}, err
 	}
-	action, reason := f.judge(o, deploy.RolesOf(list))
+	action, reason := f.judge(o, have.Roles())
 	return Verdict{o, action, reason}, nil
 }
 

@@ -40,10 +40,11 @@ func (n *Node) Collect(dryRun bool) (Collected, error) { return n.collect(dryRun
 // besides what some records reach that are not published yet.
 func (n *Node) collect(dryRun, interrupted bool, unpublished []deployment.Record) (c Collected, err error) {
 	c.Deployments, c.BootFiles = []string{}, []deployment.File{}
-	list, err := n.Deployments()
-	if err != nil {
+	have, err := n.Inventory()
+	if err := errors.Join(err, have.Complete()); err != nil {
 		return c, fmt.Errorf("collect garbage: %w", err) // nothing is deleted on half a view
 	}
+	list := have.Deployments
 	if len(list) > 0 && !slices.ContainsFunc(list, func(d Deployment) bool { return d.State != Incomplete }) {
 		err := fmt.Errorf("collect garbage: none of %d deployments has a boot entry on %s", len(list), n.Loader.Path())
 		return c, exit.Hint(err, "everything would be garbage: is this the boot loader of that store?")

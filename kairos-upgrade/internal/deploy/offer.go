@@ -79,10 +79,11 @@ func (n *Node) Look(ctx context.Context, given string, opts source.Options, exac
 	if !ok {
 		return nil, exit.Usagef("source %q is no image", given)
 	}
-	list, damaged := n.Deployments()
-	if list == nil && damaged != nil {
-		return nil, damaged
+	have, err := n.Inventory()
+	if err != nil {
+		return nil, err
 	}
+	list := have.Deployments
 	r := c.about()
 	o := &Offer{
 		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,

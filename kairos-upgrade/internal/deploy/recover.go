@@ -24,10 +24,11 @@ type Revival struct {
 // mended. The recovery system's own image comes last: it is not what the node's
 // owner chose for it, but it has just booted here.
 func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
-	list, err := n.Deployments()
-	if list == nil && err != nil {
+	have, err := n.Inventory()
+	if err != nil {
 		return nil, err
 	}
+	list := have.Deployments
 	var mended, damaged []string
 	for _, m := range r.Mended {
 		mended = append(mended, m.deployments...)

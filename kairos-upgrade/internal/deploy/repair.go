@@ -62,8 +62,7 @@ func (n *Node) Repair(ctx context.Context, id string, o RepairOptions) (*Repaire
 		return &r.result, nil
 	}
 	if o.DryRun {
-		r.plan()
-		return &r.result, nil
+		return &r.result, r.plan()
 	}
 	if err := r.run(ctx); err != nil {
 		return nil, fmt.Errorf("repair: %w", err)
@@ -93,8 +92,11 @@ func (r *repair) run(ctx context.Context) error {
 	if err := r.fromSpares(ctx); err != nil {
 		return err
 	}
-	list, _ := n.Deployments() // damaged ones are in the result
-	r.list = byImportance(list)
+	have, err := n.Inventory() // what is unreadable is in the result
+	if err != nil {
+		return err
+	}
+	r.list = byImportance(have.Deployments)
 	for _, d := range r.list {
 		if !r.lacks(d) {
 			continue
@@ -366,15 +368,19 @@ func (r *repair) explain() {
 }
 
 // plan says what would be tried, in order.
-func (r *repair) plan() {
-	list, _ := r.node.Deployments()
-	r.list = byImportance(list)
+func (r *repair) plan() error {
+	have, err := r.node.Inventory()
+	if err != nil {
+		return fmt.Errorf("repair: %w", err)
+	}
+	r.list = byImportance(have.Deployments)
 	for i := range r.result.Damaged {
 		d := &r.result.Damaged[i]
 		if from := r.wouldCome(*d); from != "" {
 			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from, d.Deployments})
 		}
 	}
+	return nil
 }
 
 func (r *repair) wouldCome(d Damage) string {

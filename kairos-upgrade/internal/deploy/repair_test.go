@@ -161,28 +161,28 @@ func TestUsage(t *testing.T) {
 	if _, err := n.Stage(t.Context(), Request{Source: "dir:" + root}); err != nil {
 		t.Fatal(err)
 	}
-	list, err := n.Deployments()
-	if err != nil || len(list) != 2 {
-		t.Fatalf("%+v, %v", list, err)
+	have, err := n.Inventory()
+	if err != nil || len(have.Deployments) != 2 {
+		t.Fatalf("%+v, %v", have.Deployments, err)
 	}
-	usage, total, err := n.Usage(list)
+	usage, err := n.Usage(have.Deployments)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, u := range usage {
-		if u.Disk != u.Shared+u.Exclusive || u.Boot != 12_000 || u.BootOwn != 0 || u.Shared != usage[0].Shared {
-			t.Errorf("%s: %+v", list[i].ID, u)
+	for i, u := range usage.Deployments {
+		if u.Disk != u.Shared+u.Exclusive || u.Boot != 12_000 || u.BootOwn != 0 || u.Shared != usage.Deployments[0].Shared {
+			t.Errorf("%s: %+v", have.Deployments[i].ID, u)
 		}
 	}
-	if sum := usage[0].Exclusive + usage[1].Exclusive + usage[0].Shared; sum != total.Bytes || total.Garbage != 0 {
-		t.Errorf("parts are %d bytes, all is %+v", sum, total)
+	if sum := usage.Deployments[0].Exclusive + usage.Deployments[1].Exclusive + usage.Deployments[0].Shared; sum != usage.Bytes || usage.Garbage != 0 {
+		t.Errorf("parts are %d bytes, all is %+v", sum, usage.Totals)
 	}
 	// What a removal frees is what was said.
 	if _, _, err := n.Pin("1", false); err != nil {
 		t.Fatal(err)
 	}
 	c, err := n.Collect(false)
-	if err != nil || len(c.Deployments) != 1 || c.Swept.Bytes != usage[1].Exclusive {
-		t.Errorf("collected %+v, said were %d bytes; %v", c, usage[1].Exclusive, err)
+	if err != nil || len(c.Deployments) != 1 || c.Swept.Bytes != usage.Deployments[1].Exclusive {
+		t.Errorf("collected %+v, said were %d bytes; %v", c, usage.Deployments[1].Exclusive, err)
 	}
 }

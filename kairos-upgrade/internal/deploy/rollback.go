@@ -75,13 +75,13 @@ func (n *Node) redeploy(ctx context.Context, r deployment.Record) (deployment.Re
 // Pin sets whether a deployment is kept until it is unpinned, and reports
 // whether that is a change.
 func (n *Node) Pin(id string, pinned bool) (*Deployment, bool, error) {
-	list, err := n.Deployments()
-	d, errFind := Find(list, id)
-	if errFind != nil {
-		if err != nil {
-			return nil, false, err
-		}
-		return nil, false, errFind
+	have, err := n.Inventory()
+	if err != nil {
+		return nil, false, err
+	}
+	d, err := have.Find(id)
+	if err != nil {
+		return nil, false, err
 	}
 	if d.Pinned == pinned {
 		return d, false, nil

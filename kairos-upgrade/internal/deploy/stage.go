@@ -113,15 +113,15 @@ func (t *transaction) open(ctx context.Context) (err error) {
 	if err := t.expect(); err != nil {
 		return err
 	}
-	list, damaged := t.node.Deployments()
-	if list == nil && damaged != nil {
-		return damaged
+	have, err := t.node.Inventory()
+	if err != nil {
+		return err
 	}
-	if damaged != nil {
-		t.node.Log.Warn("some deployments are damaged", "error", damaged)
+	if have.Unreadable != nil {
+		t.node.Log.Warn("some deployments are damaged", "error", have.Unreadable)
 	}
-	t.list = list
-	t.kargs, err = nodeKargs(lastKargs(list), t.req.AddKargs, t.req.DeleteKargs)
+	t.list = have.Deployments
+	t.kargs, err = nodeKargs(lastKargs(t.list), t.req.AddKargs, t.req.DeleteKargs)
 	return err
 }
 
@@ -226,8 +226,8 @@ func (t *transaction) tidy(c *contents) {
 	if err := n.Store.EndTransfer(); err != nil {
 		n.Log.Warn("what was kept of the transfer could not be removed", "error", err)
 	}
-	list, err := n.Deployments()
-	if err == nil && len(keepers(list)) < len(list) {
+	have, err := n.Inventory()
+	if err == nil && len(keepers(have.Deployments)) < len(have.Deployments) {
 		var collected Collected
 		if collected, err = n.Collect(false); err == nil {
 			t.collected(collected)

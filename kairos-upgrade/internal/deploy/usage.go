@@ -24,6 +24,14 @@ type Totals struct {
 	Garbage int64 `json:"garbage"` // that of Bytes which no deployment needs
 }
 
+// Usages says what deployments take, by their index, and the store.
+type Usages struct {
+	Deployments []Usage
+	Totals
+	// Unreadable says which images can't be read: of them it is too little.
+	Unreadable error
+}
+
 // several is the owner of what more than one deployment needs, nobody of what
 // none does.
 const (
@@ -47,36 +55,36 @@ func (s *stake) claim(by int) {
 	}
 }
 
-// Usage measures what deployments take, by their index, and the store: one
-// walk over its objects, one pass over each image. Of images that cannot be
-// read it is too little, with an error.
-func (n *Node) Usage(list []Deployment) (usage []Usage, total Totals, err error) {
+// Usage measures what deployments take, and the store: one walk over its
+// objects, one pass over each image.
+func (n *Node) Usage(list []Deployment) (all Usages, err error) {
 	objects, images := map[fsverity.Digest]*stake{}, map[fsverity.Digest]*stake{}
 	for f, e := range n.Store.Objects() {
 		if e != nil {
-			return nil, total, e
+			return all, e
 		}
 		objects[f.Digest] = &stake{f.Used, nobody}
 	}
 	for f, e := range n.Store.Images() {
 		if e != nil {
-			return nil, total, e
+			return all, e
 		}
 		images[f.Digest] = &stake{f.Used, nobody}
 	}
-	usage = make([]Usage, len(list))
+	usage := make([]Usage, len(list))
+	all.Deployments = usage
 	needs := make([]map[*stake]struct{}, len(list))
 	read := map[fsverity.Digest]int{} // index of the deployment by whose turn an image was read
 	for i, d := range list {
 		image, e := imageDigest(d.Record)
 		if e != nil {
-			err = errors.Join(err, e)
+			all.Unreadable = errors.Join(all.Unreadable, e)
 			continue
 		}
 		if first, again := read[image]; again {
 			needs[i] = needs[first]
 		} else if needs[i], e = n.needs(d, image, objects, images); e != nil {
-			err = errors.Join(err, e)
+			all.Unreadable = errors.Join(all.Unreadable, e)
 		}
 		read[image] = i
 		for s := range needs[i] {
@@ -95,14 +103,14 @@ func (n *Node) Usage(list []Deployment) (usage []Usage, total Totals, err error)
 	bootUsage(list, usage)
 	for _, kind := range []map[fsverity.Digest]*stake{objects, images} {
 		for _, s := range kind {
-			total.Bytes += s.used
+			all.Bytes += s.used
 			if s.owner == nobody {
-				total.Garbage += s.used
+				all.Garbage += s.used
 			}
 		}
 	}
-	total.Objects, total.Images = len(objects), len(images)
-	return usage, total, err
+	all.Objects, all.Images = len(objects), len(images)
+	return all, nil
 }
 
 // needs returns everything in the store that a deployment is made of.

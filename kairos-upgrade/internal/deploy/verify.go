@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +44,9 @@ type Verified struct {
 
 // Verify reads everything that deployments are made of and compares it with
 // its digest: of one deployment, or, with id "", of all, and objects that no
-// deployment reaches besides. Only reading is needed.
+// deployment reaches besides. Only reading is needed, and no lock: a staging
+// doesn't wait for minutes. Verified is what was there at the beginning; what
+// others have removed meanwhile is no damage.
 func (n *Node) Verify(ctx context.Context, id string) (*Verified, error) {
 	v := &verifier{node: n, all: id == "", result: Verified{Damaged: []Damage{}, Incomplete: []string{}}, users: map[fsverity.Digest]uses{}}
 	if err := v.run(ctx, id); err != nil {
@@ -72,18 +76,21 @@ type verifier struct {
 }
 
 func (v *verifier) run(ctx context.Context, id string) error {
-	list, damaged := v.node.Deployments()
-	if id != "" {
-		d, err := Find(list, id)
-		if err != nil {
-			return errors.Join(err, damaged)
-		}
-		list = []Deployment{*d}
-	} else {
-		v.records(damaged)
+	have, err := v.node.Inventory()
+	if err != nil {
+		return err
 	}
-	v.list = list
-	v.result.Deployments = len(list)
+	v.list = have.Deployments
+	if id != "" {
+		d, err := have.Find(id)
+		if err != nil {
+			return err
+		}
+		v.list = []Deployment{*d}
+	} else {
+		v.records(have.Unreadable)
+	}
+	v.result.Deployments = len(v.list)
 	if err := v.images(ctx); err != nil {
 		return err
 	}
@@ -164,10 +171,6 @@ func (v *verifier) images(ctx context.Context) error {
 
 // boot checks entries and the files that they name.
 func (v *verifier) boot(ctx context.Context) error {
-	entries, err := v.node.Loader.Entries()
-	if err != nil {
-		return err
-	}
 	users := map[deployment.File]uses{}
 	for i, d := range v.list {
 		if d.State == Incomplete {
@@ -177,7 +180,7 @@ func (v *verifier) boot(ctx context.Context) error {
 		for _, f := range d.Boot {
 			users[f] |= bit(i)
 		}
-		if e := entries[d.order]; !strings.Contains(e.Options, d.ImageDigest) {
+		if e := d.entry; !strings.Contains(e.Options, d.ImageDigest) {
 			v.damage(Damage{Kind: "entry", Name: e.Name.String(), Advice: adviceEntry}, fmt.Errorf("it does not boot %s", d.ImageDigest), bit(i))
 		} else if want := v.node.Loader.Entry(d.Record).Files(); !slices.Equal(e.Files(), want) {
 			v.damage(Damage{Kind: "entry", Name: e.Name.String(), Advice: adviceEntry}, fmt.Errorf("it names %v, the record %v", e.Files(), want), bit(i))
@@ -226,6 +229,9 @@ func (v *verifier) objects(ctx context.Context) error {
 		}
 		group.Go(func() error {
 			size, err := v.node.Store.CheckObject(o)
+			if by == 0 && errors.Is(err, fs.ErrNotExist) { // collected since it was listed
+				return nil
+			}
 			v.node.Progress.Add(size)
 			mu.Lock()
 			defer mu.Unlock()
@@ -240,15 +246,26 @@ func (v *verifier) objects(ctx context.Context) error {
 	return errors.Join(group.Wait(), ctx.Err())
 }
 
-// recheck drops what was only in the way of a collection that ran meanwhile:
-// damage to deployments that are gone.
+// recheck drops what others did meanwhile, which is no damage: they removed
+// deployments and what only these reached, or published what was incomplete.
 func (v *verifier) recheck() error {
-	records, _ := v.node.Store.Records()
-	gone := func(id string) bool {
-		return !slices.ContainsFunc(records, func(r deployment.Record) bool { return r.ID == id })
+	// Who publishes what was incomplete at the beginning is at it since then.
+	holder := v.node.Store.Busy()
+	busy := holder != nil && holder.PID != os.Getpid()
+	now, err := v.node.Inventory()
+	if err != nil {
+		return err
 	}
+	state := map[string]State{}
+	for _, d := range now.Deployments {
+		state[d.ID] = d.State
+	}
+	there := func(id string) bool { return state[id] != "" }
 	v.result.Damaged = slices.DeleteFunc(v.result.Damaged, func(d Damage) bool {
-		return len(d.Deployments) > 0 && !slices.ContainsFunc(d.Deployments, func(id string) bool { return !gone(id) })
+		return len(d.Deployments) > 0 && !slices.ContainsFunc(d.Deployments, there)
+	})
+	v.result.Incomplete = slices.DeleteFunc(v.result.Incomplete, func(id string) bool {
+		return busy || state[id] != Incomplete
 	})
 	return nil
 }

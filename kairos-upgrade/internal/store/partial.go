@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,8 +26,15 @@ const (
 const staleAfter = 7 * 24 * time.Hour
 
 // BeginTransfer says that contents come in which no record reaches yet. It
-// goes on with one that was interrupted.
+// goes on with one that was interrupted. What this process has written before
+// stays, whatever becomes of the transfer: Drop and Undo don't touch it.
 func (s *Store) BeginTransfer() error {
+	if err := s.Commit(context.Background()); err != nil {
+		return fmt.Errorf("begin transfer: %w", err)
+	}
+	s.mu.Lock()
+	s.added, s.images, s.saved = nil, nil, nil
+	s.mu.Unlock()
 	if _, ok := s.interrupted(); ok {
 		return nil
 	}
