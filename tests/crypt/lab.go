@@ -14,9 +14,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kairos-io/toolkit/tests/images"
+	"github.com/kairos-io/toolkit/tests/vm"
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
@@ -24,6 +24,7 @@ import (
 type Lab struct {
 	kernel, initrd string
 	disk           string
+	kvm            bool
 }
 
 // programs are what the guest runs, beside kairos-crypt.
@@ -52,6 +53,7 @@ func NewLab(ctx context.Context, dir string) (*Lab, error) {
 	if err := os.WriteFile(l.disk, nil, 0o600); err != nil {
 		return nil, err
 	}
+	l.kvm = vm.ProbeKVM(ctx, l.kernel, filepath.Join(workspace.Top(), "build/bin/kairos-root")) == nil
 	return l, os.Truncate(l.disk, 64<<20)
 }
 
@@ -124,14 +126,9 @@ func modules(dir string, names ...string) ([]string, error) {
 	return files, nil
 }
 
-// limit is how long a boot may take, on a machine without KVM that does other work beside.
-const limit = 8 * time.Minute
-
 // Boot starts a machine with the TPM whose state is in a directory, has it take steps, and returns what it
 // printed.
 func (l *Lab) Boot(ctx context.Context, state string, steps ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	sockets, err := os.MkdirTemp("", "crypt") // short: a socket's path has 107 bytes at most
 	if err != nil {
 		return "", err
@@ -149,11 +146,12 @@ func (l *Lab) Boot(ctx context.Context, state string, steps ...string) (string, 
 		}
 		line += " guest.step=" + step
 	}
-	out, err := workspace.RunTool(ctx, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35", "-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max,la57=off", "-m", "1024", "-serial", "stdio",
+	args := append(vm.Processor(l.kvm), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-machine", "q35", "-smp", "2", "-m", "1024", "-serial", "stdio",
 		"-kernel", l.kernel, "-initrd", l.initrd, "-append", line,
 		"-chardev", "socket,id=tpm,path="+filepath.Join(sockets, "tpm"), "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm",
 		"-device", "virtio-rng-pci", "-drive", "if=none,id=disk,format=raw,file="+l.disk, "-device", "virtio-blk-pci,drive=disk")
+	out, err := vm.RunToEnd(ctx, workspace.Tool(ctx, "qemu-system-x86_64", args...))
 	if err != nil || strings.Contains(out, "guest: failed") || !strings.Contains(out, "guest: end") {
 		return out, fmt.Errorf("%v: error %v, console: %s", steps, err, out[max(0, len(out)-4000):])
 	}

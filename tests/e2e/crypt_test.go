@@ -1,13 +1,11 @@
 package e2e
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kairos-io/toolkit/tests/story"
 )
@@ -72,7 +70,7 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 	output(t, n, "entry=/efi/loader/entries/kairos-%s+3.conf; mv $entry ${entry%%+3.conf}+1.conf; sync", status(t, n).Staged)
 	mark, next = n.Machine.Console.Mark(), n.Machine.Boots()+1
 	output(t, n, "systemctl reboot")
-	asked, err := n.Machine.Console.Wait(t.Context(), mark, regexp.MustCompile(`(?s)COS_PERSISTENT_CRYPT was not unlocked.*?Recovery key( or passphrase)?:`))
+	asked, err := n.Machine.WaitConsole(t.Context(), mark, regexp.MustCompile(`(?s)COS_PERSISTENT_CRYPT was not unlocked.*?Recovery key( or passphrase)?:`))
 	must(t, err)
 	if !strings.Contains(strings.Join(strings.Fields(asked), " "), "PCR 12 (kernel command line) has changed") {
 		t.Errorf("the reason is not given: %s", asked)
@@ -117,10 +115,8 @@ func unlocked(t *testing.T, n *story.Node, data string) {
 // reason why.
 func typeKey(t *testing.T, n *story.Node, mark int, key string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
-	defer cancel()
 	for _, volume := range []string{"COS_OEM_CRYPT", "COS_PERSISTENT_CRYPT"} {
-		asked, err := n.Machine.Console.Wait(ctx, mark, regexp.MustCompile(`(?s)`+volume+` was not unlocked.*?Recovery key( or passphrase)?:`))
+		asked, err := n.Machine.WaitConsole(t.Context(), mark, regexp.MustCompile(`(?s)`+volume+` was not unlocked.*?Recovery key( or passphrase)?:`))
 		must(t, err)
 		if text := strings.Join(strings.Fields(asked), " "); !strings.Contains(text, "sealed by another TPM, or this one has been cleared") {
 			t.Errorf("the reason is not given: %s", text)

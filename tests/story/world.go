@@ -23,6 +23,7 @@ type World struct {
 	Images   *images.Set
 	Registry *registry.Registry
 	Live     string // disk image of the live medium
+	KVM      bool   // machines run on the processor itself
 	Report   func(string)
 }
 
@@ -39,6 +40,12 @@ func NewWorld(ctx context.Context, report func(string)) (*World, error) {
 		return nil, err
 	}
 	w := &World{Images: set, Report: report}
+	if err := vm.ProbeKVM(ctx, filepath.Join(set.Base, "usr/lib/modules", set.Kernel, "vmlinuz"), medium.Program("kairos-root")); err != nil {
+		report(fmt.Sprintf("machines are emulated (%v)", err))
+	} else {
+		w.KVM = true
+		report("machines run under KVM: /dev/kvm works, a kernel has booted")
+	}
 	w.Live, err = w.cached("live.raw", func(path string) error {
 		report("making the live medium")
 		return medium.Live(ctx, set, path)
@@ -195,7 +202,7 @@ func (w *World) booted(ctx context.Context) (string, error) {
 	if _, _, err := w.Installed(ctx); err != nil {
 		return "", err
 	}
-	return w.cached("booted", func(path string) error {
+	return w.cached("booted-"+vm.Hardware(w.KVM), func(path string) error {
 		w.Report("booting v1 once for all tests")
 		node, err := w.FromInstalled(ctx, path)
 		if err != nil {

@@ -2,15 +2,19 @@
 // read as it comes, and a way to run commands in the guest as root.
 //
 // Nothing here waits by the clock. What happens to a machine arrives as events from QEMU (reset,
-// power-off), from the agent in the guest and from the console; a context bounds each wait.
+// power-off), from the agent in the guest and from the console. A wait ends with its context, or when the
+// machine shows no activity any more: see watchdog.
 package vm
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/kairos-io/toolkit/tests/agent"
 )
@@ -23,6 +27,7 @@ type Config struct {
 	CPUs   int    // 2 when 0
 	Disks  []Disk
 	SSH    int    // port on the host's loopback that leads to the guest's port 22; none when 0
+	KVM    bool   // run on the processor itself: see ProbeKVM
 	Resume string // file of Machine.Save to go on from, instead of booting
 	Detach bool   // the machine may outlive this process: see Machine.Detach
 	// Observe, if set, is told of each event as it happens. It must not block.
@@ -56,36 +61,32 @@ func (c *Config) vars() string    { return filepath.Join(c.Dir, "vars.fd") }
 
 // arguments returns the command line of QEMU. The listening sockets are its descriptors 3, 4 and 5.
 func (c *Config) arguments(sockets channels) []string {
-	accelerator, cpu := "tcg,thread=multi", "max,la57=off"
-	if os.Getenv("KAIROS_KVM") == "1" {
-		accelerator, cpu = "kvm", "host"
-	}
-	args := []string{
+	args := append(Processor(c.KVM),
 		"-nodefaults", "-no-user-config", "-display", "none", "-name", filepath.Base(c.Dir),
-		"-machine", "q35", "-accel", accelerator, "-cpu", cpu,
+		"-machine", "q35",
 		"-smp", strconv.Itoa(orDefault(c.CPUs, 2)), "-m", strconv.Itoa(orDefault(c.Memory, 2048)),
 		"-boot", "menu=off,strict=on",
 		"-no-shutdown", // a powered-off machine stays until its statistics are read
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + firmwareCode,
-		"-drive", "if=pflash,format=raw,file=" + c.vars(),
+		"-drive", "if=pflash,format=raw,readonly=on,file="+firmwareCode,
+		"-drive", "if=pflash,format=raw,file="+c.vars(),
 
 		"-chardev", "socket,id=qmp,fd=3,server=on,wait=off",
 		"-mon", "chardev=qmp,mode=control",
-		"-chardev", "socket,id=console,fd=4,server=on,wait=off,logappend=on,logfile=" + c.console(),
+		"-chardev", "socket,id=console,fd=4,server=on,wait=off,logappend=on,logfile="+c.console(),
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=agent,fd=5,server=on,wait=off",
 		"-device", "virtio-serial-pci",
-		"-device", "virtserialport,chardev=agent,name=" + agent.Port,
+		"-device", "virtserialport,chardev=agent,name="+agent.Port,
 
-		"-chardev", "socket,id=tpm,path=" + filepath.Join(sockets.dir, "tpm"),
+		"-chardev", "socket,id=tpm,path="+filepath.Join(sockets.dir, "tpm"),
 		"-tpmdev", "emulator,id=tpm,chardev=tpm",
 		"-device", "tpm-crb,tpmdev=tpm",
 
 		"-device", "virtio-rng-pci",
 		"-device", "i6300esb", // a watchdog: it resets the machine
-		"-netdev", "user,id=net" + c.forward(),
+		"-netdev", "user,id=net"+c.forward(),
 		"-device", "virtio-net-pci,netdev=net,romfile=",
-	}
+	)
 	if c.Resume != "" {
 		args = append(args, "-incoming", "defer")
 	}
@@ -96,6 +97,14 @@ func (c *Config) arguments(sockets channels) []string {
 		)
 	}
 	return args
+}
+
+// Hardware names what a machine is made of: a state that was saved of one can only be taken up by one that
+// is made of the same.
+func Hardware(kvm bool) string {
+	c := Config{KVM: kvm}
+	sum := sha256.Sum256([]byte(strings.Join(c.arguments(channels{}), " ")))
+	return hex.EncodeToString(sum[:4])
 }
 
 // source names what the disk is kept in. A log shall have what the guest asked for: zeros are not made

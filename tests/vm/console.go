@@ -16,6 +16,7 @@ type Console struct {
 	text    []byte
 	changed chan struct{}
 	closed  bool
+	pieces  int64 // read so far, but for those that repeat what systemd waits for
 }
 
 func newConsole() *Console { return &Console{changed: make(chan struct{})} }
@@ -26,6 +27,26 @@ var escapes = regexp.MustCompile(`\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>A-Z])
 // progress are the lines by which systemd shows over and over what it waits for.
 var progress = regexp.MustCompile(`(?m)^\[[ *]{6}\] .*\n`)
 
+// waiting is a line, or the beginning of one, of those by which systemd shows what it waits for.
+var waiting = regexp.MustCompile(`^(\[[ *]{0,6}(\].*)?)?$`)
+
+// news tells whether a piece of text says something: more than that systemd still waits.
+func news(text []byte) bool {
+	for line := range bytes.Lines(escapes.ReplaceAll(text, nil)) {
+		if !waiting.Match(bytes.TrimRight(line, "\n")) {
+			return true
+		}
+	}
+	return false
+}
+
+// signs counts the pieces of text that said something.
+func (c *Console) signs() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pieces
+}
+
 // follow reads the port until it is closed, and hands each line to watch, also while it is still
 // growing.
 func (c *Console) follow(port io.Reader, watch func([]byte)) {
@@ -35,9 +56,13 @@ func (c *Console) follow(port io.Reader, watch func([]byte)) {
 		n, err := port.Read(buf)
 		line = append(line, buf[:n]...)
 		watch(line)
+		said := n > 0 && news(line)
 		line = line[bytes.LastIndexByte(line, '\n')+1:]
 		c.mu.Lock()
 		c.text = append(c.text, buf[:n]...)
+		if said {
+			c.pieces++
+		}
 		c.closed = err != nil
 		close(c.changed)
 		c.changed = make(chan struct{})
@@ -62,8 +87,8 @@ func (c *Console) Text(mark int) string {
 	return string(escapes.ReplaceAll(bytes.Clone(c.text[mark:]), nil))
 }
 
-// Wait waits until what was said after mark matches pattern, and returns the match.
-func (c *Console) Wait(ctx context.Context, mark int, pattern *regexp.Regexp) (string, error) {
+// wait waits until what was said after mark matches pattern, and returns the match.
+func (c *Console) wait(ctx context.Context, mark int, pattern *regexp.Regexp) (string, error) {
 	for {
 		c.mu.Lock()
 		changed, closed := c.changed, c.closed

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/kairos-io/toolkit/tests/workspace"
@@ -31,6 +32,8 @@ type Machine struct {
 	qemu    *exec.Cmd
 	stderr  strings.Builder
 	sockets channels
+	asking  atomic.Bool   // a question about the disks' requests is on its way to QEMU
+	asked   atomic.Int64  // the last answer
 	ended   chan struct{} // closed when QEMU has ended and all is cleaned up
 }
 
@@ -278,8 +281,11 @@ func (m *Machine) Boots() int {
 	return m.state.boots
 }
 
-// WaitBoot waits until the boot of that number (1 is the first) or a later one has an agent.
+// WaitBoot waits until the boot of that number (1 is the first) or a later one has an agent. This and all
+// other waits for a machine end with ErrStalled when it shows no activity any more.
 func (m *Machine) WaitBoot(ctx context.Context, number int) error {
+	ctx, cancel := m.watched(ctx)
+	defer cancel()
 	err := m.state.wait(ctx, fmt.Sprintf("boot %d", number), func() (bool, error) {
 		if m.state.exited {
 			return false, errMonitorGone
@@ -292,8 +298,20 @@ func (m *Machine) WaitBoot(ctx context.Context, number int) error {
 	return m.explain(err)
 }
 
-// WaitOff waits until the machine has ended.
+// WaitConsole waits until what the console said after mark matches pattern, and returns the match.
+func (m *Machine) WaitConsole(ctx context.Context, mark int, pattern *regexp.Regexp) (string, error) {
+	ctx, cancel := m.watched(ctx)
+	defer cancel()
+	return m.Console.wait(ctx, mark, pattern)
+}
+
+// Ended is closed when the machine has ended, whatever ended it.
+func (m *Machine) Ended() <-chan struct{} { return m.ended }
+
+// WaitOff waits until the machine, which is going down, has ended.
 func (m *Machine) WaitOff(ctx context.Context) error {
+	ctx, cancel := m.watched(ctx)
+	defer cancel()
 	select {
 	case <-m.ended:
 		return nil
@@ -318,6 +336,8 @@ func (m *Machine) Run(ctx context.Context, script string) (Result, error) {
 
 // Stream is Run that also copies the script's output to live, as it comes.
 func (m *Machine) Stream(ctx context.Context, script string, live io.Writer) (Result, error) {
+	ctx, cancel := m.watched(ctx)
+	defer cancel()
 	if err := m.WaitBoot(ctx, 1); err != nil {
 		return Result{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kairos-io/toolkit/tests/agent"
 )
@@ -43,6 +44,7 @@ func (e *StatusError) Error() string {
 type guest struct {
 	conn    net.Conn
 	state   *state
+	replies atomic.Int64 // lines that came from the guest
 	mu      sync.Mutex
 	next    int
 	waiting map[int]*script
@@ -77,6 +79,7 @@ func (g *guest) follow() {
 		if json.Unmarshal(line, &reply) != nil {
 			continue // half a line of an earlier boot
 		}
+		g.replies.Add(1)
 		switch {
 		case reply.Hello:
 			g.greeted(reply.Session)

@@ -44,6 +44,8 @@ func (m *Machine) announceMigration() error {
 
 // migrated waits until the state has been written or read: to QEMU both are a migration.
 func (m *Machine) migrated(ctx context.Context) error {
+	ctx, cancel := m.watched(ctx)
+	defer cancel()
 	return m.state.wait(ctx, "the saved state", func() (bool, error) {
 		switch {
 		case m.state.exited:

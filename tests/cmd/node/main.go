@@ -117,7 +117,12 @@ func start(ctx context.Context, how string) error {
 	}
 	defer listener.Close()
 	go serve(ctx, listener, world, node)
-	return node.Machine.WaitOff(ctx)
+	select {
+	case <-node.Machine.Ended():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func prepare(ctx context.Context, world *story.World, how string) (*story.Node, error) {
