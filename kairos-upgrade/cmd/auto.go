@@ -80,7 +80,7 @@ func (m machine) decide(c *cli.Context, config automation.Config) (*automation.D
 // carryOut does what was decided.
 func (m machine) carryOut(c *cli.Context, config automation.Config, d *automation.Decision) error {
 	if d.Action == automation.Fetch {
-		id, err := m.stageUpdate(c, d.Update)
+		id, err := m.stageUpdate(c, config, d.Update)
 		if err != nil {
 			return err
 		}
@@ -101,10 +101,11 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 
 // stageUpdate stages exactly what was decided upon: a tag that has moved on
 // since then is looked at again the next time.
-func (m machine) stageUpdate(c *cli.Context, o *deploy.Offer) (id string, err error) {
+func (m machine) stageUpdate(c *cli.Context, config automation.Config, o *deploy.Offer) (id string, err error) {
 	err = m.with(c, Change("auto").on(o.Reference), func(n *deploy.Node) error {
 		staged, err := n.Stage(c.Context, deploy.Request{
 			Source: o.Reference, Options: m.sourceOptions(c), ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
+			AllowUnverified: config.AllowUnverified,
 		})
 		if err != nil {
 			return err

@@ -68,7 +68,7 @@ func (m machine) recover(c *cli.Context) error {
 	}
 	var done recovered
 	err = m.with(c, changeUnless(c.Bool("dry-run"), "recover"), func(n *deploy.Node) error {
-		r := revival{machine: m, node: n, own: booted.ImageDigest, limit: config.Recovery.Attempts}
+		r := revival{machine: m, node: n, own: booted.ImageDigest, limit: config.Recovery.Attempts, unverified: config.AllowUnverified}
 		return r.run(c, &done)
 	})
 	if err != nil {
@@ -91,6 +91,8 @@ type revival struct {
 	node  *deploy.Node
 	own   string // digest of the image that runs
 	limit int    // attempts
+	// unverified is AllowUnverified= of the settings.
+	unverified bool
 }
 
 func (r revival) run(c *cli.Context, done *recovered) error {
@@ -128,7 +130,7 @@ func (r revival) run(c *cli.Context, done *recovered) error {
 	if err := r.remember(attempts); err != nil {
 		return err
 	}
-	own := deploy.Request{Source: "store:" + r.store, Options: r.sourceOptions(c), Origin: "recover"}
+	own := deploy.Request{Source: "store:" + r.store, Options: r.sourceOptions(c), Origin: "recover", AllowUnverified: r.unverified}
 	if done.ID, err = r.node.Deploy(c.Context, choice, own); err != nil {
 		return errors.Join(withFailures(err, repaired), r.remember(before)) // nothing new boots
 	}

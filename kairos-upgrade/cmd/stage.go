@@ -46,6 +46,7 @@ func stageCommand(m machine) *cli.Command {
 			&cli.BoolFlag{Name: "force", Usage: "stage what failed before, or what is deployed already; ignore the estimate of needed space"},
 			&cli.StringSliceFlag{Name: "karg", Usage: "add kernel `ARGUMENT`, here and to all later deployments; repeatable"},
 			&cli.StringSliceFlag{Name: "delete-karg", Usage: "drop kernel `ARGUMENT` that --karg added; repeatable"},
+			&cli.BoolFlag{Name: "allow-unverified", Usage: "go on where the store has lost fs-verity: contents are not checked any more"},
 			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
 			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return stage(c, m) },
@@ -65,6 +66,8 @@ func stage(c *cli.Context, m machine) error {
 		AddKargs:    c.StringSlice("karg"),
 		DeleteKargs: c.StringSlice("delete-karg"),
 		Origin:      c.String("origin"),
+
+		AllowUnverified: c.Bool("allow-unverified"),
 	}
 	if req.Replace && !c.Bool("recovery") {
 		return exit.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")

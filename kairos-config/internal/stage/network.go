@@ -144,6 +144,9 @@ func (r *run) fetchKeys(ctx context.Context, key string) ([]string, error) {
 	sum := sha256.Sum256([]byte(address))
 	cache := keyCache + "/" + hex.EncodeToString(sum[:16])
 	kept, errKept := r.Root.ReadFile(cache, maxKeys)
+	if strings.HasPrefix(address, "http://") {
+		r.Log.Warn(fmt.Sprintf("%s: %s: keys fetched without encryption: whoever is on the way can let themselves in; use https", r.step.Name, key))
+	}
 	if !r.networked() {
 		if errKept != nil {
 			r.Log.Info(fmt.Sprintf("%s: %s: fetched in the stage network", r.step.Name, key))

@@ -46,6 +46,8 @@ type Config struct {
 	Windows     Windows             // none: at any time
 	RebootDelay time.Duration       // between the announcement and the reboot
 	Recovery    Recovery
+	// AllowUnverified stages in a store that has lost fs-verity.
+	AllowUnverified bool
 }
 
 // Recovery is what the recovery system does by itself: section [Recovery].
@@ -110,6 +112,8 @@ func (c *Config) set(section, key, value string) (err error) {
 		if w, err = ParseWindow(value); err == nil {
 			c.Windows = append(c.Windows, w)
 		}
+	case "AllowUnverified":
+		c.AllowUnverified, err = parseBool(value)
 	case "RebootDelaySec":
 		c.RebootDelay = 0
 		if value != "0" {

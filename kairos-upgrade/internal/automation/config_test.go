@@ -23,10 +23,10 @@ func TestLoad(t *testing.T) {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	write(t, root, "etc/kairos/upgrade.conf", "[Recovery]\nRepair=yes\nAttempts=5\n")
-	write(t, root, "usr/lib/kairos/upgrade.conf.d/10-image.conf", "[Upgrade]\nMode=check\nReference=quay.io/x/os\nFollow=semver\nRange=>=1.2 <2\nPrerelease=yes\nWindow=01:00..02:00\n")
+	write(t, root, "usr/lib/kairos/upgrade.conf.d/10-image.conf", "[Upgrade]\nMode=check\nReference=quay.io/x/os\nFollow=semver\nRange=>=1.2 <2\nPrerelease=yes\nAllowUnverified=yes\nWindow=01:00..02:00\n")
 	write(t, root, "etc/kairos/upgrade.conf.d/20-site.conf", "[Upgrade]\nMode=apply\nWindow=\nWindow=Sat,Sun 02:00..04:00\nWindow=Mon..Wed 23:00..01:00\nRebootDelaySec=0\n")
 	c, err = Load(root)
-	if err != nil || c.Mode != Apply || c.Reference != "quay.io/x/os" || c.Follow != FollowSemver || !c.Prerelease ||
+	if err != nil || c.Mode != Apply || c.Reference != "quay.io/x/os" || c.Follow != FollowSemver || !c.Prerelease || !c.AllowUnverified ||
 		c.Range == nil || len(c.Windows) != 2 || c.RebootDelay != 0 || c.Recovery != (Recovery{true, 5}) {
 		t.Fatalf("%+v, %v", c, err)
 	}

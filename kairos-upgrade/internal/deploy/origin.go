@@ -38,6 +38,7 @@ func openOrigin(ctx context.Context, given string, opts source.Options) (origin,
 	if err != nil {
 		return nil, err
 	}
+	sayUnsigned(src, opts.Log)
 	switch src.Kind {
 	case source.KindTree:
 		return plainTree{src, opts}, nil

@@ -23,6 +23,8 @@ type Request struct {
 	// AddKargs and DeleteKargs change the node's own kernel arguments.
 	AddKargs, DeleteKargs []string
 	Origin                string // of the record
+	// AllowUnverified stages in a store that has lost fs-verity: see mayBeUnverified.
+	AllowUnverified bool
 	// ManifestDigest, unless "", is what the source must turn out to be.
 	ManifestDigest string
 }
@@ -121,6 +123,9 @@ func (t *transaction) open(ctx context.Context) (err error) {
 		t.node.Log.Warn("some deployments are damaged", "error", have.Unreadable)
 	}
 	t.list = have.Deployments
+	if err := t.mayBeUnverified(); err != nil {
+		return err
+	}
 	t.kargs, err = nodeKargs(lastKargs(t.list), t.req.AddKargs, t.req.DeleteKargs)
 	return err
 }

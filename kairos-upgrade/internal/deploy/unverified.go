@@ -1,0 +1,52 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/exit"
+)
+
+// mayBeUnverified refuses a deployment whose contents the kernel would not check
+// on a node where it has checked them so far: fs-verity doesn't go away by
+// itself, and who takes it away wants to change files. Nobody but a person can
+// say that it is meant so.
+func (t *transaction) mayBeUnverified() error {
+	n := t.node
+	verified := n.Booted.Verity || slices.ContainsFunc(t.list, func(d Deployment) bool { return d.Verity })
+	if n.Store.Verity() || !verified || t.req.AllowUnverified {
+		return nil
+	}
+	err := fmt.Errorf("store %s has no fs-verity any more, which checked the contents of earlier deployments", n.Store.View().Path)
+	return exit.Hint(exit.WithCode(err, exit.Refused),
+		"find out why (kairos-install lays a store down anew); --allow-unverified or AllowUnverified= in upgrade.conf goes on without")
+}
+
+// sayUnsigned tells that a source is none that a signature policy knows.
+func sayUnsigned(src source.Source, log *slog.Logger) {
+	switch {
+	case log == nil:
+	case src.Kind == source.KindTree:
+		log.Warn("a directory has no signature: containers-policy.json(5) does not apply to it", "source", src.Given)
+	case src.Kind == source.KindStore:
+		log.Info("a deployment of a store: its image was judged by containers-policy.json(5) when it was staged there, not now", "source", src.Given)
+	}
+}
+
+// ErrUnsigned says that a source is one that no signature policy judges.
+var ErrUnsigned = errors.New("no signature policy judges a directory or a store")
+
+// Judged refuses a source that no signature policy judges. It is for requests of
+// somebody who is not root: who may stage images was not meant to stage anything
+// that lies in a directory.
+func Judged(given string) error {
+	src, err := source.Parse(given)
+	if err != nil || src.Kind == source.KindImage {
+		return err
+	}
+	return exit.Hint(exit.WithCode(fmt.Errorf("source %q: %w: only root may stage it", given, ErrUnsigned), exit.Refused),
+		"put the image into a registry or an OCI layout")
+}
