@@ -69,11 +69,6 @@ func App(m Machine) *cli.App {
 			Action: func(c *cli.Context) error { return execute(c, m) }},
 	}
 	// Without a command it arms.
-	app.Action = func(c *cli.Context) error {
-		if c.Args().Present() {
-			return cmdline.UnknownCommand(c)
-		}
-		return arm(c, m)
-	}
+	app.Action = func(c *cli.Context) error { return arm(c, m) }
 	return app
 }

@@ -1,10 +1,10 @@
 // Package cmdline is the one way in which every program of the toolkit meets
 // its user: options and arguments, JSON output, confirmation and shell completion.
 //
-// It wraps urfave/cli/v2 and mends what scripts trip over there: an option
-// after an argument is rejected instead of swallowed, an unknown option or
-// command is one line on stderr and exit status 2 instead of a page of help on
-// stdout, and nothing but a program's result ever goes to stdout.
+// It wraps urfave/cli/v2, which sees a line only when lib/argv has read it: an
+// option is one wherever it stands, what is wrong is one line on stderr and exit
+// status 2 instead of a page of help on stdout, and the completion of a shell
+// never comes near a command. Nothing but a program's result goes to stdout.
 package cmdline
 
 import (
@@ -15,13 +15,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/kairos-io/toolkit/lib/argv"
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/exit"
-	"github.com/kairos-io/toolkit/lib/spell"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
@@ -31,11 +30,10 @@ import (
 // subcommands, an Action.
 func New(name, usage string) *cli.App {
 	return &cli.App{
-		Name:                 name,
-		Usage:                usage,
-		Version:              buildinfo.Version,
-		EnableBashCompletion: true,
-		HideHelpCommand:      true,
+		Name:            name,
+		Usage:           usage,
+		Version:         buildinfo.Version,
+		HideHelpCommand: true,
 		// Values of repeatable options may have commas: console=ttyS0,115200.
 		DisableSliceFlagSeparator: true,
 		Writer:                    os.Stdout,
@@ -76,106 +74,40 @@ func Main(app *cli.App) {
 // Run runs the application and returns its exit status. args[0] is the name of
 // the program.
 func Run(ctx context.Context, app *cli.App, args []string) int {
-	tighten(app, args)
-	err := app.RunContext(ctx, args)
+	program := describe(app)
+	if words := args[1:]; len(words) > 0 && words[0] == argv.Completion {
+		program.Complete(app.Writer, words[1:], completions(app))
+		return exit.OK
+	}
+	strict(app)
+	call, err := program.Parse(args[1:])
+	if err == nil {
+		err = app.RunContext(ctx, plain(args[0], call))
+	}
 	if err == nil {
 		return exit.OK
 	}
 	err = exit.Cancelled(ctx, err)
-	exit.Print(app.ErrWriter, app.Name, err, slices.Contains(args, "--json"))
+	exit.Print(app.ErrWriter, app.Name, err, call.Bool("json"))
 	return exit.Code(err)
 }
 
-// tighten makes the application and all its commands strict.
-func tighten(app *cli.App, args []string) {
+// strict lets errors come back, and keeps urfave/cli from printing help about
+// them.
+func strict(app *cli.App) {
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usageError
-	app.Before = chain(app.Before, func(c *cli.Context) error {
-		if app.Action != nil && len(app.Commands) == 0 {
-			return rejectLateOptions(c, args)
+	var all func([]*cli.Command)
+	all = func(commands []*cli.Command) {
+		for _, cmd := range commands {
+			cmd.OnUsageError, cmd.HideHelpCommand = usageError, true
+			all(cmd.Subcommands)
 		}
-		return nil
-	})
-	if len(app.Commands) > 0 && app.Action == nil {
-		app.Action = UnknownCommand
 	}
-	for _, cmd := range app.Commands {
-		tightenCommand(cmd, args)
-	}
+	all(app.Commands)
 }
 
-func tightenCommand(cmd *cli.Command, args []string) {
-	cmd.OnUsageError = usageError
-	cmd.HideHelpCommand = true
-	if len(cmd.Subcommands) > 0 {
-		if cmd.Action == nil {
-			cmd.Action = UnknownCommand
-		}
-		for _, sub := range cmd.Subcommands {
-			tightenCommand(sub, args)
-		}
-		return
-	}
-	cmd.Before = chain(cmd.Before, func(c *cli.Context) error { return rejectLateOptions(c, args) })
-}
-
-func chain(first, second cli.BeforeFunc) cli.BeforeFunc {
-	if first == nil {
-		return second
-	}
-	return func(c *cli.Context) error {
-		if err := first(c); err != nil {
-			return err
-		}
-		return second(c)
-	}
-}
-
-func usageError(_ *cli.Context, err error, _ bool) error {
-	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
-	switch {
-	case unknown && len(name) > 1:
-		return exit.Usagef("unknown option --%s", name)
-	case unknown:
-		return exit.Usagef("unknown option -%s", name)
-	}
-	return exit.Usagef("%v", err)
-}
-
-// rejectLateOptions refuses what the flag package swallows: options behind the
-// first argument. Everything behind "--" is an argument.
-func rejectLateOptions(c *cli.Context, args []string) error {
-	if slices.Contains(args, "--") {
-		return nil
-	}
-	for _, arg := range c.Args().Slice() {
-		if len(arg) > 1 && arg[0] == '-' {
-			return exit.Hint(exit.Usagef("option %s stands behind an argument", arg),
-				"options go before arguments; write -- before an argument that starts with a dash")
-		}
-	}
-	return nil
-}
-
-// UnknownCommand is the error about an argument that is no command, with a hint
-// at the one that may be meant.
-func UnknownCommand(c *cli.Context) error {
-	name := c.Args().First()
-	if name == "" {
-		return exit.Hint(exit.Usagef("no command given"), "%s --help lists the commands", c.App.Name)
-	}
-	commands := c.App.Commands
-	if c.Command != nil && len(c.Command.Subcommands) > 0 {
-		commands = c.Command.Subcommands
-	}
-	err := exit.Usagef("unknown command %q", name)
-	for _, cmd := range commands {
-		if strings.HasPrefix(cmd.Name, name) || spell.Distance(cmd.Name, name) <= 2 {
-			return exit.Hint(err, "did you mean %q?", cmd.Name)
-		}
-	}
-	return exit.Hint(err, "%s --help lists the commands", c.App.Name)
-}
+func usageError(_ *cli.Context, err error, _ bool) error { return exit.Usagef("%v", err) }
 
 // Arguments checks that as many arguments were given as names and returns
 // them. A name in brackets ("[ID]") is optional, one that ends in "..." takes

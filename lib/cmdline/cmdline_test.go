@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,8 +24,9 @@ func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	app.Writer, app.ErrWriter = &out, &errOut
 	app.Commands = []*cli.Command{
 		{
-			Name:  "stage",
-			Flags: []cli.Flag{JSONFlag(), &cli.BoolFlag{Name: "force"}, &cli.StringFlag{Name: "store"}},
+			Name:      "stage",
+			ArgsUsage: "SOURCE",
+			Flags:     []cli.Flag{JSONFlag(), &cli.BoolFlag{Name: "force"}, &cli.StringFlag{Name: "store"}},
 			Action: func(c *cli.Context) error {
 				args, err := Arguments(c, "SOURCE")
 				if err != nil {
@@ -40,7 +41,16 @@ func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 				return PrintJSON(c, map[string]any{"source": args[0], "force": c.Bool("force")})
 			},
 		},
-		{Name: "quarantine", Subcommands: []*cli.Command{{Name: "list", Action: func(c *cli.Context) error { return nil }}}},
+		{Name: "quarantine", Subcommands: []*cli.Command{
+			{Name: "list", Action: func(c *cli.Context) error { return nil }},
+			{Name: "add", ArgsUsage: "DIGEST", Flags: []cli.Flag{JSONFlag(), &cli.StringFlag{Name: "reason"}}, Action: func(c *cli.Context) error {
+				return fmt.Errorf("quarantine %s: no digest (%s)", c.Args().First(), c.String("reason"))
+			}},
+		}},
+		{Name: "wait", Flags: []cli.Flag{YesFlag(), QuietFlag(), &cli.IntFlag{Name: "number", Aliases: []string{"n"}}, &cli.DurationFlag{Name: "time"}},
+			Action: func(c *cli.Context) error {
+				return PrintJSON(c, fmt.Sprint(c.Bool("yes"), c.Bool("quiet"), c.Int("number"), c.Duration("time"), c.Args().Slice()))
+			}},
 	}
 	status = Run(context.Background(), app, append([]string{"tool"}, args...))
 	return out.String(), errOut.String(), status
@@ -55,21 +65,32 @@ func TestStrictness(t *testing.T) {
 		{"stage image", 0, ""},
 		{"stage --force image", 0, ""},
 		{"stage -- -image", 0, ""},
-		{"stage image --force", 2, "tool: option --force stands behind an argument\nhint: options go before arguments; write -- before an argument that starts with a dash\n"},
-		{"stage --forced image", 2, "tool: unknown option --forced\n"},
+		{"stage image --force", 0, ""},
+		{"--force stage image", 0, ""},
+		{"stage --forced image", 2, "tool: unknown option --forced\nhint: did you mean --force?\n"},
+		{"stage --nothing-like-it image", 2, "tool: unknown option --nothing-like-it\n"},
 		{"stage -x image", 2, "tool: unknown option -x\n"},
 		{"--nonsense", 2, "tool: unknown option --nonsense\n"},
-		{"stage --store", 2, "tool: flag needs an argument: -store\n"},
+		{"stage --store", 2, "tool: option --store needs a value\n"},
 		{"stage", 2, "tool: missing argument SOURCE\n"},
 		{"stage a b", 2, "tool: unexpected argument \"b\"\n"},
 		{"stgae a", 2, "tool: unknown command \"stgae\"\nhint: did you mean \"stage\"?\n"},
 		{"nothing-like-it", 2, "tool: unknown command \"nothing-like-it\"\nhint: tool --help lists the commands\n"},
 		{"quarantine lst", 2, "tool: unknown command \"lst\"\nhint: did you mean \"list\"?\n"},
-		{"quarantine", 2, "tool: no command given\nhint: tool --help lists the commands\n"},
+		{"quarantine", 2, "tool: no command given\nhint: tool quarantine --help lists the commands\n"},
 		{"quarantine list -x", 2, "tool: unknown option -x\n"},
 		{"", 2, "tool: no command given\nhint: tool --help lists the commands\n"},
+		{"-- stage image", 2, "tool: unknown command \"stage\"\nhint: only arguments stand behind --\n"},
+		{"help nonsense", 2, "tool: unknown command \"nonsense\"\nhint: tool --help lists the commands\n"},
+		{"wait --number x", 2, "tool: option --number: \"x\" is not a whole number\n"},
+		{"wait --time=x", 2, "tool: option --time: \"x\" is not a duration\nhint: durations are written 90s, 5m or 1h30m\n"},
+		{"wait --yes=perhaps", 2, "tool: option --yes: \"perhaps\" is neither true nor false\n"},
 		{"stage full", 5, "tool: write object: no space left on device\n"},
 		{"stage bad", 4, "tool: image is quarantined\nhint: add --force\n"},
+		{"stage image --generate-bash-completion", 2, "tool: unknown option --generate-bash-completion\n"},
+		{"stage --generate-bash-completion", 2, "tool: unknown option --generate-bash-completion\n"},
+		{"--generate-bash-completion", 2, "tool: unknown option --generate-bash-completion\n"},
+		{"stage image __complete", 2, "tool: unexpected argument \"__complete\"\n"},
 	} {
 		stdout, stderr, status := run(t, strings.Fields(test.args)...)
 		if status != test.status || stderr != test.stderr {
@@ -113,12 +134,94 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-func TestCompletionListsCommandsAndOptions(t *testing.T) {
-	args := os.Args // urfave/cli looks there for the word before
-	defer func() { os.Args = args }()
-	os.Args = []string{"tool", "--generate-bash-completion"}
-	stdout, _, _ := run(t, os.Args[1:]...)
-	if !strings.Contains(stdout, "stage") || !strings.Contains(stdout, "quarantine") {
-		t.Errorf("completion of commands: %q", stdout)
+// Options are read wherever they stand, and arrive as they were meant.
+func TestOptionsAnywhere(t *testing.T) {
+	for line, want := range map[string]string{
+		"wait":                           "false false 0 0s []",
+		"wait -yq a":                     "true true 0 0s [a]",
+		"wait a -yn5 b":                  "true false 5 0s [a b]",
+		"wait -n 7 a -q":                 "false true 7 0s [a]",
+		"wait a -- -y b --":              "false false 0 0s [a -y b --]",
+		"-q wait --time 5m a -n=3":       "false true 3 5m0s [a]",
+		"-n 4 --time=1s wait wait":       "false false 4 1s [wait]",
+		"wait --yes --yes=false -q=true": "false true 0 0s []",
+		"wait -time 2s -yes - b":         "true false 0 2s [- b]",
+	} {
+		stdout, stderr, status := run(t, strings.Fields(line)...)
+		if status != 0 || stderr != "" || strings.TrimSpace(stdout) != strconv.Quote(want) {
+			t.Errorf("tool %s: status %d, %q, %q; want %q", line, status, stdout, stderr, want)
+		}
+	}
+}
+
+// Whether an error is JSON is said by the option alone, however it is written,
+// and by no word that looks like it.
+func TestJSONErrorsFollowTheOption(t *testing.T) {
+	for line, want := range map[string]bool{
+		"stage --json bad":                     true,
+		"stage bad --json":                     true,
+		"stage -json bad":                      true,
+		"stage --json=true bad":                true,
+		"--json stage bad":                     true,
+		"stage --json --nonsense bad":          true,
+		"stage --nonsense bad --json":          true,
+		"stage --json":                         true,
+		"stgae --json bad":                     true,
+		"quarantine add --json --reason x sha": true,
+		"stage --json=false bad":               false,
+		"stage --json --json=false bad":        false,
+		"quarantine add --reason --json sha":   false,
+		"quarantine add sha --reason --json":   false,
+		"quarantine add -reason -json sha":     false,
+		"quarantine add sha -- --json":         false,
+		"stage bad -- --json":                  false,
+		"stage --store --json bad":             false,
+		"stage --store":                        false,
+	} {
+		stdout, stderr, status := run(t, strings.Fields(line)...)
+		var got exit.Report
+		isJSON := json.Unmarshal([]byte(stderr), &got) == nil && got.MessageType == "exit_error" && got.Code == status
+		if isJSON != want || status == 0 || stdout != "" {
+			t.Errorf("tool %s: status %d, stdout %q, stderr %q; want JSON: %v", line, status, stdout, stderr, want)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	top, _, _ := run(t, "--help")
+	stage, _, _ := run(t, "stage", "--help")
+	list, _, _ := run(t, "quarantine", "list", "-h")
+	if !strings.Contains(top, "quarantine") || !strings.Contains(stage, "--store") || !strings.Contains(list, "tool quarantine list") {
+		t.Fatalf("%q, %q, %q", top, stage, list)
+	}
+	for line, want := range map[string]string{
+		"help": top, "help stage": stage, "help quarantine list": list, "quarantine help list": list, "-h stage": stage,
+		"stage --force x --help": stage,
+	} {
+		if stdout, stderr, status := run(t, strings.Fields(line)...); stdout != want || stderr != "" || status != 0 {
+			t.Errorf("tool %s: status %d, %q, %q", line, status, stdout, stderr)
+		}
+	}
+	if stdout, _, status := run(t, "stage", "--version"); status != 0 || stdout != "tool version devel\n" {
+		t.Errorf("status %d, %q", status, stdout)
+	}
+}
+
+// A program that has the command status runs it when it is called bare.
+func TestBareProgramShowsItsStatus(t *testing.T) {
+	for line, want := range map[string]string{"": "status false", "--json": "status true", "--help": "COMMANDS:", "--version": "tool version"} {
+		var out, errOut bytes.Buffer
+		app := New("tool", "a program for the test")
+		app.Writer, app.ErrWriter = &out, &errOut
+		app.Commands = []*cli.Command{
+			{Name: "status", Flags: []cli.Flag{JSONFlag()}, Action: func(c *cli.Context) error {
+				_, err := fmt.Fprintln(c.App.Writer, "status", c.Bool("json"))
+				return err
+			}},
+			{Name: "stage", Action: func(*cli.Context) error { return errors.New("staged") }},
+		}
+		if status := Run(t.Context(), app, append([]string{"tool"}, strings.Fields(line)...)); status != 0 || !strings.Contains(out.String(), want) {
+			t.Errorf("tool %s: status %d, %q, %q", line, status, out.String(), errOut.String())
+		}
 	}
 }

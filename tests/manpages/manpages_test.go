@@ -47,7 +47,7 @@ var (
 )
 
 // universal options stand in kairos(7), not in every page.
-var universal = []string{"--help", "--version", "--generate-bash-completion"}
+var universal = []string{"--help", "--version"}
 
 // check holds the help of a command, and of its subcommands, against the page.
 func check(t *testing.T, program string, command []string, page string, known map[string]bool) {

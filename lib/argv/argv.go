@@ -1,0 +1,363 @@
+// Package argv reads the words of a command line. Its rules are those of
+// getopt_long(3): options stand anywhere, before and behind arguments and the
+// command's own name; short ones may be bundled (-yq) and take their value from
+// the same word (-n5) or the next; --name=value and --name value mean the same;
+// "--" ends the options. Beside that, a long option may be written with a single
+// dash, as Go's programs take it.
+//
+// It executes nothing and prints nothing: lib/cmdline and kairos-root do.
+package argv
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/spell"
+)
+
+// Kind is what an option takes.
+type Kind int
+
+// Kinds of options.
+const (
+	Switch   Kind = iota // nothing, or true or false behind "="
+	Text                 // any text
+	Number               // a whole number
+	Duration             // a duration of time.ParseDuration
+)
+
+// Option is an option of a command.
+type Option struct {
+	Name    string
+	Aliases []string // a short form has one letter
+	Usage   string
+	Kind    Kind
+	Value   string // name of what it takes: "FILE"
+	Hidden  bool
+}
+
+func (o *Option) has(name string) bool { return o.Name == name || slices.Contains(o.Aliases, name) }
+
+// spelling is the option as people write it.
+func spelling(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// Command is a program, or one of its commands.
+type Command struct {
+	Name     string
+	Usage    string
+	Hidden   bool
+	Options  []Option
+	Commands []Command // of a group: then it has no arguments of its own
+	// Runs says that a group does something without one of its commands as well.
+	// Its options are for that alone, but for help and version.
+	Runs bool
+	// Arguments are the names of the arguments: "DEVICE [NAME]", "FILE...".
+	Arguments string
+	// Default is the command that is meant where a group stands alone.
+	Default string
+}
+
+func (c *Command) option(name string) *Option {
+	for i := range c.Options {
+		if c.Options[i].has(name) {
+			return &c.Options[i]
+		}
+	}
+	return nil
+}
+
+// anywhere finds an option of the command or of what stands beneath it, as long
+// as the command is not known yet.
+func (c *Command) anywhere(name string) *Option {
+	if o := c.option(name); o != nil {
+		return o
+	}
+	for i := range c.Commands {
+		if o := c.Commands[i].anywhere(name); o != nil {
+			return o
+		}
+	}
+	return nil
+}
+
+// Command returns the command of a group that has a name, or nil.
+func (c *Command) Command(name string) *Command {
+	for i := range c.Commands {
+		if c.Commands[i].Name == name {
+			return &c.Commands[i]
+		}
+	}
+	return nil
+}
+
+// Given is an option with the value that was given.
+type Given struct {
+	*Option
+	Value string // of a switch: "true" or "false"
+}
+
+// Call is what a command line says.
+type Call struct {
+	Path      []*Command // the program, and the command in it
+	Options   []Given    // in their order
+	Arguments []string
+}
+
+// Command is the command that is called.
+func (c Call) Command() *Command { return c.Path[len(c.Path)-1] }
+
+// Bool reports whether a switch is on.
+func (c Call) Bool(name string) bool {
+	on := false
+	for _, g := range c.Options {
+		if g.Name == name {
+			on = g.Value == "true"
+		}
+	}
+	return on
+}
+
+// word is one word of a command line, read.
+type word struct {
+	argument string
+	options  []Given
+	open     *Option // it takes the next word as its value
+	bad      string  // an option that nobody knows, as it was written
+}
+
+// Parse reads a command line without the program's name. With an error, which
+// is of wrong usage, comes what was understood: how to print the error is part
+// of that. The word help where a command is expected turns on the option help of
+// the command behind it.
+func (c *Command) Parse(words []string) (Call, error) {
+	path, skip, helped, err := c.find(words)
+	implied := !helped && len(path)-1 > len(skip) // the default of a group
+	call := Call{Path: path}
+	note := func(next error) {
+		if err == nil {
+			err = next
+		}
+	}
+	for i, ended := 0, false; i < len(words); i++ {
+		switch w := words[i]; {
+		case slices.Contains(skip, i):
+			continue
+		case ended || !isOption(w):
+			call.Arguments = append(call.Arguments, w)
+			continue
+		case w == "--":
+			ended = true
+			continue
+		}
+		read := split(words[i], call.lookup)
+		if read.open != nil {
+			if i+1 == len(words) {
+				note(exit.Usagef("option %s needs a value", spelling(read.open.Name)))
+				break
+			}
+			i++
+			read.options = append(read.options, Given{read.open, words[i]})
+		}
+		if read.bad != "" {
+			note(call.unknown(read.bad))
+		}
+		for _, g := range read.options {
+			note(g.check())
+			call.Options = append(call.Options, g)
+		}
+	}
+	if o := call.lookup("help"); o != nil && helped {
+		call.Options = append(call.Options, Given{o, "true"})
+	}
+	asks := call.Bool("help") || call.Bool("version")
+	if implied && asks {
+		call.Path = call.Path[:len(call.Path)-1]
+	}
+	switch at := call.Command(); {
+	case len(at.Commands) == 0:
+	case len(call.Arguments) > 0:
+		note(at.unknownCommand(call.Arguments[0], c))
+	case !asks && !at.Runs:
+		note(exit.Hint(exit.Usagef("no command given"), "%s --help lists the commands", strings.Join(call.names(), " ")))
+	}
+	return call, err
+}
+
+// names are the program's name and those of the command.
+func (c Call) names() (names []string) {
+	for _, at := range c.Path {
+		names = append(names, at.Name)
+	}
+	return names
+}
+
+// find returns the command that a line calls and the words that name it. Options
+// before it may be its own, so that all options of the group are known there.
+func (c *Command) find(words []string) (path []*Command, skip []int, helped bool, err error) {
+	path = []*Command{c}
+	at := c
+	for i := 0; i < len(words) && words[i] != "--"; i++ {
+		if isOption(words[i]) {
+			if read := split(words[i], at.anywhere); read.open != nil {
+				i++
+			}
+			continue
+		}
+		switch next := at.Command(words[i]); {
+		case next != nil:
+			path, skip, at = append(path, next), append(skip, i), next
+			continue
+		case words[i] == "help" && !helped && (len(at.Commands) > 0 || at.Arguments == "" && at == c):
+			helped, skip = true, append(skip, i)
+			continue
+		case len(at.Commands) > 0:
+			return path, skip, helped, at.unknownCommand(words[i], c)
+		}
+		return path, skip, helped, nil
+	}
+	if next := at.Command(at.Default); next != nil && !helped {
+		path = append(path, next)
+	}
+	return path, skip, helped, nil
+}
+
+// lookup finds an option of the command that is called, or one of the program.
+func (c Call) lookup(name string) *Option {
+	for i := len(c.Path) - 1; i >= 0; i-- {
+		o := c.Path[i].option(name)
+		if o != nil && (i == len(c.Path)-1 || !c.Path[i].Runs || o.Name == "help" || o.Name == "version") {
+			return o
+		}
+	}
+	if at := c.Command(); len(at.Commands) > 0 {
+		return at.anywhere(name) // no command was found: the error is about that
+	}
+	return nil
+}
+
+// isOption reports whether a word is one or more options, or "--".
+func isOption(w string) bool { return len(w) > 1 && w[0] == '-' }
+
+// split reads a word that starts with a dash.
+func split(w string, lookup func(string) *Option) word {
+	if w == "--" {
+		return word{}
+	}
+	name, value, hasValue := strings.Cut(strings.TrimPrefix(w[1:], "-"), "=")
+	if o := lookup(name); o != nil {
+		switch {
+		case hasValue:
+			return word{options: []Given{{o, value}}}
+		case o.Kind == Switch:
+			return word{options: []Given{{o, "true"}}}
+		}
+		return word{open: o}
+	}
+	if w[1] == '-' || len(name) < 2 {
+		return word{bad: spelling(name)}
+	}
+	return bundle(w[1:], lookup)
+}
+
+// bundle reads short options that share a word; the last may have its value in
+// it.
+func bundle(letters string, lookup func(string) *Option) (read word) {
+	for i, r := range letters {
+		o := lookup(string(r))
+		rest := letters[i+len(string(r)):]
+		switch {
+		case o == nil && i == 0:
+			name, _, _ := strings.Cut(letters, "=")
+			return word{bad: spelling(name)}
+		case o == nil:
+			read.bad = spelling(string(r))
+			return read
+		case o.Kind == Switch && strings.HasPrefix(rest, "="):
+			read.options = append(read.options, Given{o, rest[1:]})
+			return read
+		case o.Kind == Switch:
+			read.options = append(read.options, Given{o, "true"})
+		case rest == "":
+			read.open = o
+		default:
+			read.options = append(read.options, Given{o, strings.TrimPrefix(rest, "=")})
+			return read
+		}
+	}
+	return read
+}
+
+// check brings a value into the form that the option has, or says what is wrong
+// with it.
+func (g *Given) check() error {
+	name := spelling(g.Name)
+	switch g.Kind {
+	case Switch:
+		on, err := strconv.ParseBool(g.Value)
+		if err != nil {
+			return exit.Usagef("option %s: %q is neither true nor false", name, g.Value)
+		}
+		g.Value = strconv.FormatBool(on)
+	case Number:
+		if _, err := strconv.ParseInt(g.Value, 0, 64); err != nil {
+			return exit.Usagef("option %s: %q is not a whole number", name, g.Value)
+		}
+	case Duration:
+		if _, err := time.ParseDuration(g.Value); err != nil {
+			return exit.Hint(exit.Usagef("option %s: %q is not a duration", name, g.Value), "durations are written 90s, 5m or 1h30m")
+		}
+	}
+	return nil
+}
+
+func (c Call) unknown(spelled string) error {
+	err := exit.Usagef("unknown option %s", spelled)
+	if len(spelled) == 2 {
+		return err
+	}
+	if near := spell.Closest(strings.TrimLeft(spelled, "-"), c.known()); near != "" {
+		return exit.Hint(err, "did you mean --%s?", near)
+	}
+	return err
+}
+
+// known are the long options that the called command knows.
+func (c Call) known() (names []string) {
+	for _, at := range c.Path {
+		for _, o := range at.Options {
+			if !o.Hidden {
+				names = append(names, o.Name)
+			}
+		}
+	}
+	return names
+}
+
+func (c *Command) unknownCommand(name string, program *Command) error {
+	err := exit.Usagef("unknown command %q", name)
+	var names []string
+	for _, cmd := range c.Commands {
+		if cmd.Name == name {
+			return exit.Hint(err, "only arguments stand behind --")
+		}
+		if cmd.Hidden {
+			continue
+		}
+		if name != "" && strings.HasPrefix(cmd.Name, name) {
+			return exit.Hint(err, "did you mean %q?", cmd.Name)
+		}
+		names = append(names, cmd.Name)
+	}
+	if near := spell.Closest(name, names); near != "" {
+		return exit.Hint(err, "did you mean %q?", near)
+	}
+	return exit.Hint(err, "%s --help lists the commands", program.Name)
+}

@@ -1,0 +1,81 @@
+package terminal
+
+import (
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Line returns a text as one line that does nothing to a terminal and looks like
+// nothing else: whatever is not printable (escape sequences, control characters
+// of both sets, marks that turn the direction of writing or join letters, breaks
+// of lines, bytes that are no UTF-8) stands as Go and C write it: \x1b, \n,
+// \u202e. It is for what others named: images, configs, disks, programs.
+func Line(s string) string { return mask(s, "") }
+
+// Text is Line for a text of several lines, which may have tabs.
+func Text(s string) string { return mask(s, "\n\t") }
+
+func mask(s, kept string) string {
+	clean := true
+	for i, r := range s {
+		if !printable(r, s[i:]) && !strings.ContainsRune(kept, r) {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b.WriteString(`\x` + strconv.FormatUint(uint64(s[i])|0x100, 16)[1:])
+		case strconv.IsPrint(r), strings.ContainsRune(kept, r):
+			b.WriteString(s[i : i+size])
+		default:
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		i += size
+	}
+	return b.String()
+}
+
+func printable(r rune, at string) bool {
+	if r == utf8.RuneError {
+		_, size := utf8.DecodeRuneInString(at)
+		return size > 1
+	}
+	return strconv.IsPrint(r)
+}
+
+// Writer returns a writer that masks what is written to it as Text does. A
+// character that is cut by the end of a write waits for the rest.
+func Writer(w io.Writer) io.Writer { return &writer{w: w} }
+
+type writer struct {
+	w    io.Writer
+	rest []byte
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	text := append(w.rest, p...)
+	cut := len(text)
+	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {
+		if b := text[len(text)-back]; utf8.RuneStart(b) {
+			if b >= utf8.RuneSelf && !utf8.FullRune(text[len(text)-back:]) {
+				cut = len(text) - back
+			}
+			break
+		}
+	}
+	w.rest = append([]byte(nil), text[cut:]...)
+	if _, err := io.WriteString(w.w, Text(string(text[:cut]))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
