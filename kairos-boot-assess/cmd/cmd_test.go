@@ -216,4 +216,7 @@ func itemsOf(page string) string {
 	return strings.Join(regexp.MustCompile(`(?m)^\.It Fl .*$`).FindAllString(sectionOf(page, "OPTIONS"), -1), "\n")
 }
 
+func (systemd) Origin(context.Context, pid1.Unit) (pid1.Origin, error) {
+	return pid1.Origin{PulledIn: true}, nil
+}
 func (systemd) Up(context.Context, pid1.Unit) (time.Duration, error) { return 0, nil }

@@ -39,7 +39,6 @@ type PID1 interface {
 	checks.ServiceManager
 	SoftReboots(ctx context.Context) (int, error)
 	Jobs(ctx context.Context) ([]pid1.Job, error)
-	Result(ctx context.Context, u pid1.Unit) string
 	Requires(ctx context.Context, unit string) ([]string, error)
 	Reboot(ctx context.Context) error
 	Close() error

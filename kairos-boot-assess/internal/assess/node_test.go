@@ -217,4 +217,7 @@ func (s *fakeSystemd) Requires(context.Context, string) ([]string, error) { retu
 func (s *fakeSystemd) Reboot(context.Context) error                       { s.rebooted = s.refuses == nil; return s.refuses }
 func (s *fakeSystemd) Close() error                                       { return nil }
 
+func (*fakeSystemd) Origin(context.Context, pid1.Unit) (pid1.Origin, error) {
+	return pid1.Origin{PulledIn: true}, nil
+}
 func (*fakeSystemd) Up(context.Context, pid1.Unit) (time.Duration, error) { return 0, nil }

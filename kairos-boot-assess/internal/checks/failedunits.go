@@ -23,6 +23,10 @@ type ServiceManager interface {
 	Restarts(ctx context.Context, u pid1.Unit) (int, error)
 	// Up returns for how long a unit has been active without a break.
 	Up(ctx context.Context, u pid1.Unit) (time.Duration, error)
+	// Origin returns why a unit runs.
+	Origin(ctx context.Context, u pid1.Unit) (pid1.Origin, error)
+	// Result returns how a unit ended: "exit-code", …, "" if it has none.
+	Result(ctx context.Context, u pid1.Unit) string
 	// Changed receives after anything about units or jobs changed.
 	Changed() <-chan struct{}
 }
@@ -35,6 +39,7 @@ var IgnoredUnits = []string{
 	"getty@*.service", "serial-getty@*.service", "console-getty.service",
 	"user@*.service", "user-runtime-dir@*.service", "session-*.scope",
 	"kairos-upgrade*.service", "kairos-boot-assess*.service",
+	"kairos-*-bus.service", "dbus-io.kairos.*.service", // anybody may call them
 	"kairos-crypt-unlock@*.service", // has a check of its own
 }
 
@@ -131,14 +136,15 @@ func (w *watch) count(ctx context.Context) (changed bool, err error) {
 				continue
 			}
 		}
-		if n > w.restarts[u.Name] {
+		if n > w.restarts[u.Name] && !byOthers(ctx, w.manager, u) {
 			w.restarts[u.Name], changed = n, true
 		}
 	}
 	return changed, nil
 }
 
-// names returns the units in one of the states that are not ignored.
+// names returns the units in one of the states that are neither ignored nor
+// failed by others.
 func (w *watch) names(ctx context.Context, states ...string) ([]string, error) {
 	units, err := w.manager.Units(ctx, states...)
 	if err != nil {
@@ -146,7 +152,7 @@ func (w *watch) names(ctx context.Context, states ...string) ([]string, error) {
 	}
 	var names []string
 	for _, u := range units {
-		if !w.ignored(u.Name) {
+		if !w.ignored(u.Name) && !byOthers(ctx, w.manager, u) {
 			names = append(names, u.Name)
 		}
 	}

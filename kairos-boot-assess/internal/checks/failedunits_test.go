@@ -51,6 +51,35 @@ func (m *fakeManager) Restarts(_ context.Context, u pid1.Unit) (int, error) {
 	return 0, errors.New("no such unit")
 }
 
+// origins are those of units whose names begin so; others are part of the boot.
+var origins = map[string]pid1.Origin{
+	"bus-":       {BusName: "org.example.Called", Slice: "system.slice"},
+	"wanted-":    {BusName: "org.example.Called", Slice: "system.slice", PulledIn: true},
+	"accepted@":  {Sockets: []string{"accepted.socket"}, Slice: "system-accepted.slice"},
+	"user-unit":  {PulledIn: true, Slice: "user-1000.slice"},
+	"all-users":  {PulledIn: true, Slice: "user.slice"},
+	"run-":       {Transient: true, Slice: "system.slice"},
+	"started-by": {Slice: "system.slice"}, // by a timer, or by hand
+}
+
+func (m *fakeManager) Origin(_ context.Context, u pid1.Unit) (pid1.Origin, error) {
+	for prefix, o := range origins {
+		if strings.HasPrefix(u.Name, prefix) {
+			return o, nil
+		}
+	}
+	if strings.HasPrefix(u.Name, "gone") {
+		return pid1.Origin{}, errors.New("no such unit")
+	}
+	return pid1.Origin{PulledIn: true, Slice: "system.slice"}, nil
+}
+
+// Result is the name of a unit before its first dot.
+func (m *fakeManager) Result(_ context.Context, u pid1.Unit) string {
+	result, _, _ := strings.Cut(u.Name, ".")
+	return result
+}
+
 // Up is a day for a unit called "old", and no time for all others.
 func (m *fakeManager) Up(_ context.Context, u pid1.Unit) (time.Duration, error) {
 	if strings.HasPrefix(u.Name, "old") {
@@ -162,6 +191,38 @@ func TestFailedUnits(t *testing.T) {
 			}
 			if took < test.took || took > test.took+2*time.Second {
 				t.Errorf("took %s, want about %s", took, test.took)
+			}
+		})
+	}
+}
+
+// What somebody without any right on the machine can make fail, or fall again
+// and again, does not make a boot bad.
+func TestUnitsThatAnybodyCanFail(t *testing.T) {
+	for name, counts := range map[string]bool{
+		"kairos-crypt-bus.service": false, "kairos-config-bus.service": false, "kairos-upgrade-bus.service": false,
+		"kairos-boot-assess-bus.service": false, "dbus-io.kairos.Crypt1.service": false,
+		"bus-called.service": false, "wanted-too.service": true,
+		"accepted@1-192.0.2.1:22-192.0.2.2:999.service": false,
+		"user@1000.service":                             false, "user-unit.service": false, "all-users.service": false,
+		"session-1.scope": false, "container.scope": false, "run-u12.service": false,
+		"trigger-limit-hit.socket": false, "service-start-limit-hit.socket": false, "resources.socket": true,
+		"trigger-limit-hit.path": false, "unit-start-limit-hit.path": false, "resources.path": true,
+		"started-by-timer.service": true, "gone.service": true, "agent.service": true, "srv.mount": true,
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := Passed
+			if counts {
+				want = Failed
+			}
+			if r, _ := judge(t, time.Minute, always(fakeUnit{name, "failed", "failed", 0})); r.State != want {
+				t.Errorf("failed: %s: %s, want %s", r.State, r, want)
+			}
+			if counts {
+				want = TimedOut
+			}
+			if r, _ := judge(t, time.Minute, always(fakeUnit{name, "activating", "auto-restart", 1})); r.State != want && strings.HasSuffix(name, ".service") {
+				t.Errorf("falls again and again: %s: %s, want %s", r.State, r, want)
 			}
 		})
 	}

@@ -77,6 +77,9 @@ func (s *systemd) answer(conn net.Conn, m *dbus.Message) {
 	if member == "Get" {
 		call = fmt.Sprint(header(m, dbus.FieldPath), " ", m.Body[1])
 	}
+	if member == "GetAll" {
+		call = fmt.Sprint(header(m, dbus.FieldPath), " ", strings.TrimPrefix(m.Body[0].(string), service+"."))
+	}
 	reply := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldReplySerial: dbus.MakeVariant(m.Serial()),
 	}}
@@ -163,8 +166,13 @@ func TestQuestions(t *testing.T) {
 		"ListJobs":                  {[]jobRow{{7, "a.service", "start", "running", "/j/7", "/u/a"}}},
 		"/u/ssh NRestarts":          {dbus.MakeVariant(uint32(3))},
 		"/u/ssh Result":             {dbus.MakeVariant("exit-code")},
-		"GetUnitlocal-fs.target":    {dbus.ObjectPath("/u/lfs")},
-		"/u/lfs Requires":           {dbus.MakeVariant([]string{"srv.mount"})},
+		"/u/ssh Unit": {map[string]dbus.Variant{
+			"TriggeredBy": dbus.MakeVariant([]string{"ssh.socket", "ssh.timer"}), "WantedBy": dbus.MakeVariant([]string{}),
+			"UpheldBy": dbus.MakeVariant([]string{"a.target"}), "Transient": dbus.MakeVariant(true),
+		}},
+		"/u/ssh Service":         {map[string]dbus.Variant{"Slice": dbus.MakeVariant("system.slice"), "BusName": dbus.MakeVariant("org.example.SSH")}},
+		"GetUnitlocal-fs.target": {dbus.ObjectPath("/u/lfs")},
+		"/u/lfs Requires":        {dbus.MakeVariant([]string{"srv.mount"})},
 	}})
 	ctx := t.Context()
 
@@ -185,6 +193,10 @@ func TestQuestions(t *testing.T) {
 	}
 	if r := c.Result(ctx, units[0]); r != "exit-code" {
 		t.Errorf("result: %q", r)
+	}
+	origin := Origin{PulledIn: true, Transient: true, Slice: "system.slice", BusName: "org.example.SSH", Sockets: []string{"ssh.socket"}}
+	if o, err := c.Origin(ctx, units[0]); err != nil || !reflect.DeepEqual(o, origin) {
+		t.Errorf("origin: %+v, %v, want %+v", o, err, origin)
 	}
 	if r, err := c.Requires(ctx, "local-fs.target"); err != nil || fmt.Sprint(r) != "[srv.mount]" {
 		t.Errorf("requires: %v, %v", r, err)
