@@ -52,7 +52,7 @@ func (s *service) describe() bus.Interface {
 			{Name: "Stage", MaxBody: maxBody, Action: action + "stage", In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.stage},
 			{Name: "Discard", Action: action + "discard", Out: []string{"transaction"}, Func: s.discard},
 			{Name: "Rollback", Action: action + "rollback", In: []string{"generation"}, Out: []string{"transaction"}, Func: s.rollback},
-			{Name: "Apply", MaxBody: maxBody, Action: action + "apply", In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.apply},
+			{Name: "Apply", MaxBody: maxBody, Action: action + "apply", Widens: widensApply, In: []string{"configs", "options"}, Out: []string{"transaction"}, Func: s.apply},
 		},
 		Properties: []bus.Property{
 			{Name: "Version", Type: "s", Const: true, Get: func() any { return buildinfo.Version }},
@@ -64,6 +64,15 @@ func (s *service) describe() bus.Interface {
 		},
 		Signals: []bus.Signal{bus.CompletedSignal},
 	}
+}
+
+// widensApply asks for an action of its own where the steps of the configs run
+// at once, and not only what could is told.
+func widensApply(details map[string]string) []string {
+	if _, given := details["now"]; given && details["now"] != "false" {
+		return []string{action + "apply-now"}
+	}
+	return nil
 }
 
 type (

@@ -52,8 +52,8 @@ func (v *volume) describe() bus.Interface {
 		Name: volumeInterface,
 		Methods: []bus.Method{
 			{Name: "Verify", Action: action + "verify", In: []string{"options"}, Out: []string{"transaction"}, Func: v.verify},
-			{Name: "Enroll", Action: action + "enroll", In: []string{"kind", "options"}, Out: []string{"transaction"}, Func: v.enroll},
-			{Name: "Rotate", Action: action + "rotate", In: []string{"slot", "options"}, Out: []string{"transaction"}, Func: v.rotate},
+			{Name: "Enroll", Action: action + "enroll", Widens: widensEnroll, In: []string{"kind", "options"}, Out: []string{"transaction"}, Func: v.enroll},
+			{Name: "Rotate", Action: action + "rotate", Widens: widensRotate, In: []string{"slot", "options"}, Out: []string{"transaction"}, Func: v.rotate},
 			{Name: "WipeSlot", Action: action + "wipe-slot", In: []string{"slot"}, Out: []string{"transaction"}, Func: v.wipeSlot},
 		},
 		Properties: []bus.Property{
@@ -69,6 +69,30 @@ func (v *volume) describe() bus.Interface {
 			get("Slots", "aa{sv}", func(s report.Volume) any { return bus.Dicts(s.Slots) }),
 		},
 	}
+}
+
+// widensEnroll asks for an action of its own where somebody learns what opens
+// the volume, the caller or a server, and where the caller says which states of
+// the machine open it: none at all, if he likes.
+func widensEnroll(details map[string]string) (actions []string) {
+	if details["kind"] != string(volumes.TPM2) {
+		actions = append(actions, action+"add-secret")
+	}
+	for _, name := range []string{"pcrs", "bank"} {
+		if _, given := details[name]; given {
+			return append(actions, action+"choose-pcrs")
+		}
+	}
+	return actions
+}
+
+// widensRotate knows only the kind that the caller names: a number may be the
+// slot of a secret.
+func widensRotate(details map[string]string) []string {
+	if details["slot"] != string(volumes.TPM2) {
+		return []string{action + "add-secret"}
+	}
+	return nil
 }
 
 // request begins a request for this volume. Nobody is asked for anything: a

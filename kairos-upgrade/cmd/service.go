@@ -41,9 +41,9 @@ func (s *service) describe() bus.Interface {
 	return bus.Interface{
 		Name: busName,
 		Methods: []bus.Method{
-			{Name: "Stage", Action: action + "stage", In: []string{"reference", "options"}, Out: []string{"transaction"}, Func: s.stage},
-			{Name: "Check", Action: action + "check", In: []string{"reference", "options"}, Out: []string{"result"}, Func: s.check},
-			{Name: "Rollback", Action: action + "rollback", In: []string{"id", "options"}, Out: []string{"transaction"}, Func: s.rollback},
+			{Name: "Stage", Action: action + "stage", Widens: widensStage, In: []string{"reference", "options"}, Out: []string{"transaction"}, Func: s.stage},
+			{Name: "Check", Action: action + "check", Widens: widensCheck, In: []string{"reference", "options"}, Out: []string{"result"}, Func: s.check},
+			{Name: "Rollback", Action: action + "rollback", Widens: widensRollback, In: []string{"id", "options"}, Out: []string{"transaction"}, Func: s.rollback},
 			{Name: "Pin", Action: action + "pin", In: []string{"id"}, Func: s.pin(true)},
 			{Name: "Unpin", Action: action + "pin", In: []string{"id"}, Func: s.pin(false)},
 			{Name: "CollectGarbage", Action: action + "collect-garbage", In: []string{"options"}, Out: []string{"transaction"}, Func: s.collect},
@@ -62,6 +62,37 @@ func (s *service) describe() bus.Interface {
 			{Name: "transaction", Type: "o"}, {Name: "status", Type: "i"}, {Name: "error", Type: "s"}, {Name: "result", Type: "a{sv}"},
 		}}},
 	}
+}
+
+// widensStage returns the actions that a request to stage takes beside that of
+// its method: who may stage the images of a repository may not choose the
+// kernel command line, take an image that failed before, or one of a directory
+// that he can write.
+func widensStage(details map[string]string) (actions []string) {
+	actions = widensCheck(details)
+	if details["karg"] != "" || details["delete-karg"] != "" {
+		actions = append(actions, action+"stage-with-arguments")
+	}
+	return append(actions, widensRollback(details)...)
+}
+
+// widensCheck tells polkit the repository in its full form as well, by which a
+// rule is not misled: the detail is there for images of registries alone.
+func widensCheck(details map[string]string) []string {
+	delete(details, "repository")
+	repository, ok := source.FullRepository(details["reference"])
+	if !ok {
+		return []string{action + "stage-local"}
+	}
+	details["repository"] = repository
+	return nil
+}
+
+func widensRollback(details map[string]string) []string {
+	if _, given := details["force"]; given && details["force"] != "false" {
+		return []string{action + "force"}
+	}
+	return nil
 }
 
 // request reads the options of Stage and Check.

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -121,7 +122,11 @@ func (j *job) describe() bus.Interface {
 	return bus.Interface{
 		Name: transactionInterface,
 		Methods: []bus.Method{
-			{Name: "Cancel", Action: action + "cancel", Func: j.interrupt},
+			{Name: "Cancel", Action: action + "cancel", Func: j.interrupt, Widens: func(details map[string]string) []string {
+				now := j.now()
+				details["operation"], details["user"] = now.Operation, fmt.Sprint(now.StartedBy.UID)
+				return nil
+			}},
 		},
 		Properties: []bus.Property{
 			get("Operation", "s", true, func(s transaction.State) any { return s.Operation }),

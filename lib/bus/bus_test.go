@@ -56,6 +56,17 @@ func newCounterWith(t *testing.T, config Config) (c *counter, stop func()) {
 			{Name: "Wait", Func: c.wait},
 			{Name: "Work", Func: c.work},
 			{Name: "Options", In: []string{"options"}, Func: func(_ context.Context, _ *Call, given map[string]dbus.Variant) error { return Options{}.Decode(given) }},
+			{Name: "Widen", Action: "io.kairos.test1.narrow", In: []string{"reference", "options"},
+				Func: func(_ context.Context, _ *Call, _ string, given map[string]dbus.Variant) error {
+					force := false
+					return Options{"force": &force, "reference": new(string)}.Decode(given)
+				},
+				Widens: func(details map[string]string) []string {
+					if details["force"] == "true" {
+						return []string{"io.kairos.test1.wide"}
+					}
+					return nil
+				}},
 			{Name: "Secret", Action: "io.kairos.test1.secret", In: []string{"reference", "number"}, Out: []string{"answer"},
 				Func: func(context.Context, *Call, string, int64) (string, error) { return "42", nil }},
 		},
@@ -175,7 +186,7 @@ func TestIntrospection(t *testing.T) {
 		t.Fatalf("no %s in %+v", testName, node)
 	}
 	want := introspect.Method{Name: "Secret", Args: []introspect.Arg{{Name: "reference", Type: "s", Direction: "in"}, {Name: "number", Type: "x", Direction: "in"}, {Name: "answer", Type: "s", Direction: "out"}}}
-	if !reflect.DeepEqual(have.Methods[5], want) || have.Properties[0].Type != "x" || have.Signals[0].Args[0] != (introspect.Arg{Name: "number", Type: "x"}) {
+	if !reflect.DeepEqual(have.Methods[6], want) || have.Properties[0].Type != "x" || have.Signals[0].Args[0] != (introspect.Arg{Name: "number", Type: "x"}) {
 		t.Errorf("described as %+v", have)
 	}
 	for path, child := range map[dbus.ObjectPath]string{"/": "io", "/io": "kairos", "/io/kairos": "Test1"} {

@@ -2,6 +2,8 @@ package bus
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,4 +72,59 @@ func TestAuthorization(t *testing.T) {
 	if err := secret(root, 0); err != nil || len(authority.Asked()) != 0 {
 		t.Errorf("root: %v, or polkit was asked", err)
 	}
+}
+
+// What widens a request is asked for by an action of its own, and polkit learns
+// of every argument and option: an option never as an argument, and none under
+// a name that polkit understands itself.
+func TestWidenedRequests(t *testing.T) {
+	address := bustest.Start(t)
+	newCounter(t, address, 0)
+	o := found(t, bustest.ConnectAs(t, address, nobody))
+	authority := bustest.StartAuthority(t, address)
+	const narrow, wide = "io.kairos.test1.narrow", "io.kairos.test1.wide"
+	type options = map[string]any
+	for _, test := range []struct {
+		allowed []string
+		options options
+		denied  bool
+		asked   []string
+	}{
+		{[]string{narrow}, options{}, false, []string{narrow}},
+		{[]string{narrow}, options{"force": false}, false, []string{narrow}},
+		{[]string{narrow}, options{"force": true}, true, []string{narrow, wide}},
+		{[]string{narrow}, options{"force": true, "reference": "good"}, true, []string{narrow, wide}},
+		{[]string{wide}, options{"force": true}, true, []string{narrow}},
+		{[]string{narrow, wide}, options{"force": true}, false, []string{narrow, wide}},
+	} {
+		authority.Allow(test.allowed...)
+		err := o.Call(testName+".Widen", 0, "bad", variants(test.options)).Err
+		if (nameOf(err) == ErrorAccessDenied) != test.denied || err != nil && !test.denied {
+			t.Errorf("%+v: %v", test, err)
+		}
+		var asked []string
+		for _, q := range authority.Asked() {
+			asked = append(asked, q.Action)
+			if q.Details["reference"] != "bad" || q.Details["method"] != "Widen" {
+				t.Errorf("%+v: details %v", test, q.Details)
+			}
+		}
+		if !slices.Equal(asked, test.asked) {
+			t.Errorf("%+v: polkit was asked for %v", test, asked)
+		}
+	}
+	authority.Allow()
+	o.Call(testName+".Widen", 0, "bad", variants(options{"polkit.message": "x", "karg": []string{"a", "b"}, "Bad": "x", "n": int32(-1)}))
+	want := map[string]string{"reference": "bad", "method": "Widen", "karg": "a\nb", "n": "-1"}
+	if asked := authority.Asked(); len(asked) != 1 || !maps.Equal(asked[0].Details, want) {
+		t.Errorf("polkit was asked %v, want the details %v", asked, want)
+	}
+}
+
+func variants(values map[string]any) map[string]dbus.Variant {
+	v := map[string]dbus.Variant{}
+	for name, value := range values {
+		v[name] = dbus.MakeVariant(value)
+	}
+	return v
 }

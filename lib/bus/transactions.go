@@ -147,8 +147,11 @@ func (one *transaction) describe() Interface {
 		}}
 	}
 	return Interface{
-		Name:    one.all.name() + ".Transaction",
-		Methods: []Method{{Name: "Cancel", Action: one.all.Cancel, Func: one.interrupt}},
+		Name: one.all.name() + ".Transaction",
+		Methods: []Method{{Name: "Cancel", Action: one.all.Cancel, Func: one.interrupt, Widens: func(details map[string]string) []string {
+			details["operation"], details["user"] = one.operation, fmt.Sprint(one.by.UID) // nothing more: a rule can tell whose it is
+			return nil
+		}}},
 		Properties: []Property{
 			get("Operation", "s", true, func() any { return one.operation }),
 			get("StartedBy", "(uu)", true, func() any { return struct{ UID, PID uint32 }(one.by) }),

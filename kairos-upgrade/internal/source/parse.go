@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/exit"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/pkg/shortnames"
 )
 
 // Kind tells what a source is.
@@ -96,6 +98,26 @@ func Parse(s string) (Source, error) {
 		return src, nil
 	}
 	return src, usage("source %q: %s: is not supported", s, transport)
+}
+
+// FullRepository returns the full name of the repository that a source names,
+// "quay.io/x/y", and false where it names none: a source on this machine, or a
+// name without registry, of which registries.conf(5) makes one. It does not look
+// at the file system, so that nobody learns what is there: oci: is never taken
+// for a registry.
+func FullRepository(source string) (name string, ok bool) {
+	rest := source
+	if transport, behind, ok := strings.Cut(source, ":"); ok && isTransport(transport) {
+		if transport != registry {
+			return "", false
+		}
+		rest = strings.TrimPrefix(behind, "//")
+	}
+	named, err := reference.ParseNormalizedNamed(rest)
+	if err != nil || shortnames.IsShortName(rest) {
+		return "", false
+	}
+	return named.Name(), true
 }
 
 // isTransport tells the name of a transport from that of a registry host

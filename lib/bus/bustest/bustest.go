@@ -111,6 +111,7 @@ type Authority struct {
 	answer  Answer
 	asked   []Question
 	delayed map[string]chan struct{}
+	only    map[string]bool // actions that are authorized; nil: as answer says
 	waiting chan string
 }
 
@@ -143,6 +144,16 @@ func (a *Authority) Say(answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.answer = answer
+}
+
+// Allow authorizes these actions, and no other.
+func (a *Authority) Allow(actions ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.only = map[string]bool{}
+	for _, action := range actions {
+		a.only[action] = true
+	}
 }
 
 // Asked returns the questions since the last time.
@@ -193,6 +204,9 @@ func (a *Authority) CheckAuthorization(s Subject, action string, details map[str
 		Authorized, Challenge bool
 		Details               map[string]string
 	}{a.answer.Authorized, a.answer.Challenge, map[string]string{}}
+	if a.only != nil {
+		result.Authorized = a.only[action]
+	}
 	if s.Kind != "system-bus-name" || !strings.HasPrefix(name, ":") {
 		return result, dbus.NewError("org.freedesktop.PolicyKit1.Error.Failed", []any{"unknown subject"})
 	}
