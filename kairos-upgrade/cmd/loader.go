@@ -117,8 +117,8 @@ func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) er
 	if n.Booted.ID == "" || n.Fixed() {
 		return exit.WithCode(errors.New("nothing to do: no deployment of this store runs"), exit.Nothing)
 	}
-	systemdBoot, ok := n.Loader.(*boot.SystemdBoot)
-	if !ok {
+	programs := n.Loader.Programs()
+	if programs == nil {
 		return exit.WithCode(errors.New("nothing to do: the boot loader is not systemd-boot"), exit.Nothing)
 	}
 	have, err := n.Inventory()
@@ -132,7 +132,7 @@ func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) er
 	}
 	defer system.Close()
 	return do(sdboot.Machine{
-		ESP: systemdBoot.Root(), System: system, Vars: m.disks.Vars, Force: force,
+		ESP: programs, System: system, Vars: m.disks.Vars, Force: force,
 		Proven: booted != nil && booted.State == deploy.Good,
 	})
 }

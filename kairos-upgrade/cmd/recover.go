@@ -12,9 +12,7 @@ import (
 	"unicode"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
-	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
@@ -161,38 +159,22 @@ type repairs struct {
 	Deployment string `json:"deployment"` // id of the last one, "" when it was cut
 }
 
-const (
-	repairsFile = "kairos/repairs.json"
-	maxRepairs  = 4096 // bytes
-)
-
-// esp returns the ESP, where the loader has one.
-func (r revival) esp() (*os.Root, error) {
-	l, ok := r.node.Loader.(*boot.SystemdBoot)
-	if !ok {
-		return nil, errors.New("this boot loader has no place to remember repairs")
-	}
-	return l.Root(), nil
-}
+// repairsFile is where the boot loader keeps it.
+const repairsFile = "repairs.json"
 
 // attempts returns how many repairs in a row were of no use. One whose
 // deployment was found good, or has been superseded since, ends the row. What
 // can't be read counts as none: it was torn by something else than a repair,
 // which is written in one step.
 func (r revival) attempts() (a repairs, err error) {
-	esp, err := r.esp()
-	if err != nil {
-		return a, err
-	}
-	f, err := esp.Open(repairsFile)
+	data, err := r.node.Loader.Kept(repairsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
 	}
 	if err != nil {
 		return a, fmt.Errorf("read what was repaired before: %w", err)
 	}
-	defer f.Close()
-	if err := json.NewDecoder(io.LimitReader(f, maxRepairs)).Decode(&a); err != nil || a.Count < 0 {
+	if err := json.Unmarshal(data, &a); err != nil || a.Count < 0 {
 		r.node.Log.Warn("what was repaired before is not known", "error", err)
 		return repairs{}, nil
 	}
@@ -212,18 +194,11 @@ func (r revival) attempts() (a repairs, err error) {
 }
 
 func (r revival) remember(a repairs) error {
-	esp, err := r.esp()
-	if err != nil {
-		return err
-	}
 	data, err := json.Marshal(a)
+	if err == nil {
+		err = r.node.Loader.Keep(repairsFile, append(data, '\n'))
+	}
 	if err != nil {
-		return err
-	}
-	if err := esp.MkdirAll(filepath.Dir(repairsFile), 0o755); err != nil {
-		return fmt.Errorf("remember the repair: %w", err)
-	}
-	if err := atomicfile.Write(esp, repairsFile, append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("remember the repair: %w", err)
 	}
 	return nil

@@ -47,6 +47,13 @@ type Loader interface {
 	Space() (size, free int64, err error)
 	// Path is where boot files are, for messages.
 	Path() string
+	// Keep writes a small file beside the boot files, where it outlives the
+	// store, and Kept reads it. Errors of Kept: fs.ErrNotExist.
+	Keep(name string, data []byte) error
+	Kept(name string) ([]byte, error)
+	// Programs is where the programs of systemd-boot are, for package sdboot to
+	// upgrade; nil for a boot loader that others take care of.
+	Programs() *os.Root
 }
 
 // SystemdBoot is systemd-boot on a mounted EFI system partition.
@@ -231,8 +238,26 @@ func (l *SystemdBoot) removeUnfinished() error {
 	return err
 }
 
-// Root is the ESP, for the boot loader's own programs on it.
-func (l *SystemdBoot) Root() *os.Root { return l.esp.Root }
+func (l *SystemdBoot) Programs() *os.Root { return l.esp.Root }
+
+// maxKept bounds a small file beside the boot files, in bytes.
+const maxKept = 4096
+
+func (l *SystemdBoot) Keep(name string, data []byte) error {
+	if err := l.esp.Root.MkdirAll(filesDir, 0o755); err != nil {
+		return err
+	}
+	return atomicfile.Write(l.esp.Root, path.Join(filesDir, name), data, 0o644)
+}
+
+func (l *SystemdBoot) Kept(name string) ([]byte, error) {
+	f, err := l.esp.Root.Open(path.Join(filesDir, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxKept))
+}
 
 // Path is where the ESP is mounted.
 func (l *SystemdBoot) Path() string { return l.view.Path }

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/composefs"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
-	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
 // Collected says what a collection removed, or would remove.
@@ -98,11 +96,8 @@ func (n *Node) remove(d Deployment) error {
 
 // sweep removes what the kept records do not reach.
 func (n *Node) sweep(kept []deployment.Record, dryRun, interrupted bool, c *Collected) error {
-	live, err := n.live(kept)
+	live, err := live(n.Store, append(kept, n.running()...))
 	live.Interrupted = interrupted
-	if err == nil {
-		err = n.addRunning(live)
-	}
 	if err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
@@ -124,79 +119,10 @@ func (n *Node) sweep(kept []deployment.Record, dryRun, interrupted bool, c *Coll
 	return nil
 }
 
-// live returns everything that some records reach. An image that cannot be
-// read is an error: what it reaches is unknown, so nothing may be removed.
-func (n *Node) live(records []deployment.Record) (store.Live, error) {
-	live := store.Live{
-		Objects: map[fsverity.Digest]struct{}{},
-		Images:  map[fsverity.Digest]struct{}{},
-		Layers:  map[string]struct{}{},
-	}
-	for _, r := range records {
-		image, err := imageDigest(r)
-		if err != nil {
-			return live, err
-		}
-		for _, f := range r.Boot {
-			d, err := fsverity.Parse(f.Digest)
-			if err != nil {
-				return live, fmt.Errorf("deployment %s: %w", r.ID, err)
-			}
-			live.Objects[d] = struct{}{}
-		}
-		for _, l := range r.Layers {
-			live.Layers[l] = struct{}{}
-		}
-		if _, again := live.Images[image]; again {
-			continue
-		}
-		live.Images[image] = struct{}{}
-		if err := n.imageObjects(image, func(d fsverity.Digest, _ int64) { live.Objects[d] = struct{}{} }); err != nil {
-			return live, fmt.Errorf("deployment %s: %w", r.ID, err)
-		}
-	}
-	return live, nil
-}
-
-// addRunning keeps the image that runs even if no record says so.
-func (n *Node) addRunning(live store.Live) error {
+// running is the image that runs, which is kept even if no record says so.
+func (n *Node) running() []deployment.Record {
 	if n.Booted.ImageDigest == "" {
 		return nil
 	}
-	image, err := imageDigest(deployment.Record{ID: "that runs", ImageDigest: n.Booted.ImageDigest})
-	if err != nil {
-		return err
-	}
-	if _, again := live.Images[image]; again {
-		return nil
-	}
-	live.Images[image] = struct{}{}
-	return n.imageObjects(image, func(d fsverity.Digest, _ int64) { live.Objects[d] = struct{}{} })
-}
-
-// imageObjects calls visit for every object of an image, once for each file.
-func (n *Node) imageObjects(image fsverity.Digest, visit func(d fsverity.Digest, size int64)) error {
-	f, err := n.Store.OpenImage(image)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	root, err := composefs.Read(f)
-	if err != nil {
-		return fmt.Errorf("image %s: %w", image, err)
-	}
-	for _, node := range root.Walk() {
-		if node.HasObject() {
-			visit(node.Digest, node.Size)
-		}
-	}
-	return nil
-}
-
-func imageDigest(r deployment.Record) (fsverity.Digest, error) {
-	hex, err := deployment.ParseDigest(r.ImageDigest)
-	if err != nil {
-		return fsverity.Digest{}, errors.Join(fmt.Errorf("deployment %s", r.ID), err)
-	}
-	return fsverity.Parse(hex)
+	return []deployment.Record{{ID: "that runs", ImageDigest: n.Booted.ImageDigest}}
 }

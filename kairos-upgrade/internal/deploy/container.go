@@ -47,23 +47,23 @@ const expansion = 2.5
 // known exactly; of another one, files that are here already are not known to
 // be, so this is more than will be needed. What is kept of the blobs during
 // the transfer comes on top.
-func (o *container) estimate(ctx context.Context, s *store.Store) (sum int64, err error) {
+func (o *container) estimate(ctx context.Context, s *store.Store) (n need, err error) {
 	o.survey = nil
 	chunked := func(i int) bool { return o.Layers[i].TOC != nil }
 	if s != nil && slices.ContainsFunc(o.unknown(s), chunked) {
 		known, err := s.Contents(ctx)
 		if err != nil {
-			return 0, err
+			return n, err
 		}
 		if o.survey, err = pull.Look(ctx, o.Image, s, known, layer.Limits{}); err != nil {
-			return 0, err
+			return n, err
 		}
 	}
 	for _, i := range o.unknown(s) {
 		l := o.Layers[i]
 		exact := o.survey.Missing(i, func(size int64) {
 			if size > tree.InlineMax {
-				sum += onDisk(size)
+				n.store += onDisk(size)
 			}
 		})
 		if !exact {
@@ -71,10 +71,11 @@ func (o *container) estimate(ctx context.Context, s *store.Store) (sum int64, er
 			if strings.HasSuffix(l.MediaType, ".tar") {
 				factor = 1
 			}
-			sum += int64(float64(max(0, l.Size)) * factor)
+			n.store += int64(float64(max(0, l.Size)) * factor)
 		}
 	}
-	return sum + o.spooled(s), nil
+	n.store += o.spooled(s)
+	return n, nil
 }
 
 // spooled returns how many bytes of blobs are kept at most at once.
@@ -103,8 +104,6 @@ func (o *container) unknown(s *store.Store) (layers []int) {
 	return layers
 }
 
-// toFetch returns how many layers are known and how many bytes of the others
-// are to be fetched.
 func (o *container) toFetch(s *store.Store) (known int, size int64) {
 	unknown := o.unknown(s)
 	for _, i := range unknown {
@@ -165,16 +164,19 @@ func visitNeeded(root *tree.Node, visit func(fsverity.Digest)) error {
 			visit(f.Node.Digest)
 		}
 	}
-	for path, n := range root.Walk() {
-		if n.HasObject() && !tree.Emptied(path) {
-			visit(n.Digest)
-		}
+	for d := range objectsOf(root, nil) {
+		visit(d)
 	}
 	return nil
 }
 
-// tree fetches all layers into nothing and merges them.
-func (o *container) tree(ctx context.Context, progress pull.Progress) (*tree.Node, error) {
-	root, _, err := pull.Tree(ctx, o.Image, layer.Discard, pull.Options{Progress: progress})
-	return root, err
+func (o *container) check(context.Context) (store.Live, error) { return store.Live{}, errElsewhere }
+
+// digest fetches all layers into nothing.
+func (o *container) digest(ctx context.Context, report func(done, total int64)) (d fsverity.Digest, err error) {
+	root, _, err := pull.Tree(ctx, o.Image, layer.Discard, pull.Options{Progress: report})
+	if err != nil {
+		return d, err
+	}
+	return digestOf(root)
 }

@@ -98,14 +98,10 @@ func (c *contents) describe(s *store.Store, root *tree.Node) error {
 // count notes the distinct objects of a tree and of the boot files.
 func (c *contents) count(root *tree.Node) {
 	c.objects = map[fsverity.Digest]int64{}
-	for _, n := range root.Walk() {
-		if n.HasObject() {
-			c.add(n.Digest, n.Size)
-		}
-	}
-	for _, f := range c.boot {
-		if d, err := fsverity.Parse(f.Digest); err == nil {
-			c.add(d, f.Size)
+	for d, size := range objectsOf(root, c.boot) {
+		if _, again := c.objects[d]; !again {
+			c.objects[d] = size
+			c.bytes += size
 		}
 	}
 }
@@ -118,13 +114,6 @@ func (c *contents) complete(s *store.Store) error {
 		}
 	}
 	return nil
-}
-
-func (c *contents) add(d fsverity.Digest, size int64) {
-	if _, again := c.objects[d]; !again {
-		c.objects[d] = size
-		c.bytes += size
-	}
 }
 
 func (c *contents) has(d fsverity.Digest) bool { _, ok := c.objects[d]; return ok }

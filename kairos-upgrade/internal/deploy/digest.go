@@ -21,32 +21,11 @@ func Digest(ctx context.Context, given string, opts source.Options, bar *progres
 	}
 	defer o.Close()
 	bar.Phase("read "+given, 0)
-	var d fsverity.Digest
-	switch o := o.(type) {
-	case *stored: // checked against its content by tree
-		if _, err = o.tree(); err == nil {
-			d, err = imageDigest(o.record)
-		}
-	case *container:
-		d, err = o.digest(ctx, bar.Set)
-	case plainTree:
-		var root *tree.Node
-		if root, err = tree.FromDir(ctx, o.src.Path, tree.Hash); err == nil {
-			d, err = digestOf(root)
-		}
-	}
+	d, err := o.digest(ctx, bar.Set)
 	if err != nil {
 		return "", fmt.Errorf("digest of %s: %w", given, err)
 	}
 	return "sha256:" + d.String(), nil
-}
-
-func (o *container) digest(ctx context.Context, report func(done, total int64)) (fsverity.Digest, error) {
-	root, err := o.tree(ctx, report)
-	if err != nil {
-		return fsverity.Digest{}, err
-	}
-	return digestOf(root)
 }
 
 func digestOf(root *tree.Node) (fsverity.Digest, error) {

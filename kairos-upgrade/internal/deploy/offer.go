@@ -70,15 +70,14 @@ func (n *Node) announce(c Change, version string) {
 // can't be had.
 func (n *Node) Look(ctx context.Context, given string, opts source.Options, exact bool) (*Offer, error) {
 	opts.Log = n.Log
-	img, err := openOrigin(ctx, given, opts)
+	if src, err := source.Parse(given); err == nil && src.Kind != source.KindImage {
+		return nil, exit.Usagef("source %q is no image", given)
+	}
+	c, err := openOrigin(ctx, given, opts)
 	if err != nil {
 		return nil, err
 	}
-	defer img.Close()
-	c, ok := img.(*container)
-	if !ok {
-		return nil, exit.Usagef("source %q is no image", given)
-	}
+	defer c.Close()
 	have, err := n.Inventory()
 	if err != nil {
 		return nil, err

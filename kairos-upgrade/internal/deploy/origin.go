@@ -2,25 +2,46 @@ package deploy
 
 import (
 	"context"
+	"errors"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
 // origin is where an operating system comes from, opened: nothing but its
 // description has been read.
 type origin interface {
 	// about returns what is known before anything is fetched: reference,
-	// manifest digest, version, architecture, layers.
+	// manifest digest, version, architecture, layers; of what lies on this
+	// machine, everything.
 	about() deployment.Record
-	// estimate returns how many bytes the store will need at most, as far as
-	// can be told beforehand; 0 when unknown.
-	estimate(ctx context.Context, s *store.Store) (int64, error)
+	// estimate returns what will be needed at most, as far as can be told
+	// beforehand, in a store or, with nil, in an empty one.
+	estimate(ctx context.Context, s *store.Store) (need, error)
+	// toFetch returns how many layers a store knows, and how many bytes of the
+	// others are to be fetched.
+	toFetch(s *store.Store) (known int, size int64)
 	// fetch puts everything into the store.
 	fetch(ctx context.Context, n *Node) (*contents, Fetched, error)
+	// digest computes the image digest. Nothing is written anywhere.
+	digest(ctx context.Context, report func(done, total int64)) (fsverity.Digest, error)
+	// check reads everything from end to end, if it lies on this machine, and
+	// returns what it reaches. Errors: errElsewhere.
+	check(ctx context.Context) (store.Live, error)
 	Close() error
 }
+
+// need is how much room something takes, in bytes.
+type need struct {
+	store int64
+	boot  int64 // on the ESP; 0 when it is not known
+	exact bool  // whether these are more than an estimate
+}
+
+// errElsewhere says that an image is not a deployment on this machine.
+var errElsewhere = errors.New("it is no deployment of a store of this machine")
 
 // Fetched says what a fetch took.
 type Fetched struct {

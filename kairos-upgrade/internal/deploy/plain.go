@@ -42,19 +42,32 @@ func counted(ctx context.Context, n *Node) tree.Sink {
 
 func (t plainTree) Close() error { return nil }
 
+// toFetch is nothing: the files are here.
+func (t plainTree) toFetch(*store.Store) (known int, size int64) { return 0, 0 }
+
+func (t plainTree) check(context.Context) (store.Live, error) { return store.Live{}, errElsewhere }
+
+func (t plainTree) digest(ctx context.Context, _ func(done, total int64)) (d fsverity.Digest, err error) {
+	root, err := tree.FromDir(ctx, t.src.Path, tree.Hash)
+	if err != nil {
+		return d, err
+	}
+	return digestOf(root)
+}
+
 // estimate adds up all files, whether or not the store has them.
-func (t plainTree) estimate(context.Context, *store.Store) (sum int64, err error) {
+func (t plainTree) estimate(context.Context, *store.Store) (n need, err error) {
 	err = filepath.WalkDir(t.src.Path, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		info, err := d.Info()
 		if err == nil {
-			sum += onDisk(info.Size())
+			n.store += onDisk(info.Size())
 		}
 		return err
 	})
-	return sum, err
+	return n, err
 }
 
 // onDisk returns what an object takes on a disk with blocks of 4 KiB: its

@@ -50,16 +50,15 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 	n := t.node
 	p := &Plan{Reference: t.about.Reference, ManifestDigest: t.about.ManifestDigest, Version: t.about.Version,
 		Change: changeTo(t.about.Version, t.list), Layers: len(t.about.Layers)}
-	var err error
-	if p.BytesEstimated, err = t.origin.estimate(ctx, n.Store); err != nil {
+	need, err := t.origin.estimate(ctx, n.Store)
+	if err != nil {
 		return nil, err
 	}
+	p.BytesEstimated = need.store
 	if _, p.BytesFree, err = n.Store.View().Space(); err != nil {
 		return nil, err
 	}
-	if c, ok := t.origin.(*container); ok {
-		p.LayersKnown, p.BytesToFetch = c.toFetch(n.Store)
-	}
+	p.LayersKnown, p.BytesToFetch = t.origin.toFetch(n.Store)
 	if p.Collect, err = n.Collect(true); err != nil {
 		return nil, err
 	}
@@ -131,27 +130,13 @@ func Inspect(ctx context.Context, given string, opts source.Options) (*Inspected
 	in := &Inspected{
 		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,
 		Architecture: r.Architecture, Layers: append([]string{}, r.Layers...),
+		ImageDigest: r.ImageDigest, OS: r.OS, Kernel: r.Kernel,
 	}
-	if err := in.measure(ctx, o); err != nil {
+	_, in.BytesFetch = o.toFetch(nil)
+	need, err := o.estimate(ctx, nil)
+	if err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", given, err)
 	}
+	in.BytesStore, in.BytesBoot, in.Exact = need.store, need.boot, need.exact
 	return in, nil
-}
-
-func (in *Inspected) measure(ctx context.Context, o origin) (err error) {
-	switch o := o.(type) {
-	case *stored:
-		in.ImageDigest, in.OS, in.Kernel = o.record.ImageDigest, o.record.OS, o.record.Kernel
-		for _, f := range o.record.Boot {
-			in.BytesBoot += f.Size
-		}
-		in.BytesStore, err = o.size()
-		in.Exact = true
-	case *container:
-		_, in.BytesFetch = o.toFetch(nil)
-		in.BytesStore, err = o.estimate(ctx, nil)
-	case plainTree:
-		in.BytesStore, err = o.estimate(ctx, nil)
-	}
-	return err
 }

@@ -297,7 +297,7 @@ func (r *repair) fetch(ctx context.Context, d Deployment, from string) (*content
 // dropUnneeded removes what came with the layers and no deployment needs.
 func (r *repair) dropUnneeded() error {
 	records, _ := r.node.Store.Records()
-	live, err := r.node.live(records)
+	live, err := live(r.node.Store, records)
 	if err != nil {
 		return nil // an image is still damaged; the next collection will know
 	}
@@ -331,10 +331,7 @@ func (r *repair) unreached() {
 	if err != nil {
 		return
 	}
-	live, err := n.live(records)
-	if err == nil {
-		err = n.addRunning(live)
-	}
+	live, err := live(n.Store, append(records, n.running()...))
 	if err != nil {
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
-	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
@@ -17,7 +16,7 @@ func (t *transaction) mayReplace() error {
 	if !t.req.Replace {
 		return nil
 	}
-	if _, here := t.origin.(*stored); !here {
+	if len(t.about.Boot) == 0 { // what lies elsewhere doesn't say it
 		return exit.Hint(exit.Usagef("--replace takes a deployment of a store of this machine"),
 			"stage the image on COS_STATE first, then: kairos-upgrade stage --recovery --replace store:/run/kairos/store:ID")
 	}
@@ -49,7 +48,7 @@ func (t *transaction) replace(ctx context.Context, need, free int64) error {
 	if err != nil {
 		return err
 	}
-	bootNeed, err := n.Loader.Missing(t.origin.(*stored).record.Boot)
+	bootNeed, err := n.Loader.Missing(t.about.Boot)
 	if err != nil {
 		return err
 	}
@@ -63,17 +62,9 @@ func (t *transaction) replace(ctx context.Context, need, free int64) error {
 // measureReplaced reads all of the new recovery system, and finds out what the
 // old one would free.
 func (t *transaction) measureReplaced(ctx context.Context) (r replaced, err error) {
-	n, source := t.node, t.origin.(*stored)
-	if r.live, err = (&Node{Store: source.store}).live([]deployment.Record{source.record}); err != nil {
+	n := t.node
+	if r.live, err = t.origin.check(ctx); err != nil {
 		return r, err
-	}
-	for d := range r.live.Objects {
-		if err := ctx.Err(); err != nil {
-			return r, err
-		}
-		if _, err := source.store.CheckObject(d); err != nil {
-			return r, explainDamage(err, source.given)
-		}
 	}
 	swept, err := n.Store.Sweep(r.live, true)
 	if err != nil {

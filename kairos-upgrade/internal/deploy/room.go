@@ -14,10 +14,11 @@ import (
 // makeRoom compares the estimate of needed space with what is free, and
 // collects garbage first where that helps.
 func (t *transaction) makeRoom(ctx context.Context) error {
-	need, err := t.origin.estimate(ctx, t.node.Store)
+	estimate, err := t.origin.estimate(ctx, t.node.Store)
 	if err != nil {
 		return err
 	}
+	need := estimate.store
 	_, free, err := t.node.Store.View().Space()
 	if err != nil || need <= free {
 		return err
@@ -33,9 +34,10 @@ func (t *transaction) makeRoom(ctx context.Context) error {
 			return err
 		}
 		t.collected(c)
-		if need, err = t.origin.estimate(ctx, t.node.Store); err != nil {
+		if estimate, err = t.origin.estimate(ctx, t.node.Store); err != nil {
 			return err
 		}
+		need = estimate.store
 		if _, free, err = t.node.Store.View().Space(); err != nil || need <= free {
 			return err
 		}

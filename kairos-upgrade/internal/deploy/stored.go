@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/composefs"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
@@ -67,26 +66,68 @@ func (o *stored) about() deployment.Record {
 	r := o.record
 	return deployment.Record{
 		ManifestDigest: r.ManifestDigest,
+		ImageDigest:    r.ImageDigest,
 		Reference:      r.Reference,
 		Version:        r.Version,
 		Architecture:   r.Architecture,
 		Layers:         r.Layers,
+		Boot:           r.Boot,
+		Kernel:         r.Kernel,
+		OS:             r.OS,
 	}
 }
 
-func (o *stored) estimate(_ context.Context, s *store.Store) (sum int64, err error) {
+// toFetch is nothing: all of it is here.
+func (o *stored) toFetch(*store.Store) (known int, size int64) { return len(o.record.Layers), 0 }
+
+func (o *stored) estimate(_ context.Context, s *store.Store) (n need, err error) {
 	root, err := o.tree()
 	if err != nil {
-		return 0, err
+		return n, err
 	}
+	n.exact = true
 	c := &contents{boot: o.record.Boot}
 	c.count(root)
 	for d, size := range c.objects {
-		if !s.Has(d) {
-			sum += onDisk(size)
+		if s == nil || !s.Has(d) {
+			n.store += onDisk(size)
 		}
 	}
-	return sum, nil
+	for _, f := range o.record.Boot {
+		n.boot += f.Size
+	}
+	if s == nil {
+		image, _ := imageDigest(o.record) // tree has read it
+		info, err := o.store.Root().Stat(store.ImagePath(image))
+		if err != nil {
+			return n, err
+		}
+		n.store += info.Size()
+	}
+	return n, nil
+}
+
+func (o *stored) digest(context.Context, func(done, total int64)) (d fsverity.Digest, err error) {
+	if _, err := o.tree(); err != nil {
+		return d, err
+	}
+	return imageDigest(o.record)
+}
+
+func (o *stored) check(ctx context.Context) (store.Live, error) {
+	all, err := live(o.store, []deployment.Record{o.record})
+	if err != nil {
+		return all, err
+	}
+	for d := range all.Objects {
+		if err := ctx.Err(); err != nil {
+			return all, err
+		}
+		if _, err := o.store.CheckObject(d); err != nil {
+			return all, explainDamage(err, o.given)
+		}
+	}
+	return all, nil
 }
 
 // tree reads the image after comparing it with the digest in the record.
@@ -95,38 +136,7 @@ func (o *stored) tree() (*tree.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.store.CheckImage(d); err != nil {
-		return nil, err
-	}
-	f, err := o.store.OpenImage(d)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return composefs.Read(f)
-}
-
-// size returns what the deployment takes in an empty store, in bytes.
-func (o *stored) size() (int64, error) {
-	root, err := o.tree()
-	if err != nil {
-		return 0, err
-	}
-	d, err := imageDigest(o.record)
-	if err != nil {
-		return 0, err
-	}
-	info, err := o.store.Root().Stat(store.ImagePath(d))
-	if err != nil {
-		return 0, err
-	}
-	sum := info.Size()
-	c := &contents{boot: o.record.Boot}
-	c.count(root)
-	for _, size := range c.objects {
-		sum += onDisk(size)
-	}
-	return sum, nil
+	return verifiedImage(o.store, d)
 }
 
 func (o *stored) copyImage(w io.Writer) error {

@@ -3,6 +3,8 @@ package deploy
 import (
 	"errors"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
@@ -74,20 +76,22 @@ func (n *Node) Usage(list []Deployment) (all Usages, err error) {
 	usage := make([]Usage, len(list))
 	all.Deployments = usage
 	needs := make([]map[*stake]struct{}, len(list))
-	read := map[fsverity.Digest]int{} // index of the deployment by whose turn an image was read
-	for i, d := range list {
-		image, e := imageDigest(d.Record)
-		if e != nil {
-			all.Unreadable = errors.Join(all.Unreadable, e)
+	records := make([]deployment.Record, len(list))
+	for i := range list {
+		records[i], needs[i] = list[i].Record, map[*stake]struct{}{}
+	}
+	read := func(image fsverity.Digest) (*tree.Node, error) { return readImage(n.Store, image) }
+	for r, err := range reach(records, read) {
+		all.Unreadable = errors.Join(all.Unreadable, err)
+		s := objects[r.digest]
+		if r.image {
+			s = images[r.digest]
+		}
+		if s == nil { // it is missing, which verify says
 			continue
 		}
-		if first, again := read[image]; again {
-			needs[i] = needs[first]
-		} else if needs[i], e = n.needs(d, image, objects, images); e != nil {
-			all.Unreadable = errors.Join(all.Unreadable, e)
-		}
-		read[image] = i
-		for s := range needs[i] {
+		for _, i := range r.by {
+			needs[i][s] = struct{}{}
 			s.claim(i)
 		}
 	}
@@ -111,24 +115,6 @@ func (n *Node) Usage(list []Deployment) (all Usages, err error) {
 	}
 	all.Objects, all.Images = len(objects), len(images)
 	return all, nil
-}
-
-// needs returns everything in the store that a deployment is made of.
-func (n *Node) needs(d Deployment, image fsverity.Digest, objects, images map[fsverity.Digest]*stake) (map[*stake]struct{}, error) {
-	needs := map[*stake]struct{}{}
-	add := func(s *stake) {
-		if s != nil { // else it is missing, which verify says
-			needs[s] = struct{}{}
-		}
-	}
-	add(images[image])
-	for _, f := range d.Boot {
-		if o, err := fsverity.Parse(f.Digest); err == nil {
-			add(objects[o])
-		}
-	}
-	err := n.imageObjects(image, func(o fsverity.Digest, _ int64) { add(objects[o]) })
-	return needs, err
 }
 
 // bootUsage does the same for boot files, which are shared by their names.

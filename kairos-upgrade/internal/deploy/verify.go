@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 	"golang.org/x/sync/errgroup"
@@ -132,38 +133,36 @@ func (v *verifier) records(err error) {
 // images checks the images and notes which objects they need.
 func (v *verifier) images(ctx context.Context) error {
 	v.node.Progress.Phase("verify images", 0)
-	users := map[fsverity.Digest]uses{}
+	records := make([]deployment.Record, len(v.list))
 	for i, d := range v.list {
-		image, err := imageDigest(d.Record)
-		if err != nil {
-			return err
-		}
-		users[image] |= bit(i)
-		for _, f := range d.Boot {
-			if o, err := fsverity.Parse(f.Digest); err == nil {
-				if v.users[o] == 0 {
-					v.sizes += f.Size
-				}
-				v.users[o] |= bit(i)
-			}
-		}
+		records[i] = d.Record
 	}
-	for image, by := range users {
+	read := func(image fsverity.Digest) (*tree.Node, error) {
 		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return verifiedImage(v.node.Store, image)
+	}
+	for r, err := range reach(records, read) {
+		by := uses(0)
+		for _, i := range r.by {
+			by |= bit(i)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case r.image:
+			v.result.Images++
+			if err != nil {
+				v.damage(Damage{Kind: "image", Name: "sha256:" + r.digest.String(), digest: r.digest}, err, by)
+			}
+		case err != nil:
 			return err
-		}
-		v.result.Images++
-		err := v.node.Store.CheckImage(image)
-		if err == nil {
-			err = v.node.imageObjects(image, func(o fsverity.Digest, size int64) {
-				if v.users[o] == 0 {
-					v.sizes += size
-				}
-				v.users[o] |= by
-			})
-		}
-		if err != nil {
-			v.damage(Damage{Kind: "image", Name: "sha256:" + image.String(), digest: image}, err, by)
+		default:
+			if v.users[r.digest] == 0 {
+				v.sizes += r.size
+			}
+			v.users[r.digest] |= by
 		}
 	}
 	return nil
