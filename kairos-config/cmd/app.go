@@ -18,6 +18,7 @@ import (
 // App returns the application.
 func App() *cli.App {
 	app := cmdline.New("kairos-config", "collect, show and apply the node's cloud-config")
+	cmdline.Completes(app, completions())
 	app.Commands = []*cli.Command{
 		showCommand(), getCommand(), validateCommand(), schemaCommand(), runStageCommand(), statusCommand(),
 		stageCommand(), diffCommand(), applyCommand(), discardCommand(), rollbackCommand(),

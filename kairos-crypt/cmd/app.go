@@ -43,6 +43,7 @@ func Local() Machine {
 // App returns the program for a machine.
 func App(m Machine) *cli.App {
 	app := cmdline.New("kairos-crypt", "encrypted volumes that unlock themselves, and only here")
+	cmdline.Completes(app, m.completions())
 	app.Commands = []*cli.Command{
 		statusCommand(m),
 		formatCommand(m),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
+	"github.com/kairos-io/toolkit/lib/argv"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/mountns"
@@ -82,6 +83,10 @@ func App(m Machine) *cli.App {
 		cmdline.QuietFlag(),
 		cmdline.JSONFlag(),
 	}
+	cmdline.Completes(app, argv.Values{
+		"KIND":  argv.Words("tpm2", "passphrase", "none"),
+		"LABEL": argv.Words("COS_OEM", "COS_PERSISTENT"),
+	})
 	app.Action = func(c *cli.Context) error {
 		if _, err := cmdline.Arguments(c); err != nil {
 			return err

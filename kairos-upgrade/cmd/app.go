@@ -63,6 +63,7 @@ func App() *cli.App { return app(thisMachine()) }
 func app(m machine) *cli.App {
 	a := cmdline.New("kairos-upgrade", "stage an image as the next boot, and keep the store of deployments")
 	a.DisableSliceFlagSeparator = true // console=ttyS0,115200 is one kernel argument
+	cmdline.Completes(a, m.completions())
 	a.Commands = []*cli.Command{
 		stageCommand(m),
 		statusCommand(m),
