@@ -8,7 +8,8 @@ TOOLS    := $(patsubst %/main.go,%,$(wildcard kairos-*/main.go))
 PARTS    := $(patsubst %/main.go,%,$(wildcard kairos-*/kairos-*/main.go))
 MODULES  := $(patsubst %/go.mod,%,$(wildcard */go.mod))
 BUILD    ?= build
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# In a source archive ("make dist") the file VERSION says it.
+VERSION  ?= $(shell cat VERSION 2>/dev/null || git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Where "make install" puts things.
 DESTDIR     ?=
@@ -35,16 +36,18 @@ GO ?= go
 GO_TAGS    := containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_docs
 # What a program of the initrd does without: HTTP/2 is 0.4 MB.
 GO_TAGS_kairos-config := nethttpomithttp2
-GO_LDFLAGS := -s -w -buildid= -X github.com/kairos-io/toolkit/lib/buildinfo.Version=$(VERSION)
+# DEBUG=1 keeps symbols and debug information.
+GO_LDFLAGS := $(if $(DEBUG),,-s -w) -buildid= -X github.com/kairos-io/toolkit/lib/buildinfo.Version=$(VERSION)
 # Everything is compiled without the workspace and with the same flags, each module by what its own
-# go.mod says: what one target has compiled, the next one takes from the cache.
+# go.mod says: what one target has compiled, the next one takes from the cache. A module with a
+# directory vendor is built from it, without network ("make dist").
 export GO_TAGS
-GO_ALONE   := GOWORK=off CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false" $(GO)
+GO_ALONE   := GOWORK=off CGO_ENABLED=0 GOFLAGS="$(GOFLAGS) -buildvcs=false" $(GO)
 GO_BUILD   := $(GO_ALONE) build -trimpath -tags "$(GO_TAGS)"
 RUNTESTS   := cd tests && $(GO_ALONE) run -trimpath ./cmd/runtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-alone unit lint images e2e check test test-all host-before test-long test-failures test-powercut demo bench fuzz install clean
+.PHONY: help setup build build-alone unit lint images e2e check test test-all host-before test-long test-failures test-powercut demo bench fuzz install licenses dist deb rpm clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -170,6 +173,22 @@ install: ## install programs, units, presets, D-Bus and polkit files, dracut mod
 		sed "s/@TOOL@/$$tool/g" units/completion/zsh > $(DESTDIR)$(ZSHCOMPDIR)/_$$tool; \
 		sed "s/@TOOL@/$$tool/g" units/completion/fish > $(DESTDIR)$(FISHCOMPDIR)/$$tool.fish; \
 	done
+
+# What the packages are called: 0.2.0~rc.1 for v0.2.0-rc.1, 0~git.HASH without a tag.
+PACKAGE_VERSION = $(shell packaging/version '$(VERSION)')
+DIST = kairos-toolkit-$(PACKAGE_VERSION)
+
+licenses: ## collect the licences of all modules that the programs are linked from
+	@packaging/licenses $(BUILD)/licenses
+
+dist: ## make a source archive with vendored modules: it builds without network
+	@GO_ALONE='$(GO_ALONE)' packaging/dist $(BUILD)/dist $(DIST) '$(VERSION)' $(MODULES)
+
+deb: dist ## build Debian packages into build/packages
+	@packaging/deb $(BUILD) $(DIST) '$(PACKAGE_VERSION)'
+
+rpm: dist ## build RPM packages into build/packages
+	@packaging/rpm $(BUILD) $(DIST) '$(PACKAGE_VERSION)'
 
 clean: ## remove what was built; the cache of base images stays
 	rm -rf $(BUILD)

@@ -57,7 +57,7 @@ func (r *run) clone(ctx context.Context, g schema.Git) (changed bool, err error)
 		if g.BranchOnly {
 			args = append(args, "--single-branch")
 		}
-		if err := r.Root.MakeParents(g.Path); err != nil {
+		if _, err := r.Root.Mkdir(path.Dir(g.Path), rootfs.KeepAll); err != nil {
 			return false, err
 		}
 		_, err = git(append(args, "--", g.URL, g.Path)...)

@@ -64,10 +64,8 @@ func (r *run) download(ctx context.Context, d schema.Download) (changed bool, er
 		}
 		target = path.Join(target, path.Base(u.Path))
 	}
-	if d.SHA256 != "" {
-		if has, changed, err := r.Root.HasDigest(target, d.SHA256, attr); has {
-			return changed, err
-		}
+	if digest, err := r.Root.SHA256(target); d.SHA256 != "" && err == nil && strings.EqualFold(digest, d.SHA256) {
+		return r.Root.Chattr(target, attr)
 	}
 	limit := downloadTime
 	if d.Timeout > 0 {
@@ -75,7 +73,7 @@ func (r *run) download(ctx context.Context, d schema.Download) (changed bool, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := r.Root.MakeParents(target); err != nil {
+	if _, err := r.Root.Mkdir(path.Dir(target), rootfs.KeepAll); err != nil {
 		return false, err
 	}
 	return r.Root.WriteFrom(target, attr, func(w io.Writer) error {

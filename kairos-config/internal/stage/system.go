@@ -2,7 +2,9 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -36,14 +38,12 @@ func (r *run) hostname(context.Context) {
 // edit replaces a file's content by what a function makes of it, and reports
 // whether that is a change.
 func (r *run) edit(path string, change func(old string) string) bool {
-	err := r.Root.MakeParents(path)
-	wrote := false
-	if err == nil {
-		wrote, err = r.Root.Edit(path, maxSmall, rootfs.KeepAll, func(old []byte, attr *rootfs.Attr) ([]byte, error) {
-			data := []byte(change(string(old)))
-			return data, r.private(path, data, attr)
-		})
+	old, err := r.Root.ReadFile(path, maxSmall)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.fail(err)
+		return false
 	}
+	wrote, err := r.write(path, []byte(change(string(old))), rootfs.KeepAll)
 	r.fail(err)
 	if wrote {
 		r.changed(path)
