@@ -27,6 +27,7 @@ type mode struct {
 	command   string // "": it only looks, and nobody is told
 	reference string // what the command is about, may be ""
 	reading   bool   // it takes no lock, and others are not told
+	creates   bool   // it makes the store where there is an empty directory
 }
 
 // Look is the mode of commands that change nothing.
@@ -43,6 +44,12 @@ func changeUnless(dryRun bool, command string) mode {
 	}
 	return Change(command)
 }
+
+// writes reports whether the node is opened for writing.
+func (m mode) writes() bool { return m.command != "" && !m.reading }
+
+// creating is a mode that makes the store where there is none.
+func (m mode) creating() mode { m.creates = true; return m }
 
 // on says what a command is about.
 func (m mode) on(reference string) mode { m.reference = reference; return m }
@@ -70,7 +77,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
 		return nil, err
 	}
-	write := b.command != "" && !b.reading
+	write := b.writes()
 	sv, running, err := m.openStore(w, booted, write)
 	if err != nil {
 		return nil, err
@@ -79,7 +86,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 		booted = deployment.Booted{}
 	}
 	holder := store.Holder{PID: os.Getpid(), Command: b.command, Reference: b.reference, Since: time.Now()}
-	s, err := openStore(sv, write, holder)
+	s, err := openStore(sv, b.mode, holder)
 	if err != nil {
 		return nil, err
 	}

@@ -95,11 +95,18 @@ func (m machine) open(c *cli.Context) (n *deploy.Node, close func(), err error) 
 	return o.Node, func() { o.end(nil) }, nil
 }
 
-func openStore(v *view.View, write bool, h store.Holder) (*store.Store, error) {
-	if !write {
-		return store.Open(v)
+func openStore(v *view.View, do mode, h store.Holder) (s *store.Store, err error) {
+	switch {
+	case !do.writes():
+		s, err = store.Open(v)
+	case do.creates:
+		s, err = store.Create(v, h)
+	default:
+		s, err = store.OpenWriter(v, h)
 	}
-	s, err := store.OpenWriter(v, h)
+	if errors.Is(err, store.ErrNoStore) {
+		err = exit.Hint(err, "kairos-upgrade stage makes a store, in an empty directory or a fresh file system")
+	}
 	var busy *store.BusyError
 	if errors.As(err, &busy) {
 		err = exit.Hint(exit.WithCode(err, exit.Busy), "wait until it has finished; killing it does no harm")

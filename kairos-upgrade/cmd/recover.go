@@ -65,7 +65,7 @@ func (m machine) recover(c *cli.Context) error {
 			"Repair= of section [Recovery] in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5); --force does it now")
 	}
 	var done recovered
-	err = m.with(c, changeUnless(c.Bool("dry-run"), "recover"), func(n *deploy.Node) error {
+	err = m.with(c, changeUnless(c.Bool("dry-run"), "recover").creating(), func(n *deploy.Node) error {
 		r := revival{machine: m, node: n, own: booted.ImageDigest, limit: config.Recovery.Attempts, unverified: config.AllowUnverified}
 		return r.run(c, &done)
 	})

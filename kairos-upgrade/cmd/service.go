@@ -140,7 +140,7 @@ func (s *service) stage(_ context.Context, c *bus.Call, reference string, option
 	if err != nil {
 		return "", err
 	}
-	return s.do(c, begin{mode: Change("stage").on(reference)}, func(ctx context.Context, n *deploy.Node) (any, error) {
+	return s.do(c, begin{mode: Change("stage").on(reference).creating()}, func(ctx context.Context, n *deploy.Node) (any, error) {
 		r.Options.Log = n.Log
 		return n.Stage(ctx, r)
 	})

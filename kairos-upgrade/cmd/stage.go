@@ -75,7 +75,7 @@ func stage(c *cli.Context, m machine) error {
 	if c.Bool("dry-run") {
 		return planStage(c, m, req)
 	}
-	return m.with(c, Change("stage").on(req.Source), func(n *deploy.Node) error { return stageOn(c, n, req) })
+	return m.with(c, Change("stage").on(req.Source).creating(), func(n *deploy.Node) error { return stageOn(c, n, req) })
 }
 
 func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {

@@ -98,6 +98,9 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 	if have.Unreadable != nil {
 		n.Log.Warn("some deployments are damaged", "error", have.Unreadable)
 	}
+	for _, e := range have.Orphans {
+		n.Log.Warn("a boot entry has no record", "entry", e.Name.String())
+	}
 	s := &status{Mode: n.Booted.Mode, Busy: n.Store.Busy(), Pinned: []string{}, next: "boots next"}
 	if n.Fixed() {
 		s.next = "in use"

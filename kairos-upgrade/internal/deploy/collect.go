@@ -3,7 +3,9 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -43,7 +45,7 @@ func (n *Node) collect(dryRun, interrupted bool, unpublished []deployment.Record
 		return c, fmt.Errorf("collect garbage: %w", err) // nothing is deleted on half a view
 	}
 	list := have.Deployments
-	if len(list) > 0 && !slices.ContainsFunc(list, func(d Deployment) bool { return d.State != Incomplete }) {
+	if len(list) > 0 && len(have.Orphans) == 0 && !slices.ContainsFunc(list, func(d Deployment) bool { return d.State != Incomplete }) {
 		err := fmt.Errorf("collect garbage: none of %d deployments has a boot entry on %s", len(list), n.Loader.Path())
 		return c, exit.Hint(err, "everything would be garbage: is this the boot loader of that store?")
 	}
@@ -62,7 +64,39 @@ func (n *Node) collect(dryRun, interrupted bool, unpublished []deployment.Record
 			return c, fmt.Errorf("remove deployment %s: %w", d.ID, err)
 		}
 	}
-	return c, n.sweep(kept, dryRun, interrupted, &c)
+	named, err := n.named(have, c.Deployments)
+	if err != nil {
+		return c, fmt.Errorf("collect garbage: %w", err)
+	}
+	return c, n.sweep(append(kept, named...), dryRun, interrupted, &c)
+}
+
+// named returns what the boot entries of this store name, but for those of
+// deployments that go. What they name is kept whether or not a record says so:
+// the boot loader goes by them alone. An image that is not there any more boots
+// no more, and keeps nothing.
+func (n *Node) named(have Inventory, gone []string) (records []deployment.Record, err error) {
+	for _, e := range have.Orphans {
+		n.Log.Warn("a boot entry has no record: what it names is kept", "entry", e.Name.String())
+	}
+	for _, e := range have.entries {
+		if id, ours := deployment.IDOfEntry(strings.ToLower(e.Name.Base)); ours && slices.Contains(gone, id) {
+			continue
+		}
+		r := deployment.Record{ID: "of boot entry " + e.Name.String()}
+		r.ImageDigest, _ = boots(e)
+		image, err := imageDigest(r)
+		if err != nil {
+			return nil, fmt.Errorf("boot entry %s: %w", e.Name, err)
+		}
+		switch _, err := n.Store.Root().Lstat(store.ImagePath(image)); {
+		case err == nil:
+			records = append(records, r)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	return records, nil
 }
 
 // keepers returns the ids of the deployments that are kept.

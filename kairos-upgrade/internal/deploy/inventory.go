@@ -9,6 +9,8 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // State says how far a deployment has come.
@@ -43,6 +45,12 @@ type Inventory struct {
 	// Unreadable says which records and quarantines can't be read, nil when
 	// the inventory is complete.
 	Unreadable error
+	// Orphans are entries of this store whose deployment has no record: a lost
+	// one, most likely.
+	Orphans []bls.Entry
+
+	// entries are all of this store, with a record or without.
+	entries []bls.Entry
 }
 
 // Complete returns an error unless everything could be read: for those who
@@ -104,7 +112,39 @@ func (n *Node) inventory(entries []bls.Entry, records []deployment.Record, unrea
 		}
 		have.Deployments = append(have.Deployments, d)
 	}
+	base, fixed := fixedEntry(n.Label)
+	for _, e := range entries {
+		image, label := boots(e)
+		if image == "" || label != n.Label {
+			continue
+		}
+		have.entries = append(have.entries, e)
+		id, ours := deployment.IDOfEntry(strings.ToLower(e.Name.Base))
+		recorded := func(r deployment.Record) bool { return r.ID == id }
+		if fixed {
+			ours = strings.EqualFold(e.Name.Base, base)
+			recorded = func(r deployment.Record) bool { return r.ImageDigest == image }
+		}
+		if ours && !slices.ContainsFunc(records, recorded) {
+			have.Orphans = append(have.Orphans, e)
+		}
+	}
 	return have
+}
+
+// boots returns the digest of the image that an entry boots, "" when it names
+// none, and the label of the store that it is in.
+func boots(e bls.Entry) (imageDigest, label string) {
+	label = disk.LabelState
+	for word := range kernelargs.Words(e.Options) {
+		switch name, value, _ := kernelargs.Cut(word); name {
+		case "kairos.image":
+			imageDigest = strings.TrimPrefix(value, "?")
+		case "kairos.store":
+			label = value
+		}
+	}
+	return imageDigest, label
 }
 
 // places returns the index of the entry of each deployment that has one.

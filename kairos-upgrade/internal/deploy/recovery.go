@@ -30,11 +30,7 @@ func (n *Node) Recovery() (*Recovery, error) {
 			continue
 		}
 		r := &Recovery{Entry: e.Name.String(), Title: e.Title}
-		for arg := range strings.FieldsSeq(e.Options) {
-			if image, ok := strings.CutPrefix(arg, "kairos.image="); ok {
-				r.ImageDigest = strings.TrimPrefix(image, "?")
-			}
-		}
+		r.ImageDigest, _ = boots(e)
 		return r, nil
 	}
 	return nil, nil

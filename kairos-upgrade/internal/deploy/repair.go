@@ -327,9 +327,16 @@ func (r *repair) unreached() {
 	if slices.ContainsFunc(r.result.Damaged, func(d Damage) bool { return d.Kind == "image" || d.Kind == "record" }) {
 		return
 	}
-	records, err := n.Store.Records()
+	have, err := n.Inventory()
+	if err := errors.Join(err, have.Complete()); err != nil {
+		return
+	}
+	records, err := n.named(have, nil)
 	if err != nil {
 		return
+	}
+	for _, d := range have.Deployments {
+		records = append(records, d.Record)
 	}
 	live, err := live(n.Store, append(records, n.running()...))
 	if err != nil {

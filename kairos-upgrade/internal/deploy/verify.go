@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 	"golang.org/x/sync/errgroup"
@@ -90,6 +91,7 @@ func (v *verifier) run(ctx context.Context, id string) error {
 		v.list = []Deployment{*d}
 	} else {
 		v.records(have.Unreadable)
+		v.orphans(have.Orphans)
 	}
 	v.result.Deployments = len(v.list)
 	if err := v.images(ctx); err != nil {
@@ -127,6 +129,20 @@ func (v *verifier) records(err error) {
 		}
 	default:
 		v.damage(Damage{Kind: "record", Name: deployment.Dir, Advice: adviceRecord}, err, 0)
+	}
+}
+
+// orphans reports entries without record.
+func (v *verifier) orphans(entries []bls.Entry) {
+	for _, e := range entries {
+		image, _ := boots(e)
+		err := fmt.Errorf("it boots %s, of which there is no record", image)
+		if d, bad := imageDigest(deployment.Record{ImageDigest: image}); bad != nil {
+			err = bad
+		} else if bad := v.node.Store.CheckImage(d); bad != nil {
+			err = fmt.Errorf("%w; %w", err, bad)
+		}
+		v.damage(Damage{Kind: "entry", Name: e.Name.String(), Advice: adviceOrphan}, err, 0)
 	}
 }
 
@@ -202,6 +218,7 @@ func (v *verifier) boot(ctx context.Context) error {
 // What a person can do about what is known from nowhere else.
 const (
 	adviceRecord = "it boots as before, but gc refuses to work: stage its image again, then remove the file"
+	adviceOrphan = "gc keeps what it names: stage an image that has a record, and remove the entry once that has booted"
 	adviceEntry  = "stage its image again with --force, or roll back: both publish a new entry"
 )
 

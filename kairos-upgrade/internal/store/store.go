@@ -77,26 +77,33 @@ func newStore(v *view.View, k Kernel) *Store {
 
 func open(v *view.View, k Kernel) (*Store, error) {
 	s := newStore(v, k)
-	if _, err := s.root.Stat(deployment.Dir); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = ErrNoStore
-		}
+	if err := isStore(s.root); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", v.Path, errors.Join(err, v.Close()))
 	}
 	s.verity = s.readVerity()
 	return s, nil
 }
 
-// ErrNoStore says that a directory holds no store.
-var ErrNoStore = errors.New("no store there")
+// OpenWriter opens the store in a view for writing and takes over the view. The
+// lock is held until Close. Nothing is touched where there is no store. Errors:
+// ErrNoStore, *BusyError.
+func OpenWriter(v *view.View, holder Holder) (*Store, error) {
+	return openWriter(v, holder, kernel{}, isStore)
+}
 
-// OpenWriter opens the store in a view for writing, takes over the view, and
-// makes the store where the view is empty. The lock is held until Close. Errors: *BusyError.
-func OpenWriter(v *view.View, holder Holder) (*Store, error) { return openWriter(v, holder, kernel{}) }
+// Create does the same, and makes the store where the view is an empty
+// directory or a fresh file system. Errors: ErrNoStore, *BusyError.
+func Create(v *view.View, holder Holder) (*Store, error) {
+	return openWriter(v, holder, kernel{}, mayBeStore)
+}
 
-func openWriter(v *view.View, holder Holder, k Kernel) (*Store, error) {
+func openWriter(v *view.View, holder Holder, k Kernel, check func(*os.Root) error) (*Store, error) {
 	s := newStore(v, k)
-	if err := s.prepare(holder); err != nil {
+	err := check(s.root)
+	if err == nil {
+		err = s.prepare(holder)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", v.Path, errors.Join(err, s.Close()))
 	}
 	return s, nil
@@ -109,7 +116,7 @@ func (s *Store) prepare(holder Holder) (err error) {
 	if err := s.closeToOthers(); err != nil {
 		return err
 	}
-	for _, dir := range []string{objectsDir, imagesDir, layersDir, deployment.QuarantineDir, tmpDir, partialDir, deployment.Dir} {
+	for _, dir := range directories {
 		if err := s.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}

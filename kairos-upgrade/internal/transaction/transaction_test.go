@@ -28,7 +28,7 @@ func open(t *testing.T) (*store.Store, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.OpenWriter(v, holder())
+	s, err := store.Create(v, holder())
 	if err != nil {
 		t.Fatal(err)
 	}
