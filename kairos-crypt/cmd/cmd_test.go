@@ -25,6 +25,7 @@ import (
 // dm-crypt, and is for the virtual machine. A person is played by the lines of
 // the file answers.
 func TestMain(m *testing.M) {
+	crypttest.Enter()
 	testscript.Main(m, map[string]func(){
 		"kairos-crypt": func() {
 			if err := harden.Process(); err != nil {
@@ -47,6 +48,7 @@ func TestScripts(t *testing.T) {
 	}
 	for _, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel()
 			variables := []string{"TPM=" + crypttest.SWTPM(t), "LONG=" + strings.Repeat("x", 48)}
 			if strings.HasPrefix(filepath.Base(script), "tang") {
 				url, thumbprint := crypttest.Tang(t)

@@ -52,14 +52,21 @@ func TestEncryptKilled(t *testing.T) {
 	first := []string{"encrypt", "--yes", "--label", "COS_OEM", "--save-recovery-key", "recovery", disk}
 	args := first
 	random, before, midst := mathrand.New(mathrand.NewPCG(1, 2)), 0, 0
+	earliest, latest := time.Duration(0), 5*time.Second // what is in the midst of it, on this machine, as far as is known
 	for attempt := 0; midst < kills && attempt < attempts; attempt++ {
-		if !killedAt(t, time.Duration(random.IntN(5000))*time.Millisecond, args) { // it was faster: once more
+		if latest-earliest < time.Millisecond { // the machine is slower, or faster, than it was
+			earliest, latest = 0, 2*latest+time.Second
+		}
+		after := earliest + time.Duration(random.Int64N(int64(latest-earliest)))
+		if !killedAt(t, after, args) { // it was faster: once more
+			latest = after
 			os.Remove("recovery")
 			must(t, os.WriteFile(disk, plain, 0o600))
 			args = first
 			continue
 		}
 		if _, err := volume.Open(disk); err != nil { // before the header: from the start
+			earliest = after
 			os.Remove("recovery")
 			before++
 			continue
@@ -71,7 +78,7 @@ func TestEncryptKilled(t *testing.T) {
 				t.Fatalf("in the midst of it: %s", status)
 			}
 		}
-		args = []string{"encrypt", "--key-file", "recovery", "--label", "COS_OEM", disk}
+		args, earliest = []string{"encrypt", "--key-file", "recovery", "--label", "COS_OEM", disk}, 0
 	}
 	t.Logf("killed %d times before there was a header, %d times in the midst of it", before, midst)
 	if midst == 0 {

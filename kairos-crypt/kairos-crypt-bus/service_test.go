@@ -31,6 +31,7 @@ import (
 // cryptsetup and swtpm, on a volume in a file. What the tests cannot prove: the
 // sandbox, the system bus' policy, polkit, and mapping a volume.
 func TestMain(m *testing.M) {
+	crypttest.Enter()
 	testscript.Main(m, map[string]func(){
 		"kairos-crypt": func() {
 			note(strings.Join(os.Args, " "))

@@ -2,9 +2,11 @@ package cryptsetup_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
+
+func TestMain(m *testing.M) { crypttest.Main(m) }
 
 func read(t *testing.T, disk string) *luks.Header {
 	t.Helper()
@@ -87,6 +91,33 @@ func TestVolume(t *testing.T) {
 	}
 	if err := cryptsetup.Test(ctx, disk, -1, second); err == nil {
 		t.Error("an erased volume opens")
+	}
+}
+
+// A typed secret is slowed down by argon2id with the cost that cryptsetup chooses
+// for this machine, which is never below its own minimum. The script that makes
+// it cheap for the other tests has no part in this one.
+func TestTypedCost(t *testing.T) {
+	directories := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(dir string) bool {
+		return strings.HasSuffix(dir, "crypttest/bin")
+	})
+	t.Setenv("PATH", strings.Join(directories, ":"))
+	crypttest.Programs(t, "cryptsetup")
+	disk := crypttest.Disk(t)
+	must(t, cryptsetup.Format(t.Context(), disk, []byte("typed"), cryptsetup.Typed, ""))
+	out, err := exec.Command("cryptsetup", "luksDump", "--dump-json-metadata", disk).Output()
+	must(t, err)
+	var metadata struct {
+		Keyslots map[string]struct {
+			KDF struct {
+				Type         string
+				Time, Memory int
+			}
+		}
+	}
+	must(t, json.Unmarshal(out, &metadata))
+	if kdf := metadata.Keyslots["0"].KDF; kdf.Type != "argon2id" || kdf.Time < 4 || kdf.Memory < 64<<10 {
+		t.Errorf("a typed secret costs %+v: want argon2id, 4 passes or more over 64 MiB or more", kdf)
 	}
 }
 

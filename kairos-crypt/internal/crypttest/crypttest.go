@@ -1,5 +1,5 @@
-// Package crypttest gives tests the real programs: cryptsetup and swtpm, the
-// host's or those of the tests' tools root.
+// Package crypttest gives tests the real programs: cryptsetup, swtpm, clevis and
+// tang, those of the tests' tools root or the host's.
 package crypttest
 
 import (
@@ -7,48 +7,95 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-// Programs puts programs into PATH: those of the tools root, because the
-// host's may be old, else the host's. It skips the test where one is missing.
-func Programs(t testing.TB, names ...string) {
-	t.Helper()
-	tools := filepath.Join(project(t), "tests/tools")
-	bin := t.TempDir()
-	for _, name := range names {
-		if err := exec.Command(tools, "sh", "-c", "command -v "+name).Run(); err != nil {
-			if _, err := exec.LookPath(name); err == nil {
-				continue
-			}
-			t.Skipf("no %s: run tests/setup", name)
-		}
-		script := fmt.Sprintf("#!/bin/sh\nexec %s %s \"$@\"\n", tools, name)
-		if err := os.WriteFile(filepath.Join(bin, filepath.Base(name)), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+// inside is set in the environment of a test program that runs in the tools root.
+const inside = "KAIROS_CRYPTTEST_INSIDE"
+
+// Main is for TestMain of each package that uses Programs: it runs the package's
+// tests.
+func Main(m *testing.M) {
+	Enter()
+	os.Exit(m.Run())
 }
 
-// project returns the project's absolute path: tests run in their package's
-// folder.
-func project(t testing.TB) string {
+// Enter moves the test program into the tools root, where there is one, because
+// the host's programs may be old: the program starts again there. Moving it once
+// costs less than moving each of the hundreds of programs that it runs. It does
+// nothing where the program plays another, as testscript has it.
+func Enter() {
+	if filepath.Ext(os.Args[0]) != ".test" {
+		return
+	}
+	if os.Getenv(inside) == "" {
+		if err := start(); err != nil {
+			fmt.Fprintf(os.Stderr, "the tests use the host's programs: %v\n", err)
+		}
+	}
+	if top, err := project(); err == nil {
+		bin := filepath.Join(top, "kairos-crypt/internal/crypttest/bin")
+		if path := os.Getenv("PATH"); !slices.Contains(filepath.SplitList(path), bin) {
+			os.Setenv("PATH", bin+":"+path)
+		}
+	}
+}
+
+// start returns only when the tools root can't be entered.
+func start() error {
+	top, err := project()
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	tools := filepath.Join(top, "tests/tools")
+	if out, err := exec.Command(tools, "test", "-x", self).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", tools, err, out)
+	}
+	if err := os.Setenv(inside, "1"); err != nil {
+		return err
+	}
+	return syscall.Exec(tools, append([]string{tools, self}, os.Args[1:]...), os.Environ())
+}
+
+// Programs skips the test where one of the programs is missing.
+func Programs(t testing.TB, names ...string) {
 	t.Helper()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("no %s: run tests/setup", name)
+		}
+		if filepath.Base(name) == "cryptsetup" && exec.Command(name, "--version").Run() != nil {
+			t.Skip("no cryptsetup: run tests/setup") // but the script of the tests
+		}
+	}
+}
+
+// project returns the project's absolute path: tests begin in their package's
+// folder.
+var project = sync.OnceValues(func() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	for {
-		if _, err := os.Stat(filepath.Join(dir, "tests/tools")); err == nil {
-			return dir
+		if unix.Access(filepath.Join(dir, "tests/tools"), unix.X_OK) == nil {
+			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			t.Fatal("no tests/tools in or above the working directory")
+			return "", fmt.Errorf("no tests/tools in or above the working directory")
 		}
 		dir = filepath.Dir(dir)
 	}
-}
+})
 
 // Disk returns an empty file that is large enough for a LUKS2 volume.
 func Disk(t testing.TB) string {

@@ -19,7 +19,10 @@ type Systemd struct {
 // "tests/setup --systemd" has unpacked. It skips the test where there is none.
 func Systemds(t testing.TB) []Systemd {
 	t.Helper()
-	top := project(t)
+	top, err := project()
+	if err != nil {
+		t.Fatal(err)
+	}
 	roots, _ := filepath.Glob(filepath.Join(top, ".cache/systemd-*"))
 	var found []Systemd
 	for _, root := range append(roots, filepath.Join(top, ".cache/tools")) {
@@ -42,9 +45,17 @@ func Systemds(t testing.TB) []Systemd {
 
 // Command returns a command of this version.
 func (s Systemd) Command(t testing.TB, name string, arguments ...string) *exec.Cmd {
+	if s.here() {
+		return exec.CommandContext(t.Context(), name, arguments...)
+	}
 	command := exec.CommandContext(t.Context(), s.tools, append([]string{name}, arguments...)...)
 	command.Env = append(os.Environ(), "KAIROS_TOOLS_ROOT="+s.root)
 	return command
+}
+
+// here says whether the test program runs in this version's root.
+func (s Systemd) here() bool {
+	return os.Getenv(inside) != "" && filepath.Base(s.root) == "tools"
 }
 
 // Provide puts a file where the programs look for it, for as long as the test

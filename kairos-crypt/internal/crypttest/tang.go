@@ -16,7 +16,7 @@ func Tang(t testing.TB) (url, thumbprint string) {
 	t.Helper()
 	Programs(t, "clevis", "/usr/libexec/tangd", "/usr/libexec/tangd-keygen", "tang-show-keys")
 	keys := t.TempDir()
-	if out, err := exec.Command("tangd-keygen", keys).CombinedOutput(); err != nil {
+	if out, err := exec.Command("/usr/libexec/tangd-keygen", keys).CombinedOutput(); err != nil {
 		t.Fatalf("tangd-keygen: %v: %s", err, out)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,7 +38,7 @@ func Tang(t testing.TB) (url, thumbprint string) {
 			}
 			serving.Go(func() {
 				defer file.Close()
-				tangd := exec.Command("tangd", keys)
+				tangd := exec.Command("/usr/libexec/tangd", keys)
 				tangd.Stdin, tangd.Stdout = file, file
 				_ = tangd.Run() // what is wrong shows at the client
 			})

@@ -14,6 +14,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 )
 
+func TestMain(m *testing.M) { crypttest.Main(m) }
+
 var form = regexp.MustCompile(`[cbdefghijklnrtuv]{8}(-[cbdefghijklnrtuv]{8}){7}`)
 
 func TestRecoveryKey(t *testing.T) {

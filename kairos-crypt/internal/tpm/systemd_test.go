@@ -214,7 +214,7 @@ func newMeasured(t *testing.T, d *Device, vendor *vendor) *measured {
 	private, err := x509.MarshalPKCS8PrivateKey(vendor.key)
 	must(t, err)
 	kernel := []byte("a kernel")
-	out, err := exec.Command("systemd-measure", "sign", "--bank=sha256", "--phase=enter-initrd", "--linux="+file(t, "linux", kernel),
+	out, err := exec.Command("/usr/lib/systemd/systemd-measure", "sign", "--bank=sha256", "--phase=enter-initrd", "--linux="+file(t, "linux", kernel),
 		"--private-key="+file(t, "private.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
 		"--public-key="+file(t, "public.pem", vendor.pem)).Output()
 	must(t, err)

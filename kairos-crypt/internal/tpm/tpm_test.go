@@ -21,6 +21,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
 
+func TestMain(m *testing.M) { crypttest.Main(m) }
+
 // bus is a TPM whose bus is listened to.
 type bus struct {
 	transport.TPM

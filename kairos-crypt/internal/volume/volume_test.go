@@ -10,6 +10,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
 
+func TestMain(m *testing.M) { crypttest.Main(m) }
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
