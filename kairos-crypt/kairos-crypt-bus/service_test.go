@@ -332,6 +332,9 @@ func TestEnroll(t *testing.T) {
 }
 
 // eavesdrop returns what is said on the bus until its result is called.
+//
+// The connection is not closed while somebody listens: godbus closes the channel
+// then, which its reader may be about to send on, and panics.
 func (b *busNode) eavesdrop() func() string {
 	b.t.Helper()
 	conn := bustest.Connect(b.t, b.address)
@@ -340,11 +343,12 @@ func (b *busNode) eavesdrop() func() string {
 		b.t.Fatal(err)
 	}
 	conn.Eavesdrop(heard)
+	const last = "org.example.Last"
 	var all strings.Builder
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for m := range heard { // until the connection is closed
+		for m := range heard {
 			fmt.Fprintln(&all, m.Headers, m.Body)
 			for _, v := range m.Body { // a monitor gets a copy of each descriptor
 				given, _ := v.(options)
@@ -354,11 +358,18 @@ func (b *busNode) eavesdrop() func() string {
 					}
 				}
 			}
+			if m.Headers[dbus.FieldInterface].Value() == last {
+				return
+			}
 		}
 	}()
 	return func() string {
-		conn.Close()
+		// The bus keeps the order: what was said before this has been heard before it.
+		if err := b.conn.Emit("/", last+".Word"); err != nil {
+			b.t.Fatal(err)
+		}
 		<-done
+		conn.Eavesdrop(nil) // from here on, nothing is sent on the channel
 		return all.String()
 	}
 }
