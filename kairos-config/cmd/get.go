@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
@@ -27,15 +28,17 @@ func get(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	path, err := tree.ParsePath(args[0])
-	if err != nil {
-		return exit.WithCode(err, exit.Usage)
+	var path tree.Path
+	if args[0] != "." { // the whole config
+		if path, err = tree.ParsePath(args[0]); err != nil {
+			return exit.WithCode(err, exit.Usage)
+		}
 	}
 	config, complete, err := merged(c)
 	if err != nil {
 		return err
 	}
-	value := config.Find(path)
+	value := schema.Typed(config).Find(path)
 	if c.Bool("check") {
 		if !value.Truth() {
 			return exit.Silent(exit.Failed)

@@ -81,6 +81,8 @@ func runStage(c *cli.Context) error {
 			return err
 		}
 	}
+	config, _ := collection.Merged()
+	system.Env = schema.Environ(config, name)
 	plan := stage.NewPlan(collection, name, fill(c.Context, root))
 	if err := verifyGeneration(root); err != nil {
 		plan.Damaged = true

@@ -116,7 +116,7 @@ func prepare(ctx context.Context, m Machine, r request, runner run.Runner, repor
 	}
 	p.Steps = plan.Build(plan.Input{
 		Device: p.Disk.Path, Table: p.Table, Repart: repart, Mounts: m.Work,
-		Source: r.Image, Kargs: r.Kargs, Configs: p.Configs,
+		Source: r.Image, Recovery: r.Recovery, Title: r.Title, Extra: r.Partitions.Extra, Kargs: r.Kargs, Configs: p.Configs,
 		Hooks: run.Has(nodeconfig.Program), ConfigFiles: r.Configs, Verity: m.Verity, Firmware: m.Variables,
 		Encryption: r.Encryption,
 	})

@@ -61,6 +61,11 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 	if r.Device == "" {
 		r.Device = "auto"
 	}
+	if command, ok := strings.CutPrefix(r.Device, "script://"); ok {
+		if r.Device, err = scriptDevice(c.Context, command); err != nil {
+			return r, fmt.Errorf("install.device: %w", err)
+		}
+	}
 	for _, k := range c.StringSlice("karg") {
 		if strings.TrimSpace(k) == "" || strings.ContainsAny(k, "\n\r\x00") {
 			return r, exit.Usagef("--karg %q: not a kernel argument", k)
@@ -75,6 +80,24 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 	}
 	r.policy(m, report)
 	return r, nil
+}
+
+// scriptDevice asks a program of the live system, with its arguments, for the
+// disk: what it prints on stdout.
+func scriptDevice(ctx context.Context, command string) (string, error) {
+	argv := strings.Fields(command)
+	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
+		return "", fmt.Errorf("script://%s: no absolute path of a program", command)
+	}
+	out, err := run.Runner{}.Output(ctx, argv...)
+	if err != nil {
+		return "", err
+	}
+	device := strings.TrimSpace(string(out))
+	if !filepath.IsAbs(device) || strings.ContainsAny(device, "\n\x00") {
+		return "", fmt.Errorf("%s printed no device: %q", argv[0], device)
+	}
+	return device, nil
 }
 
 // chooseImage decides what is installed: what was asked for, or in a live

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
+	"github.com/kairos-io/toolkit/kairos-reset/internal/settings"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
@@ -55,7 +56,7 @@ func execute(c *cli.Context, m Machine) error {
 		}
 	}}
 	n.Run, n.Keeper = runner.Output, &keeper{console: m.Console, runner: runner, report: report}
-	if n.Kargs, err = m.kargs(booted); err != nil {
+	if n.Kargs, n.Title, err = m.own(c, booted); err != nil {
 		report.Warn("the node's own kernel arguments are lost: %v", err)
 	}
 	for _, s := range n.Steps(r) {
@@ -80,16 +81,21 @@ func execute(c *cli.Context, m Machine) error {
 	return reboot(c)
 }
 
-// kargs returns the kernel arguments that were given to this node, from the
-// record of the recovery system: with the store they would be lost.
-func (m Machine) kargs(booted deployment.Booted) ([]string, error) {
+// own returns the kernel arguments that were given to this node and what it calls
+// its system, from the record of the recovery system: with the store they would
+// be lost. A title in the config counts more.
+func (m Machine) own(c *cli.Context, booted deployment.Booted) (kargs []string, title string, err error) {
 	store, err := os.OpenRoot(m.Store)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer store.Close()
 	record, err := deployment.Read(store, booted.ID)
-	return record.NodeOptions, err
+	title = record.NodeTitle
+	if configured := settings.Title(c.Context, run.Runner{}); configured != "" {
+		title = configured
+	}
+	return record.NodeOptions, title, err
 }
 
 // forReset reports whether the boot entry of the reset was chosen.

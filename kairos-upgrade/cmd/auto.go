@@ -102,6 +102,10 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 // stageUpdate stages exactly what was decided upon: a tag that has moved on
 // since then is looked at again the next time.
 func (m machine) stageUpdate(c *cli.Context, config automation.Config, o *deploy.Offer) (id string, err error) {
+	hooks := asked{hooks: m.root == "/"}
+	if err := hooks.hook(c.Context, "before-upgrade"); err != nil {
+		return "", err
+	}
 	err = m.with(c, Change("auto").on(o.Reference), func(n *deploy.Node) error {
 		staged, err := n.Stage(c.Context, deploy.Request{
 			Source: o.Reference, Options: m.sourceOptions(c), ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
@@ -117,6 +121,9 @@ func (m machine) stageUpdate(c *cli.Context, config automation.Config, o *deploy
 		})
 		return nil
 	})
+	if err == nil {
+		err = hooks.hook(c.Context, "after-upgrade")
+	}
 	return id, err
 }
 

@@ -1,8 +1,11 @@
 package cmd
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
@@ -39,7 +42,7 @@ func stageCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "stage",
 		Usage:     "make an image the next boot",
-		ArgsUsage: "SOURCE",
+		ArgsUsage: "[SOURCE]",
 		Flags: append(append(storeFlags(), sourceFlags()...),
 			&cli.BoolFlag{Name: "live", Usage: "make the store of a live medium: --store-label COS_LIVE"},
 			&cli.BoolFlag{Name: "replace", Usage: "with --recovery: give up the old one first where there is no room for two"},
@@ -47,6 +50,7 @@ func stageCommand(m machine) *cli.Command {
 			&cli.StringSliceFlag{Name: "karg", Usage: "add kernel `ARGUMENT`, here and to all later deployments; repeatable"},
 			&cli.StringSliceFlag{Name: "delete-karg", Usage: "drop kernel `ARGUMENT` that --karg added; repeatable"},
 			&cli.BoolFlag{Name: "allow-unverified", Usage: "go on where the store has lost fs-verity: contents are not checked any more"},
+			&cli.StringFlag{Name: "title", Usage: "call the system `TEXT` in the boot menu, here and in all later deployments"},
 			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
 			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return stage(c, m) },
@@ -54,17 +58,22 @@ func stageCommand(m machine) *cli.Command {
 }
 
 func stage(c *cli.Context, m machine) error {
-	args, err := cmdline.Arguments(c, "SOURCE")
+	args, err := cmdline.Arguments(c, "[SOURCE]")
+	if err != nil {
+		return err
+	}
+	asked, err := m.asked(c, args)
 	if err != nil {
 		return err
 	}
 	req := deploy.Request{
-		Source:      args[0],
+		Source:      asked.Source,
 		Options:     m.sourceOptions(c),
-		Force:       c.Bool("force"),
+		Force:       c.Bool("force") || asked.Force,
 		Replace:     c.Bool("replace"),
 		AddKargs:    c.StringSlice("karg"),
 		DeleteKargs: c.StringSlice("delete-karg"),
+		Title:       cmp.Or(c.String("title"), asked.Title),
 		Origin:      c.String("origin"),
 
 		AllowUnverified: c.Bool("allow-unverified"),
@@ -72,10 +81,28 @@ func stage(c *cli.Context, m machine) error {
 	if req.Replace && !c.Bool("recovery") {
 		return exit.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")
 	}
+	if strings.ContainsFunc(req.Title, unicode.IsControl) || len(req.Title) > maxTitle {
+		return exit.Usagef("--title %q: one line, of %d bytes at most", req.Title, maxTitle)
+	}
 	if c.Bool("dry-run") {
 		return planStage(c, m, req)
 	}
-	return m.with(c, Change("stage").on(req.Source).creating(), func(n *deploy.Node) error { return stageOn(c, n, req) })
+	if err := asked.hook(c.Context, "before-upgrade"); err != nil {
+		return err
+	}
+	if err := m.with(c, Change("stage").on(req.Source).creating(), func(n *deploy.Node) error { return stageOn(c, n, req) }); err != nil {
+		return err
+	}
+	if err := asked.hook(c.Context, "after-upgrade"); err != nil {
+		return err
+	}
+	switch {
+	case asked.Poweroff:
+		return m.leave(c.Context, "poweroff")
+	case asked.Reboot:
+		return m.reboot(c.Context)
+	}
+	return nil
 }
 
 func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {

@@ -43,6 +43,7 @@ type Record struct {
 	Boot           []File    `json:"boot"`                      // boot files on the ESP
 	Options        string    `json:"options"`                   // kernel command line
 	NodeOptions    []string  `json:"node_options,omitempty"`    // those of its arguments that belong to the node, not to the image
+	NodeTitle      string    `json:"node_title,omitempty"`      // what the node calls the system in the boot menu, "" for OS and version
 	Layers         []string  `json:"layers,omitempty"`          // DiffIDs, lowest first
 	Objects        int       `json:"objects"`                   // distinct objects of the image
 	Bytes          int64     `json:"bytes"`                     // sum of their sizes

@@ -150,3 +150,104 @@ func TestK3sLeavesTheUnitOfTheImage(t *testing.T) {
 		t.Errorf("got %v", problems)
 	}
 }
+
+// steps returns what the keys of a config make for a stage: the steps, whether
+// their config is strict, and what is wrong.
+func steps(t *testing.T, root *rootfs.Root, stage, config string) (list []schema.Step, strict []bool, problems diag.List) {
+	t.Helper()
+	docs, problems := Steps(t.Context(), root, stage, parse(t, config))
+	for _, doc := range docs {
+		head, found := schema.DecodeHead(doc.Root)
+		problems = append(problems, found...)
+		for _, s := range head.Stages {
+			for _, n := range s.Steps {
+				step, found := schema.DecodeStep(n)
+				problems = append(problems, found...)
+				list, strict = append(list, step), append(strict, head.Strict)
+			}
+		}
+	}
+	return list, strict, problems
+}
+
+// TestMounts: the paths of install reach kairos-root, beside those of a step.
+func TestMounts(t *testing.T) {
+	list, _, problems := steps(t, image(t, nil), "rootfs", "install: {bind_mounts: [/var/lib/app, relative, /var/lib/b], ephemeral_mounts: [/scratch]}")
+	if len(problems) > 0 || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, problems)
+	}
+	f := list[0].Files[0]
+	if f.Path != "/run/cos/custom-layout.env" || !f.Append || f.Content != "CUSTOM_BIND_MOUNTS=\"/var/lib/app /var/lib/b\"\nCUSTOM_EPHEMERAL_MOUNTS=\"/scratch\"\n" {
+		t.Errorf("%+v", f)
+	}
+	if list, _, _ := steps(t, image(t, nil), "rootfs", "install: {auto: true}"); len(list) > 0 {
+		t.Errorf("%+v", list)
+	}
+}
+
+// TestHardening: the file comes and goes with the key.
+func TestHardening(t *testing.T) {
+	list, _, _ := steps(t, image(t, nil), "initramfs", "install: {ssh_hardening: true}")
+	if len(list) != 1 || list[0].Files[0].Path != hardeningFile || !strings.Contains(list[0].Files[0].Content, "PermitEmptyPasswords no") {
+		t.Fatalf("%+v", list)
+	}
+	if list, _, _ := steps(t, image(t, nil), "initramfs", "install: {ssh_hardening: false}"); len(list) > 0 {
+		t.Errorf("%+v", list)
+	}
+	list, _, _ = steps(t, image(t, map[string]string{hardeningFile: "x"}), "initramfs", "hostname: a")
+	if len(list) != 1 || list[0].Commands[0].Script != "rm -f "+hardeningFile {
+		t.Errorf("%+v", list)
+	}
+}
+
+// TestBundles: each target becomes steps of the stage network.
+func TestBundles(t *testing.T) {
+	const config = `bundles:
+- {targets: ["run://quay.io/acme/bundle:1", "container:quay.io/acme/tools:1"], rootfs_path: /usr/local/tools}
+- {targets: [package:utils/edgevpn], allow_failure: true, repository: quay.io/acme/packages}
+- {targets: ["run:/oem/b.tar"], local_file: true}
+install: {bundles: [{targets: ["container://quay.io/acme/more:1"]}]}
+fail_on_bundles_errors: true
+`
+	list, strict, problems := steps(t, image(t, map[string]string{"usr/bin/luet": ""}), "network", config)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	var got []string
+	for i, s := range list {
+		line := s.Name
+		for _, u := range s.UnpackImages {
+			line += " | " + u.Source + " -> " + strings.TrimRight(u.Target, "0123456789abcdef")
+		}
+		for _, c := range s.Commands {
+			line += " | " + c.Script[:4]
+		}
+		if strict[i] {
+			line += " | strict"
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		"Bundle run://quay.io/acme/bundle:1 | quay.io/acme/bundle:1 -> /run/kairos/bundles/ | strict",
+		"Run bundle run://quay.io/acme/bundle:1 | cd / | strict",
+		"Bundle container:quay.io/acme/tools:1 | quay.io/acme/tools:1 -> /usr/local/tools | strict",
+		"Bundle package:utils/edgevpn | luet",
+		"Bundle run:/oem/b.tar | file:/oem/b.tar -> /run/kairos/bundles/ | strict",
+		"Run bundle run:/oem/b.tar | cd / | strict",
+		"Bundle container://quay.io/acme/more:1 | quay.io/acme/more:1 -> / | strict",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for config, want := range map[string]string{
+		"bundles: [{targets: [package:x]}]":   "this image has no luet",
+		"bundles: [{targets: [x]}]":           "targets must be container:IMAGE",
+		"bundles: [{repository: x}]":          "targets is missing",
+		"bundles: [{targets: ['run://']}]":    "targets must be container:IMAGE",
+		"bundles: {targets: ['run://img:1']}": "bundles must be a list",
+	} {
+		if _, _, problems := steps(t, image(t, nil), "network", config); len(problems) == 0 || !strings.Contains(problems[0].Message, want) {
+			t.Errorf("%s: %v, want %s", config, problems, want)
+		}
+	}
+}

@@ -265,7 +265,7 @@ var notHere = map[reflect.Type]map[string]string{
 		"sudo":     "rights come with groups, such as groups: [admin]",
 		"password": `did you mean "passwd"?`,
 	},
-	reflect.TypeFor[File]():      {"mode": `did you mean "permissions"?`, "append": "a file is written whole; write_files at the top can append"},
+	reflect.TypeFor[File]():      {"mode": `did you mean "permissions"?`},
 	reflect.TypeFor[WriteFile](): {"mode": `did you mean "permissions"?`},
 }
 

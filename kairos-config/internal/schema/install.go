@@ -77,14 +77,16 @@ type ExtraPartition struct {
 
 // InstallImage is an image, in Kairos' words.
 type InstallImage struct {
-	URI  string `key:"uri" doc:"The image." eg:"oci:quay.io/example/os:1" is:"word"`
-	Size MiB    `key:"size" doc:"Accepted, without effect: an image takes what it needs." eg:"4096"`
-	FS   string `key:"fs" doc:"Accepted, without effect." eg:"ext2" is:"word"`
+	Source string `key:"source" doc:"The image." eg:"oci:quay.io/example/os:1" is:"word"`
+	URI    string `key:"uri" doc:"The image: the old name of source." eg:"oci:quay.io/example/os:1" is:"word"`
+	Size   MiB    `key:"size" doc:"Accepted, without effect: an image takes what it needs." eg:"4096"`
+	FS     string `key:"fs" doc:"Accepted, without effect." eg:"ext2" is:"word"`
 }
 
 // Bundle is software that is added to a node.
 type Bundle struct {
-	Targets    []string `key:"targets" doc:"container:IMAGE, run:IMAGE or package:NAME." eg:"[run://quay.io/example/bundle:1]" is:"word" req:"y"`
+	Pos        diag.Pos
+	Targets    []string `key:"targets" doc:"container:IMAGE is unpacked, of run:IMAGE the program run.sh is run, package:NAME is installed with luet where the image has it." eg:"[run://quay.io/example/bundle:1]" is:"bundle" req:"y"`
 	Repository string   `key:"repository" doc:"The repository for package:." eg:"quay.io/example/packages" is:"word"`
 	Rootfs     string   `key:"rootfs_path" doc:"The root that it is added to." def:"/" eg:"/usr/local/lib/extensions/kubo" is:"path"`
 	DB         string   `key:"db_path" doc:"The database for package:." eg:"/usr/local/.state/db" is:"path"`

@@ -41,6 +41,7 @@ var rules = map[string]rule{
 	"nameserver":  {what: "an IP address", ok: nameserver},
 	"device":      {what: "auto or a device, like /dev/sda", ok: func(s string) bool { return s == "auto" || absolute(s) }, pattern: `^(auto|/.*)$`},
 	"firstboot":   {what: "a setting of systemd-firstboot(1): " + strings.Join(Firstboot, ", "), ok: func(s string) bool { return slices.Contains(Firstboot, FirstbootKey(s)) }},
+	"bundle":      {what: "container:IMAGE, run:IMAGE or package:NAME", ok: bundle, pattern: `^(container|docker|oci|run|package):\S+$`},
 	"provider":    {what: "a datasource", words: Providers},
 }
 
@@ -119,6 +120,11 @@ func variable(name string) bool { return only(name, "_") && (name[0] < '0' || na
 func assignment(s string) bool {
 	name, _, ok := strings.Cut(s, "=")
 	return ok && name != "" && variable(name)
+}
+
+func bundle(s string) bool {
+	kind, image, _ := strings.Cut(s, ":")
+	return slices.Contains([]string{"container", "docker", "oci", "run", "package"}, kind) && strings.Trim(image, "/") != "" && !strings.ContainsAny(image, " \t\r\n\x00")
 }
 
 func webURL(s string) bool {

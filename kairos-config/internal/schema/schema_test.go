@@ -126,7 +126,7 @@ func TestCheck(t *testing.T) {
 		{"stages: {boot: [{files: [{path: /x, permissions: 0644}, {path: /x, permissions: '0644'}, {path: /x, permissions: 0o644}, {path: /x, permissions: 420}]}]}",
 			"permissions 420 is a decimal number, 0644 in octal (write 0420 if octal is meant)"},
 		{"stages: {boot: [{files: [{path: /x, permissions: 644}]}]}", "permissions 644 is a decimal number, 01204 in octal (write 0644 if octal is meant)"},
-		{"stages: {boot: [{files: [{path: /x, encoding: rot13}]}]}", `error: encoding must be one of the known words, not "rot13" (one of b64, base64, gz, gzip, gz+b64, gz+base64, gzip+b64, gzip+base64)`},
+		{"stages: {boot: [{files: [{path: /x, encoding: rot13}]}]}", `error: encoding must be one of the known words, not "rot13" (one of b64, base64, gz, gzip, gz+b64, gz+base64, gzip+b64, gzip+base64, text/plain)`},
 		{"stages: {boot: [{files: [{path: /x, content: \"{{ index .Items 0 }}\"}]}]}", ""},
 		{"stages: {boot: [{files: [{path: /x, owner: root, group: 5}, {path: /x, owner: 'a:b'}]}]}", ""},
 		{"stages: {boot: [{files: [{path: /x, owner: -1}]}]}", "error: owner must be a number of a user or group"},

@@ -106,15 +106,13 @@ type File struct {
 	Owner       Owner  `key:"owner" doc:"A user, by number or name, or user:group." def:"root for a new file, else what the file has" eg:"app"`
 	Group       Owner  `key:"group" doc:"A group, by number or name." def:"root for a new file, else what the file has" eg:"app"`
 	OwnerString string `key:"ownerstring" doc:"user or user:group, instead of both. Without group, the user's own is taken." eg:"app:app"`
-
-	Append bool // to what is there
+	Append      bool   `key:"append" doc:"Add the content to the end of the file, where it is not there yet." def:"false" eg:"true"`
 }
 
 // WriteFile is a file to write, in cloud-init's words.
 type WriteFile struct {
 	File
 	Permissions OctalMode `key:"permissions" doc:"Octal digits, with quotes or without." def:"0644 for a new file, else what the file has" eg:"'0640'"`
-	Append      bool      `key:"append" doc:"Add the content to the end of the file, where it is not there yet." def:"false" eg:"true"`
 	Defer       bool      `key:"defer" doc:"Accepted, without effect: owners are set when the users are there." def:"false" eg:"true"`
 	Source      URI       `key:"source" doc:"Where to fetch the content from, instead of content." `
 }
@@ -127,7 +125,7 @@ type URI struct {
 // file returns it in the words of a step.
 func (w WriteFile) file() File {
 	f := w.File
-	f.Permissions, f.Append = w.Permissions.Mode, w.Append
+	f.Permissions = w.Permissions.Mode
 	return f
 }
 

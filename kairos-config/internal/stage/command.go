@@ -57,7 +57,7 @@ func (r *run) shell(ctx context.Context, script string) error {
 	cmd := exec.CommandContext(ctx, "/bin/sh")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
 	cmd.ExtraFiles = []*os.File{null} // descriptor 3
-	cmd.Dir, cmd.Env, cmd.WaitDelay = "/", commandEnvironment(), drain
+	cmd.Dir, cmd.Env, cmd.WaitDelay = "/", append(commandEnvironment(), r.Env...), drain
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	if root := r.Root.Path(); root != "/" {
 		cmd.SysProcAttr.Chroot = root

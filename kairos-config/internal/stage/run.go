@@ -27,6 +27,7 @@ type System struct {
 	// Strict treats every config as strict.
 	Strict  bool
 	Timeout time.Duration // of each command
+	Env     []string      // NAME=VALUE, for commands beside that of the unit
 	Log     *slog.Logger
 	// StepLog returns the logger of a step, nil for Log.
 	StepLog func(Step) *slog.Logger

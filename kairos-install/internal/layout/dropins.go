@@ -2,6 +2,7 @@ package layout
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
+	"github.com/kairos-io/toolkit/lib/disk"
 )
 
 // Names of the shipped definitions, which the drop-ins go with.
@@ -34,7 +36,8 @@ type Overrides struct {
 
 // Extra is one more partition that a node's config asks for.
 type Extra struct {
-	Name   string // partition label, and file system label
+	Name   string // partition label
+	Label  string // file system label
 	Size   int64  // bytes
 	Format string
 }
@@ -60,15 +63,28 @@ func (o Overrides) Check() error {
 			return fmt.Errorf("partition %s: file system %s: a store needs fs-verity, which ext4 and btrfs have", name, p.Format)
 		}
 	}
-	for _, e := range o.Extra {
+	labels := map[string]bool{}
+	for _, label := range []string{disk.LabelESP, disk.LabelOEM, disk.LabelRecovery, disk.LabelState, disk.LabelPersistent} {
+		labels[label] = true
+	}
+	for i, e := range o.Extra {
 		switch {
 		case !labelForm.MatchString(e.Name):
 			return fmt.Errorf("extra partition %q: not a label (letters, digits, _ . -, at most 36)", e.Name)
-		case e.Size <= 0:
-			return fmt.Errorf("extra partition %s: it needs a size", e.Name)
+		case !labelForm.MatchString(e.label()):
+			return fmt.Errorf("extra partition %s: file system label %q: not a label (letters, digits, _ . -, at most 36)", e.Name, e.label())
+		case labels[e.Name], labels[e.label()]:
+			return fmt.Errorf("extra partition %s: another partition has its label", e.Name)
+		case e.Size == 0 && o.Persistent.Size == 0:
+			return fmt.Errorf("extra partition %s: it needs a size: COS_PERSISTENT takes the rest, unless install.partitions.persistent has a size", e.Name)
+		case e.Size == 0 && i != len(o.Extra)-1:
+			return fmt.Errorf("extra partition %s: only the last one can take the rest", e.Name)
+		case e.Size < 0:
+			return fmt.Errorf("extra partition %s: size %d", e.Name, e.Size)
 		case e.Format != "" && !formatForm.MatchString(e.Format):
 			return fmt.Errorf("extra partition %s: file system %q: not a name", e.Name, e.Format)
 		}
+		labels[e.Name], labels[e.label()] = true, true
 	}
 	return nil
 }
@@ -99,14 +115,25 @@ func WriteDropins(dir string, b Bounds, o Overrides) error {
 			return err
 		}
 	}
-	for _, e := range o.Extra {
-		text := section(Bytes{e.Size, e.Size}, e.Format) + fmt.Sprintf("Type=linux-generic\nLabel=%s\n", e.Name)
-		if err := os.WriteFile(filepath.Join(dir, "45-extra-"+e.Name+".conf"), []byte(text), 0o644); err != nil {
+	for i, e := range o.Extra {
+		// systemd-repart makes partitions in the order of the files' names. What
+		// takes the rest stands behind COS_PERSISTENT, which has a size then.
+		format, prefix := e.Format, "45"
+		if e.label() != e.Name {
+			format = "" // systemd-repart would call it like the partition
+		}
+		if e.Size == 0 {
+			prefix = "55"
+		}
+		text := section(Bytes{e.Size, e.Size}, format) + fmt.Sprintf("Type=linux-generic\nLabel=%s\n", e.Name)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-extra-%02d-%s.conf", prefix, i, e.Name)), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write partition definition: %w", err)
 		}
 	}
 	return nil
 }
+
+func (e Extra) label() string { return cmp.Or(e.Label, e.Name) }
 
 // Bytes is a range of sizes; 0 leaves an end to the definition.
 type Bytes struct{ Min, Max int64 }

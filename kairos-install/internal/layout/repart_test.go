@@ -139,7 +139,7 @@ func TestSiteOverrides(t *testing.T) {
 	write("20-oem.conf", "[Partition]\nType=linux-generic\nLabel=COS_OEM\nFormat=ext4\nSizeMinBytes=200M\nSizeMaxBytes=200M\n")
 	write("40-state.conf.d/90-site.conf", "[Partition]\nSizeMinBytes=3G\nSizeMaxBytes=3G\n")
 	write("60-data.conf", "[Partition]\nType=linux-generic\nLabel=DATA\nFormat=ext4\nSizeMinBytes=500M\nSizeMaxBytes=500M\n")
-	r := shipped(t, debian, Overrides{Recovery: Override{Size: 2 * gib}, Extra: []Extra{{"EXTRA", gib, "ext4"}}}, site)
+	r := shipped(t, debian, Overrides{Recovery: Override{Size: 2 * gib}, Extra: []Extra{{Name: "EXTRA", Size: gib, Format: "ext4"}}}, site)
 	table, err := r.Plan(t.Context(), sparse(t, 16*gib), 16*gib)
 	if err != nil {
 		t.Fatal(err)

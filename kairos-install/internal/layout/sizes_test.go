@@ -56,9 +56,9 @@ func TestOverridesCheck(t *testing.T) {
 		{"no verity", Overrides{State: Override{0, "xfs"}}, "a store needs fs-verity"},
 		{"negative", Overrides{Persistent: Override{-1, ""}}, "size -1"},
 		{"a line of its own", Overrides{OEM: Override{0, "ext4\nType=esp"}}, "not a name"},
-		{"extra", Overrides{Extra: []Extra{{"DATA", gib, "xfs"}}}, ""},
-		{"extra, escaping", Overrides{Extra: []Extra{{"../x", gib, "xfs"}}}, "not a label"},
-		{"extra, no size", Overrides{Extra: []Extra{{"DATA", 0, "xfs"}}}, "needs a size"},
+		{"extra", Overrides{Extra: []Extra{{Name: "DATA", Size: gib, Format: "xfs"}}}, ""},
+		{"extra, escaping", Overrides{Extra: []Extra{{Name: "../x", Size: gib, Format: "xfs"}}}, "not a label"},
+		{"extra, no size", Overrides{Extra: []Extra{{Name: "DATA", Size: 0, Format: "xfs"}}}, "needs a size"},
 	} {
 		err := test.o.Check()
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
@@ -69,7 +69,7 @@ func TestOverridesCheck(t *testing.T) {
 
 func TestWriteDropins(t *testing.T) {
 	dir := t.TempDir()
-	o := Overrides{Persistent: Override{Format: "btrfs"}, Extra: []Extra{{"DATA", 10*mib + 1, "xfs"}}}
+	o := Overrides{Persistent: Override{Format: "btrfs"}, Extra: []Extra{{Name: "DATA", Size: 10*mib + 1, Format: "xfs"}}}
 	if err := WriteDropins(dir, Bounds{ESP: gib, RecoveryMin: mib, RecoveryMax: 2 * mib, StateMin: 3 * mib, StateMax: gib}, o); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestWriteDropins(t *testing.T) {
 		"30-recovery.conf.d/50-image.conf":    "[Partition]\nSizeMinBytes=1048576\nSizeMaxBytes=2097152\n",
 		"40-state.conf.d/50-image.conf":       "[Partition]\nSizeMinBytes=3145728\nSizeMaxBytes=1073741824\n",
 		"50-persistent.conf.d/60-config.conf": "[Partition]\nFormat=btrfs\n",
-		"45-extra-DATA.conf":                  "[Partition]\nSizeMinBytes=10489856\nSizeMaxBytes=10489856\nFormat=xfs\nType=linux-generic\nLabel=DATA\n",
+		"45-extra-00-DATA.conf":               "[Partition]\nSizeMinBytes=10489856\nSizeMaxBytes=10489856\nFormat=xfs\nType=linux-generic\nLabel=DATA\n",
 	} {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || string(got) != want {

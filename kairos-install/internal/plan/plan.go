@@ -7,6 +7,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,13 +23,17 @@ import (
 
 // Input is what the steps follow from.
 type Input struct {
-	Device  string       // node of the disk
-	Table   layout.Table // as systemd-repart will make it
-	Repart  layout.Repart
-	Mounts  string   // directory for the mount points, in a private mount namespace
-	Source  string   // what kairos-upgrade stages
-	Kargs   []string // kernel arguments of this node
-	Configs []Config
+	Device string       // node of the disk
+	Table  layout.Table // as systemd-repart will make it
+	Repart layout.Repart
+	Mounts string // directory for the mount points, in a private mount namespace
+	Source string // what kairos-upgrade stages
+	// Recovery is what kairos-upgrade stages for recovery, "" for the same.
+	Recovery string
+	Title    string         // of the boot entries, "" for that of the image
+	Extra    []layout.Extra // partitions that the config asks for
+	Kargs    []string       // kernel arguments of this node
+	Configs  []Config
 	// Hooks says that kairos-config is there to run stages, and ConfigFiles
 	// which files it shall read besides those of the running system.
 	Hooks       bool
@@ -110,6 +115,9 @@ func Build(in Input) []Step {
 		}
 		steps = append(steps, fileSystems)
 	}
+	if formats := in.formats(); len(formats) > 0 {
+		add("format", "make the file systems that have another label than their partition", formats...)
+	}
 	if in.Verity {
 		add("verity", "enable fs-verity on the stores",
 			Verity{in.node(disk.LabelRecovery)}, Verity{in.node(disk.LabelState)})
@@ -124,8 +132,11 @@ func Build(in Input) []Step {
 		Stage{in.stage(m, disk.LabelState, in.Source, "--store-label="+disk.LabelState), disk.LabelState})
 	// From the store just made, so that nothing is fetched twice; every object
 	// is compared with its digest on the way.
-	add("stage-recovery", "lay down the same image on COS_RECOVERY",
-		Stage{in.stage(m, disk.LabelRecovery, "store:"+m.of(disk.LabelState), "--recovery"), disk.LabelRecovery})
+	recovery, what := "store:"+m.of(disk.LabelState), "lay down the same image on COS_RECOVERY"
+	if in.Recovery != "" {
+		recovery, what = in.Recovery, "lay down the image for recovery on COS_RECOVERY"
+	}
+	add("stage-recovery", what, Stage{in.stage(m, disk.LabelRecovery, recovery, "--recovery"), disk.LabelRecovery})
 	hook("after-install")
 	add("check", "check what will boot", Entries{m.of(disk.LabelESP)})
 	add("boot-loader", "install systemd-boot",
@@ -193,12 +204,40 @@ func (in Input) configs(m mountPoints) []Action {
 	return append(actions, Sync{m.of(disk.LabelOEM)})
 }
 
+// formats returns the commands for file systems of extra partitions that
+// systemd-repart can't make: it calls them like their partition.
+func (in Input) formats() []Action {
+	var actions []Action
+	for _, e := range in.Extra {
+		label := cmp.Or(e.Label, e.Name)
+		if e.Format == "" || label == e.Name || in.Encryption.Has(e.Name) {
+			continue
+		}
+		argv := []string{"mkfs." + e.Format, "-L", label}
+		switch e.Format {
+		case "vfat", "fat":
+			argv = []string{"mkfs.vfat", "-n", label}
+		case "swap":
+			argv = []string{"mkswap", "-L", label}
+		case "ext2", "ext3", "ext4":
+			argv = append(argv, "-q", "-F")
+		case "xfs", "btrfs":
+			argv = append(argv, "-f")
+		}
+		actions = append(actions, Command{Argv: append(argv, in.node(e.Name))})
+	}
+	return actions
+}
+
 // stage returns the command that lays an image down on a store.
 func (in Input) stage(m mountPoints, label, source, more string) Command {
 	argv := []string{"kairos-upgrade", "stage", "--json", "--origin=install",
 		"--store=" + m.of(label), "--esp=" + m.of(disk.LabelESP), more}
 	for _, k := range in.Kargs {
 		argv = append(argv, "--karg="+k)
+	}
+	if in.Title != "" {
+		argv = append(argv, "--title="+in.Title)
 	}
 	return Command{append(argv, source)}
 }

@@ -4,6 +4,7 @@ package settings
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/run"
 )
@@ -30,6 +32,12 @@ type Settings struct {
 	Kargs      []string
 	Partitions layout.Overrides
 	Encrypt    []string // labels of partitions
+	// Recovery is the image for COS_RECOVERY, "" for the one that is installed.
+	Recovery string
+	Title    string   // of the boot entries, "" for that of the image
+	Env      []string // NAME=VALUE, for hooks
+	// NoUsers agrees to a node that nobody can log in to.
+	NoUsers bool
 	// Ignored are keys that mean nothing here, or nothing yet.
 	Ignored []string
 }
@@ -45,21 +53,33 @@ func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
 	if err != nil {
 		return Settings{}, fmt.Errorf("read the node's config: %w", err)
 	}
+	whole, err := nodeconfig.Get(ctx, run.Runner{}, files, ".") // what there is to warn of has been told
+	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == exit.Usage {
+		return s, nil // one that only knows single keys
+	}
+	if err == nil {
+		err = s.addWhole(whole, value != nil)
+	}
+	if err != nil {
+		return Settings{}, fmt.Errorf("read the node's config: %w", err)
+	}
 	return s, nil
 }
 
 // document is the key "install" as Kairos has it.
 type document struct {
-	Device   string `json:"device"`
-	Source   string `json:"source"`
-	Auto     bool   `json:"auto"`
-	Force    bool   `json:"force"`
-	Reboot   bool   `json:"reboot"`
-	Poweroff bool   `json:"poweroff"`
-	System   struct {
-		URI  string `json:"uri"`
-		Size *int64 `json:"size"`
-	} `json:"system"`
+	Device      string            `json:"device"`
+	Source      string            `json:"source"`
+	Image       string            `json:"image"` // its old name
+	Auto        bool              `json:"auto"`
+	Force       bool              `json:"force"`
+	Reboot      bool              `json:"reboot"`
+	Poweroff    bool              `json:"poweroff"`
+	System      image             `json:"system"`
+	Recovery    image             `json:"recovery-system"`
+	Title       string            `json:"grub-entry-name"`
+	Env         []string          `json:"env"`
+	NoUsers     bool              `json:"nousers"`
 	GrubOptions map[string]string `json:"grub_options"`
 	Partitions  struct {
 		OEM        partition `json:"oem"`
@@ -71,6 +91,15 @@ type document struct {
 	NoFormat  bool             `json:"no-format"`
 	Encrypted []string         `json:"encrypted_partitions"`
 }
+
+// image is an image in the words of Kairos.
+type image struct {
+	Source string `json:"source"`
+	URI    string `json:"uri"` // its old name
+	Size   *int64 `json:"size"`
+}
+
+func (i image) reference() string { return reference(cmp.Or(i.Source, i.URI)) }
 
 type partition struct {
 	Size int64  `json:"size"` // MiB, 0: the rest or the default
@@ -93,7 +122,12 @@ type extraPartition struct {
 
 // used are the keys that document reads with effect.
 var used = []string{"device", "source", "auto", "force", "reboot", "poweroff", "system", "grub_options",
-	"partitions", "extra-partitions", "no-format", "encrypted_partitions"}
+	"partitions", "extra-partitions", "no-format", "encrypted_partitions", "image", "recovery-system", "grub-entry-name",
+	"env", "nousers"}
+
+// ofTheNode are keys that kairos-config(8) reads at each boot, from the config on
+// COS_OEM.
+var ofTheNode = []string{"bind_mounts", "ephemeral_mounts", "ssh_hardening", "bundles"}
 
 // Parse reads the value of "install" as JSON.
 func Parse(data []byte) (Settings, error) {
@@ -119,20 +153,16 @@ func Parse(data []byte) (Settings, error) {
 		},
 		Encrypt: doc.Encrypted,
 	}
-	if s.Source == "" {
-		s.Source = doc.System.URI
-	}
-	s.Source = reference(s.Source)
-	s.Kargs = strings.Fields(doc.GrubOptions["extra_cmdline"])
+	s.Source = reference(cmp.Or(s.Source, doc.System.reference(), doc.Image))
+	s.Recovery, s.Title, s.Env, s.NoUsers = doc.Recovery.reference(), doc.Title, doc.Env, doc.NoUsers
+	s.Kargs = words(doc.GrubOptions["extra_cmdline"])
 	for _, e := range doc.Extra {
-		label := e.Label
-		if label == "" {
-			label = e.Name
-		}
-		s.Partitions.Extra = append(s.Partitions.Extra, layout.Extra{Name: label, Size: mebibytes(e.Size), Format: e.FS})
+		s.Partitions.Extra = append(s.Partitions.Extra, layout.Extra{
+			Name: cmp.Or(e.Name, e.Label), Label: cmp.Or(e.Label, e.Name), Size: mebibytes(e.Size), Format: e.FS,
+		})
 	}
 	for key := range keys {
-		if !slices.Contains(used, key) {
+		if !slices.Contains(used, key) && !slices.Contains(ofTheNode, key) {
 			s.Ignored = append(s.Ignored, "install."+key)
 		}
 	}
@@ -161,7 +191,7 @@ func (s Settings) check(doc document) error {
 	}
 	formats := map[string]string{disk.LabelOEM: s.Partitions.OEM.Format, disk.LabelPersistent: s.Partitions.Persistent.Format}
 	for _, e := range s.Partitions.Extra {
-		formats[e.Name] = e.Format
+		formats[e.Name], formats[e.Label] = e.Format, e.Format
 	}
 	for _, label := range s.Encrypt {
 		if format := formats[label]; format != "" && format != "ext4" {
@@ -181,4 +211,16 @@ func reference(source string) string {
 		return "file:" + strings.TrimPrefix(rest, "//")
 	}
 	return source
+}
+
+// words splits kernel arguments at blanks outside of double quotes, which stay:
+// the kernel reads them.
+func words(line string) []string {
+	quoted := false
+	return strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return !quoted && strings.ContainsRune(" \t\r\n", r)
+	})
 }

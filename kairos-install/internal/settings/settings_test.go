@@ -25,11 +25,17 @@ func TestParse(t *testing.T) {
 		{"partitions", `{"partitions":{"oem":{"size":128,"fs":"ext4"},"persistent":{"size":0,"fs":"btrfs"}},"extra-partitions":[{"name":"data","label":"DATA","size":100,"fs":"xfs"}]}`,
 			Settings{Partitions: layout.Overrides{
 				OEM: layout.Override{Size: 128 * mib, Format: "ext4"}, Persistent: layout.Override{Format: "btrfs"},
-				Extra: []layout.Extra{{Name: "DATA", Size: 100 * mib, Format: "xfs"}},
+				Extra: []layout.Extra{{Name: "data", Label: "DATA", Size: 100 * mib, Format: "xfs"}},
 			}}},
 		{"encryption", `{"encrypted_partitions":["COS_OEM","COS_PERSISTENT"]}`, Settings{Encrypt: []string{"COS_OEM", "COS_PERSISTENT"}}},
-		{"what is not used is said", `{"bundles":[],"nousers":true,"grub_options":{"saved_entry":"x"},"system":{"size":4096},"no-format":false}`,
-			Settings{Ignored: []string{"install.bundles", "install.grub_options.saved_entry", "install.nousers", "install.system.size"}}},
+		{"old names", `{"image":"docker:quay.io/x/y:1","system":{"uri":"oci:z"}}`, Settings{Source: "oci:z"}},
+		{"image", `{"image":"docker:quay.io/x/y:1"}`, Settings{Source: "docker:quay.io/x/y:1"}},
+		{"system.source", `{"system":{"source":"oci:quay.io/x/y:1","uri":"oci:old"},"recovery-system":{"source":"oci:r"}}`, Settings{Source: "oci:quay.io/x/y:1", Recovery: "oci:r"}},
+		{"quotes", `{"grub_options":{"extra_cmdline":"cmd=\"x y x y z\" quiet"}}`, Settings{Kargs: []string{`cmd="x y x y z"`, "quiet"}}},
+		{"the last takes the rest", `{"partitions":{"persistent":{"size":500}},"extra-partitions":[{"name":"big","size":0}]}`,
+			Settings{Partitions: layout.Overrides{Persistent: layout.Override{Size: 500 * mib}, Extra: []layout.Extra{{Name: "big", Label: "big"}}}}},
+		{"what is not used is said", `{"bundles":[],"tty":"x","grub_options":{"saved_entry":"x"},"system":{"size":4096},"no-format":false}`,
+			Settings{Ignored: []string{"install.grub_options.saved_entry", "install.system.size", "install.tty"}}},
 	} {
 		got, err := Parse([]byte(test.json))
 		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", test.want) {
@@ -50,6 +56,10 @@ func TestParseRefuses(t *testing.T) {
 		{`{"encrypted_partitions":["COS_PERSISTENT"],"partitions":{"persistent":{"fs":"xfs"}}}`, "is ext4, not xfs"},
 		{`{"reboot":true,"poweroff":true}`, "only one of them"},
 		{`{"partitions":{"state":{"fs":"xfs"}}}`, "install.partitions: partition state"},
+		{`{"extra-partitions":[{"name":"a","size":1},{"name":"b","label":"a","size":1}]}`, "another partition has its label"},
+		{`{"extra-partitions":[{"name":"COS_OEM","size":1}]}`, "another partition has its label"},
+		{`{"extra-partitions":[{"name":"a"}]}`, "it needs a size"},
+		{`{"partitions":{"persistent":{"size":5}},"extra-partitions":[{"name":"a"},{"name":"b","size":1}]}`, "only the last"},
 		{`{"extra-partitions":[{"name":"a\nType=esp","size":1}]}`, "not a label"},
 	} {
 		if _, err := Parse([]byte(test.json)); err == nil || !strings.Contains(err.Error(), test.want) {

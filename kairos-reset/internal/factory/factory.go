@@ -46,6 +46,7 @@ type Node struct {
 	Store                  string   // mount of the recovery's own store
 	Work                   string   // an empty directory for mount points
 	Kargs                  []string // the node's own kernel arguments, kept
+	Title                  string   // what the node calls the system in the boot menu, kept
 	Verity                 bool     // this kernel's ext4 knows fs-verity
 	Dev                    string   // a devtmpfs, with udev's links
 	Keeper                 Keeper   // of the new recovery key, where COS_PERSISTENT is encrypted
@@ -240,6 +241,9 @@ func clear(root *os.Root) error {
 func (n *Node) stage(ctx context.Context, source string) error {
 	return n.mounted(ctx, n.State, "state", func(dir string) error {
 		argv := []string{"kairos-upgrade", "stage", "--json", "--origin=reset", "--store=" + dir, "--esp=" + n.ESPPath}
+		if n.Title != "" {
+			argv = append(argv, "--title="+n.Title)
+		}
 		for _, k := range n.Kargs {
 			argv = append(argv, "--karg="+k)
 		}

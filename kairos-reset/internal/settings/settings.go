@@ -4,6 +4,7 @@ package settings
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,12 +24,14 @@ type document struct {
 	Reboot     bool  `json:"reboot"` // a reset always reboots, unless it powers off
 	Poweroff   bool  `json:"poweroff"`
 	System     struct {
-		URI string `json:"uri"`
+		Source string `json:"source"`
+		URI    string `json:"uri"` // its old name
 	} `json:"system"`
+	Title string `json:"grub-entry-name"`
 }
 
 // used are the keys that document reads.
-var used = []string{"reset-persistent", "reset-oem", "reboot", "poweroff", "system"}
+var used = []string{"reset-persistent", "reset-oem", "reboot", "poweroff", "system", "grub-entry-name"}
 
 // Load asks kairos-config for what the node's configs say, and returns the
 // request that comes of it, and the keys that mean nothing here. Without a
@@ -44,6 +47,17 @@ func Load(ctx context.Context, r run.Runner) (request.Request, []string, error) 
 		err = fmt.Errorf("read the node's config: %w", err)
 	}
 	return parsed, ignored, err
+}
+
+// Title returns what the config calls the system in the boot menu after a reset,
+// "" where it says nothing.
+func Title(ctx context.Context, r run.Runner) string {
+	out, err := nodeconfig.Get(ctx, r, nil, "reset")
+	var doc document
+	if err != nil || json.Unmarshal(out, &doc) != nil {
+		return "" // what the reset is to do has been read when it was asked for
+	}
+	return doc.Title
 }
 
 // Parse reads the value of "reset" as JSON.
@@ -65,7 +79,7 @@ func Parse(data []byte) (r request.Request, ignored []string, err error) {
 	slices.Sort(ignored)
 	r = request.Request{
 		OEM: doc.OEM, KeepPersistent: doc.Persistent != nil && !*doc.Persistent,
-		PowerOff: doc.Poweroff, Image: doc.System.URI,
+		PowerOff: doc.Poweroff, Image: cmp.Or(doc.System.Source, doc.System.URI),
 	}
 	// The one spelling of a source that kairos-upgrade does not know.
 	if rest, ok := strings.CutPrefix(r.Image, "ocifile:"); ok {
@@ -75,7 +89,7 @@ func Parse(data []byte) (r request.Request, ignored []string, err error) {
 		return r, ignored, errors.New("reset.reboot and reset.poweroff: only one of them can be done")
 	}
 	if err := request.CheckImage(r.Image); err != nil {
-		return r, ignored, fmt.Errorf("reset.system.uri: %w", err)
+		return r, ignored, fmt.Errorf("reset.system: %w", err)
 	}
 	return r, ignored, nil
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // layoutFiles are what the rootfs stage writes, beneath /run, in Kairos' order.
-var layoutFiles = []string{"cos/cos-layout.env", "cos/custom-layout.env"}
+var layoutFiles = []string{"cos/cos-layout.env", "cos/custom-layout.env", "cos/extra-layout.env"}
 
 // MountWritable mounts the writable paths over the root that MountRoot mounted,
 // and writes the machine id. Only what the system cannot start without is an

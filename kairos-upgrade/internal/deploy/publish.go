@@ -93,8 +93,12 @@ func (n *Node) entry(r deployment.Record) bls.Entry {
 	return e
 }
 
-// Title is what the boot menu shows: the system and its version.
+// Title is what the boot menu shows: what the node says, or the system and its
+// version.
 func Title(r deployment.Record) string {
+	if r.NodeTitle != "" {
+		return r.NodeTitle
+	}
 	name := r.OS
 	if name == "" {
 		name = "Linux"

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,9 @@ type Request struct {
 	Replace bool
 	// AddKargs and DeleteKargs change the node's own kernel arguments.
 	AddKargs, DeleteKargs []string
-	Origin                string // of the record
+	// Title, unless "", is what the boot menu shows from now on.
+	Title  string
+	Origin string // of the record
 	// AllowUnverified stages in a store that has lost fs-verity: see mayBeUnverified.
 	AllowUnverified bool
 	// ManifestDigest, unless "", is what the source must turn out to be.
@@ -141,6 +144,17 @@ func lastKargs(list []Deployment) []string {
 	return nil
 }
 
+// lastTitle returns the node's own title of what boots next.
+func lastTitle(list []Deployment) string {
+	if next := RolesOf(list).Next; next != nil {
+		return next.NodeTitle
+	}
+	if len(list) > 0 {
+		return list[0].NodeTitle
+	}
+	return ""
+}
+
 // finish publishes what has been fetched.
 func (t *transaction) finish(ctx context.Context, c *contents) error {
 	n := t.node
@@ -181,7 +195,7 @@ func (t *transaction) record(c *contents) deployment.Record {
 	}
 	r.OS, r.Kernel, r.Boot = c.os, c.kernel, c.boot
 	r.Origin = t.req.Origin
-	r.NodeOptions = t.kargs
+	r.NodeOptions, r.NodeTitle = t.kargs, cmp.Or(t.req.Title, lastTitle(t.list))
 	r.Options = options(t.node.Label, r.Verity, c.image, c.kargs, t.kargs)
 	r.Objects, r.Bytes = len(c.objects), c.bytes
 	return r

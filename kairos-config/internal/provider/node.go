@@ -1,0 +1,196 @@
+package provider
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+)
+
+// own returns the steps that keys at the top and in install make by themselves,
+// at each boot of the installed node: writable paths, sshd's settings, bundles.
+func own(root *rootfs.Root, stage string, merged *tree.Node, problems *diag.List) []source.Document {
+	switch stage {
+	case "rootfs":
+		return one(mounts(merged))
+	case "initramfs":
+		return one(hardening(root, merged))
+	case "network":
+		return bundles(root, merged, problems)
+	}
+	return nil
+}
+
+func one(pos diag.Pos, step *tree.Node, stage string) []source.Document {
+	if step == nil {
+		return nil
+	}
+	return []source.Document{document(pos, stage, false, step)}
+}
+
+// document is a config of steps of a stage.
+func document(pos diag.Pos, stage string, strict bool, steps ...*tree.Node) source.Document {
+	b := builder{pos: pos}
+	top, stages := b.object(), b.object()
+	if strict {
+		b.set(top, "strict", &tree.Node{Kind: tree.Bool, Text: "true", Pos: pos})
+	}
+	b.set(stages, stage, b.list(steps...))
+	b.set(top, "stages", stages)
+	return source.Document{Source: pos.Source, Root: top}
+}
+
+// layoutFile is where kairos-root(8) reads more writable paths.
+const layoutFile = "/run/cos/custom-layout.env"
+
+// mounts adds the paths of install.bind_mounts and install.ephemeral_mounts to
+// what kairos-root(8) makes writable.
+func mounts(merged *tree.Node) (diag.Pos, *tree.Node, string) {
+	install := merged.Field("install")
+	settings := schema.DecodeMounts(install)
+	text := ""
+	for _, v := range []struct {
+		name  string
+		paths []string
+	}{{"CUSTOM_BIND_MOUNTS", settings.Bind}, {"CUSTOM_EPHEMERAL_MOUNTS", settings.Ephemeral}} {
+		if len(v.paths) > 0 {
+			text += v.name + "=\"" + strings.Join(v.paths, " ") + "\"\n"
+		}
+	}
+	if text == "" {
+		return diag.Pos{}, nil, ""
+	}
+	b := builder{pos: install.Pos}
+	step := b.object("name", "Writable paths")
+	file := b.file(layoutFile, text, "0644")
+	b.set(file, "append", b.text("true"))
+	b.set(step, "files", b.list(file))
+	return b.pos, step, "rootfs"
+}
+
+// hardeningFile is a drop-in of sshd_config(5).
+const hardeningFile = "/etc/ssh/sshd_config.d/10-kairos-hardening.conf"
+
+// hardeningText takes away what is weak. It names nothing that an sshd might not
+// know, which then would not start, and forbids nobody to log in who could.
+const hardeningText = `# Written by kairos-config(8): install.ssh_hardening of the node's cloud-config.
+Ciphers -*-cbc,arcfour*
+MACs -*md5*,*sha1*,*-96*,umac-64*
+KexAlgorithms -*-sha1,diffie-hellman-group1-*
+HostKeyAlgorithms -ssh-dss*,ssh-rsa,ssh-rsa-cert*
+PermitRootLogin prohibit-password
+PermitEmptyPasswords no
+MaxAuthTries 3
+LoginGraceTime 30
+X11Forwarding no
+AllowAgentForwarding no
+ClientAliveInterval 300
+ClientAliveCountMax 2
+`
+
+// hardening writes sshd's settings, and takes them away again: the directory is
+// persistent.
+func hardening(root *rootfs.Root, merged *tree.Node) (diag.Pos, *tree.Node, string) {
+	wanted := merged.Field("install").Field("ssh_hardening")
+	b := builder{pos: diag.Pos{Source: "install.ssh_hardening"}}
+	switch {
+	case wanted.Truth():
+		b.pos = wanted.Pos
+		step := b.object("name", "SSH hardening")
+		b.set(step, "files", b.list(b.file(hardeningFile, hardeningText, "0600")))
+		return b.pos, step, "initramfs"
+	case root.Exists(hardeningFile):
+		step := b.object("name", "SSH hardening, not wanted any more")
+		b.set(step, "commands", b.list(b.text("rm -f "+hardeningFile)))
+		return b.pos, step, "initramfs"
+	}
+	return b.pos, nil, ""
+}
+
+// bundleDir is where images of run: are unpacked, until the next boot.
+const bundleDir = "/run/kairos/bundles"
+
+// bundles adds the software of bundles and install.bundles. With
+// fail_on_bundles_errors one that can't be added fails the stage.
+func bundles(root *rootfs.Root, merged *tree.Node, problems *diag.List) []source.Document {
+	settings, found := schema.DecodeBundles(merged)
+	*problems = append(*problems, found...)
+	var docs []source.Document
+	for _, bundle := range settings.Bundles {
+		for _, target := range bundle.Targets {
+			steps := bundleSteps(root, bundle, target, problems)
+			if steps != nil {
+				docs = append(docs, document(bundle.Pos, "network", settings.Fail && !bundle.AllowFail, steps...))
+			}
+		}
+	}
+	return docs
+}
+
+// bundleSteps returns the steps for one target.
+func bundleSteps(root *rootfs.Root, bundle schema.Bundle, target string, problems *diag.List) []*tree.Node {
+	b := builder{pos: bundle.Pos}
+	kind, image, _ := strings.Cut(target, ":")
+	image = strings.TrimPrefix(image, "//")
+	if bundle.LocalFile {
+		image = "file:" + image
+	}
+	unpack := func(name, into string) *tree.Node {
+		step, what := b.object("name", name), b.object("source", image, "target", into)
+		if bundle.Platform != "" {
+			b.set(what, "platform", b.text(bundle.Platform))
+		}
+		b.set(step, "unpack_images", b.list(what))
+		return step
+	}
+	switch kind {
+	case "container", "docker", "oci":
+		into := bundle.Rootfs
+		if into == "" {
+			into = "/"
+		}
+		return []*tree.Node{unpack("Bundle "+target, into)}
+	case "run":
+		sum := sha256.Sum256([]byte(target))
+		dir := bundleDir + "/" + hex.EncodeToString(sum[:8])
+		start := b.object("name", "Run bundle "+target)
+		b.set(start, "commands", b.list(b.text("cd "+dir+" && if [ -x run.sh ]; then ./run.sh; else sh ./run.sh; fi")))
+		return []*tree.Node{unpack("Bundle "+target, dir), start}
+	case "package":
+		return packageSteps(root, b, bundle, image, problems)
+	}
+	return nil // the schema has told
+}
+
+// packageSteps installs a package with luet, Kairos' package manager.
+func packageSteps(root *rootfs.Root, b builder, bundle schema.Bundle, name string, problems *diag.List) []*tree.Node {
+	if !root.Exists("/usr/bin/luet") && !root.Exists("/usr/local/bin/luet") {
+		problems.Errorf(b.pos, "bundle package:%s: this image has no luet, which installs such packages", name)
+		problems.Hint("container:IMAGE and run:IMAGE need nothing")
+		return nil
+	}
+	const config = bundleDir + "/luet.yaml"
+	step, command := b.object("name", "Bundle package:"+name), "luet"
+	if bundle.Repository != "" {
+		text := "repositories:\n- {name: bundles, type: docker, enable: true, cached: true, urls: [" + quote(bundle.Repository) + "]}\n"
+		b.set(step, "files", b.list(b.file(config, text, "0600")))
+		command += " --config " + config
+	}
+	into, db := bundle.Rootfs, bundle.DB
+	if into == "" {
+		into = "/"
+	}
+	if db == "" {
+		db = "/usr/local/.kairos/db"
+	}
+	for _, word := range []string{"install", "-y", "--system-dbpath", db, "--system-target", into, "--", name} {
+		command += " '" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	b.set(step, "commands", b.list(b.text(command)))
+	return []*tree.Node{step}
+}
