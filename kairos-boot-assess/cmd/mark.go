@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
@@ -88,6 +89,6 @@ func rearmCommand(node *assess.Node) *cli.Command {
 func named(b history.Boot) string { return history.Named(b.Deployment, b.Version) }
 
 func say(c *cli.Context, format string, args ...any) error {
-	_, err := fmt.Fprintf(c.App.Writer, format+"\n", args...)
+	_, err := terminal.Fprintf(c.App.Writer, format+"\n", args...)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // page collects a result and writes it in aligned columns.
@@ -26,7 +27,7 @@ func newPage() *page {
 	return p
 }
 
-func (p *page) line(format string, args ...any) { fmt.Fprintf(p.table, format+"\n", args...) }
+func (p *page) line(format string, args ...any) { terminal.Fprintf(p.table, format+"\n", args...) }
 
 // field writes one fact with its name.
 func (p *page) field(name, format string, args ...any) {
@@ -36,7 +37,7 @@ func (p *page) field(name, format string, args ...any) {
 func (p *page) writeTo(w io.Writer) error {
 	p.table.Flush()
 	for line := range strings.Lines(p.buffer.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+		if _, err := terminal.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
 			return fmt.Errorf("write result: %w", err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -81,9 +82,9 @@ func printApplied(c *cli.Context, r stage.Applied) {
 		word = "applied"
 	}
 	for _, s := range r.Steps {
-		fmt.Fprintf(c.App.Writer, "%s: %s, %s (%s:%d)\n", word, s.Stage, s.Name, s.File, s.Line)
+		terminal.Fprintf(c.App.Writer, "%s: %s, %s (%s:%d)\n", word, s.Stage, s.Name, s.File, s.Line)
 	}
 	for _, s := range r.Reboot {
-		fmt.Fprintf(c.App.Writer, "needs a reboot: %s, %s (%s:%d): %s\n", s.Stage, s.Name, s.File, s.Line, s.Reason)
+		terminal.Fprintf(c.App.Writer, "needs a reboot: %s, %s (%s:%d): %s\n", s.Stage, s.Name, s.File, s.Line, s.Reason)
 	}
 }

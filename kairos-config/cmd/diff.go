@@ -8,6 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -71,9 +72,9 @@ func printDiff(w io.Writer, r compare.Result) error {
 		if len(part.list) == 0 {
 			continue
 		}
-		fmt.Fprintln(w, part.title+":")
+		terminal.Fprintln(w, part.title+":")
 		for _, change := range part.list {
-			if _, err := fmt.Fprintln(w, "  "+line(change)); err != nil {
+			if _, err := terminal.Fprintln(w, "  "+line(change)); err != nil {
 				return err
 			}
 		}

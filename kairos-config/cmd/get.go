@@ -59,9 +59,9 @@ func get(c *cli.Context) error {
 	case c.Bool("json"):
 		return cmdline.PrintJSON(c, value)
 	case value.Scalar():
-		_, err = fmt.Fprintln(c.App.Writer, value.Text)
+		_, err = fmt.Fprintln(cmdline.Data(c), value.Text)
 	default:
-		err = tree.WriteYAML(c.App.Writer, value, false)
+		err = tree.WriteYAML(cmdline.Data(c), value, false)
 	}
 	return err
 }

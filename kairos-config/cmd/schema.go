@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/urfave/cli/v2"
@@ -19,7 +18,7 @@ func schemaCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.App.Writer, "%s\n", text)
+			_, err = fmt.Fprintf(cmdline.Data(c), "%s\n", text)
 			return err
 		},
 	}

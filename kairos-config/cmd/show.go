@@ -47,11 +47,11 @@ func show(c *cli.Context) error {
 	case c.Bool("json"):
 		return cmdline.PrintJSON(c, config)
 	}
-	if _, err := fmt.Fprintln(c.App.Writer, "#cloud-config"); err != nil {
+	if _, err := fmt.Fprintln(cmdline.Data(c), "#cloud-config"); err != nil {
 		return err
 	}
 	if len(config.Fields) == 0 {
 		return nil
 	}
-	return tree.WriteYAML(c.App.Writer, config, c.Bool("origin"))
+	return tree.WriteYAML(cmdline.Data(c), config, c.Bool("origin"))
 }

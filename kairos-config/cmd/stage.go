@@ -16,6 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -57,7 +58,7 @@ func stageConfigs(c *cli.Context) error {
 			*generation.Generation
 		}{g.ID, g})
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "staged generation %s: boots next, and falls back to what runs when it fails\n", g.ID)
+	_, err = terminal.Fprintf(c.App.Writer, "staged generation %s: boots next, and falls back to what runs when it fails\n", g.ID)
 	return err
 }
 
@@ -191,6 +192,6 @@ func withNode(c *cli.Context, what, done string, do func(*staging.Node) (string,
 	if id == "" {
 		id = staging.Plain
 	}
-	_, err = fmt.Fprintf(c.App.Writer, done, id)
+	_, err = terminal.Fprintf(c.App.Writer, done, id)
 	return err
 }

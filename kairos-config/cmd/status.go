@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -79,9 +80,9 @@ func printGenerations(w io.Writer, s staging.State) {
 		for i, f := range g.Files {
 			names[i] = f.Name
 		}
-		fmt.Fprintf(w, "generation %s, %s: %s (%s)\n", g.ID, g.State, strings.Join(names, " "), g.Created.Local().Format(time.DateTime))
+		terminal.Fprintf(w, "generation %s, %s: %s (%s)\n", g.ID, g.State, strings.Join(names, " "), g.Created.Local().Format(time.DateTime))
 		if g.Reason != "" {
-			fmt.Fprintf(w, "  %s\n", g.Reason)
+			terminal.Fprintf(w, "  %s\n", g.Reason)
 		}
 	}
 }
@@ -91,17 +92,17 @@ func printRecord(w *tabwriter.Writer, r stage.Record) {
 	if r.HardFailed {
 		outcome += " (strict)"
 	}
-	fmt.Fprintf(w, "%s\t\t\t%s\t%s\t\n", r.Stage, outcome, milliseconds(r.DurationMS))
+	terminal.Fprintf(w, "%s\t\t\t%s\t%s\t\n", r.Stage, outcome, milliseconds(r.DurationMS))
 	for _, p := range r.Problems {
 		printProblem(w, p)
 	}
 	for _, s := range r.Steps {
-		fmt.Fprintf(w, "%s\t%s\t%s:%d\t%s\t%s\t%d\n", s.Stage, s.Name, s.File, s.Line, s.Outcome, milliseconds(s.DurationMS), len(s.Changed))
+		terminal.Fprintf(w, "%s\t%s\t%s:%d\t%s\t%s\t%d\n", s.Stage, s.Name, s.File, s.Line, s.Outcome, milliseconds(s.DurationMS), len(s.Changed))
 		if s.Reason != "" {
-			fmt.Fprintf(w, "  %s\n", s.Reason)
+			terminal.Fprintf(w, "  %s\n", s.Reason)
 		}
 		for _, e := range s.Errors {
-			fmt.Fprintf(w, "  %s\n", e)
+			terminal.Fprintf(w, "  %s\n", e)
 		}
 		for _, p := range s.Problems {
 			printProblem(w, p)
@@ -114,7 +115,7 @@ func printProblem(w *tabwriter.Writer, p stage.ProblemRecord) {
 	if p.Hint != "" {
 		hint = " (" + p.Hint + ")"
 	}
-	fmt.Fprintf(w, "  %s:%d: %s: %s%s\n", p.File, p.Line, p.Severity, p.Message, hint)
+	terminal.Fprintf(w, "  %s:%d: %s: %s%s\n", p.File, p.Line, p.Severity, p.Message, hint)
 }
 
 func milliseconds(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }

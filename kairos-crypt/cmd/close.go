@@ -1,10 +1,9 @@
 package cmd
 
 import (
-	"fmt"
-
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -23,7 +22,7 @@ func closeCommand(m Machine) *cli.Command {
 				return err
 			}
 			if c.Bool("dry-run") {
-				fmt.Fprintf(c.App.Writer, "remove /dev/mapper/%s\n", args[0])
+				terminal.Fprintf(c.App.Writer, "remove /dev/mapper/%s\n", args[0])
 				return nil
 			}
 			return cryptsetup.Close(c.Context, args[0])

@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -89,12 +90,12 @@ func needsEncryption(v *volume.Volume) bool {
 func (s *session) planEncrypt(c *cli.Context, device string, begun bool, enrollments []*enrollment) {
 	w := c.App.Writer
 	if !begun {
-		fmt.Fprintf(w, "check the file system on %s, and make it smaller by %d MiB\n", device, cryptsetup.EncryptRoom>>20)
-		fmt.Fprintf(w, "write a header with a recovery key, and show the key\n")
+		terminal.Fprintf(w, "check the file system on %s, and make it smaller by %d MiB\n", device, cryptsetup.EncryptRoom>>20)
+		terminal.Fprintf(w, "write a header with a recovery key, and show the key\n")
 	}
-	fmt.Fprintf(w, "encrypt the data of %s in place\n", device)
+	terminal.Fprintf(w, "encrypt the data of %s in place\n", device)
 	for _, e := range enrollments {
-		fmt.Fprintf(w, "add a key slot: %s\n", e.describe)
+		terminal.Fprintf(w, "add a key slot: %s\n", e.describe)
 	}
 }
 

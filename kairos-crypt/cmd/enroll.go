@@ -74,7 +74,7 @@ func enroll(c *cli.Context, m Machine, of enroller) error {
 	}
 	defer s.end()
 	if c.Bool("dry-run") {
-		fmt.Fprintf(c.App.Writer, "add a key slot to %s: %s\n", v.Device, e.describe)
+		terminal.Fprintf(c.App.Writer, "add a key slot to %s: %s\n", v.Device, e.describe)
 		return nil
 	}
 	_, key, err := s.key(c, v)
@@ -144,7 +144,7 @@ func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) err
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.App.ErrWriter, "%s\nThis is the recovery key. It is shown this once and stored nowhere:\nwhoever has it reads the data, without it a broken TPM loses them.\n\n", drawn)
+		terminal.Fprintf(c.App.ErrWriter, "%s\nThis is the recovery key. It is shown this once and stored nowhere:\nwhoever has it reads the data, without it a broken TPM loses them.\n\n", drawn)
 		clear(drawn)
 	}
 	return writeLine(c.App.Writer, made.secret)

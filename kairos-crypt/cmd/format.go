@@ -18,6 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -86,11 +87,11 @@ func format(c *cli.Context, m Machine) error {
 	}
 	if c.Bool("dry-run") {
 		if held != "" {
-			fmt.Fprintf(c.App.Writer, "erase %s on %s\n", held, device)
+			terminal.Fprintf(c.App.Writer, "erase %s on %s\n", held, device)
 		}
-		fmt.Fprintf(c.App.Writer, "make an encrypted volume on %s, with a recovery key\n", device)
+		terminal.Fprintf(c.App.Writer, "make an encrypted volume on %s, with a recovery key\n", device)
 		for _, e := range enrollments {
-			fmt.Fprintf(c.App.Writer, "add a key slot: %s\n", e.describe)
+			terminal.Fprintf(c.App.Writer, "add a key slot: %s\n", e.describe)
 		}
 		return nil
 	}

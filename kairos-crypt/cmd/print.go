@@ -8,6 +8,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // words are verdicts on what opens.
@@ -19,25 +20,25 @@ func printStatus(w io.Writer, s report.Status) error {
 		if i > 0 {
 			fmt.Fprintln(table)
 		}
-		fmt.Fprintf(table, "%s\t%s\n", v.Device, v.Label)
-		fmt.Fprintf(table, "  UUID:\t%s\n", v.UUID)
+		terminal.Fprintf(table, "%s\t%s\n", v.Device, v.Label)
+		terminal.Fprintf(table, "  UUID:\t%s\n", v.UUID)
 		if v.Damaged != "" {
-			fmt.Fprintf(table, "  damaged:\t%s\n", v.Damaged)
+			terminal.Fprintf(table, "  damaged:\t%s\n", v.Damaged)
 		}
 		if v.Conversion {
-			fmt.Fprintf(table, "  conversion:\tit is being encrypted in place; kairos-crypt encrypt %s goes on\n", v.Device)
+			terminal.Fprintf(table, "  conversion:\tit is being encrypted in place; kairos-crypt encrypt %s goes on\n", v.Device)
 		}
 		after := "  after the reboot:\t%s\n"
 		if s.Staged != "" {
 			after = "  after the reboot into " + s.Staged + ":\t%s\n"
 		}
-		fmt.Fprintf(table, "  without help now:\t%s\n", words[v.Now])
-		fmt.Fprintf(table, after, words[v.AfterReboot])
+		terminal.Fprintf(table, "  without help now:\t%s\n", words[v.Now])
+		terminal.Fprintf(table, after, words[v.AfterReboot])
 		if v.LastUnlock != nil {
-			fmt.Fprintf(table, "  last unlock:\t%s\n", ended(v.LastUnlock))
+			terminal.Fprintf(table, "  last unlock:\t%s\n", ended(v.LastUnlock))
 		}
 		if !v.RecoveryKey {
-			fmt.Fprintf(table, "  recovery key:\tnone\n")
+			terminal.Fprintf(table, "  recovery key:\tnone\n")
 		}
 		for _, slot := range v.Slots {
 			printSlot(table, slot)
@@ -60,12 +61,12 @@ func printSlot(w io.Writer, slot report.Slot) {
 	case slot.URL != "":
 		text += ", " + slot.URL
 	}
-	fmt.Fprintf(w, "  slot %d:\t%s\n", slot.Slot, text)
+	terminal.Fprintf(w, "  slot %d:\t%s\n", slot.Slot, text)
 	if slot.WhyNot != "" {
-		fmt.Fprintf(w, "  \tnow: %s: %s\n", words[slot.Now], slot.WhyNot)
+		terminal.Fprintf(w, "  \tnow: %s: %s\n", words[slot.Now], slot.WhyNot)
 	}
 	if slot.WhyNotAfter != "" && (slot.WhyNotAfter != slot.WhyNot || slot.AfterReboot != slot.Now) {
-		fmt.Fprintf(w, "  \tafter the reboot: %s: %s\n", words[slot.AfterReboot], slot.WhyNotAfter)
+		terminal.Fprintf(w, "  \tafter the reboot: %s: %s\n", words[slot.AfterReboot], slot.WhyNotAfter)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -57,7 +58,7 @@ func rotate(c *cli.Context, m Machine) error {
 		return explain(err)
 	}
 	if c.Bool("dry-run") {
-		fmt.Fprintf(c.App.Writer, "add a key slot to %s: %s\nprove that it opens\nerase %s\n", v.Device, e.describe, old)
+		terminal.Fprintf(c.App.Writer, "add a key slot to %s: %s\nprove that it opens\nerase %s\n", v.Device, e.describe, old)
 		return nil
 	}
 	_, key, err := s.key(c, v)

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -56,9 +56,9 @@ func unlock(c *cli.Context, m Machine) error {
 	}
 	if c.Bool("dry-run") {
 		for _, slot := range way.Order(v, s.config.Kinds...) {
-			fmt.Fprintf(c.App.Writer, "try %s\n", slot)
+			terminal.Fprintf(c.App.Writer, "try %s\n", slot)
 		}
-		fmt.Fprintf(c.App.Writer, "open %s as /dev/mapper/%s\n", v.Device, name)
+		terminal.Fprintf(c.App.Writer, "open %s as /dev/mapper/%s\n", v.Device, name)
 		return nil
 	}
 	slot, err := s.openWith(c, v, name)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -30,9 +31,9 @@ func wipeCommand(m Machine) *cli.Command {
 			}
 			if c.Bool("dry-run") {
 				for _, slot := range v.Slots {
-					fmt.Fprintf(c.App.Writer, "erase %s of %s\n", slot, v.Device)
+					terminal.Fprintf(c.App.Writer, "erase %s of %s\n", slot, v.Device)
 				}
-				fmt.Fprintf(c.App.Writer, "look whether the key material is gone\n")
+				terminal.Fprintf(c.App.Writer, "look whether the key material is gone\n")
 				return nil
 			}
 			if err := cmdline.Confirm(c, fmt.Sprintf("Erase all %d key slots of %s? Its data is lost for ever.", len(v.Slots), v.Name())); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -46,7 +47,7 @@ func wipeSlotCommand(m Machine) *cli.Command {
 			}
 			for _, slot := range removed {
 				if c.Bool("dry-run") {
-					fmt.Fprintf(c.App.Writer, "erase %s of %s\n", slot, v.Device)
+					terminal.Fprintf(c.App.Writer, "erase %s of %s\n", slot, v.Device)
 				}
 			}
 			if c.Bool("dry-run") {

@@ -74,13 +74,13 @@ func install(c *cli.Context, m Machine) error {
 // than install.auto: a node that boots its medium once more must not be
 // installed for ever.
 func consent(c *cli.Context, p *prepared) error {
-	terminal := terminal.Is(os.Stdin)
+	asked := terminal.Is(os.Stdin)
 	switch {
 	case p.Request.Yes, p.Request.Force:
 		return nil
-	case !terminal && p.Contents.Empty():
+	case !asked && p.Contents.Empty():
 		return nil
-	case !terminal && p.Request.Auto && !p.Contents.Installation:
+	case !asked && p.Request.Auto && !p.Contents.Installation:
 		return nil
 	}
 	question := fmt.Sprintf("erase everything on %s and install?", p.Disk.Path)
@@ -88,10 +88,10 @@ func consent(c *cli.Context, p *prepared) error {
 		question = fmt.Sprintf("install on %s, which is empty?", p.Disk.Path)
 	}
 	for _, line := range p.Contents.Lines() {
-		fmt.Fprintf(c.App.ErrWriter, "  %s\n", line)
+		terminal.Fprintf(c.App.ErrWriter, "  %s\n", line)
 	}
 	err := cmdline.Confirm(c, question)
-	if err != nil && !terminal && p.Contents.Installation {
+	if err != nil && !asked && p.Contents.Installation {
 		return exit.Hint(exit.Usagef("%s has an installation already, and stdin is no terminal to ask on", p.Disk.Path),
 			"add --yes, or install.force: true to the config; or remove the medium and reboot into what is installed")
 	}
@@ -167,7 +167,7 @@ func printResult(c *cli.Context, result Result) error {
 	if c.Bool("quiet") {
 		return nil
 	}
-	_, err := fmt.Fprintf(c.App.Writer, "installed %s on %s as deployment %s in %.0f s\n",
+	_, err := terminal.Fprintf(c.App.Writer, "installed %s on %s as deployment %s in %.0f s\n",
 		cmp.Or(result.Deployment.Reference, result.Image.Source), result.Device, result.Deployment.ID, result.Seconds)
 	return err
 }

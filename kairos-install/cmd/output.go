@@ -11,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/recoverykey"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -133,15 +134,15 @@ func printPlan(c *cli.Context, p *prepared) error {
 		case j.Automatic != "":
 			verdict = "only when named: " + j.Automatic
 		}
-		fmt.Fprintf(w, "  %-14s %10s  %s\n", j.Disk.Path, bytesize.Format(j.Disk.Size), verdict)
+		terminal.Fprintf(w, "  %-14s %10s  %s\n", j.Disk.Path, bytesize.Format(j.Disk.Size), verdict)
 	}
-	fmt.Fprintf(w, "Image:\n  %s\n", p.Image)
-	fmt.Fprintf(w, "Smallest disk:\n  %s\n  %s\n", p.Need.Sum(), p.Bounds.Explain())
+	terminal.Fprintf(w, "Image:\n  %s\n", p.Image)
+	terminal.Fprintf(w, "Smallest disk:\n  %s\n  %s\n", p.Need.Sum(), p.Bounds.Explain())
 	if p.Steps == nil {
 		return nil
 	}
 	if lines := p.Contents.Lines(); len(lines) > 0 {
-		fmt.Fprintf(w, "Erased on %s:\n  %s\n", p.Disk.Path, strings.Join(lines, "\n  "))
+		terminal.Fprintf(w, "Erased on %s:\n  %s\n", p.Disk.Path, strings.Join(lines, "\n  "))
 	}
 	printTable(c, p.Table)
 	fmt.Fprintln(w, "Steps:")
@@ -152,7 +153,7 @@ func printPlan(c *cli.Context, p *prepared) error {
 func printTable(c *cli.Context, t layout.Table) {
 	fmt.Fprintln(c.App.Writer, "Partitions:")
 	for _, p := range t.Partitions {
-		fmt.Fprintf(c.App.Writer, "  %-14s %10s  %-16s %s\n", p.Node, bytesize.Format(p.Size), p.Label, p.File)
+		terminal.Fprintf(c.App.Writer, "  %-14s %10s  %-16s %s\n", p.Node, bytesize.Format(p.Size), p.Label, p.File)
 	}
 }
 

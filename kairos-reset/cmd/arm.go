@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -69,9 +70,9 @@ func arm(c *cli.Context, m Machine) error {
 		if r.KeepPersistent {
 			persistent = ""
 		}
-		fmt.Fprintf(c.App.ErrWriter, "to be erased: %s%s on %s\n", persistent, disk.LabelState, node.State)
+		terminal.Fprintf(c.App.ErrWriter, "to be erased: %s%s on %s\n", persistent, disk.LabelState, node.State)
 		if r.OEM {
-			fmt.Fprintf(c.App.ErrWriter, "to be cleared: %s on %s, with the node's config\n", disk.LabelOEM, node.OEM)
+			terminal.Fprintf(c.App.ErrWriter, "to be cleared: %s on %s, with the node's config\n", disk.LabelOEM, node.OEM)
 		}
 	}
 	question := "erase this node's data and reset it?"
@@ -99,7 +100,7 @@ func wanted(c *cli.Context) (r request.Request, err error) {
 			return r, exit.Hint(err, "kairos-config validate says what is wrong; --ignore-config resets without it")
 		}
 		if len(ignored) > 0 && !c.Bool("quiet") {
-			fmt.Fprintf(c.App.ErrWriter, "kairos-reset: warning: without effect: %s\n", strings.Join(ignored, ", "))
+			terminal.Fprintf(c.App.ErrWriter, "kairos-reset: warning: without effect: %s\n", strings.Join(ignored, ", "))
 		}
 	}
 	for name, value := range map[string]*bool{"oem": &r.OEM, "keep-persistent": &r.KeepPersistent, "poweroff": &r.PowerOff} {
@@ -121,7 +122,7 @@ func show(c *cli.Context, plan Plan) error {
 		fmt.Fprintln(c.App.Writer, "armed: the next boot resets this node; kairos-reset cancel undoes that")
 	case !plan.Armed:
 		for i, s := range plan.Steps {
-			fmt.Fprintf(c.App.Writer, "%d. %s\n", i+1, s)
+			terminal.Fprintf(c.App.Writer, "%d. %s\n", i+1, s)
 		}
 	}
 	return nil
@@ -201,7 +202,7 @@ func status(c *cli.Context, m Machine) error {
 	case s.Exhausted:
 		fmt.Fprintln(c.App.Writer, "armed, but the recovery system did not boot: it is not tried again, and nothing was changed")
 	case r.Begun():
-		fmt.Fprintf(c.App.Writer, "a reset is under way: the phase %s is done\n", s.Done)
+		terminal.Fprintf(c.App.Writer, "a reset is under way: the phase %s is done\n", s.Done)
 	default:
 		fmt.Fprintln(c.App.Writer, "armed: the next boot resets this node")
 	}

@@ -3,12 +3,12 @@ package cmd
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
 	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
@@ -51,7 +51,7 @@ func runStatus(c *cli.Call) error {
 func printStatus(out io.Writer, s *initrd.Status) error {
 	var failed error
 	line := func(format string, args ...any) {
-		if _, err := fmt.Fprintf(out, format+"\n", args...); err != nil {
+		if _, err := terminal.Fprintf(out, format+"\n", args...); err != nil {
 			failed = err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -217,21 +218,21 @@ func (m machine) noted() (*automation.Decision, error) {
 
 func printDecision(w io.Writer, d *automation.Decision) {
 	printOffer(w, d.Update, d.Staged)
-	fmt.Fprintf(w, "%s: %s\n", map[automation.Action]string{
+	terminal.Fprintf(w, "%s: %s\n", map[automation.Action]string{
 		automation.None: "nothing is done", automation.Tell: "left to you", automation.Wait: "waits",
 		automation.Fetch: "stage", automation.Reboot: "reboot",
 	}[d.Action], d.Reason)
 }
 
 func printOffer(w io.Writer, o *deploy.Offer, staged string) {
-	fmt.Fprintf(w, "update %s%s\n  %s\n", o.Reference, inBrackets(o.Version), o.ManifestDigest)
+	terminal.Fprintf(w, "update %s%s\n  %s\n", o.Reference, inBrackets(o.Version), o.ManifestDigest)
 	if staged != "" {
-		fmt.Fprintf(w, "  staged: %s\n", staged)
+		terminal.Fprintf(w, "  staged: %s\n", staged)
 		return
 	}
-	fmt.Fprintf(w, "  to fetch: at most %s in %d of %d layers\n", progress.Bytes(o.BytesToFetch), o.Layers-o.LayersKnown, o.Layers)
+	terminal.Fprintf(w, "  to fetch: at most %s in %d of %d layers\n", progress.Bytes(o.BytesToFetch), o.Layers-o.LayersKnown, o.Layers)
 	if o.Downgrade {
-		fmt.Fprintf(w, "  a downgrade: from version %s\n", o.FromVersion)
+		terminal.Fprintf(w, "  a downgrade: from version %s\n", o.FromVersion)
 	}
 }
 

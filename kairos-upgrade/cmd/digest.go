@@ -6,6 +6,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -32,7 +33,7 @@ func digestCommand(m machine) *cli.Command {
 					ImageDigest string `json:"image_digest"`
 				}{args[0], d})
 			}
-			_, err = fmt.Fprintln(c.App.Writer, d)
+			_, err = terminal.Fprintln(c.App.Writer, d)
 			return err
 		},
 	}
@@ -65,7 +66,7 @@ func inspectCommand(m machine) *cli.Command {
 func printInspected(c *cli.Context, in *deploy.Inspected) {
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(c.App.Writer, "%-14s %s\n", name, value)
+			terminal.Fprintf(c.App.Writer, "%-14s %s\n", name, value)
 		}
 	}
 	atMost := "about "

@@ -1,12 +1,12 @@
 package cmd
 
 import (
-	"fmt"
 	"io"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -40,8 +40,8 @@ func printCollected(w io.Writer, c deploy.Collected, dryRun bool) {
 		removed = "would remove"
 	}
 	for _, id := range c.Deployments {
-		fmt.Fprintf(w, "%s deployment %s\n", removed, id)
+		terminal.Fprintf(w, "%s deployment %s\n", removed, id)
 	}
-	fmt.Fprintf(w, "%s %d images, %d objects and %d layer records, %s\n", removed, c.Images, c.Objects, c.Layers, progress.Bytes(c.Bytes))
-	fmt.Fprintf(w, "%s %d boot files, %s\n", removed, len(c.BootFiles), progress.Bytes(c.ESPBytes))
+	terminal.Fprintf(w, "%s %d images, %d objects and %d layer records, %s\n", removed, c.Images, c.Objects, c.Layers, progress.Bytes(c.Bytes))
+	terminal.Fprintf(w, "%s %d boot files, %s\n", removed, len(c.BootFiles), progress.Bytes(c.ESPBytes))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -159,7 +160,7 @@ func printLoaded(w io.Writer, l loaded, dryRun bool) {
 		if dryRun {
 			s = fmt.Sprintf("%d. %s", i+1, s)
 		}
-		fmt.Fprintln(w, s)
+		terminal.Fprintln(w, s)
 	}
 }
 

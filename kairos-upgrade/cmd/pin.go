@@ -6,6 +6,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -37,7 +38,7 @@ func pin(c *cli.Context, m machine, pinned bool) error {
 	return m.with(c, Change(c.Command.Name).on(args[0]), func(n *deploy.Node) error {
 		d, err := pinOn(n, args[0], pinned)
 		if err == nil {
-			fmt.Fprintf(c.App.Writer, "%sned %s\n", c.Command.Name, d.ID)
+			terminal.Fprintf(c.App.Writer, "%sned %s\n", c.Command.Name, d.ID)
 		}
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -126,7 +127,7 @@ func quarantineList(c *cli.Context, m machine) error {
 		}{list})
 	}
 	for _, q := range list {
-		fmt.Fprintf(c.App.Writer, "%s  %s  %s  %s\n", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Deployment, q.Reason)
+		terminal.Fprintf(c.App.Writer, "%s  %s  %s  %s\n", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Deployment, q.Reason)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -242,8 +243,8 @@ func printRecovered(w io.Writer, r recovered) {
 		from = "the recovery system's own image"
 	}
 	if r.ID == "" {
-		fmt.Fprintf(w, "1. repair %s\n2. deploy %s once more: %s\n3. reboot\n", count(r.Repaired, "thing", "things"), from, r.Reason)
+		terminal.Fprintf(w, "1. repair %s\n2. deploy %s once more: %s\n3. reboot\n", count(r.Repaired, "thing", "things"), from, r.Reason)
 		return
 	}
-	fmt.Fprintf(w, "repaired %s\ndeployed %s from %s: %s\n", count(r.Repaired, "thing", "things"), r.ID, from, r.Reason)
+	terminal.Fprintf(w, "repaired %s\ndeployed %s from %s: %s\n", count(r.Repaired, "thing", "things"), r.ID, from, r.Reason)
 }

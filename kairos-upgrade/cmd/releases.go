@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"fmt"
 	"strings"
 	"text/tabwriter"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -132,7 +132,7 @@ func printReleases(c *cli.Context, releases []release) error {
 		if r.Newer {
 			words = append(words, "newer")
 		}
-		fmt.Fprintf(table, "%s %s\t%s\n", mark, r.Tag, strings.Join(words, ", "))
+		terminal.Fprintf(table, "%s %s\t%s\n", mark, r.Tag, strings.Join(words, ", "))
 	}
 	return table.Flush()
 }

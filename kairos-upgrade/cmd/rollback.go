@@ -5,6 +5,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -59,11 +60,11 @@ func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
 		return cmdline.PrintJSON(c, done)
 	}
 	if done.ID == "" {
-		fmt.Fprintf(c.App.Writer, "1. write the boot files of %s, unless they are there\n2. publish a new boot entry for its image, %s: boots next\n",
+		terminal.Fprintf(c.App.Writer, "1. write the boot files of %s, unless they are there\n2. publish a new boot entry for its image, %s: boots next\n",
 			to.ID, deploy.Title(to.Record))
 		return nil
 	}
-	fmt.Fprintf(c.App.Writer, "staged %s: %s, as in %s\n  boots next\n", done.ID, deploy.Title(to.Record), to.ID)
+	terminal.Fprintf(c.App.Writer, "staged %s: %s, as in %s\n  boots next\n", done.ID, deploy.Title(to.Record), to.ID)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -123,23 +124,23 @@ func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {
 }
 
 func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
-	fmt.Fprintf(w, "staged %s: %s\n", s.ID, deploy.Title(s.Record))
+	terminal.Fprintf(w, "staged %s: %s\n", s.ID, deploy.Title(s.Record))
 	if s.LayersFetched+s.LayersReused > 0 {
-		fmt.Fprintf(w, "  fetched %s in %s%s, reused %s\n", progress.Bytes(s.Fetched.Bytes),
+		terminal.Fprintf(w, "  fetched %s in %s%s, reused %s\n", progress.Bytes(s.Fetched.Bytes),
 			count(s.LayersFetched, "layer", "layers"), inPart(s.Fetched), count(s.LayersReused, "layer", "layers"))
 	}
 	if s.FilesReused > 0 {
-		fmt.Fprintf(w, "  %s with %s were here already\n", count(s.FilesReused, "file", "files"), progress.Bytes(s.BytesReused))
+		terminal.Fprintf(w, "  %s with %s were here already\n", count(s.FilesReused, "file", "files"), progress.Bytes(s.BytesReused))
 	}
-	fmt.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, progress.Bytes(s.BytesAdded), progress.Bytes(s.Record.Bytes))
+	terminal.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, progress.Bytes(s.BytesAdded), progress.Bytes(s.Record.Bytes))
 	if s.Downgrade {
-		fmt.Fprintf(w, "  a downgrade: from version %s\n", s.FromVersion)
+		terminal.Fprintf(w, "  a downgrade: from version %s\n", s.FromVersion)
 	}
 	if s.Lifted != "" {
-		fmt.Fprintf(w, "  taken out of quarantine, where it was because: %s\n", s.Lifted)
+		terminal.Fprintf(w, "  taken out of quarantine, where it was because: %s\n", s.Lifted)
 	}
 	if n.Fixed() {
-		fmt.Fprintf(w, "  boots when its entry is chosen (%s)\n", n.Label)
+		terminal.Fprintf(w, "  boots when its entry is chosen (%s)\n", n.Label)
 		return
 	}
 	fmt.Fprintln(w, "  boots next")
@@ -169,7 +170,7 @@ func planStage(c *cli.Context, m machine, req deploy.Request) error {
 	}
 	n.Progress.Close()
 	for i, step := range plan.Steps {
-		fmt.Fprintf(c.App.Writer, "%d. %s\n", i+1, step)
+		terminal.Fprintf(c.App.Writer, "%d. %s\n", i+1, step)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -185,25 +186,25 @@ func printStatus(w io.Writer, s *status) {
 		fmt.Fprintln(table, " \tDEPLOYMENT\tSYSTEM\tSTATE\tSIZE\tOWN\tSTAGED\tIMAGE")
 	}
 	for _, d := range s.Deployments {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark(s, d.Deployment), d.ID, deploy.Title(d.Record), describe(s, d.Deployment),
+		terminal.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark(s, d.Deployment), d.ID, deploy.Title(d.Record), describe(s, d.Deployment),
 			progress.Bytes(d.Usage.Disk), progress.Bytes(d.Usage.Exclusive), d.Created.Local().Format("2006-01-02 15:04"), d.Reference)
 	}
 	table.Flush()
 	for _, q := range s.Quarantined {
-		fmt.Fprintf(w, "\nquarantined: %s\n  %s\n  since %s: %s\n", q.Reference, q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
+		terminal.Fprintf(w, "\nquarantined: %s\n  %s\n  since %s: %s\n", q.Reference, q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
 	}
 	verity := "fs-verity"
 	if !s.Store.Verity {
 		verity = "no fs-verity"
 	}
 	printAutomation(w, s)
-	fmt.Fprintf(w, "\nstore %s (%s): %s used, %s free\n", s.Store.Label, verity, progress.Bytes(s.Store.Bytes), progress.Bytes(s.Store.Free))
-	fmt.Fprintf(w, "boot loader: %s%s free of %s\n", loaderText(s.Loader), progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
+	terminal.Fprintf(w, "\nstore %s (%s): %s used, %s free\n", s.Store.Label, verity, progress.Bytes(s.Store.Bytes), progress.Bytes(s.Store.Free))
+	terminal.Fprintf(w, "boot loader: %s%s free of %s\n", loaderText(s.Loader), progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
 	if s.Busy != nil {
-		fmt.Fprintf(w, "in progress: %s\n", s.Busy)
+		terminal.Fprintf(w, "in progress: %s\n", s.Busy)
 	}
 	if s.Progress != nil && s.Progress.Phase != "" {
-		fmt.Fprintf(w, "  %s\n", progress.Text(s.Progress.Snapshot))
+		terminal.Fprintf(w, "  %s\n", progress.Text(s.Progress.Snapshot))
 	}
 }
 
@@ -213,7 +214,7 @@ func printAutomation(w io.Writer, s *status) {
 	if d == nil || d.Update == nil || d.Staged != "" && d.Staged == s.Booted {
 		return
 	}
-	fmt.Fprintf(w, "\nupdate: %s%s: %s\n", d.Update.Reference, inBrackets(d.Update.Version), d.Reason)
+	terminal.Fprintf(w, "\nupdate: %s%s: %s\n", d.Update.Reference, inBrackets(d.Update.Version), d.Reason)
 }
 
 // mark is the first thing that the eye catches.

@@ -1,13 +1,13 @@
 package cmd
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/unpack"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -44,7 +44,7 @@ func unpackImage(c *cli.Context, m machine) error {
 	if c.Bool("json") {
 		return cmdline.PrintJSON(c, u)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "unpacked %s: %d files, %s\n", u.ManifestDigest, u.Files, progress.Bytes(u.Bytes))
+	_, err = terminal.Fprintf(c.App.Writer, "unpacked %s: %d files, %s\n", u.ManifestDigest, u.Files, progress.Bytes(u.Bytes))
 	return err
 }
 

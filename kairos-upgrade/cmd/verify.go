@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -107,19 +108,19 @@ func (m machine) report(n *deploy.Node, v *deploy.Verified, repaired *deploy.Rep
 
 func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) {
 	for _, id := range v.Incomplete {
-		fmt.Fprintf(w, "incomplete deployment %s: it has no boot entry, an interrupted transaction left it; gc removes it\n", id)
+		terminal.Fprintf(w, "incomplete deployment %s: it has no boot entry, an interrupted transaction left it; gc removes it\n", id)
 	}
 	for _, d := range v.Damaged {
 		touches := "touches no deployment"
 		if len(d.Deployments) > 0 {
 			touches = "touches " + strings.Join(d.Deployments, ", ")
 		}
-		fmt.Fprintf(w, "damaged %s %s: %s (%s)\n", thing(d.Kind), d.Name, d.Problem, touches)
+		terminal.Fprintf(w, "damaged %s %s: %s (%s)\n", thing(d.Kind), d.Name, d.Problem, touches)
 		if d.Failure != "" {
-			fmt.Fprintf(w, "  could not be repaired: %s\n", d.Failure)
+			terminal.Fprintf(w, "  could not be repaired: %s\n", d.Failure)
 		}
 		if d.Advice != "" {
-			fmt.Fprintf(w, "  %s\n", d.Advice)
+			terminal.Fprintf(w, "  %s\n", d.Advice)
 		}
 	}
 	if repaired != nil {
@@ -128,13 +129,13 @@ func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, d
 			verb = "would repair"
 		}
 		for _, m := range repaired.Mended {
-			fmt.Fprintf(w, "%s %s %s, from %s\n", verb, thing(m.Kind), m.Name, m.From)
+			terminal.Fprintf(w, "%s %s %s, from %s\n", verb, thing(m.Kind), m.Name, m.From)
 		}
 		if repaired.Fetched.Bytes > 0 {
-			fmt.Fprintf(w, "fetched %s in %s\n", progress.Bytes(repaired.Fetched.Bytes), count(repaired.LayersFetched, "layer", "layers"))
+			terminal.Fprintf(w, "fetched %s in %s\n", progress.Bytes(repaired.Fetched.Bytes), count(repaired.LayersFetched, "layer", "layers"))
 		}
 	}
-	fmt.Fprintf(w, "verified %d deployments: %d images, %d objects, %d boot files, %s\n",
+	terminal.Fprintf(w, "verified %d deployments: %d images, %d objects, %d boot files, %s\n",
 		v.Deployments, v.Images, v.Objects, v.BootFiles, progress.Bytes(v.Bytes))
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -55,6 +56,6 @@ func watch(c *cli.Context, m machine) error {
 	if err := last.Err(); err != nil || c.Bool("json") || c.Bool("quiet") {
 		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s: done\n", what)
+	_, err = terminal.Fprintf(c.App.Writer, "%s: done\n", what)
 	return err
 }

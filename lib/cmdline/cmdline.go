@@ -9,7 +9,6 @@ package cmdline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,6 +79,8 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 		return exit.OK
 	}
 	strict(app)
+	// What a command prints as it found it does nothing to a terminal.
+	app.Writer = terminal.Writer(app.Writer)
 	call, err := program.Parse(args[1:])
 	if err == nil {
 		err = app.RunContext(ctx, plain(args[0], call))
@@ -132,13 +133,19 @@ func Arguments(c *cli.Context, names ...string) ([]string, error) {
 // PrintJSON writes v as one JSON object and a newline to the application's
 // stdout.
 func PrintJSON(c *cli.Context, v any) error {
-	enc := json.NewEncoder(c.App.Writer)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	text, err := terminal.JSON(v)
+	if err == nil {
+		_, err = c.App.Writer.Write(text)
+	}
+	if err != nil {
 		return fmt.Errorf("write result: %w", err)
 	}
 	return nil
 }
+
+// Data returns where a result goes that programs read as it is, a value or a
+// config: stdout, masked only where a person looks at it.
+func Data(c *cli.Context) io.Writer { return terminal.Data(c.App.Writer) }
 
 // Confirm asks on the terminal whether to go on, unless --yes was given.
 // Without a terminal it refuses with a hint at --yes.
@@ -149,7 +156,7 @@ func Confirm(c *cli.Context, question string) error {
 	if !terminal.Is(os.Stdin) {
 		return exit.Hint(exit.Usagef("%s: confirmation needed, and stdin is no terminal", question), "add --yes")
 	}
-	fmt.Fprintf(c.App.ErrWriter, "%s [y/N] ", question)
+	terminal.Fprintf(c.App.ErrWriter, "%s [y/N] ", question)
 	var answer string
 	if _, err := fmt.Fscanln(os.Stdin, &answer); err != nil && !errors.Is(err, io.EOF) && answer != "" {
 		return fmt.Errorf("read answer: %w", err)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
@@ -222,6 +224,51 @@ func TestBareProgramShowsItsStatus(t *testing.T) {
 		}
 		if status := Run(t.Context(), app, append([]string{"tool"}, strings.Fields(line)...)); status != 0 || !strings.Contains(out.String(), want) {
 			t.Errorf("tool %s: status %d, %q, %q", line, status, out.String(), errOut.String())
+		}
+	}
+}
+
+// Whatever images, registries and configs hold, a program's output stays its
+// own: no escape reaches a terminal, and no line or column is forged.
+func TestForeignTextIsMasked(t *testing.T) {
+	const foreign = "x\x1b]0;owned\x07\u009b2J\u202e\x9b\r\ntool: verified\ty"
+	for _, line := range []string{"fail", "fail --json", "print", "print --json", "log"} {
+		var out, errOut bytes.Buffer
+		app := New("tool", "a program for the test")
+		app.Writer, app.ErrWriter = &out, &errOut
+		app.Commands = []*cli.Command{
+			{Name: "fail", Flags: []cli.Flag{JSONFlag()}, Action: func(*cli.Context) error {
+				return exit.Hint(fmt.Errorf("fetch %s: %w", foreign, errors.New(foreign)), "look at %s", foreign)
+			}},
+			{Name: "print", Flags: []cli.Flag{JSONFlag()}, Action: func(c *cli.Context) error {
+				if c.Bool("json") {
+					return PrintJSON(c, foreign)
+				}
+				_, err := terminal.Fprintf(c.App.Writer, "%s\t%s\n", foreign, errors.New(foreign))
+				fmt.Fprint(c.App.Writer, strings.TrimSuffix(foreign, "\r\ntool: verified\ty"))
+				return err
+			}},
+			{Name: "log", Action: func(c *cli.Context) error {
+				logline.New(c.App.ErrWriter, "tool", false).With("a", foreign).Warn(foreign, "b", foreign)
+				return nil
+			}},
+		}
+		Run(t.Context(), app, append([]string{"tool"}, strings.Fields(line)...))
+		for _, text := range []string{out.String(), errOut.String()} {
+			if terminal.Text(text) != text || strings.Count(text, "\t") > 1 {
+				t.Errorf("tool %s: %q", line, text)
+			}
+			for l := range strings.Lines(text) {
+				if strings.HasPrefix(l, "tool: verified") {
+					t.Errorf("tool %s: a forged line: %q", line, text)
+				}
+			}
+		}
+		if strings.Contains(line, "json") {
+			var v any
+			if err := json.Unmarshal(append(out.Bytes(), errOut.Bytes()...), &v); err != nil {
+				t.Errorf("tool %s: %v: %q%q", line, err, out.String(), errOut.String())
+			}
 		}
 	}
 }

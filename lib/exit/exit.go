@@ -5,11 +5,13 @@ package exit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
+
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // Exit statuses, the same in every program and documented in every man page.
@@ -97,16 +99,25 @@ type Report struct {
 
 // Print prints an error for people, or for programs under --json.
 func Print(w io.Writer, name string, err error, asJSON bool) {
+	message, hint := line(err.Error()), line(HintOf(err))
 	if asJSON {
-		_ = json.NewEncoder(w).Encode(Report{"exit_error", Code(err), err.Error(), HintOf(err)})
+		if text, err := terminal.JSON(Report{"exit_error", Code(err), message, hint}); err == nil {
+			_, _ = w.Write(text)
+		}
 		return
 	}
-	if msg := err.Error(); msg != "" {
-		fmt.Fprintf(w, "%s: %s\n", name, msg)
+	if message != "" {
+		fmt.Fprintf(w, "%s: %s\n", name, message)
 	}
-	if hint := HintOf(err); hint != "" {
+	if hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", hint)
 	}
+}
+
+// line makes one line of a message: several errors are joined with newlines, and
+// foreign text in them may hold anything.
+func line(message string) string {
+	return terminal.Line(strings.ReplaceAll(strings.TrimSpace(message), "\n", "; "))
 }
 
 // Silent returns an error that ends the program with a status and prints
@@ -117,7 +128,20 @@ func Silent(code int) error { return WithCode(errors.New(""), code) }
 // exit status for that.
 func Cancelled(ctx context.Context, err error) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return WithCode(fmt.Errorf("interrupted: %w", err), Interrupted)
+		return WithCode(interrupted{err}, Interrupted)
 	}
 	return err
+}
+
+// interrupted says in a person's words what the context's error says in Go's.
+type interrupted struct{ error }
+
+func (e interrupted) Unwrap() error { return e.error }
+
+func (e interrupted) Error() string {
+	message := e.error.Error()
+	if said := strings.ReplaceAll(message, context.Canceled.Error(), "interrupted"); said != message {
+		return said
+	}
+	return "interrupted: " + message
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // UnderSystemd reports whether stderr goes to the journal.
@@ -49,7 +51,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	if h.prefix != "" && r.Level >= slog.LevelWarn && r.Level < slog.LevelError {
 		line.WriteString("warning: ")
 	}
-	line.WriteString(r.Message)
+	line.WriteString(terminal.Line(r.Message))
 	line.WriteString(h.attrs)
 	r.Attrs(func(a slog.Attr) bool { line.WriteString(attr(a)); return true })
 	line.WriteByte('\n')
@@ -74,7 +76,7 @@ func attr(a slog.Attr) string {
 	if strings.ContainsAny(v, " \t\n\"") || v == "" {
 		v = fmt.Sprintf("%q", v)
 	}
-	return " " + a.Key + "=" + v
+	return " " + a.Key + "=" + terminal.Line(v)
 }
 
 // Priority maps a level to the syslog priority that the journal understands.

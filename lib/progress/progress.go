@@ -4,13 +4,13 @@
 package progress
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // Reporter reports steps. The zero Reporter with a writer is of use.
@@ -76,7 +76,7 @@ func (r *Reporter) Warn(format string, args ...any) {
 	if logline.UnderSystemd() {
 		prefix = "<4>"
 	}
-	fmt.Fprintf(r.W, "%swarning: %s\n", prefix, text)
+	terminal.Fprintf(r.W, "%swarning: %s\n", prefix, text)
 }
 
 // Line passes on a line that a program wrote.
@@ -90,10 +90,14 @@ func (r *Reporter) emit(object any, text string) {
 	case r.JSON:
 		r.object(object)
 	default:
-		fmt.Fprintln(r.W, text)
+		terminal.Fprintln(r.W, text)
 	}
 }
 
-func (r *Reporter) object(v any) { _ = json.NewEncoder(r.W).Encode(v) }
+func (r *Reporter) object(v any) {
+	if text, err := terminal.JSON(v); err == nil {
+		_, _ = r.W.Write(text)
+	}
+}
 
 func width(n int) int { return len(fmt.Sprint(n)) }

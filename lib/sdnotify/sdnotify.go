@@ -7,13 +7,15 @@ import (
 	"os"
 	"time"
 
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"golang.org/x/sys/unix"
 )
 
 // Status tells the service manager what the program is doing, for systemctl
 // status: STATUS= of sd_notify(3). Without a service manager it does nothing.
 func Status(format string, args ...any) {
-	_ = notify("STATUS=" + fmt.Sprintf(format, args...))
+	// A newline would begin another assignment.
+	_ = notify("STATUS=" + terminal.Line(fmt.Sprintf(format, args...)))
 }
 
 // ExtendTimeout asks the service manager for that much more time before it

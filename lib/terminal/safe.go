@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -56,6 +57,19 @@ func printable(r rune, at string) bool {
 // Writer returns a writer that masks what is written to it as Text does. A
 // character that is cut by the end of a write waits for the rest.
 func Writer(w io.Writer) io.Writer { return &writer{w: w} }
+
+// Data returns what a Writer writes to, for data that is not to be changed, or
+// the Writer itself where that is a terminal.
+func Data(w io.Writer) io.Writer {
+	masking, ok := w.(*writer)
+	if !ok {
+		return w
+	}
+	if f, ok := masking.w.(*os.File); ok && Is(f) {
+		return w
+	}
+	return masking.w
+}
 
 type writer struct {
 	w    io.Writer

@@ -88,9 +88,9 @@ func (r *Reporter) Phase(name string, total int64) {
 	case r.terminal != nil:
 		r.terminal.draw(r.prefix, r.snapshot())
 	case r.lines && total > 0:
-		fmt.Fprintf(r.out, "%s%s (%s)\n", r.prefix, name, Bytes(total))
+		terminal.Fprintf(r.out, "%s%s (%s)\n", r.prefix, name, Bytes(total))
 	case r.lines:
-		fmt.Fprintf(r.out, "%s%s\n", r.prefix, name)
+		terminal.Fprintf(r.out, "%s%s\n", r.prefix, name)
 	}
 }
 
@@ -139,7 +139,7 @@ func (r *Reporter) Show(s Snapshot) {
 	case r.terminal != nil:
 		r.terminal.draw(r.prefix, s)
 	case r.lines && begins:
-		fmt.Fprintf(r.out, "%s%s\n", r.prefix, Text(s))
+		terminal.Fprintf(r.out, "%s%s\n", r.prefix, Text(s))
 	case r.lines:
 		r.line(s)
 	}
@@ -180,7 +180,7 @@ func (r *Reporter) line(s Snapshot) {
 	}
 	p := s.Done * 100 / s.Total
 	if p/10 != max(0, r.percent)/10 && p < 100 {
-		fmt.Fprintf(r.out, "%s%s\n", r.prefix, Text(s))
+		terminal.Fprintf(r.out, "%s%s\n", r.prefix, Text(s))
 	}
 	r.percent = p
 }

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,7 +37,7 @@ func widthOf(f *os.File) int {
 
 func (t *screen) draw(prefix string, s Snapshot) {
 	// Nothing in the last column: some terminals go to the next line there.
-	fmt.Fprintf(t.out, "\r\x1b[K%s", layout(prefix, s, t.width()-1))
+	fmt.Fprintf(t.out, "\r\x1b[K%s", terminal.Line(layout(prefix, s, t.width()-1)))
 	t.drawn = true
 }
 
