@@ -62,7 +62,8 @@ type Stats struct {
 	// Layers of the image. Of them, Reused were known, Fetched were not; of
 	// those, Partial were fetched in part.
 	Layers, Fetched, Partial, Reused int
-	// Bytes of blobs that were fetched, in Requests.
+	// Bytes of blobs that were fetched, in Requests, since the image was opened:
+	// tables of contents are among them.
 	Bytes, Requests int64
 	// FilesReused is the number of files of layers whose content was here,
 	// with BytesReused of content.
@@ -81,8 +82,6 @@ func Tree(ctx context.Context, img *source.Image, objects layer.Objects, o Optio
 		img:     img,
 		objects: objects,
 		options: o,
-		before:  img.Fetched(),
-		asked:   img.Requests(),
 		stale:   make(map[digest.Digest]bool),
 		fresh:   make(map[digest.Digest]bool),
 	}
@@ -112,8 +111,6 @@ type puller struct {
 	img     *source.Image
 	objects layer.Objects
 	options Options
-	before  int64 // bytes fetched
-	asked   int64 // requests
 	// stale layers are not taken from the cache, fresh ones were fetched by
 	// this call.
 	stale, fresh map[digest.Digest]bool
@@ -125,7 +122,7 @@ type puller struct {
 
 func (p *puller) stats() Stats {
 	s := p.counted
-	s.Layers, s.Bytes, s.Requests = len(p.img.Layers), p.img.Fetched()-p.before, p.img.Requests()-p.asked
+	s.Layers, s.Bytes, s.Requests = len(p.img.Layers), p.img.Fetched(), p.img.Requests()
 	for _, l := range p.img.Layers {
 		if p.fresh[l.DiffID] {
 			s.Fetched++

@@ -59,15 +59,20 @@ func (img *Image) openBody(ctx context.Context, layer int) (b *body, size int64,
 	if img.remote {
 		img.requests.Add(1)
 	}
-	err = b.guard.open(func() (err error) {
-		b.now, size, err = img.source.GetBlob(guarded, l.info, none.NoCache)
-		return err
-	})
-	if err != nil {
-		b.Close()
-		return nil, 0, err
+	for {
+		from := img.here()
+		err = b.guard.open(func() (err error) {
+			b.now, size, err = from.GetBlob(guarded, l.info, none.NoCache)
+			return err
+		})
+		if err == nil {
+			return b, size, nil
+		}
+		if !img.elsewhere(ctx, from, err) {
+			b.Close()
+			return nil, 0, img.places.explain(err)
+		}
 	}
-	return b, size, nil
 }
 
 // Remote reports whether the image comes over a network.

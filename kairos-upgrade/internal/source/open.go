@@ -139,16 +139,21 @@ type Image struct {
 	// Layers from the lowest to the topmost.
 	Layers []Layer
 
-	source   types.ImageSource
+	ref    types.ImageReference
+	sys    *types.SystemContext
+	moving sync.Mutex
+	places *endpoints        // nil: there is one only
+	source types.ImageSource // at the first of them
+	left   []types.ImageSource
+
 	remote   bool
 	log      *slog.Logger
 	fetched  atomic.Int64
 	requests atomic.Int64
 
 	spool   Spool
-	blobAt  *blobAt // nil: parts can't be read
 	probing sync.Mutex
-	ranges  *int // in one request, nil before that is known
+	ranges  map[types.ImageSource]int // in one request, of those that were asked
 }
 
 // Layer describes one layer of an image.
@@ -177,7 +182,15 @@ func (img *Image) Requests() int64 { return img.requests.Load() }
 func (img *Image) Log() *slog.Logger { return img.log }
 
 // Close gives back what the image holds open.
-func (img *Image) Close() error { return img.source.Close() }
+func (img *Image) Close() error {
+	img.moving.Lock()
+	defer img.moving.Unlock()
+	err := img.source.Close()
+	for _, s := range img.left {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
 
 // Open finds an image, checks it against the signature policy and reads its
 // manifest and configuration; layers are read by OpenLayer. The caller closes
@@ -271,7 +284,6 @@ func (o *opener) openImage(ctx context.Context, source types.ImageSource) (*Imag
 		remote:         o.remote,
 		log:            o.opts.log(),
 		spool:          o.opts.Spool,
-		blobAt:         newBlobAt(source),
 	}, nil
 }
 

@@ -16,7 +16,6 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/shortnames"
-	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/transports"
 	"go.podman.io/image/v5/types"
@@ -95,25 +94,30 @@ func (o *opener) name() string {
 }
 
 func (o *opener) open(ctx context.Context) (*Image, error) {
-	if named := o.ref.DockerReference(); o.remote && named != nil {
-		found, err := sysregistriesv2.FindRegistry(o.sys, named.Name())
-		if err != nil {
-			return nil, fmt.Errorf("read registries.conf: %w", err)
-		}
-		if found != nil && found.Blocked {
-			return nil, errBlocked(found)
+	places, err := o.endpoints()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		img, err := o.openAt(ctx, places)
+		if err == nil || !places.next(err) {
+			return img, places.explain(err)
 		}
 	}
-	var img *Image
-	err := retry(ctx, o.remote, o.opts.log(), func() error {
-		source, err := o.ref.NewImageSource(ctx, o.sys)
+}
+
+func (o *opener) openAt(ctx context.Context, places *endpoints) (img *Image, err error) {
+	err = retry(ctx, o.remote, o.opts.log(), func() error {
+		source, err := places.source(ctx, o.ref, o.sys)
 		if err != nil {
 			return err
 		}
 		if img, err = o.openImage(ctx, source); err != nil {
 			source.Close()
+			return err
 		}
-		return err
+		img.ref, img.sys, img.places = o.ref, o.sys, places
+		return nil
 	})
 	return img, err
 }

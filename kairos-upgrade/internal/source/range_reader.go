@@ -126,7 +126,7 @@ func (img *Image) openRanges(ctx context.Context, layer int, ranges []Range) (*r
 	c.ctx, c.guard = img.guard(ctx)
 	img.requests.Add(1)
 	err := c.guard.open(func() (err error) {
-		c.parts, c.errs, err = img.blobAt.request(c.ctx, img.Layers[layer].info, ranges)
+		c.parts, c.errs, err = requestRanges(c.ctx, img.here(), img.Layers[layer].info, ranges)
 		return err
 	})
 	if err == nil {

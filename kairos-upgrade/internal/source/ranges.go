@@ -81,6 +81,15 @@ func (b *blobAt) request(ctx context.Context, info types.BlobInfo, ranges []Rang
 	return out[0].Interface().(chan io.ReadCloser), out[1].Interface().(chan error), nil
 }
 
+// requestRanges asks a source for ranges. Errors: ErrRanges.
+func requestRanges(ctx context.Context, source types.ImageSource, info types.BlobInfo, ranges []Range) (parts chan io.ReadCloser, errs chan error, err error) {
+	at := newBlobAt(source)
+	if at == nil {
+		return nil, nil, ErrRanges
+	}
+	return at.request(ctx, info, ranges)
+}
+
 // abandon lets the goroutine behind a request end, whose context is done.
 func abandon(parts chan io.ReadCloser, errs chan error) {
 	for parts != nil || errs != nil {
@@ -109,17 +118,17 @@ func abandon(parts chan io.ReadCloser, errs chan error) {
 func (img *Image) rangesOf(ctx context.Context, i int) int {
 	img.probing.Lock()
 	defer img.probing.Unlock()
-	l := img.Layers[i]
-	if img.blobAt == nil || l.Size < 0 {
+	l, here := img.Layers[i], img.here()
+	if l.Size < 0 || newBlobAt(here) == nil {
 		return 0
 	}
-	if img.ranges != nil {
-		return *img.ranges
+	if known, ok := img.ranges[here]; ok {
+		return known
 	}
 	ranges := 0
 	for _, n := range []int{maxRanges, 1} {
 		behind := []Range{{l.Size, 8}, {l.Size + 16, 8}}[:min(n, 2)]
-		if img.unsatisfiable(ctx, l.info, behind) {
+		if img.unsatisfiable(ctx, here, l.info, behind) {
 			ranges = n
 			break
 		}
@@ -128,23 +137,32 @@ func (img *Image) rangesOf(ctx context.Context, i int) int {
 		return 0
 	}
 	img.log.Debug("ranges of blobs", "at", img.Name, "in one request", ranges)
-	img.ranges = &ranges
+	if img.ranges == nil {
+		img.ranges = map[types.ImageSource]int{}
+	}
+	img.ranges[here] = ranges
 	return ranges
 }
 
-func (img *Image) unsatisfiable(ctx context.Context, info types.BlobInfo, ranges []Range) bool {
+func (img *Image) unsatisfiable(ctx context.Context, here types.ImageSource, info types.BlobInfo, ranges []Range) bool {
 	ctx, guard := img.guard(ctx)
 	defer guard.stop()
 	var parts chan io.ReadCloser
 	var errs chan error
 	err := guard.open(func() (err error) {
-		parts, errs, err = img.blobAt.request(ctx, info, ranges)
+		parts, errs, err = requestRanges(ctx, here, info, ranges)
 		return err
 	})
 	if err == nil {
 		guard.stop()
 		abandon(parts, errs)
 		return false
+	}
+	// Some registries (docker-registry built with Go before 1.23) send the length
+	// of the whole blob with 416, and hang up: what describes the error never
+	// comes. Who doesn't understand ranges answers 200, which is no error.
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
 	}
 	// containers/image has no type for it.
 	return strings.Contains(err.Error(), "StatusCode: 416") || strings.Contains(err.Error(), "RANGE_INVALID")

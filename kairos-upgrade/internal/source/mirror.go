@@ -1,0 +1,160 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/docker/distribution/registry/api/errcode"
+	v2 "github.com/docker/distribution/registry/api/v2"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
+	"go.podman.io/image/v5/types"
+)
+
+// A mirror may lack a part of what it has: the image of a list, a
+// configuration, a layer. containers/image chooses a mirror by the manifest
+// that was asked for and stays with it. Everything below that manifest is named
+// by a digest, so it may come from anywhere: the next mirror is asked, and the
+// registry itself at last.
+
+// endpoints are the places that registries.conf names for one reference: its
+// mirrors, and at the end the registry itself.
+type endpoints struct {
+	registry *sysregistriesv2.Registry
+	sources  []sysregistriesv2.PullSource
+	skipped  int // of the first ones, which lack something
+}
+
+// endpoints returns nil where there is no mirror.
+func (o *opener) endpoints() (*endpoints, error) {
+	named := o.ref.DockerReference()
+	if !o.remote || named == nil {
+		return nil, nil
+	}
+	found, err := sysregistriesv2.FindRegistry(o.sys, named.Name())
+	if err != nil {
+		return nil, fmt.Errorf("read registries.conf: %w", err)
+	}
+	if found == nil {
+		return nil, nil
+	}
+	if found.Blocked {
+		return nil, errBlocked(found)
+	}
+	sources, err := found.PullSourcesFromReference(named)
+	if err != nil || len(sources) < 2 {
+		return nil, err
+	}
+	return &endpoints{registry: found, sources: sources}, nil
+}
+
+// next gives up the first mirror that is left, after an error which says that
+// something is not there. It reports whether another place is left.
+func (e *endpoints) next(err error) bool {
+	if e == nil || !isMissing(err) || e.skipped >= len(e.sources)-1 {
+		return false
+	}
+	e.skipped++
+	return true
+}
+
+// explain adds to an error which mirrors were given up.
+func (e *endpoints) explain(err error) error {
+	if err == nil || e == nil || e.skipped == 0 {
+		return err
+	}
+	return fmt.Errorf("%w (mirrors that lack it: %s)", err, strings.Join(e.names(), ", "))
+}
+
+func (e *endpoints) names() (names []string) {
+	for _, s := range e.sources[:e.skipped] {
+		names = append(names, s.Reference.Name())
+	}
+	return names
+}
+
+// source opens a reference at the places that are left. They are handed over to
+// containers/image in the form that it reads, as a registries.conf.
+func (e *endpoints) source(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (types.ImageSource, error) {
+	if e == nil || e.skipped == 0 {
+		return ref.NewImageSource(ctx, sys)
+	}
+	dir, err := os.MkdirTemp(sys.BigFilesTemporaryDir, "registries")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) // it is read once
+	left := *sys
+	left.SystemRegistriesConfPath = filepath.Join(dir, "registries.conf")
+	left.SystemRegistriesConfDirPath = filepath.Join(dir, "none")
+	if err := os.WriteFile(left.SystemRegistriesConfPath, e.conf(), 0o600); err != nil {
+		return nil, err
+	}
+	return ref.NewImageSource(ctx, &left)
+}
+
+func (e *endpoints) conf() (conf []byte) {
+	endpoint := func(p sysregistriesv2.Endpoint) {
+		if p.Location != "" {
+			conf = fmt.Appendf(conf, "location = %s\n", strconv.Quote(p.Location))
+		}
+		if p.NamespaceProxy != "" {
+			conf = fmt.Appendf(conf, "namespace-proxy = %s\n", strconv.Quote(p.NamespaceProxy))
+		}
+		conf = fmt.Appendf(conf, "insecure = %t\n", p.Insecure)
+	}
+	conf = fmt.Appendf(conf, "[[registry]]\nprefix = %s\n", strconv.Quote(e.registry.Prefix))
+	endpoint(e.registry.Endpoint)
+	for _, s := range e.sources[e.skipped : len(e.sources)-1] {
+		conf = fmt.Appendf(conf, "[[registry.mirror]]\n")
+		endpoint(s.Endpoint)
+	}
+	return conf
+}
+
+// here returns the source that blobs are read from now.
+func (img *Image) here() types.ImageSource {
+	img.moving.Lock()
+	defer img.moving.Unlock()
+	return img.source
+}
+
+// elsewhere goes on to the next place after an error of a source, which lacks
+// a layer, and reports whether there is one.
+func (img *Image) elsewhere(ctx context.Context, from types.ImageSource, err error) bool {
+	img.moving.Lock()
+	defer img.moving.Unlock()
+	for {
+		if img.source != from { // somebody else met the same
+			return true
+		}
+		if !img.places.next(err) {
+			return false
+		}
+		source, errOpen := img.places.source(ctx, img.ref, img.sys)
+		if errOpen == nil {
+			img.log.Warn("a mirror is incomplete, the next one is asked", "lacking", strings.Join(img.places.names(), ", "), "error", err)
+			img.left = append(img.left, img.source)
+			img.source = source
+			return true
+		}
+		err = errOpen
+	}
+}
+
+// isMissing reports whether an error says that a registry lacks something.
+func isMissing(err error) bool {
+	var status docker.UnexpectedHTTPStatusError
+	for _, code := range []errcode.ErrorCode{v2.ErrorCodeManifestUnknown, v2.ErrorCodeNameUnknown, v2.ErrorCodeBlobUnknown} {
+		if isRegistry(err, code) {
+			return true
+		}
+	}
+	return errors.As(err, &status) && status.StatusCode == http.StatusNotFound
+}
