@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -57,17 +58,21 @@ func buildBase(ctx context.Context, report func(string)) (base, error) {
 
 func makeBase(ctx context.Context, dir string) error {
 	root := filepath.Join(dir, "tree")
-	if err := debian(ctx, dir, packageNames(basePackages), "trixie", root); err != nil {
+	sources, err := mirror(ctx, "trixie")
+	if err != nil {
 		return err
 	}
-	_, err := oci.CreateLayer(filepath.Join(dir, "layer"), "base packages", func(w io.Writer) error {
+	if err := debian(ctx, dir, packageNames(basePackages), "trixie", root, sources...); err != nil {
+		return err
+	}
+	_, err = oci.CreateLayer(filepath.Join(dir, "layer"), "base packages", func(w io.Writer) error {
 		return tree.WriteDiff(w, "", root, epoch)
 	})
 	return err
 }
 
 // debian installs packages to the tree root, with its recipe and the extra package in dir. The last
-// arguments are mmdebstrap's: suite, root and, if not Debian's own, lines of sources.list.
+// arguments are mmdebstrap's: suite, root and lines of sources.list, none of which means mmdebstrap's own.
 func debian(ctx context.Context, dir string, packages []string, suite, root string, sources ...string) error {
 	script := filepath.Join(dir, "base.sh")
 	if err := os.WriteFile(script, []byte(baseScript), 0o755); err != nil {
@@ -84,7 +89,9 @@ func debian(ctx context.Context, dir string, packages []string, suite, root stri
 	for _, path := range baseExcludes {
 		args = append(args, "--dpkgopt=path-exclude="+path)
 	}
-	if _, err := workspace.RunTool(ctx, "env", append(append(args, suite, root), sources...)...); err != nil {
+	cmd := workspace.Tool(ctx, "env", append(append(args, suite, root), sources...)...)
+	cmd.Env = append(os.Environ(), "KAIROS_TOOLS_TMP=own")
+	if _, err := workspace.Run(cmd); err != nil {
 		return err
 	}
 	// What is mounted there while mmdebstrap runs is no part of the image.
@@ -95,6 +102,16 @@ func debian(ctx context.Context, dir string, packages []string, suite, root stri
 	}
 	conf := filepath.Join(root, "etc/dracut.conf.d/50-node.conf")
 	return os.WriteFile(conf, []byte(dracutConf), 0o644)
+}
+
+// mirror returns the lines of sources.list for a suite of Debian, from the mirror of this machine: the
+// suite's own first.
+func mirror(ctx context.Context, suite string) ([]string, error) {
+	out, err := workspace.Run(exec.CommandContext(ctx, filepath.Join(workspace.Top(), "tests", "mirror"), suite))
+	if err != nil {
+		return nil, err
+	}
+	return strings.FieldsFunc(out, func(r rune) bool { return r == '\n' }), nil
 }
 
 // empty removes all that a directory holds.

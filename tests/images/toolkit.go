@@ -94,6 +94,7 @@ func chroot(ctx context.Context, root, script string) error {
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "INITRD=No",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()),
 		"unshare", "--mount", "sh", "-euc", chrootScript, "sh", root)
+	cmd.Env = append(os.Environ(), "KAIROS_TOOLS_TMP=own")
 	cmd.Stdin = strings.NewReader(script)
 	_, err := workspace.Run(cmd)
 	return err

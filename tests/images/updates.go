@@ -18,14 +18,6 @@ const updatesName = "updates-"
 // release: the two differ by what a node has to fetch after some months.
 const updatesSuite = "bookworm"
 
-var (
-	releaseSource = "deb http://deb.debian.org/debian " + updatesSuite + " main"
-	updateSources = []string{
-		"deb http://deb.debian.org/debian " + updatesSuite + "-updates main",
-		"deb http://deb.debian.org/debian-security " + updatesSuite + "-security main",
-	}
-)
-
 // initrdScript makes an initrd as a node would have it: it changes with most updates.
 const initrdScript = `
 kernel=$(ls /usr/lib/modules)
@@ -45,12 +37,16 @@ func Updates(ctx context.Context, report func(string)) (release, updated string,
 		return name == "systemd-repart" // a part of systemd there
 	})
 	packages = append(packages, "python3", "openssl")
-	name := updatesName + hashOf(strings.Join(packages, " "), baseScript, dracutConf, initrdScript, releaseSource, strings.Join(updateSources, " "))
+	name := updatesName + hashOf(strings.Join(packages, " "), baseScript, dracutConf, initrdScript, updatesSuite)
 	dir, err := cached(name, func(dir string) error {
-		for variant, sources := range map[string][]string{
-			"release": {releaseSource},
-			"updated": append([]string{releaseSource}, updateSources...),
-		} {
+		sources, err := mirror(ctx, updatesSuite)
+		if err != nil {
+			return err
+		}
+		if len(sources) < 2 {
+			return fmt.Errorf("the mirror of this machine has no updates of %s", updatesSuite)
+		}
+		for variant, sources := range map[string][]string{"release": sources[:1], "updated": sources} {
 			report("installing Debian, " + variant + " (mmdebstrap, dracut)")
 			root := filepath.Join(dir, variant)
 			if err := debian(ctx, dir, packages, updatesSuite, root, sources...); err != nil {

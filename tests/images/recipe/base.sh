@@ -15,6 +15,7 @@ rm -rf "$root"/boot/* "$root"/vmlinuz* "$root"/initrd.img*
 
 # What a machine makes for itself at its first boot, and what belongs to the machine that builds.
 rm -f "$root"/etc/ssh/ssh_host_*_key* "$root"/etc/hostname "$root"/etc/apt/apt.conf.d/99mmdebstrap
+rm -f "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/* # its mirror
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 : > "$root/etc/machine-id"
 rm -rf "$root"/var/tmp/* "$root"/var/log/*
