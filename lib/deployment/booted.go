@@ -39,6 +39,9 @@ type Booted struct {
 	ESP            string `json:"esp"`             // partition UUID of the ESP, "" when unknown
 	Entry          string `json:"entry"`           // base name of the boot entry, "" when unknown
 	BootID         string `json:"boot_id"`         // kernel's boot id
+	// Foreign are the labels of the partitions on which something else was found
+	// than the encrypted volume that belongs to the node, "" for none.
+	Foreign string `json:"foreign,omitempty"`
 }
 
 // ErrNotBooted is returned where the running system is not one of ours.

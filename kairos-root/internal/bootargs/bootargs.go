@@ -5,6 +5,7 @@ package bootargs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,10 @@ type Args struct {
 	Debug       bool          // kairos.debug: log every mount
 	Fsck        FsckMode      // fsck.mode
 	Repair      FsckRepair    // fsck.repair
+
+	// Volumes are the encrypted volumes that belong to this node (kairos.crypt);
+	// nil where the boot entry doesn't say.
+	Volumes deployment.Volumes
 }
 
 // Defaults.
@@ -83,6 +88,14 @@ func Parse(line string) (Args, error) {
 			}
 			store, a.Store = value, value
 			_, err = a.Mode()
+		case deployment.VolumesArg:
+			var v deployment.Volumes
+			switch v, err = deployment.ParseVolumes(value); {
+			case err == nil && a.Volumes != nil && !maps.Equal(a.Volumes, v):
+				err = fmt.Errorf("given twice with different values")
+			case err == nil:
+				a.Volumes = v
+			}
 		case "kairos.timeout":
 			a.Timeout, err = seconds(value, a.Timeout)
 		case "kairos.reboot_delay":

@@ -33,6 +33,7 @@ type Initrd struct {
 	Run     string                           // /run
 	Sysroot string                           // where the root of the system is mounted
 	BootID  string                           // the kernel's boot id
+	Kmsg    string                           // the kernel's log: /dev/kmsg
 	// Execute runs a program and returns its output and exit status.
 	Execute func(ctx context.Context, argv ...string) (output string, status int, err error)
 
@@ -85,7 +86,7 @@ func (i *Initrd) MountRoot(ctx context.Context) (err error) {
 	}
 	r.Booted = b
 	i.mountOEM(ctx, r)
-	if err := i.announce(b); err != nil {
+	if err := i.announce(r.Booted); err != nil {
 		return err
 	}
 	keep := append([]Mount{{Target: i.storeTarget(), Kind: "store", Source: b.Device}}, r.Mounts...)
@@ -140,7 +141,7 @@ func (i *Initrd) mountImage(store *os.Root, r *Report) error {
 // reported.
 func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
 	part, err := i.Finder.FindOn(r.Booted.Disk, disk.LabelOEM)
-	if errors.Is(err, disk.ErrNotFound) {
+	if _, ours := i.Args.Volumes[disk.LabelOEM]; errors.Is(err, disk.ErrNotFound) && !ours {
 		// In live mode only the medium's own: the disk that an installation is
 		// about to overwrite has no say in it.
 		i.Log.Info("no config partition on this disk", "label", disk.LabelOEM, "disk", r.Booted.Disk)
@@ -158,6 +159,7 @@ func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
 		err = i.attachBeneath(t, "/oem")
 	}
 	if err != nil {
+		i.foreign(r, disk.LabelOEM, err)
 		i.degraded(r, "/oem", fmt.Errorf("the node's config is not available: %w", err))
 		return
 	}
@@ -228,6 +230,6 @@ func New(args bootargs.Args, log *slog.Logger) *Initrd {
 		Finder:  device.Finder{System: disk.Local(), Events: device.NewEvents},
 		Checker: blockfs.Checker{Mode: args.Fsck, Repair: args.Repair, Run: blockfs.Run},
 		Log:     log, Status: sdnotify.Status, Extend: sdnotify.ExtendTimeout,
-		Run: "/run", Sysroot: "/sysroot", BootID: string(id), Execute: blockfs.Run,
+		Run: "/run", Sysroot: "/sysroot", Kmsg: "/dev/kmsg", BootID: string(id), Execute: blockfs.Run,
 	}
 }

@@ -254,6 +254,58 @@ func TestUnlocked(t *testing.T) {
 	}
 }
 
+// volume makes a partition that looks like an encrypted volume.
+func (n *node) volume(number, label, uuid string) {
+	n.machine.Add("vda", number, label)
+	header := make([]byte, 4096)
+	copy(header, "LUKS\xba\xbe\x00\x02")
+	copy(header[168:], uuid)
+	mounttest.Write(n.t, n.machine.Dev("vda"+number), string(header))
+}
+
+// TestForeignVolume sees that nothing is mounted in the place of an encrypted
+// volume that belongs to the node: no plain file system, whose commands would be
+// run as root, and no other volume, which the same TPM might open.
+func TestForeignVolume(t *testing.T) {
+	const ours, other = "01234567-89ab-cdef-0123-456789abcdef", "11111111-2222-3333-4444-555555555555"
+	evil := t.TempDir()
+	mounttest.Write(t, filepath.Join(evil, "99_evil.yaml"), "#cloud-config\n")
+	for name, tc := range map[string]struct {
+		prepare func(*node)
+		foreign string
+		opens   int
+	}{
+		"ours":       {func(n *node) { n.volume("2", "COS_OEM", ours); n.volume("4", "COS_PERSISTENT", other) }, "", 2},
+		"plain":      {func(n *node) { n.disk("vda", "2", "COS_OEM", evil); n.disk("vda", "4", "COS_PERSISTENT", evil) }, "COS_OEM COS_PERSISTENT", 0},
+		"exchanged":  {func(n *node) { n.volume("2", "COS_OEM", other); n.volume("4", "COS_PERSISTENT", ours) }, "COS_OEM COS_PERSISTENT", 0},
+		"no UUID":    {func(n *node) { n.volume("2", "COS_OEM", ""); n.volume("4", "COS_PERSISTENT", other) }, "COS_OEM", 1},
+		"OEM is off": {func(n *node) { n.volume("4", "COS_PERSISTENT", other) }, "", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, "full")
+			n.args.Volumes = deployment.Volumes{"COS_OEM": ours, "COS_PERSISTENT": other}
+			tc.prepare(n)
+			n.unlocks = mounttest.Ext4(t, "")
+			mounttest.Write(t, filepath.Join(n.run, "kmsg"), "")
+			r := n.boot("")
+			n.want("oem/99_evil.yaml", "")
+			if len(n.started) != tc.opens || r.Booted.Foreign != tc.foreign {
+				t.Errorf("unlocked %v, foreign %q", n.started, r.Booted.Foreign)
+			}
+			if want := tc.opens < 2; (len(r.Degraded) > 0) != want {
+				t.Errorf("degraded: %v", r.Degraded)
+			}
+			booted, err := deployment.ReadBooted(filepath.Join(n.run, "kairos/booted.json"))
+			if err != nil || booted.Foreign != tc.foreign {
+				t.Errorf("booted.json: %+v, %v", booted, err)
+			}
+			if said := mounttest.Content(t, filepath.Join(n.run, "kmsg")); strings.Count(said, "<2>kairos-root: COS_") != len(strings.Fields(tc.foreign)) {
+				t.Errorf("on the console: %q", said)
+			}
+		})
+	}
+}
+
 // coming is a device whose driver is loaded while it is waited for.
 type coming struct {
 	t      *testing.T

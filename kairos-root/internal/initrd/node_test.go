@@ -79,7 +79,7 @@ func (n *node) initrd() *Initrd {
 		Log:     logline.New(io.MultiWriter(&n.log, n.t.Output()), "kairos-root", false),
 		Status:  func(string, ...any) {},
 		Extend:  func(time.Duration) {},
-		Run:     n.run, Sysroot: n.sysroot, BootID: "boot\n",
+		Run:     n.run, Sysroot: n.sysroot, BootID: "boot\n", Kmsg: filepath.Join(n.run, "kmsg"),
 		Execute: n.systemctl,
 	}
 }

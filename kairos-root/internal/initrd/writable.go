@@ -57,6 +57,11 @@ func (i *Initrd) MountWritable(ctx context.Context) (err error) {
 	i.release(lowerDir)
 	i.release(imageDir)
 	r.Writable = true
+	if r.Booted.Foreign != "" { // it is known since the announcement
+		if err := i.writeJSON("booted.json", r.Booted); err != nil {
+			return err
+		}
+	}
 	keep := append([]Mount{{Target: "/run/kairos/" + overlayDir, Kind: "ephemeral changes", Source: "kairos-overlay"}}, r.Mounts...)
 	if r.Persistent != "" {
 		keep = append(keep, Mount{Target: "/run/kairos/" + persistentDir, Kind: disk.LabelPersistent, Source: r.Persistent})
@@ -111,6 +116,7 @@ func (i *Initrd) mountPersistent(ctx context.Context, r *Report) {
 		err = i.attach(t, i.path(persistentDir))
 	}
 	if err != nil {
+		i.foreign(r, disk.LabelPersistent, err)
 		i.degraded(r, disk.LabelPersistent, fmt.Errorf("nothing is kept over a reboot: %w", err))
 		return
 	}

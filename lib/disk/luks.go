@@ -1,0 +1,53 @@
+package disk
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// LUKS reads the UUID in the header of an encrypted volume (LUKS2 on-disk format,
+// 2.1; LUKS1 has it in the same place), "" where a device holds none. Headers are
+// not authenticated: the UUID tells which volume this claims to be.
+func LUKS(device string) (uuid string, err error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	const at, size = 168, 40
+	head := make([]byte, at+size)
+	if _, err := io.ReadFull(f, head); err == io.EOF || err == io.ErrUnexpectedEOF {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("read %s: %w", device, err)
+	}
+	if !bytes.HasPrefix(head, []byte("LUKS\xba\xbe")) {
+		return "", nil
+	}
+	text, _, _ := bytes.Cut(head[at:], []byte{0})
+	return strings.ToLower(string(text)), nil
+}
+
+// Unlocked returns the encrypted volumes that are open: the UUID in the LUKS
+// header by the name of the mapping, as the kernel knows them.
+func (s System) Unlocked() map[string]string {
+	open := map[string]string{}
+	// A machine without a device mapper has none.
+	dirs, _ := filepath.Glob(filepath.Join(s.Sys, "class/block/*/dm"))
+	for _, dir := range dirs {
+		name, errName := os.ReadFile(filepath.Join(dir, "name"))
+		id, errID := os.ReadFile(filepath.Join(dir, "uuid"))
+		// CRYPT-LUKS2-<UUID without dashes>-<name>
+		hex, luks := strings.CutPrefix(strings.TrimSpace(string(id)), "CRYPT-LUKS2-")
+		if errName != nil || errID != nil || !luks || len(hex) < 32 {
+			continue
+		}
+		open[strings.TrimSpace(string(name))] = strings.ToLower(
+			strings.Join([]string{hex[:8], hex[8:12], hex[12:16], hex[16:20], hex[20:32]}, "-"))
+	}
+	return open
+}
