@@ -27,6 +27,7 @@ type Machine struct {
 	Root    string // where settings, signed policies and their keys are
 	Locks   string // directory
 	Unlocks string // directory: how unlocks ended
+	Cmdline string // the kernel command line, which says what belongs to the node
 	Disks   disk.System
 	Connect func() (transport.TPMCloser, error) // opens the TPM
 }
@@ -34,7 +35,7 @@ type Machine struct {
 // Local returns this machine.
 func Local() Machine {
 	return Machine{
-		Root: "/", Locks: "/run/kairos/crypt", Unlocks: report.UnlockDir, Disks: disk.Local(),
+		Root: "/", Locks: "/run/kairos/crypt", Unlocks: report.UnlockDir, Disks: disk.Local(), Cmdline: "/proc/cmdline",
 		// The resource manager's device: others use the TPM at the same time.
 		Connect: func() (transport.TPMCloser, error) { return linuxtpm.Open("/dev/tpmrm0") },
 	}

@@ -67,7 +67,7 @@ func TestScripts(t *testing.T) {
 
 func fakeMachine() Machine {
 	return Machine{
-		Root: "root", Locks: "locks", Unlocks: "unlocks",
+		Root: "root", Locks: "locks", Unlocks: "unlocks", Cmdline: "root/proc/cmdline",
 		Disks:   disk.System{Sys: "root/sys", Dev: "root/dev"},
 		Connect: connect,
 	}

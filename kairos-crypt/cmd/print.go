@@ -44,6 +44,9 @@ func printStatus(w io.Writer, s report.Status) error {
 			printSlot(table, slot)
 		}
 	}
+	for _, f := range s.Foreign {
+		fmt.Fprintf(table, "%s: %s\n", f.Label, foreignText(f))
+	}
 	if len(s.Volumes) == 0 {
 		fmt.Fprintln(table, "no encrypted volumes")
 	}
@@ -51,6 +54,20 @@ func printStatus(w io.Writer, s report.Status) error {
 		return fmt.Errorf("write result: %w", err)
 	}
 	return nil
+}
+
+// foreignText says what is wrong with a partition.
+func foreignText(f report.Foreign) string {
+	where := f.Device
+	switch {
+	case f.Device == "":
+		return "there is no such partition, which has to hold volume " + f.Expected
+	case f.Found == "":
+		where += " holds no encrypted volume"
+	default:
+		where += " holds volume " + f.Found
+	}
+	return "NOT WHAT BELONGS TO THIS NODE: " + where + " instead of " + f.Expected
 }
 
 func printSlot(w io.Writer, slot report.Slot) {

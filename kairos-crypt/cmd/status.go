@@ -2,6 +2,10 @@ package cmd
 
 import (
 	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
@@ -9,6 +13,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
@@ -34,6 +40,9 @@ func statusCommand(m Machine) *cli.Command {
 			}
 			switch {
 			case c.Bool("check"):
+				if len(result.Foreign) > 0 {
+					return exit.Silent(exit.Failed)
+				}
 				for _, v := range result.Volumes {
 					if v.AfterReboot != forecast.Yes {
 						return exit.Silent(exit.Failed)
@@ -49,8 +58,11 @@ func statusCommand(m Machine) *cli.Command {
 }
 
 func (s *session) status(c *cli.Context, devices []string) (report.Status, error) {
-	result := report.Status{Volumes: []report.Volume{}}
+	result := report.Status{Volumes: []report.Volume{}, Foreign: []report.Foreign{}}
 	volumes, err := s.volumes(devices)
+	if err == nil {
+		result.Foreign, err = s.foreign(devices)
+	}
 	if err != nil || len(volumes) == 0 {
 		return result, err
 	}
@@ -66,6 +78,38 @@ func (s *session) status(c *cli.Context, devices []string) (report.Status, error
 		result.Volumes = append(result.Volumes, s.describe(v, next))
 	}
 	return result, nil
+}
+
+// foreign are the partitions that don't hold the volumes which the boot entry
+// names, of the devices, or all. Whoever exchanges a volume has the TPM seal a key
+// to their own: that it opens says nothing.
+func (s *session) foreign(devices []string) ([]report.Foreign, error) {
+	found := []report.Foreign{}
+	line, err := os.ReadFile(s.Cmdline)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	expected := deployment.VolumesOf(string(line))
+	for _, label := range slices.Sorted(maps.Keys(expected)) {
+		f := report.Foreign{Label: label, Expected: expected[label]}
+		switch p, err := s.Disks.Find(label); {
+		case err == nil:
+			if f.Device = p.Path; len(devices) > 0 && !slices.Contains(devices, p.Path) && !slices.Contains(devices, "LABEL="+label) {
+				continue
+			}
+			if f.Found, err = disk.LUKS(p.Path); err != nil {
+				return nil, err
+			}
+		case len(devices) > 0:
+			continue
+		case !errors.Is(err, disk.ErrNotFound):
+			return nil, err
+		}
+		if f.Found != f.Expected {
+			found = append(found, f)
+		}
+	}
+	return found, nil
 }
 
 // volumes are those of the devices, or all of this machine's partitions that

@@ -59,6 +59,7 @@ func execute(c *cli.Context, m Machine) error {
 	if n.Kargs, n.Title, err = m.own(c, booted); err != nil {
 		report.Warn("the node's own kernel arguments are lost: %v", err)
 	}
+	n.Volumes = m.volumes()
 	for _, s := range n.Steps(r) {
 		if !r.Has(s.Phase) {
 			report.Steps++
@@ -96,6 +97,13 @@ func (m Machine) own(c *cli.Context, booted deployment.Booted) (kargs []string, 
 		title = configured
 	}
 	return record.NodeOptions, title, err
+}
+
+// volumes are the encrypted volumes that the boot entry of the recovery system
+// expects.
+func (m Machine) volumes() deployment.Volumes {
+	data, _ := os.ReadFile(m.Cmdline)
+	return deployment.VolumesOf(string(data))
 }
 
 // forReset reports whether the boot entry of the reset was chosen.

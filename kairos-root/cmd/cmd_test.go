@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/efivars"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
@@ -96,11 +99,50 @@ image a412, store COS_STATE
 Rebooting in 30s, so that the boot loader can choose another entry.
 With rd.kairos.shell on the kernel command line there is a shell instead.
 `
-	if got := failureText("mount store: waited 1m0s", args); got != want {
+	if got := failureText("mount store: waited 1m0s", args, ""); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 	args.Shell = true
-	if got := failureText("x", args); strings.Contains(got, "Rebooting in") || !strings.Contains(got, "A shell follows") {
+	if got := failureText("x", args, ""); strings.Contains(got, "Rebooting in") || !strings.Contains(got, "A shell follows") {
 		t.Errorf("got:\n%s", got)
+	}
+}
+
+// Nobody at the console gets a shell without a password where more is closed than
+// the machine's case.
+func TestNoShell(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("sys/devices/vda/vda2/uevent", "DEVTYPE=partition\nPARTN=2\nPARTNAME=COS_OEM\n")
+	write("sys/class/block/.keep", "")
+	if err := os.Symlink(filepath.Join(dir, "sys/devices/vda/vda2"), filepath.Join(dir, "sys/class/block/vda2")); err != nil {
+		t.Fatal(err)
+	}
+	write("dev/vda2", strings.Repeat("\x00", 4096))
+	machine := disk.System{Sys: filepath.Join(dir, "sys"), Dev: filepath.Join(dir, "dev"), Vars: efivars.At(filepath.Join(dir, "vars"))}
+	if why := closedTo(bootargs.Args{Shell: true}, machine); why != "" {
+		t.Errorf("nothing is closed: %q", why)
+	}
+	if why := closedTo(bootargs.Args{Volumes: deployment.Volumes{"COS_OEM": "x"}}, machine); why != "it has encrypted volumes" {
+		t.Errorf("named on the command line: %q", why)
+	}
+	write("dev/vda2", "LUKS\xba\xbe\x00\x02"+strings.Repeat("\x00", 160)+"01234567-89ab-cdef-0123-456789abcdef"+strings.Repeat("\x00", 100))
+	if why := closedTo(bootargs.Args{}, machine); why != "it has encrypted volumes" {
+		t.Errorf("on the disk: %q", why)
+	}
+	write("vars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", "\x06\x00\x00\x00\x01")
+	if why := closedTo(bootargs.Args{}, machine); why != "Secure Boot is on" {
+		t.Errorf("Secure Boot: %q", why)
+	}
+	if text := failureText("x", bootargs.Args{}, "it has"); strings.Contains(text, "rd.kairos.shell") {
+		t.Errorf("a shell is promised: %q", text)
 	}
 }

@@ -38,12 +38,17 @@ func runFailed(c *cli.Call) error {
 	// What is done about a failure holds even if the command line is the failure.
 	args, _ := readArgs()
 	text, failed := reason()
+	closed := closedTo(args, disk.Local())
+	if closed != "" {
+		args.Shell, args.Break = false, false
+		text += "\nThere is no shell on this node: " + closed + "."
+	}
 	if args.Break && !failed {
 		return nil // rd.break: the emergency is only dracut's way to a shell
 	}
 	console := openConsole()
 	defer console.close()
-	console.say(failureText(text, args))
+	console.say(failureText(text, args, closed))
 	if args.Shell {
 		runShell()
 	} else {
@@ -95,8 +100,30 @@ func countOn(system disk.System, image string) (bls.Name, error) {
 	return trial.Begin(system.Vars, esp, image)
 }
 
+// closedTo says why somebody at the console gets no shell, "" where they may: a
+// shell asks for no password, and here more is closed than the machine's case.
+func closedTo(args bootargs.Args, machine disk.System) string {
+	if on, err := machine.Vars.SecureBoot(); err == nil && on {
+		return "Secure Boot is on"
+	}
+	if len(args.Volumes) > 0 {
+		return "it has encrypted volumes"
+	}
+	partitions, err := machine.Partitions()
+	if err != nil {
+		return "" // no disk, no volume
+	}
+	for _, p := range partitions {
+		if uuid, err := disk.LUKS(p.Path); err == nil && uuid != "" {
+			return "it has encrypted volumes"
+		}
+	}
+	return ""
+}
+
 // runShell runs a shell on the terminal until it ends. It asks for no password:
-// who can write the kernel command line can have any program as init.
+// where nothing is encrypted and Secure Boot is off, who can write the kernel
+// command line can have any program as init.
 func runShell() {
 	shell := exec.Command("/bin/sh", "-l")
 	shell.Stdin, shell.Stdout, shell.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -126,7 +153,7 @@ func reason() (text string, failed bool) {
 }
 
 // failureText is what the operator reads.
-func failureText(reason string, args bootargs.Args) string {
+func failureText(reason string, args bootargs.Args, closed string) string {
 	text := "The system cannot be started.\n" + reason + "\n"
 	if args.Image != "" && !strings.Contains(reason, args.Image) {
 		text += fmt.Sprintf("image %s, store %s\n", args.Image, args.Store)
@@ -134,8 +161,11 @@ func failureText(reason string, args bootargs.Args) string {
 	if args.Shell {
 		return text + "A shell follows, as rd.kairos.shell asks. The end of the shell reboots.\n"
 	}
-	return text + fmt.Sprintf("Rebooting in %v, so that the boot loader can choose another entry.\n"+
-		"With rd.kairos.shell on the kernel command line there is a shell instead.\n", args.RebootDelay)
+	text += fmt.Sprintf("Rebooting in %v, so that the boot loader can choose another entry.\n", args.RebootDelay)
+	if closed == "" {
+		text += "With rd.kairos.shell on the kernel command line there is a shell instead.\n"
+	}
+	return text
 }
 
 // console is where an operator may look: the console, and the kernel's log,

@@ -102,6 +102,12 @@ func (m machine) start(w where, b begin) (*opened, error) {
 		Log:      b.log,
 		Progress: b.bar,
 	}}
+	if o.SecureBoot, err = m.disks.Vars.SecureBoot(); err != nil {
+		b.log.Warn("whether Secure Boot is on is not known", "error", err)
+	}
+	if !w.given { // the running node's own store
+		o.Unlocked = m.disks.Unlocked()
+	}
 	if b.command == "" {
 		return o, nil
 	}

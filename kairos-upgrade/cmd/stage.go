@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"unicode"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
@@ -50,6 +52,7 @@ func stageCommand(m machine) *cli.Command {
 			&cli.BoolFlag{Name: "force", Usage: "stage what failed before, or what is deployed already; ignore the estimate of needed space"},
 			&cli.StringSliceFlag{Name: "karg", Usage: "add kernel `ARGUMENT`, here and to all later deployments; repeatable"},
 			&cli.StringSliceFlag{Name: "delete-karg", Usage: "drop kernel `ARGUMENT` that --karg added; repeatable"},
+			&cli.StringSliceFlag{Name: "crypt", Usage: "expect the encrypted volume `LABEL:UUID` from now on, or LABEL:none; repeatable"},
 			&cli.BoolFlag{Name: "allow-unverified", Usage: "go on where the store has lost fs-verity: contents are not checked any more"},
 			&cli.StringFlag{Name: "title", Usage: "call the system `TEXT` in the boot menu, here and in all later deployments"},
 			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
@@ -79,6 +82,9 @@ func stage(c *cli.Context, m machine) error {
 
 		AllowUnverified: c.Bool("allow-unverified"),
 	}
+	if req.Volumes, err = volumesAsked(c.StringSlice("crypt")); err != nil {
+		return err
+	}
 	if req.Replace && !c.Bool("recovery") {
 		return exit.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")
 	}
@@ -104,6 +110,24 @@ func stage(c *cli.Context, m machine) error {
 		return m.reboot(c.Context)
 	}
 	return nil
+}
+
+// volumesAsked reads the values of --crypt.
+func volumesAsked(values []string) (deployment.Volumes, error) {
+	asked := deployment.Volumes{}
+	for _, value := range values {
+		label, uuid, _ := strings.Cut(value, ":")
+		if uuid == deploy.NoVolume && label != "" {
+			asked[label] = uuid
+			continue
+		}
+		v, err := deployment.ParseVolumes(value)
+		if err != nil {
+			return nil, exit.Usagef("--crypt %w", err)
+		}
+		maps.Copy(asked, v)
+	}
+	return asked, nil
 }
 
 func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,52 @@ func TestLostVerity(t *testing.T) {
 		t.Errorf("entries %v", entries)
 	}
 	n.want(0, "stage", "--allow-unverified", "oci:"+v2)
+}
+
+// TestVolumesExpected sees that the boot entry names the encrypted volumes of the
+// node, in every later deployment and after a rollback too, and that the editor of
+// the boot menu is off then.
+func TestVolumesExpected(t *testing.T) {
+	n := newNode(t)
+	const oem = "COS_OEM:01234567-89ab-cdef-0123-456789abcdef"
+	v1, v2 := "oci:"+secretImage(t).Layout(t, "v1"), "oci:"+bootable(t).Layout(t, "v2")
+	menu := filepath.Join(n.esp, "loader/loader.conf")
+	options := func(serial int) string {
+		names, err := filepath.Glob(filepath.Join(n.esp, fmt.Sprintf("loader/entries/kairos-%d-*.conf", serial)))
+		if err != nil || len(names) != 1 {
+			t.Fatalf("entry %d: %v, %v", serial, names, err)
+		}
+		data, err := os.ReadFile(names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	n.want(0, "stage", v1)
+	n.bless(1)
+	if _, err := os.Stat(menu); err == nil || strings.Contains(options(1), "kairos.crypt") {
+		t.Errorf("nothing is encrypted: %v, %s", err, options(1))
+	}
+	n.want(2, "stage", "--crypt", "COS_OEM", v2)
+	n.want(1, "stage", "--karg", "kairos.crypt="+oem, v2)
+	n.want(0, "stage", "--crypt", oem, v2)
+	n.bless(2)
+	if data, err := os.ReadFile(menu); err != nil || string(data) != "editor no\n" {
+		t.Errorf("loader.conf: %q, %v", data, err)
+	}
+	n.want(0, "rollback", "1")
+	n.want(0, "stage", "--force", v2)
+	n.want(0, "stage", "--crypt", "COS_OEM:none", v2)
+	for serial, want := range map[int]bool{2: true, 3: true, 4: true, 5: false} {
+		if serial == 4 || serial == 3 {
+			if names, _ := filepath.Glob(filepath.Join(n.esp, fmt.Sprintf("loader/entries/kairos-%d-*.conf", serial))); len(names) == 0 {
+				continue // collected
+			}
+		}
+		if have := strings.Contains(options(serial), " kairos.crypt="+oem); have != want {
+			t.Errorf("deployment %d: %s", serial, options(serial))
+		}
+	}
 }
 
 // TestBusUnsigned sees that a caller who is not root can't have staged what no

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // VolumesArg is the kernel argument that names the encrypted volumes of a node.
@@ -39,6 +41,18 @@ func ParseVolumes(text string) (Volumes, error) {
 		}
 	}
 	return v, nil
+}
+
+// VolumesOf returns the volumes that a kernel command line names, nil where it
+// says nothing, or nothing that can be read.
+func VolumesOf(cmdline string) Volumes {
+	for word := range kernelargs.Words(cmdline) {
+		if name, value, _ := kernelargs.Cut(word); name == VolumesArg {
+			v, _ := ParseVolumes(value)
+			return v
+		}
+	}
+	return nil
 }
 
 func (v Volumes) String() string {

@@ -13,6 +13,17 @@ import (
 type Status struct {
 	Staged  string   `json:"staged"` // id of the deployment that boots next, "" when it is the one that runs
 	Volumes []Volume `json:"volumes"`
+	// Foreign are the partitions on which something else lies than the encrypted
+	// volume that belongs to the node.
+	Foreign []Foreign `json:"foreign"`
+}
+
+// Foreign is a partition that does not hold what belongs there.
+type Foreign struct {
+	Label    string `json:"label"`           // of the partition
+	Device   string `json:"device"`          // "" where there is no such partition
+	Expected string `json:"expected"`        // UUID of the volume that belongs there
+	Found    string `json:"found,omitempty"` // UUID of the volume that is there, "" for none
 }
 
 // Volume is one encrypted volume.

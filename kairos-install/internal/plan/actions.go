@@ -89,11 +89,31 @@ type Staged struct {
 // Stage lays down an image and keeps what came of it.
 type Stage struct {
 	Command
-	Label string
+	Label      string
+	Encryption *Encryption // the volumes that the deployment expects; may be nil
+}
+
+func (s Stage) String() string {
+	if s.Encryption == nil {
+		return s.Command.String()
+	}
+	return s.Command.String() + " (and --crypt, for each encrypted volume)"
+}
+
+// argv is the command with the volumes that have been made by now.
+func (s Stage) argv() []string {
+	argv := slices.Clone(s.Argv)
+	if s.Encryption == nil {
+		return argv
+	}
+	for _, v := range s.Encryption.Volumes {
+		argv = slices.Insert(argv, len(argv)-1, "--crypt="+v.Label+":"+v.UUID) // before the source
+	}
+	return argv
 }
 
 func (s Stage) Do(ctx context.Context, h Host) error {
-	out, err := h.Runner.Output(ctx, s.Argv...)
+	out, err := h.Runner.Output(ctx, s.argv()...)
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,17 @@ const LoaderConf = `# No entry is named as the default: which one boots follows 
 timeout 3
 `
 
+// loaderConf is LoaderConf, without the editor of the boot menu where something
+// is encrypted: somebody at the console could have any program as init, and a TPM
+// that knows the firmware's state only would open the volumes for it. Where Secure
+// Boot is on, kairos-upgrade turns it off at the next staging.
+func (in Input) loaderConf() string {
+	if in.Encryption == nil {
+		return LoaderConf
+	}
+	return LoaderConf + "editor no\n"
+}
+
 // Build returns the steps in the order of execution. The table has been
 // checked: it has all partitions.
 func Build(in Input) []Step {
@@ -129,18 +140,18 @@ func Build(in Input) []Step {
 		add("config", "put the node's config on COS_OEM", in.configs(m)...)
 	}
 	add("stage-state", "lay down the image on COS_STATE",
-		Stage{in.stage(m, disk.LabelState, in.Source, "--store-label="+disk.LabelState), disk.LabelState})
+		Stage{in.stage(m, disk.LabelState, in.Source, "--store-label="+disk.LabelState), disk.LabelState, in.Encryption})
 	// From the store just made, so that nothing is fetched twice; every object
 	// is compared with its digest on the way.
 	recovery, what := "store:"+m.of(disk.LabelState), "lay down the same image on COS_RECOVERY"
 	if in.Recovery != "" {
 		recovery, what = in.Recovery, "lay down the image for recovery on COS_RECOVERY"
 	}
-	add("stage-recovery", what, Stage{in.stage(m, disk.LabelRecovery, recovery, "--recovery"), disk.LabelRecovery})
+	add("stage-recovery", what, Stage{in.stage(m, disk.LabelRecovery, recovery, "--recovery"), disk.LabelRecovery, in.Encryption})
 	hook("after-install")
 	add("check", "check what will boot", Entries{m.of(disk.LabelESP)})
 	add("boot-loader", "install systemd-boot",
-		Write{m.of(disk.LabelESP) + "/loader/loader.conf", 0o644, []byte(LoaderConf)},
+		Write{m.of(disk.LabelESP) + "/loader/loader.conf", 0o644, []byte(in.loaderConf())},
 		Sync{m.of(disk.LabelESP)},
 		BootLoader{m.of(disk.LabelESP), in.Firmware},
 		Sync{m.of(disk.LabelESP)})

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -177,13 +178,26 @@ func TestWrite(t *testing.T) {
 func TestStageKeepsTheAnswer(t *testing.T) {
 	var got Staged
 	h := Host{Staged: func(label string, s Staged) { got = s }}
-	s := Stage{Command{[]string{"echo", `{"id":"1-0123456789ab","verity":true,"more":1}`}}, "COS_STATE"}
+	s := Stage{Command{[]string{"echo", `{"id":"1-0123456789ab","verity":true,"more":1}`}}, "COS_STATE", nil}
 	if err := s.Do(t.Context(), h); err != nil || got.ID != "1-0123456789ab" || !got.Verity {
 		t.Errorf("%+v, %v", got, err)
 	}
 	s.Argv = []string{"echo", "staged"}
 	if err := s.Do(t.Context(), h); exit.Code(err) != exit.Failed {
 		t.Errorf("an answer that is no JSON: %v", err)
+	}
+}
+
+// The deployment is told of the volumes that were made, before its source.
+func TestStageExpectsVolumes(t *testing.T) {
+	e := &Encryption{Volumes: []recoverykey.Volume{{Label: "COS_OEM", UUID: "u1"}, {Label: "COS_PERSISTENT", UUID: "u2"}}}
+	s := Stage{Command{[]string{"kairos-upgrade", "stage", "source"}}, "COS_STATE", e}
+	want := []string{"kairos-upgrade", "stage", "--crypt=COS_OEM:u1", "--crypt=COS_PERSISTENT:u2", "source"}
+	if have := s.argv(); !slices.Equal(have, want) {
+		t.Errorf("%q", have)
+	}
+	if in := (Input{Encryption: e}); !strings.HasSuffix(in.loaderConf(), "\neditor no\n") || strings.Contains((Input{}).loaderConf(), "editor") {
+		t.Errorf("%q", in.loaderConf())
 	}
 }
 

@@ -40,16 +40,17 @@ type Report interface {
 
 // Node is what is reset.
 type Node struct {
-	State, Persistent, OEM string   // device nodes
-	ESP                    *os.Root // the mounted EFI system partition
-	ESPPath                string   // where it is mounted
-	Store                  string   // mount of the recovery's own store
-	Work                   string   // an empty directory for mount points
-	Kargs                  []string // the node's own kernel arguments, kept
-	Title                  string   // what the node calls the system in the boot menu, kept
-	Verity                 bool     // this kernel's ext4 knows fs-verity
-	Dev                    string   // a devtmpfs, with udev's links
-	Keeper                 Keeper   // of the new recovery key, where COS_PERSISTENT is encrypted
+	State, Persistent, OEM string             // device nodes
+	ESP                    *os.Root           // the mounted EFI system partition
+	ESPPath                string             // where it is mounted
+	Store                  string             // mount of the recovery's own store
+	Work                   string             // an empty directory for mount points
+	Kargs                  []string           // the node's own kernel arguments, kept
+	Title                  string             // what the node calls the system in the boot menu, kept
+	Volumes                deployment.Volumes // encrypted, that belong to the node
+	Verity                 bool               // this kernel's ext4 knows fs-verity
+	Dev                    string             // a devtmpfs, with udev's links
+	Keeper                 Keeper             // of the new recovery key, where COS_PERSISTENT is encrypted
 	Run                    Run
 	Journal                Journal
 	Report                 Report
@@ -247,12 +248,30 @@ func (n *Node) stage(ctx context.Context, source string) error {
 		for _, k := range n.Kargs {
 			argv = append(argv, "--karg="+k)
 		}
-		_, err := n.Run(ctx, append(argv, source)...)
+		_, err := n.Run(ctx, append(append(argv, n.crypt()...), source)...)
 		if err != nil && exit.Code(err) != exit.Nothing {
 			return err
 		}
 		return n.bootable()
 	})
+}
+
+// crypt says which encrypted volumes belong to the node from now on: the one that
+// the reset has made, and that of the config which the node knew before.
+func (n *Node) crypt() (options []string) {
+	for _, v := range []struct{ label, node string }{{disk.LabelOEM, n.OEM}, {disk.LabelPersistent, n.Persistent}} {
+		uuid, err := disk.LUKS(v.node)
+		if err != nil {
+			n.Report.Warn("whether %s is encrypted is not known: %v", v.label, err)
+		}
+		if known := n.Volumes[v.label]; known != "" && v.label == disk.LabelOEM {
+			uuid = known
+		}
+		if uuid != "" {
+			options = append(options, "--crypt="+v.label+":"+uuid)
+		}
+	}
+	return options
 }
 
 // mounted mounts a device for some work.

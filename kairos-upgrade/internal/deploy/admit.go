@@ -3,6 +3,7 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,7 +24,7 @@ func (t *transaction) admit() error {
 	if next == nil || t.req.Force || t.about.ManifestDigest == "" || next.ManifestDigest != t.about.ManifestDigest {
 		return nil
 	}
-	if slices.Equal(next.NodeOptions, t.kargs) {
+	if slices.Equal(next.NodeOptions, t.kargs) && (len(t.req.Volumes) == 0 || maps.Equal(deployment.VolumesOf(next.Options), t.volumes)) {
 		return t.already(next)
 	}
 	return nil

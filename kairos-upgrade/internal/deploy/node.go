@@ -25,7 +25,12 @@ type Node struct {
 	Label string
 	// Booted is what runs now, if it runs from this store.
 	Booted deployment.Booted
-	Log    *slog.Logger
+	// Unlocked are the encrypted volumes that the running system has opened, by the
+	// label of their partition; nil where the node is not the running one.
+	Unlocked map[string]string
+	// SecureBoot says that this machine's firmware starts only what is signed.
+	SecureBoot bool
+	Log        *slog.Logger
 	// Progress may be nil.
 	Progress *progress.Reporter
 }

@@ -68,6 +68,13 @@ func (n *Node) redeploy(ctx context.Context, r deployment.Record) (deployment.Re
 			return r, err
 		}
 	}
+	have, err := n.Inventory()
+	if err != nil {
+		return r, err
+	}
+	v := n.volumes(have.Deployments, nil)
+	r.Options = withVolumes(r.Options, v)
+	n.closeEditor(v)
 	r.Origin, r.Pinned = "rollback", false
 	return n.publish(r)
 }

@@ -24,8 +24,11 @@ type Request struct {
 	// AddKargs and DeleteKargs change the node's own kernel arguments.
 	AddKargs, DeleteKargs []string
 	// Title, unless "", is what the boot menu shows from now on.
-	Title  string
-	Origin string // of the record
+	Title string
+	// Volumes are encrypted volumes that belong to the node from now on, whatever
+	// was expected before; NoVolume for one that isn't there any more.
+	Volumes deployment.Volumes
+	Origin  string // of the record
 	// AllowUnverified stages in a store that has lost fs-verity: see mayBeUnverified.
 	AllowUnverified bool
 	// ManifestDigest, unless "", is what the source must turn out to be.
@@ -67,6 +70,8 @@ type transaction struct {
 	about  deployment.Record
 	list   []Deployment
 	kargs  []string // the node's own
+	// volumes are the encrypted volumes that the deployment expects.
+	volumes deployment.Volumes
 	// contents are in the store, but no record reaches them yet.
 	contents *contents
 	result   Staged
@@ -129,28 +134,23 @@ func (t *transaction) open(ctx context.Context) (err error) {
 	if err := t.mayBeUnverified(); err != nil {
 		return err
 	}
+	t.volumes = t.node.volumes(t.list, t.req.Volumes)
 	t.kargs, err = nodeKargs(lastKargs(t.list), t.req.AddKargs, t.req.DeleteKargs)
 	return err
 }
 
 // lastKargs returns the node's own kernel arguments of what boots next.
 func lastKargs(list []Deployment) []string {
-	if next := RolesOf(list).Next; next != nil {
-		return next.NodeOptions
-	}
-	if len(list) > 0 {
-		return list[0].NodeOptions
+	if last := last(list); last != nil {
+		return last.NodeOptions
 	}
 	return nil
 }
 
 // lastTitle returns the node's own title of what boots next.
 func lastTitle(list []Deployment) string {
-	if next := RolesOf(list).Next; next != nil {
-		return next.NodeTitle
-	}
-	if len(list) > 0 {
-		return list[0].NodeTitle
+	if last := last(list); last != nil {
+		return last.NodeTitle
 	}
 	return ""
 }
@@ -168,6 +168,7 @@ func (t *transaction) finish(ctx context.Context, c *contents) error {
 	if err := ctx.Err(); err != nil { // the last moment
 		return err
 	}
+	n.closeEditor(t.volumes)
 	n.Progress.Phase("publish", 0)
 	r, err := n.publish(r)
 	t.result.Record = r
@@ -196,7 +197,7 @@ func (t *transaction) record(c *contents) deployment.Record {
 	r.OS, r.Kernel, r.Boot = c.os, c.kernel, c.boot
 	r.Origin = t.req.Origin
 	r.NodeOptions, r.NodeTitle = t.kargs, cmp.Or(t.req.Title, lastTitle(t.list))
-	r.Options = options(t.node.Label, r.Verity, c.image, c.kargs, t.kargs)
+	r.Options = withVolumes(options(t.node.Label, r.Verity, c.image, c.kargs, t.kargs), t.volumes)
 	r.Objects, r.Bytes = len(c.objects), c.bytes
 	return r
 }
