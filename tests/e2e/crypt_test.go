@@ -31,6 +31,7 @@ func TestCrypt(t *testing.T) {
 	must(t, n.Ready(t.Context()))
 	version(t, n, "v1")
 	unlocked(t, n, "")
+	expected(t, n)
 	output(t, n, "echo kept > /usr/local/data && sync")
 	output(t, n, "kairos-upgrade stage --karg kairos.test=changed %s", world.Ref("v2"))
 	output(t, n, "kairos-crypt status --check")
@@ -92,6 +93,63 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 	must(t, n.Ready(t.Context()))
 	version(t, n, "v2")
 	unlocked(t, n, "kept")
+}
+
+// expected checks that the boot entry names the encrypted volumes, that nobody edits it in the boot menu,
+// and that an ordinary user uses the system and does not enter its store.
+func expected(t *testing.T, n *story.Node) {
+	t.Helper()
+	for _, label := range []string{"COS_OEM", "COS_PERSISTENT"} {
+		output(t, n, "grep -q %s:$(cryptsetup luksUUID /dev/disk/by-partlabel/%s) /proc/cmdline", label, label)
+	}
+	output(t, n, "grep -qx 'editor no' /efi/loader/loader.conf")
+	output(t, n, "test $(stat -c %%a /run/kairos/store/.) = 700")
+	output(t, n, "! setpriv --reuid=65534 --regid=65534 --clear-groups ls /run/kairos/store")
+	output(t, n, "setpriv --reuid=65534 --regid=65534 --clear-groups cat /usr/bin/bash /etc/os-release > /dev/null")
+}
+
+// TestExchangedVolume puts a plain file system where the node's encrypted config was, with a command in it:
+// it is not run, and the node says so.
+func TestExchangedVolume(t *testing.T) {
+	long(t)
+	n, err := world.NewNode(t.Context(), folder(t))
+	must(t, err)
+	guard(t, n)
+	must(t, n.StartLive(t.Context()))
+	_, err = n.Install(t.Context(), os.Stdout,
+		"--encrypt", "COS_OEM", "--encrypt", "COS_PERSISTENT", "--save-recovery-key", "/run/recovery-key")
+	must(t, err)
+	must(t, n.Machine.PowerOff(t.Context()))
+	must(t, n.Start(t.Context()))
+	must(t, n.Ready(t.Context()))
+	unlocked(t, n, "")
+	expected(t, n)
+
+	output(t, n, `mkdir /run/evil
+cat > /run/evil/99_evil.yaml << 'END'
+#cloud-config
+stages:
+  rootfs:
+    - commands: [touch /run/evil-rootfs]
+  boot:
+    - commands: [touch /run/evil-boot]
+END
+truncate -s $(blockdev --getsize64 /dev/disk/by-partlabel/COS_OEM) /run/evil.img
+mkfs.ext4 -q -F -L COS_OEM -d /run/evil /run/evil.img
+dd if=/run/evil.img of=/dev/disk/by-partlabel/COS_OEM bs=1M conv=fsync status=none`)
+	mark := n.Machine.Console.Mark()
+	must(t, n.Reboot(t.Context()))
+	version(t, n, "v1")
+	output(t, n, "! ls /run/evil-rootfs /run/evil-boot /oem/99_evil.yaml 2>/dev/null")
+	output(t, n, "grep -q '"foreign": "COS_OEM"' /run/kairos/booted.json")
+	output(t, n, "grep -q 'not the encrypted volume that belongs to this node' /run/kairos/degraded")
+	if try(t, n, "kairos-crypt status --check").Status != 1 {
+		t.Error("kairos-crypt is content")
+	}
+	output(t, n, "kairos-crypt status | grep -q '^COS_OEM: NOT WHAT BELONGS TO THIS NODE'")
+	if !strings.Contains(n.Machine.Console.Text(mark), "COS_OEM is not used") {
+		t.Error("the console does not say so")
+	}
 }
 
 // unlocked checks that the node's config and data are on encrypted volumes, and are there.

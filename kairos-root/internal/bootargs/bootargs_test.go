@@ -1,6 +1,7 @@
 package bootargs
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -31,29 +32,35 @@ func TestParse(t *testing.T) {
 		"shell":         {"rd.kairos.shell kairos.image=sha256:" + digest, with(func(a *Args) { a.Shell = true })},
 		"no shell":      {"rd.kairos.shell rd.kairos.shell=0 kairos.image=sha256:" + digest, base},
 		"fsck":          {"fsck.mode=force fsck.repair=yes kairos.image=sha256:" + digest, with(func(a *Args) { a.Fsck, a.Repair = FsckForce, RepairYes })},
+		"volumes":       {"kairos.crypt=COS_OEM:" + uuid + " kairos.image=sha256:" + digest, with(func(a *Args) { a.Volumes = deployment.Volumes{"COS_OEM": uuid} })},
+		"no volumes":    {"kairos.crypt= kairos.image=sha256:" + digest, with(func(a *Args) { a.Volumes = deployment.Volumes{} })},
 		"other's words": {"kairos.imagex=1 xkairos.image=2 kairos.image=sha256:" + digest, base},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Parse(tc.line)
-			if err != nil || got != tc.want {
+			if err != nil || !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("got %+v, %v\nwant %+v", got, err, tc.want)
 			}
 		})
 	}
 }
 
+const uuid = "01234567-89ab-cdef-0123-456789abcdef"
+
 func TestParseErrors(t *testing.T) {
 	for line, want := range map[string]string{
 		"": "kernel argument kairos.image is missing",
 		"kairos.image=sha256:" + digest + " kairos.image=sha256:" + strings.Repeat("0", 64): "given twice",
-		"kairos.image=" + digest:                                                 "not of the form sha256:HEX",
-		"kairos.image=sha256:" + strings.ToUpper(digest):                         "not of the form sha256:HEX",
-		"kairos.image=??sha256:" + digest:                                        "not of the form sha256:HEX",
-		"kairos.image=sha256:" + digest + " kairos.store=/dev/sda1":              "no store has this label",
-		"kairos.image=sha256:" + digest + " kairos.timeout=99999999999999999999": "want a number of seconds",
-		"kairos.image=sha256:" + digest + " kairos.timeout=-1":                   "want a number of seconds",
-		"kairos.image=sha256:" + digest + " fsck.mode=maybe":                     "want one of auto, force, skip",
-		"kairos.image=sha256:" + digest + " rd.kairos.shell=perhaps":             "want yes or no",
+		"kairos.image=" + digest:                                                             "not of the form sha256:HEX",
+		"kairos.image=sha256:" + strings.ToUpper(digest):                                     "not of the form sha256:HEX",
+		"kairos.image=??sha256:" + digest:                                                    "not of the form sha256:HEX",
+		"kairos.image=sha256:" + digest + " kairos.store=/dev/sda1":                          "no store has this label",
+		"kairos.image=sha256:" + digest + " kairos.timeout=99999999999999999999":             "want a number of seconds",
+		"kairos.image=sha256:" + digest + " kairos.timeout=-1":                               "want a number of seconds",
+		"kairos.image=sha256:" + digest + " fsck.mode=maybe":                                 "want one of auto, force, skip",
+		"kairos.image=sha256:" + digest + " kairos.crypt=COS_OEM":                            "want LABEL:UUID",
+		"kairos.image=sha256:" + digest + " kairos.crypt=COS_OEM:" + uuid + " kairos.crypt=": "given twice",
+		"kairos.image=sha256:" + digest + " rd.kairos.shell=perhaps":                         "want yes or no",
 	} {
 		a, err := Parse(line)
 		if err == nil || !strings.Contains(err.Error(), want) {
