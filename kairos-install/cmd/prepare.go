@@ -111,6 +111,10 @@ func prepare(ctx context.Context, m Machine, r request, runner run.Runner, repor
 	if err := checkEncryption(ctx, r.Encryption, p.Disk.Path, p.Table, runner); err != nil {
 		return p, err
 	}
+	report.Info("checking that %s boots", r.Image)
+	if err := checkBoots(ctx, runner, report, r.Image); err != nil {
+		return p, err
+	}
 	if p.Contents, err = m.Target.Contents(ctx, runner, p.Disk); err != nil {
 		return p, err
 	}

@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -177,4 +179,46 @@ func inspect(ctx context.Context, runner run.Runner, source string) (image image
 		return image, fmt.Errorf("look at the image: %w", err)
 	}
 	return parseInspection(source, out)
+}
+
+// finding is what kairos-upgrade lint says of an image.
+type finding struct {
+	Level   string `json:"level"`
+	Path    string `json:"path"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func (f finding) String() string {
+	if f.Path == "" {
+		return f.Message
+	}
+	return f.Path + ": " + f.Message
+}
+
+// checkBoots makes sure that the image can boot, before anything is erased: a
+// kernel, an initrd with kairos-root in it, systemd. Its warnings are passed on.
+func checkBoots(ctx context.Context, runner run.Runner, report *progress.Reporter, source string) error {
+	out, failed := runner.Output(ctx, "kairos-upgrade", "lint", "--json", "--quiet", source)
+	var answer struct {
+		Boots    bool      `json:"boots"`
+		Findings []finding `json:"findings"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return fmt.Errorf("check that %s boots: %w", source, cmp.Or(failed, err))
+	}
+	var wrong []error
+	hint := ""
+	for _, f := range answer.Findings {
+		if f.Level != "error" {
+			report.Warn("the image: %v", f)
+			continue
+		}
+		wrong = append(wrong, errors.New(f.String()))
+		hint = cmp.Or(hint, f.Hint)
+	}
+	if answer.Boots {
+		return nil
+	}
+	return exit.Hint(fmt.Errorf("%s does not boot: %w", source, errors.Join(wrong...)), "%s", hint)
 }

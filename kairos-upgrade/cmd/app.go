@@ -79,6 +79,7 @@ func app(m machine) *cli.App {
 		recoverCommand(m),
 		digestCommand(m),
 		inspectCommand(m),
+		lintCommand(m),
 		unpackCommand(m),
 		watchCommand(m),
 		serveCommand(m),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/lint"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -27,6 +28,8 @@ type origin interface {
 	fetch(ctx context.Context, n *Node) (*contents, Fetched, error)
 	// digest computes the image digest. Nothing is written anywhere.
 	digest(ctx context.Context, report func(done, total int64)) (fsverity.Digest, error)
+	// examine returns what lint looks at, with the contents that it opens in keep.
+	examine(ctx context.Context, keep *lint.Keep, report func(done, total int64)) (lint.Image, error)
 	// check reads everything from end to end, if it lies on this machine, and
 	// returns what it reaches. Errors: errElsewhere.
 	check(ctx context.Context) (store.Live, error)
