@@ -11,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
@@ -109,5 +110,5 @@ func (m Machine) volumes() deployment.Volumes {
 // forReset reports whether the boot entry of the reset was chosen.
 func (m Machine) forReset() bool {
 	data, err := os.ReadFile(m.Cmdline)
-	return err == nil && slices.Contains(strings.Fields(string(data)), request.Argument)
+	return err == nil && slices.Contains(slices.Collect(kernelargs.Words(string(data))), request.Argument)
 }

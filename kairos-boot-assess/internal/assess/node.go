@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 	"github.com/kairos-io/toolkit/lib/logline"
 )
 
@@ -116,7 +118,7 @@ func (n *Node) softReboots(ctx context.Context) (count int, ok bool) {
 // kernelArguments returns the words of the kernel command line.
 func (n *Node) kernelArguments() []string {
 	data, _ := os.ReadFile(n.path("/proc/cmdline"))
-	return strings.Fields(string(data))
+	return slices.Collect(kernelargs.Words(string(data)))
 }
 
 // history returns where this boot's events go. Without persistent storage, as

@@ -13,6 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // judged reports whether boots of this mode are judged at all.
@@ -67,7 +68,7 @@ func (n *Node) trial(b deployment.Booted, soft int) history.Trial {
 // says which deployment it is.
 func (n *Node) startedBy(e bls.Entry) bool {
 	have := n.kernelArguments()
-	for word := range strings.FieldsSeq(e.Options) {
+	for word := range kernelargs.Words(e.Options) {
 		if strings.HasPrefix(word, "kairos.image=") || strings.HasPrefix(word, "kairos.config_generation=") {
 			if !slices.Contains(have, word) {
 				return false

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // CredentialName is the name of the systemd credential that is user data:
@@ -132,7 +133,7 @@ func commandLine(ctx context.Context, s *session) (raw, error) {
 	if err != nil {
 		return raw{}, err
 	}
-	for word := range source.Words(string(line)) {
+	for word := range kernelargs.Words(string(line)) {
 		if address, ok := strings.CutPrefix(word, "cloud-config-url="); ok {
 			data, err := s.client.get(ctx, address)
 			return raw{userData: data}, err
@@ -152,7 +153,7 @@ func commandLine(ctx context.Context, s *session) (raw, error) {
 // the serial number, and the host name beside it.
 func (s *session) seedAddress() (address, hostname string) {
 	line, _ := s.Root.ReadFile("/proc/cmdline", source.MaxSize)
-	for word := range source.Words(string(line)) {
+	for word := range kernelargs.Words(string(line)) {
 		if address, hostname = noCloudAddress(word); address != "" {
 			return address, hostname
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // maas is Canonical MAAS. The kernel command line says where the preseed is,
@@ -24,7 +25,7 @@ func maas(ctx context.Context, s *session) (raw, error) {
 		return raw{}, err
 	}
 	preseed := ""
-	for word := range source.Words(string(line)) {
+	for word := range kernelargs.Words(string(line)) {
 		if address, ok := strings.CutPrefix(word, "cloud-config-url="); ok {
 			preseed = address
 		}

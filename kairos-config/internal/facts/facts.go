@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/lib/osrelease"
 )
 
 // Facts are what templates see.
@@ -109,18 +110,12 @@ func (m machine) os() map[string]any {
 
 // osRelease reads os-release(5).
 func (m machine) osRelease() map[string]string {
-	text := m.text("/etc/os-release")
-	if text == "" {
-		text = m.text("/usr/lib/os-release")
-	}
-	values := map[string]string{}
-	for line := range strings.Lines(text) {
-		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if ok {
-			values[key] = strings.Trim(value, `"'`)
+	for _, file := range osrelease.Files {
+		if text := m.text(file); text != "" {
+			return osrelease.Parse([]byte(text))
 		}
 	}
-	return values
+	return nil
 }
 
 // dmi reads fields of /sys/class/dmi/id: PREFIX_FIELD, or FIELD:FILE.

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 const (
@@ -100,7 +101,7 @@ func CheckID(id string) error {
 // FromCommandLine returns the generation that a kernel command line names, ""
 // when it names none. The last one counts.
 func FromCommandLine(line string) (id string) {
-	for word := range strings.FieldsSeq(line) {
+	for word := range kernelargs.Words(line) {
 		if value, ok := strings.CutPrefix(word, Argument+"="); ok {
 			id = value
 		}

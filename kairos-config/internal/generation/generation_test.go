@@ -105,6 +105,7 @@ func TestDamage(t *testing.T) {
 
 func TestFromCommandLine(t *testing.T) {
 	for line, want := range map[string]string{
+		`init.args="a kairos.config_generation=9-bad b"`: "",
 		"quiet": "", "a kairos.config_generation=1-a b kairos.config_generation=2-b\n": "2-b", "kairos.config_generationx=1": "",
 	} {
 		if got := FromCommandLine(line); got != want {

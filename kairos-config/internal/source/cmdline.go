@@ -1,12 +1,12 @@
 package source
 
 import (
-	"iter"
 	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
 // CommandLine is the source name of what the kernel command line says.
@@ -32,7 +32,7 @@ var dottedBlocks = []string{
 func readCommandLine(line string) (root *tree.Node, setups []*tree.Node, problems diag.List) {
 	pos := diag.Pos{Source: CommandLine}
 	root = &tree.Node{Kind: tree.Map, Pos: pos}
-	for word := range Words(line) {
+	for word := range kernelargs.Words(line) {
 		name, value, _ := strings.Cut(word, "=")
 		if name == "cos.setup" && value != "" {
 			setups = append(setups, &tree.Node{Kind: tree.String, Text: value, Pos: pos})
@@ -74,31 +74,4 @@ func set(root *tree.Node, word string, pos diag.Pos) error {
 		return err
 	}
 	return root.Set(path, tree.Scalar(strings.Trim(value, `"`), pos))
-}
-
-// Words splits the command line like the kernel: at spaces outside of double
-// quotes, which it removes when they surround a value or the whole word.
-func Words(line string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		var word strings.Builder
-		quoted, started := false, false
-		for _, r := range line {
-			switch {
-			case r == '"':
-				quoted, started = !quoted, true
-			case !quoted && strings.ContainsRune(" \t\n\r", r):
-				if started && !yield(word.String()) {
-					return
-				}
-				word.Reset()
-				started = false
-			default:
-				word.WriteRune(r)
-				started = true
-			}
-		}
-		if started {
-			yield(word.String())
-		}
-	}
 }

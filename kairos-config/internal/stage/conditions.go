@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/lib/osrelease"
 )
 
 // wanted answers the step's conditions; all must hold.
@@ -81,20 +82,12 @@ func (r *run) nodeNames() []string {
 
 // osRelease reads os-release(5).
 func (r *run) osRelease() map[string]string {
-	values := map[string]string{}
-	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
-		data, err := r.Root.ReadFile(file, maxSmall)
-		if err != nil {
-			continue
+	for _, file := range osrelease.Files {
+		if data, err := r.Root.ReadFile(file, osrelease.Limit); err == nil {
+			return osrelease.Parse(data)
 		}
-		for line := range strings.Lines(string(data)) {
-			if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && line[0] != '#' {
-				values[key] = strings.Trim(value, `"'`)
-			}
-		}
-		break
 	}
-	return values
+	return nil
 }
 
 // ifHolds runs the step's own condition.

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -216,13 +215,6 @@ func TestOSRelease(t *testing.T) {
 	if have, err := OSRelease(grow(t, "etc/os-release -> /etc/os-release"), inline); len(have) > 0 || err != nil {
 		t.Errorf("a loop: %q, %v", have, err)
 	}
-}
-
-func FuzzParseOSRelease(f *testing.F) {
-	f.Add([]byte("ID=x\nPRETTY_NAME=\"A\\\"\"\nV='"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		_, _ = parseOSRelease(bytes.NewReader(data))
-	})
 }
 
 func newESP(t *testing.T, uki bool) (*SystemdBoot, string) {

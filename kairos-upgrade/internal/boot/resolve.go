@@ -1,11 +1,11 @@
 package boot
 
 import (
-	"bufio"
 	"io"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/osrelease"
 )
 
 // maxLinks bounds how many symbolic links one path may go through, as the
@@ -53,8 +53,8 @@ const maxText = 1 << 20
 // OSRelease returns the fields of the image's os-release(5), empty when it has
 // none.
 func OSRelease(root *tree.Node, content Content) (map[string]string, error) {
-	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
-		n := file(root, name)
+	for _, name := range osrelease.Files {
+		n := file(root, strings.TrimPrefix(name, "/"))
 		if n == nil {
 			continue
 		}
@@ -63,39 +63,8 @@ func OSRelease(root *tree.Node, content Content) (map[string]string, error) {
 			return nil, err
 		}
 		defer r.Close()
-		return parseOSRelease(io.LimitReader(r, maxText))
+		data, err := io.ReadAll(io.LimitReader(r, osrelease.Limit))
+		return osrelease.Parse(data), err
 	}
 	return map[string]string{}, nil
-}
-
-// parseOSRelease reads KEY=value lines, quoted as in a shell.
-func parseOSRelease(r io.Reader) (map[string]string, error) {
-	fields := map[string]string{}
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		key, value, ok := strings.Cut(strings.TrimSpace(lines.Text()), "=")
-		if !ok || key == "" || key[0] == '#' {
-			continue
-		}
-		fields[key] = unquote(value)
-	}
-	return fields, lines.Err()
-}
-
-// unquote removes the quotes and backslashes that os-release(5) allows.
-func unquote(s string) string {
-	if n := len(s); n >= 2 && s[0] == '\'' && s[n-1] == '\'' {
-		return s[1 : n-1]
-	}
-	if n := len(s); n >= 2 && s[0] == '"' && s[n-1] == '"' {
-		s = s[1 : n-1]
-	}
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
-		}
-		out.WriteByte(s[i])
-	}
-	return out.String()
 }
