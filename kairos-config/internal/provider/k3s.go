@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -12,134 +11,130 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// programs are where an image may carry K3s.
-var programs = []string{"/usr/local/bin/k3s", "/usr/bin/k3s"}
-
-// Files that K3s reads, and that this program owns.
+// Files that the programs read, and that this program owns.
 const (
 	k3sConfig = "/etc/rancher/k3s/config.yaml.d/90-kairos-config.yaml"
 	k3sEnv    = "/etc/rancher/k3s/kairos-config.env"
+	k0sEnv    = "/etc/k0s/kairos-config.env"
 )
 
-// roles are the blocks, and what each makes a node.
-var roles = []struct{ block, command, unit string }{
-	{"k3s", "server", "k3s.service"},
-	{"k3s-agent", "agent", "k3s-agent.service"},
+// role is a block, and what it makes a node.
+type role struct {
+	block, name, program, command, unit string
+	env                                 string // file with the variables
+	config                              string // file with the arguments, "" where only argv takes them
 }
 
-// k3s returns the steps for K3s: its own config and environment, a drop-in
-// that leads its unit to them, the unit where the image has none, and that it
-// is enabled and started.
-func k3s(root *rootfs.Root, stage string, merged *tree.Node, problems *diag.List) *source.Document {
+var roles = []role{
+	{"k3s", "K3s", "k3s", "server", "k3s.service", k3sEnv, k3sConfig},
+	{"k3s-agent", "K3s", "k3s", "agent", "k3s-agent.service", k3sEnv, k3sConfig},
+	{"k0s", "k0s", "k0s", "controller", "k0scontroller.service", k0sEnv, ""},
+	{"k0s-worker", "k0s", "k0s", "worker", "k0sworker.service", k0sEnv, ""},
+}
+
+// kubernetes returns the steps for K3s or k0s: its own config and environment, a
+// drop-in that leads its unit to them, the unit where the image has none, and
+// that it is enabled and started. Two blocks that are enabled are an error: a
+// node is one thing.
+func kubernetes(root *rootfs.Root, stage string, merged *tree.Node, problems *diag.List) *source.Document {
 	if stage != "boot" {
 		return nil
 	}
-	for _, role := range roles {
-		block := merged.Field(role.block)
-		if block == nil || !block.Field("enabled").Truth() {
-			continue
+	var enabled []role
+	for _, r := range roles {
+		if merged.Field(r.block).Field("enabled").Truth() {
+			enabled = append(enabled, r)
 		}
-		program := slices.IndexFunc(programs, root.Exists)
-		if program < 0 {
-			problems.Warnf(block.Pos, "%s: this image has no K3s", role.block)
-			problems.Hint("it is looked for at %s", strings.Join(programs, " and "))
-			return nil
-		}
-		settings, found := schema.DecodeKubernetes(block)
-		*problems = append(*problems, found...)
-		config, err := k3sSettings(settings, role.command)
-		if err != nil {
-			problems.Errorf(block.Pos, "%s: %v", role.block, err)
-			return nil
-		}
-		p := builder{pos: block.Pos}
-		step := p.object("name", "K3s "+role.command)
-		files := []*tree.Node{p.file(k3sConfig, config, "0600"), p.file(k3sEnv, k3sEnvironment(settings), "0600")}
-		if !slices.ContainsFunc([]string{"/usr/lib/systemd/system/", "/etc/systemd/system/"}, func(dir string) bool { return root.Exists(dir + role.unit) }) {
-			files = append(files, p.file("/run/systemd/system/"+role.unit, unit(programs[program], role.command), "0644"))
-		}
-		override := p.object("service", role.unit, "name", "50-kairos-config.conf", "content", "[Service]\nEnvironmentFile=-"+k3sEnv+"\n")
-		units := p.list(p.text(role.unit))
-		p.set(step, "files", p.list(files...))
-		p.set(step, "systemctl", &tree.Node{Kind: tree.Map, Pos: p.pos})
-		p.set(step.Field("systemctl"), "overrides", p.list(override))
-		p.set(step.Field("systemctl"), "enable", units)
-		p.set(step.Field("systemctl"), "start", units)
-		stages := &tree.Node{Kind: tree.Map, Pos: p.pos}
-		p.set(stages, stage, p.list(step))
-		top := &tree.Node{Kind: tree.Map, Pos: p.pos}
-		p.set(top, "stages", stages)
-		return &source.Document{Source: block.Pos.Source, Root: top}
 	}
-	return nil
+	if len(enabled) > 1 {
+		block := merged.Field(enabled[1].block)
+		problems.Errorf(block.Pos, "%s and %s are both enabled: a node is one of them", enabled[0].block, enabled[1].block)
+		return nil
+	}
+	if len(enabled) == 0 {
+		return nil
+	}
+	return enabled[0].document(root, stage, merged.Field(enabled[0].block), problems)
 }
 
-// k3sSettings turns arguments into K3s' config file: --name=value is name:
-// value, several of a name are a list, --name alone is true.
-func k3sSettings(k schema.Kubernetes, command string) (string, error) {
-	var names []string
-	values := map[string][]string{}
-	args := k.Args
-	if k.Registry && command == "server" && !k.ReplaceArgs {
-		args = append(slices.Clone(args), "--embedded-registry")
+func (r role) document(root *rootfs.Root, stage string, block *tree.Node, problems *diag.List) *source.Document {
+	// Where an image may carry the program.
+	places := []string{"/usr/local/bin/" + r.program, "/usr/bin/" + r.program}
+	at := slices.IndexFunc(places, root.Exists)
+	if at < 0 && r.program == "k0s" && len(find(root)) > 0 {
+		return nil // one of the providers may bring it
 	}
-	for i := 0; i < len(args); i++ {
-		name, value, given := strings.Cut(args[i], "=")
-		if !strings.HasPrefix(name, "--") || len(name) < 3 {
-			return "", fmt.Errorf("args: %q is no option in the form --name=value", args[i])
-		}
-		if !given && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
-			i++
-			value, given = args[i], true
-		}
-		if !given {
-			value = "true"
-		}
-		name = name[2:]
-		if values[name] == nil {
-			names = append(names, name)
-		}
-		values[name] = append(values[name], value)
+	if at < 0 {
+		problems.Warnf(block.Pos, "%s: this image has no %s", r.block, r.name)
+		problems.Hint("it is looked for at %s", strings.Join(places, " and "))
+		return nil
 	}
-	text := "# Written by kairos-config(8) from the block k3s of the node's cloud-config.\n"
-	for _, name := range names {
-		switch list := values[name]; {
-		case len(list) > 1:
-			text += name + ":\n"
-			for _, value := range list {
-				text += "- " + quote(value) + "\n"
-			}
-		case list[0] == "true" || list[0] == "false":
-			text += name + ": " + list[0] + "\n"
-		default:
-			text += name + ": " + quote(list[0]) + "\n"
-		}
+	settings, found := schema.DecodeKubernetes(block)
+	*problems = append(*problems, found...)
+	if settings.Registry && r.command == "server" && !settings.ReplaceArgs {
+		settings.Args = append(settings.Args, "--embedded-registry")
 	}
-	return text, nil
+	options, err := arguments(settings.Args, r.command)
+	if err != nil { // which options are left out
+		problems.Errorf(block.Pos, "%s: args: %v", r.block, err)
+	}
+	p := builder{pos: block.Pos}
+	step := p.object("name", r.name+" "+r.command)
+	files := []*tree.Node{p.file(r.env, environment(r, settings), "0600")}
+	dropin := "[Service]\nEnvironmentFile=-" + r.env + "\n"
+	if r.config != "" {
+		files = append([]*tree.Node{p.file(r.config, r.heading()+yamlOf(options), "0600")}, files...)
+	} else {
+		line, err := commandLine(options)
+		if err != nil {
+			problems.Errorf(block.Pos, "%s: args: %v", r.block, err)
+		}
+		dropin += "ExecStart=\nExecStart=" + places[at] + " " + r.command + line + "\n"
+	}
+	if !slices.ContainsFunc([]string{"/usr/lib/systemd/system/", "/etc/systemd/system/"}, func(dir string) bool { return root.Exists(dir + r.unit) }) {
+		files = append(files, p.file("/run/systemd/system/"+r.unit, unit(r.name, places[at], r.command), "0644"))
+	}
+	override := p.object("service", r.unit, "name", "50-kairos-config.conf", "content", dropin)
+	units := p.list(p.text(r.unit))
+	systemctl := p.object()
+	p.set(step, "files", p.list(files...))
+	p.set(step, "systemctl", systemctl)
+	p.set(systemctl, "overrides", p.list(override))
+	p.set(systemctl, "enable", units)
+	p.set(systemctl, "start", units)
+	doc := document(block.Pos, stage, false, step)
+	return &doc
+}
+
+func (r role) heading() string {
+	return "# Written by kairos-config(8) from the block " + r.block + " of the node's cloud-config.\n"
 }
 
 // quote quotes a text for YAML.
 func quote(value string) string { return "'" + strings.ReplaceAll(value, "'", "''") + "'" }
 
-// k3sEnvironment is a file for EnvironmentFile= of systemd.exec(5).
-func k3sEnvironment(k schema.Kubernetes) string {
-	text := "# Written by kairos-config(8) from the block k3s of the node's cloud-config.\n"
+// environment is a file for EnvironmentFile= of systemd.exec(5).
+func environment(r role, k schema.Kubernetes) string {
+	text := r.heading()
 	for _, v := range k.Env {
 		text += v.Key + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v.Value) + "\"\n"
 	}
 	return text
 }
 
-// unit is K3s' own unit, for images that carry the program alone.
-func unit(program, command string) string {
+// unit is a unit for images that carry the program alone: K3s' own.
+func unit(name, program, command string) string {
+	kind := "notify"
+	if name == "k0s" {
+		kind = "exec"
+	}
 	return `[Unit]
-Description=Lightweight Kubernetes
-Documentation=https://k3s.io
+Description=` + name + ` ` + command + `
 Wants=network-online.target
 After=network-online.target
 
 [Service]
-Type=notify
+Type=` + kind + `
 KillMode=process
 Delegate=yes
 User=root

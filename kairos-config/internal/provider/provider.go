@@ -41,13 +41,13 @@ const (
 
 // claimed are the blocks that only a provider of the image can do something
 // with.
-var claimed = []string{"k0s", "k0s-worker", "kubevip", "p2p"}
+var claimed = []string{"kubevip", "p2p"}
 
 // Steps returns the configs that providers make of a merged config for a
 // stage. A provider that fails is a problem; the others still count.
 func Steps(ctx context.Context, root *rootfs.Root, stage string, merged *tree.Node) (docs []source.Document, problems diag.List) {
 	docs = own(root, stage, merged, &problems)
-	if doc := k3s(root, stage, merged, &problems); doc != nil {
+	if doc := kubernetes(root, stage, merged, &problems); doc != nil {
 		docs = append(docs, *doc)
 	}
 	files := find(root)

@@ -92,7 +92,7 @@ func TestNobodyProvides(t *testing.T) {
 
 const cluster = `k3s:
   enabled: true
-  args: [--disable=traefik, --disable, servicelb, --cluster-init, --tls-san=it's.example.org]
+  args: [--disable=traefik, --disable, servicelb, --cluster-init, --tls-san=it\'s.example.org]
   env: {K3S_TOKEN: '${credential:k3s-token}', ODD: 'a "b"'}
   embedded_registry: true
 `
@@ -112,7 +112,7 @@ func TestK3s(t *testing.T) {
 		t.Fatal(problems)
 	}
 	want := "# Written by kairos-config(8) from the block k3s of the node's cloud-config.\n" +
-		"disable:\n- 'traefik'\n- 'servicelb'\ncluster-init: true\ntls-san: 'it''s.example.org'\nembedded-registry: true\n"
+		"disable:\n- traefik\n- servicelb\ncluster-init: true\ntls-san: 'it''s.example.org'\nembedded-registry: true\n"
 	if f := step.Files[0]; f.Path != k3sConfig || f.Content != want || f.Permissions.Bits != 0o600 {
 		t.Errorf("got %+v", f)
 	}
@@ -143,10 +143,10 @@ func TestK3sLeavesTheUnitOfTheImage(t *testing.T) {
 		}
 	}
 	var problems diag.List
-	if k3s(root, "network", parse(t, "k3s: {enabled: true}"), &problems) != nil {
+	if kubernetes(root, "network", parse(t, "k3s: {enabled: true}"), &problems) != nil {
 		t.Error("K3s is started twice")
 	}
-	if k3s(root, "boot", parse(t, "k3s: {enabled: true, args: [server]}"), &problems); len(problems) != 1 || !strings.Contains(problems[0].Message, `"server" is no option`) {
+	if kubernetes(root, "boot", parse(t, "k3s: {enabled: true, args: [agent]}"), &problems); len(problems) != 1 || !strings.Contains(problems[0].Message, `"agent" is no option`) {
 		t.Errorf("got %v", problems)
 	}
 }
