@@ -11,7 +11,7 @@ type Kubernetes struct {
 	Args        []string        `key:"args" doc:"Arguments of the server or the agent." eg:"[--disable=traefik]" is:"oneline"`
 	Env         Entries[string] `key:"env" doc:"Variables of its service." eg:"{K3S_TOKEN: '${credential:k3s-token}'}" is:"oneline" keyis:"variable"`
 	ReplaceArgs bool            `key:"replace_args" doc:"Use args alone, without those that the provider adds." def:"false" eg:"true"`
-	ReplaceEnv  bool            `key:"replace_env" doc:"Use env alone, without what the provider adds." def:"false" eg:"true"`
+	ReplaceEnv  bool            `key:"replace_env" doc:"Use env alone, without what the provider adds." def:"false" eg:"true" none:"nothing is added to env"`
 	Registry    bool            `key:"embedded_registry" doc:"Share images between the nodes of the cluster." def:"false" eg:"true"`
 }
 
@@ -66,9 +66,9 @@ type Kcrypt struct {
 	Enroll     []string   `key:"enroll" doc:"What opens them beside the recovery key: tpm2, passphrase or none." def:"[tpm2]" eg:"[tpm2]" is:"word"`
 	Escrow     Escrow     `key:"escrow" doc:"Who is given the recovery key to keep, when a node is installed or reset."`
 	Challenger Challenger `key:"challenger" doc:"A server that keeps them."`
-	NVIndex    string     `key:"nv_index" doc:"The index of the TPM that keeps a local key." eg:"'0x1500000'" is:"word"`
-	CIndex     string     `key:"c_index" doc:"The handle of the key that encrypts it." eg:"'0x1500001'" is:"word"`
-	TPMDevice  string     `key:"tpm_device" doc:"The TPM." def:"/dev/tpmrm0" eg:"/dev/tpmrm0" is:"path"`
+	NVIndex    string     `key:"nv_index" doc:"The index of the TPM that keeps a local key." eg:"'0x1500000'" is:"word" none:"TPM keys are in the volume itself"`
+	CIndex     string     `key:"c_index" doc:"The handle of the key that encrypts it." eg:"'0x1500001'" is:"word" none:"TPM keys are in the volume itself"`
+	TPMDevice  string     `key:"tpm_device" doc:"The TPM." def:"/dev/tpmrm0" eg:"/dev/tpmrm0" is:"path" none:"the TPM of the machine is taken"`
 }
 
 // Escrow is who keeps the recovery key of a node: see kairos-install(8).
@@ -83,9 +83,9 @@ type Challenger struct {
 	Server      string `key:"challenger_server" doc:"Its address." eg:"https://kcrypt.example.org" is:"oneline"`
 	MDNS        bool   `key:"mdns" doc:"Find it by multicast DNS." def:"false" eg:"true"`
 	Certificate string `key:"certificate" doc:"The certificate to trust, in PEM form." eg:"\"-----BEGIN CERTIFICATE-----\\n...\\n-----END CERTIFICATE-----\\n\""`
-	NVIndex     string `key:"nv_index" doc:"As above." eg:"'0x1500000'" is:"word"`
-	CIndex      string `key:"c_index" doc:"As above." eg:"'0x1500001'" is:"word"`
-	TPMDevice   string `key:"tpm_device" doc:"As above." eg:"/dev/tpmrm0" is:"path"`
+	NVIndex     string `key:"nv_index" doc:"As above." eg:"'0x1500000'" is:"word" none:"TPM keys are in the volume itself"`
+	CIndex      string `key:"c_index" doc:"As above." eg:"'0x1500001'" is:"word" none:"TPM keys are in the volume itself"`
+	TPMDevice   string `key:"tpm_device" doc:"As above." eg:"/dev/tpmrm0" is:"path" none:"the TPM of the machine is taken"`
 }
 
 // ConfigURL is a config to fetch: a URL, which may end in #sha256=DIGEST, or a

@@ -193,7 +193,7 @@ func decodeStruct(n *tree.Node, v reflect.Value, name string, problems *diag.Lis
 // field is what the tags of a struct's field say.
 type field struct {
 	key, doc, def, example string
-	is, keyIs, old         string
+	is, keyIs, old, none   string
 	enum                   []string
 	required               bool
 	index                  []int
@@ -212,7 +212,7 @@ func fieldsOf(t reflect.Type) []*field {
 		tag := sf.Tag
 		f := &field{
 			key: tag.Get("key"), doc: tag.Get("doc"), def: tag.Get("def"), example: tag.Get("eg"),
-			is: tag.Get("is"), keyIs: tag.Get("keyis"), old: tag.Get("old"), required: tag.Get("req") == "y",
+			is: tag.Get("is"), keyIs: tag.Get("keyis"), old: tag.Get("old"), none: tag.Get("none"), required: tag.Get("req") == "y",
 			index: sf.Index, typ: sf.Type,
 		}
 		if enum, ok := tag.Lookup("enum"); ok {
@@ -238,6 +238,9 @@ func keysOf(t reflect.Type) []string {
 func (f *field) remark(at tree.Field, problems *diag.List) {
 	if at.Value.Kind != tree.Null && f.old != "" {
 		problems.Warnf(at.Pos, "%s is deprecated: %s", f.key, f.old)
+	}
+	if at.Value.Kind != tree.Null && f.none != "" {
+		problems.Warnf(at.Pos, "%s is accepted, without effect here, because %s", f.key, f.none)
 	}
 }
 
@@ -275,6 +278,10 @@ var notHere = map[reflect.Type]map[string]string{
 func unknownKey(f tree.Field, t reflect.Type, name string, problems *diag.List) {
 	meant := spell.Closest(f.Key, keysOf(t))
 	switch {
+	case t == topType && modules[f.Key] != "":
+		problems.Warnf(f.Pos, "%s is not supported here: %s", f.Key, modules[f.Key])
+		problems.Mistake()
+		return
 	case meant != "":
 		problems.Warnf(f.Pos, "unknown key %q: did you mean %q?", f.Key, meant)
 	case notHere[t][f.Key] != "":

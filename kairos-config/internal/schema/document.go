@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,6 +28,12 @@ type CloudInit struct {
 	SSHAuthorizedKeys []string    `key:"ssh_authorized_keys" doc:"Keys for all users of this file, or for root when it has none." eg:"[github:octocat]" is:"oneline"`
 	WriteFiles        []WriteFile `key:"write_files" doc:"The files of a step."`
 	RunCmd            []Command   `key:"runcmd" doc:"The commands of a step." eg:"[systemctl daemon-reload]"`
+	FQDN              string      `key:"fqdn" doc:"The host name, where hostname is not given." eg:"node-1.example.org" is:"hostname"`
+	BootCmd           []Command   `key:"bootcmd" doc:"Commands before those of runcmd." eg:"[echo hello]"`
+	Timezone          string      `key:"timezone" doc:"The time zone." eg:"Europe/Berlin" is:"word"`
+	Locale            string      `key:"locale" doc:"The language." eg:"en_GB.UTF-8" is:"word"`
+	NTP               NTP         `key:"ntp" doc:"Time servers for systemd-timesyncd."`
+	Chpasswd          Chpasswd    `key:"chpasswd" doc:"Passwords of users."`
 	Growpart          Growpart    `key:"growpart" doc:"Partitions to grow. COS_PERSISTENT always grows by itself."`
 }
 
@@ -34,7 +41,7 @@ type CloudInit struct {
 type Growpart struct {
 	Mode    string   `key:"mode" doc:"How; off grows nothing." def:"auto" enum:"auto|growpart|gpart|off|false" eg:"auto"`
 	Devices []string `key:"devices" doc:"Disks whose last partition grows, with its file system. / stands for the disk of the system, which needs nothing." eg:"[/dev/vdb]" is:"path"`
-	Ignore  bool     `key:"ignore_growroot_disabled" doc:"Accepted, without effect." def:"false" eg:"false"`
+	Ignore  bool     `key:"ignore_growroot_disabled" doc:"As in Kairos." def:"false" eg:"false" none:"COS_PERSISTENT always grows"`
 }
 
 // Top is all keys at the top of a config.
@@ -56,10 +63,10 @@ type Top struct {
 	Env            []string        `key:"env" doc:"Variables for the programs of the toolkit." eg:"[SITE=berlin]" is:"assignment"`
 	Options        Opaque          `key:"options" doc:"Free settings for the programs of others." eg:"{site: berlin}"`
 	GrubOptions    Entries[string] `key:"grub_options" doc:"As in install." eg:"{extra_cmdline: 'console=ttyS0'}" is:"oneline"`
-	Debug          bool            `key:"debug" doc:"Log more." def:"false" eg:"true"`
-	Logs           Opaque          `key:"logs" doc:"What belongs to a report for others: files and journal." eg:"{journal: [k3s], files: [/var/log/app/*.log]}"`
-	CloudInitPaths []string        `key:"cloud-init-paths" doc:"Accepted, without effect: configs are where kairos-config(8) says." eg:"[/some/path]" is:"path"`
-	EjectCD        bool            `key:"eject-cd" doc:"As in install." def:"false" eg:"true"`
+	Debug          bool            `key:"debug" doc:"Log more." def:"false" eg:"true" none:"programs log all that matters; a command says more with set -x"`
+	Logs           Opaque          `key:"logs" doc:"What belongs to a report for others: files and journal." eg:"{journal: [k3s], files: [/var/log/app/*.log]}" none:"support archives are made by other programs"`
+	CloudInitPaths []string        `key:"cloud-init-paths" doc:"Configs are where kairos-config(8) says." eg:"[/some/path]" is:"path" none:"configs are where kairos-config(8) says"`
+	EjectCD        bool            `key:"eject-cd" doc:"As in install." def:"false" eg:"true" none:"what is installed boots first"`
 
 	Kcrypt    Kcrypt     `key:"kcrypt" doc:"Where the keys of encrypted volumes come from."`
 	K3s       Kubernetes `key:"k3s" doc:"A K3s server."`
@@ -69,15 +76,15 @@ type Top struct {
 	Kubevip   KubeVIP    `key:"kubevip" doc:"An address that the servers of a cluster share."`
 	P2P       P2P        `key:"p2p" doc:"The mesh of Kairos' provider."`
 	Providers Opaque     `key:"providers" doc:"Settings of providers." eg:"{example: {url: 'https://example.org'}}"`
-	Phonehome Opaque     `key:"phonehome" doc:"Settings of the phone-home client." eg:"{url: 'https://example.org'}"`
+	Phonehome Opaque     `key:"phonehome" doc:"Settings of the phone-home client." eg:"{url: 'https://example.org'}" none:"this toolkit has no such client"`
 
-	BindPCRs       Names  `key:"bind-pcrs" doc:"PCRs that keys of encrypted volumes are bound to." eg:"['7']"`
-	BindPublicPCRs Names  `key:"bind-public-pcrs" doc:"The same, by a signed policy." eg:"['11']"`
-	Arch           string `key:"arch" doc:"Accepted, without effect." eg:"amd64" is:"word"`
-	Cosign         bool   `key:"cosign" doc:"Accepted, without effect: containers-policy.json(5) says whose images are accepted." def:"false" eg:"true"`
-	CosignKey      string `key:"cosign-key" doc:"Accepted, without effect." eg:"https://example.org/cosign.pub"`
-	Verify         bool   `key:"verify" doc:"Accepted, without effect: images are always verified." def:"false" eg:"true"`
-	UKIMaxEntries  int    `key:"uki-max-entries" doc:"Accepted, without effect." eg:"3"`
+	BindPCRs       Names  `key:"bind-pcrs" doc:"PCRs that keys of encrypted volumes are bound to." eg:"['7']" none:"kairos-crypt.conf(5) says what keys are bound to"`
+	BindPublicPCRs Names  `key:"bind-public-pcrs" doc:"The same, by a signed policy." eg:"['11']" none:"a signed policy is used where the image has one: kairos-crypt(8)"`
+	Arch           string `key:"arch" doc:"As in Kairos." eg:"amd64" is:"word" none:"the image says it"`
+	Cosign         bool   `key:"cosign" doc:"Containers-policy.json(5) says whose images are accepted." def:"false" eg:"true" none:"containers-policy.json(5) says whose images are accepted"`
+	CosignKey      string `key:"cosign-key" doc:"As in Kairos." eg:"https://example.org/cosign.pub" none:"containers-policy.json(5) names keys"`
+	Verify         bool   `key:"verify" doc:"Images are always verified." def:"false" eg:"true" none:"images are always verified"`
+	UKIMaxEntries  int    `key:"uki-max-entries" doc:"As in Kairos." eg:"3" none:"old deployments are collected by themselves"`
 }
 
 var topType = reflect.TypeFor[Top]()
@@ -219,8 +226,14 @@ func CloudInitStep(n *tree.Node) (step Step, problems diag.List, wanted bool) {
 	decode(own, &top, "the config", &problems)
 	step = Step{
 		Name: "cloud-init", Pos: own.Fields[0].Pos,
-		Commands: top.RunCmd, Hostname: top.Hostname, Users: top.Users, Groups: top.Groups,
-		Layout: top.Growpart.layout(),
+		Commands: append(top.BootCmd, top.RunCmd...), Hostname: cmp.Or(top.Hostname, top.FQDN), Users: top.Chpasswd.passwords(top.Users), Groups: top.Groups,
+		Timesyncd: top.NTP.timesyncd(),
+		Layout:    top.Growpart.layout(),
+	}
+	for _, setting := range []Entry[string]{{Key: "locale", Value: top.Locale}, {Key: "timezone", Value: top.Timezone}} {
+		if setting.Value != "" {
+			step.SystemdFirstboot = append(step.SystemdFirstboot, setting)
+		}
 	}
 	for _, w := range top.WriteFiles {
 		if w.Source.URI != "" {
@@ -264,6 +277,9 @@ func Check(n *tree.Node) diag.List {
 	var problems diag.List
 	decode(n, &top, "the config", &problems)
 	problems = append(problems, top.Stages.Slips(StageNames...)...)
+	checkPeople(n, "", &problems)
+	checkInstall(n, &top, &problems)
+	checkStages(top.Stages, &problems)
 	for _, stage := range top.Stages {
 		for _, step := range stage.Steps {
 			_, found := DecodeStep(step)

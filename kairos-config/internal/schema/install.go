@@ -11,7 +11,7 @@ type Install struct {
 	Device   string `key:"device" doc:"The disk: auto for the largest, or a device node." def:"auto" eg:"/dev/disk/by-id/nvme-example" is:"device"`
 	Source   string `key:"source" doc:"The image to install." def:"that of the live system" eg:"quay.io/example/os:1" is:"word"`
 	Image    string `key:"image" doc:"The same." eg:"quay.io/example/os:1" is:"word" old:"write source"`
-	ISO      string `key:"iso" doc:"Not used: media carry their image." eg:"https://example.org/os.iso" old:"write source"`
+	ISO      string `key:"iso" doc:"Media carry their image." eg:"https://example.org/os.iso" none:"media carry their image: write source"`
 	Reboot   bool   `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
 	Poweroff bool   `key:"poweroff" doc:"Power off when done. Not together with reboot." def:"false" eg:"true"`
 	Force    bool   `key:"force" doc:"Consent to erase an installation as well." def:"false" eg:"true"`
@@ -28,16 +28,16 @@ type Install struct {
 	Bind         []string          `key:"bind_mounts" doc:"More paths that can be written and stay." eg:"[/var/lib/app]" is:"path"`
 	Partitions   InstallPartitions `key:"partitions" doc:"Sizes and file systems of the partitions."`
 	Extra        []ExtraPartition  `key:"extra-partitions" doc:"More partitions, made and formatted, and not mounted."`
-	ExtraDirs    []string          `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path"`
+	ExtraDirs    []string          `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path" none:"the root is what its digest says: put the directory into the image, or use one beneath /var, /srv or /usr/local"`
 	System       InstallImage      `key:"system" doc:"The image, in Kairos' words." `
-	Passive      InstallImage      `key:"passive" doc:"Accepted, without effect: the store holds all images."`
+	Passive      InstallImage      `key:"passive" doc:"The store holds all images." none:"the store holds all images"`
 	Recovery     InstallImage      `key:"recovery-system" doc:"The image for recovery." def:"that of the installation"`
-	Firmware     string            `key:"firmware" doc:"Accepted: what the machine has is found out." enum:"efi|bios" eg:"efi"`
-	PartTable    string            `key:"part-table" doc:"Accepted: it is always gpt." enum:"gpt|msdos" eg:"gpt"`
-	TTY          string            `key:"tty" doc:"The console for messages." eg:"ttyS0" is:"word"`
-	SkipEntries  []string          `key:"skip-entries" doc:"Boot entries not to write." eg:"[statereset]" is:"word"`
-	SkipKcrypt   bool              `key:"skip_copy_kcrypt_plugin" doc:"Accepted, without effect." def:"false" eg:"true"`
-	EjectCD      bool              `key:"eject-cd" doc:"Eject the medium when done." def:"false" eg:"true"`
+	Firmware     string            `key:"firmware" doc:"What the machine has is found out." enum:"efi|bios" eg:"efi" none:"what the machine has is found out"`
+	PartTable    string            `key:"part-table" doc:"It is always gpt." enum:"gpt|msdos" eg:"gpt" none:"it is always gpt"`
+	TTY          string            `key:"tty" doc:"The console for messages." eg:"ttyS0" is:"word" none:"messages go to all consoles"`
+	SkipEntries  []string          `key:"skip-entries" doc:"Boot entries not to write." eg:"[statereset]" is:"word" none:"there is one entry for each deployment"`
+	SkipKcrypt   bool              `key:"skip_copy_kcrypt_plugin" doc:"As in Kairos." def:"false" eg:"true" none:"there are no plugins"`
+	EjectCD      bool              `key:"eject-cd" doc:"Eject the medium when done." def:"false" eg:"true" none:"what is installed boots first"`
 }
 
 // check finds what contradicts itself.
@@ -64,7 +64,7 @@ type InstallPartitions struct {
 type InstallPartition struct {
 	Size MiB    `key:"size" doc:"In MiB; 0 takes the rest or the default." def:"0" eg:"4096"`
 	FS   string `key:"fs" doc:"The file system." def:"ext4" enum:"ext2|ext3|ext4|xfs|btrfs|vfat|fat|swap" eg:"ext4"`
-	Name string `key:"name" doc:"Accepted, without effect: names are fixed." eg:"oem" is:"label"`
+	Name string `key:"name" doc:"Names are fixed." eg:"oem" is:"label" none:"names are fixed"`
 }
 
 // ExtraPartition is one more partition.
@@ -79,8 +79,8 @@ type ExtraPartition struct {
 type InstallImage struct {
 	Source string `key:"source" doc:"The image." eg:"oci:quay.io/example/os:1" is:"word"`
 	URI    string `key:"uri" doc:"The image: the old name of source." eg:"oci:quay.io/example/os:1" is:"word"`
-	Size   MiB    `key:"size" doc:"Accepted, without effect: an image takes what it needs." eg:"4096"`
-	FS     string `key:"fs" doc:"Accepted, without effect." eg:"ext2" is:"word"`
+	Size   MiB    `key:"size" doc:"An image takes what it needs." eg:"4096" none:"an image takes what it needs"`
+	FS     string `key:"fs" doc:"As in Kairos." eg:"ext2" is:"word" none:"images are no file system of their own"`
 }
 
 // Bundle is software that is added to a node.
@@ -103,10 +103,10 @@ type Upgrade struct {
 	RecSystem InstallImage `key:"recovery-system" doc:"The image for recovery."`
 	Reboot    bool         `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
 	Poweroff  bool         `key:"poweroff" doc:"Power off when done." def:"false" eg:"true"`
-	Excluded  []string     `key:"excluded-paths" doc:"Paths of the image to leave out." eg:"[/usr/share/doc]" is:"path"`
-	Insecure  bool         `key:"allow-insecure-registries" doc:"Accepted, without effect: registries.conf says which registries are insecure." def:"false" eg:"true"`
+	Excluded  []string     `key:"excluded-paths" doc:"Paths of the image to leave out." eg:"[/usr/share/doc]" is:"path" none:"an image is what its digest says"`
+	Insecure  bool         `key:"allow-insecure-registries" doc:"Registries.conf says which registries are insecure." def:"false" eg:"true"`
 	GrubEntry string       `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
-	ExtraDirs []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path"`
+	ExtraDirs []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path" none:"the root is what its digest says: put the directory into the image, or use one beneath /var, /srv or /usr/local"`
 	Force     bool         `key:"force" doc:"Stage what is quarantined too." def:"false" eg:"true"`
 }
 
@@ -123,7 +123,7 @@ type Reset struct {
 	Poweroff   bool         `key:"poweroff" doc:"Power off when done, instead of a reboot." def:"false" eg:"true"`
 	System     InstallImage `key:"system" doc:"The image to go back to." def:"that of the recovery system"`
 	GrubEntry  string       `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
-	ExtraDirs  []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path"`
+	ExtraDirs  []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path" none:"the root is what its digest says: put the directory into the image, or use one beneath /var, /srv or /usr/local"`
 }
 
 func (r *Reset) check(n *tree.Node, problems *diag.List) bool {

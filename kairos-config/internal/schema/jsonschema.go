@@ -59,6 +59,10 @@ func (g *generator) property(f *field) object {
 	if f.example != "" {
 		s["examples"] = []any{example(f)}
 	}
+	if f.none != "" {
+		s["deprecated"] = true
+		s["description"] = f.doc + " Without effect here, because " + f.none + "."
+	}
 	if f.old != "" {
 		s["deprecated"] = true
 		s["description"] = f.doc + " Deprecated: " + f.old + "."

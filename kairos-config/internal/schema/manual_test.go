@@ -65,10 +65,29 @@ func manualKeys() string {
 		}
 		b.WriteString(".Bl -tag -width Ds\n")
 		for _, f := range fieldsOf(block) {
-			f.manual(&b)
+			if f.none == "" {
+				f.manual(&b)
+			}
 		}
 		b.WriteString(".El\n")
 	}
+	b.WriteString(".Ss Keys without effect\nThese are accepted, so that configs stay valid;\n.Ql kairos-config validate\nnames them.\n.Bl -tag -width Ds\n")
+	for _, block := range blocks() {
+		for _, f := range fieldsOf(block) {
+			if f.none == "" {
+				continue
+			}
+			var names []string
+			for _, place := range places[block] {
+				names = append(names, place+"."+f.key)
+			}
+			if block == topType {
+				names = []string{f.key}
+			}
+			fmt.Fprintf(&b, ".It Cm %s\nWithout effect here, because %s.\n", mdoc(strings.Join(names, " , ")), mdoc(f.none))
+		}
+	}
+	b.WriteString(".El\n")
 	return b.String()
 }
 
@@ -173,6 +192,8 @@ func nameOf(t reflect.Type, f *field) string {
 		return "string, or map"
 	case reflect.TypeFor[Dependency]():
 		return "string, or map"
+	case reflect.TypeFor[Pairs]():
+		return "lines of NAME:PASSWORD, or list of them"
 	case reflect.TypeFor[Opaque]():
 		return "anything"
 	}

@@ -114,7 +114,7 @@ func TestCheck(t *testing.T) {
 		{"stages:\n  boot:\n  - commnds: []", `f:3:5: error: unknown key "commnds": did you mean "commands"?`},
 		{"stages: {boot: [{xyzzy: 1}]}", `f:1:18: error: unknown key "xyzzy" in the step`},
 		{"stages: {boot: [{sysctl: {a: b}, modules: [a b]}]}", `f:1:44: error: modules must be one word, not "a b"`},
-		{"stages: {boot: [{only_os: '(', after: [x, {name: y}]}]}", `f:1:27: error: only_os must be a regular expression, not "("`},
+		{"stages: {boot: [{only_os: '(', after: [a.x, {name: a.y}]}]}", `f:1:27: error: only_os must be a regular expression, not "("`},
 		{"stages: {boot: [{dns: {nameservers: [1.1.1.1, '[2001:db8::1]:53', '9.9.9.9#dns.quad9.net', x]}}]}", `error: nameservers must be an IP address, not "x"`},
 		{"stages: {boot: [{layout: {device: {label: x}, expand_partition: {size: 0}, add_partitions: [{fsLabel: a, size: many}]}}]}", `error: size must be a size in MiB, not "many"`},
 		{"stages: {boot: [{datasource: {providers: [aws, azuer]}}]}", `error: providers must be a datasource, not "azuer" (did you mean "azure"?)`},
@@ -238,7 +238,7 @@ func TestTags(t *testing.T) {
 			var problems diag.List
 			decode(n, reflect.New(block).Interface(), "the block", &problems)
 			for _, p := range problems {
-				if !strings.HasSuffix(p.Message, " is missing") && f.old == "" {
+				if !strings.HasSuffix(p.Message, " is missing") && f.old == "" && !(f.none != "" && strings.Contains(p.Message, "without effect here")) && block != reflect.TypeFor[Kcrypt]() {
 					t.Errorf("%v: example of %s: %v", block, f.key, p)
 				}
 			}

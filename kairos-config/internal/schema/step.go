@@ -13,6 +13,7 @@
 //	keyis what the keys of a map must be
 //	enum  the values that it may have, separated by |
 //	req   y: it must be there
+//	none  why it has no effect here
 //	old   why it should not be used any more, and what instead
 package schema
 
@@ -113,7 +114,7 @@ type File struct {
 type WriteFile struct {
 	File
 	Permissions OctalMode `key:"permissions" doc:"Octal digits, with quotes or without." def:"0644 for a new file, else what the file has" eg:"'0640'"`
-	Defer       bool      `key:"defer" doc:"Accepted, without effect: owners are set when the users are there." def:"false" eg:"true"`
+	Defer       bool      `key:"defer" doc:"Owners are set when the users are there." def:"false" eg:"true" none:"owners are set when the users are there"`
 	Source      URI       `key:"source" doc:"Where to fetch the content from, instead of content." `
 }
 
@@ -211,7 +212,7 @@ type User struct {
 	NoCreateHome      bool     `key:"no_create_home" doc:"Make no home directory." def:"false" eg:"true"`
 	System            bool     `key:"system" doc:"A system user, with a number from that range; a home directory is made only where homedir says so." def:"false" eg:"true"`
 	GECOS             string   `key:"gecos" doc:"The full name." eg:"Alice Example" is:"gecos"`
-	NoLogInit         bool     `key:"no_log_init" doc:"Accepted, without effect." def:"false" eg:"true"`
+	NoLogInit         bool     `key:"no_log_init" doc:"As in Kairos." def:"false" eg:"true" none:"the logs have no size for each user"`
 }
 
 // DecodeStep reads one item of a stage. What can't be used is left out; a step

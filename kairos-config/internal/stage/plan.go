@@ -182,6 +182,9 @@ func (p *Plan) add(part string, doc source.Document, head schema.Head) {
 func (p *Plan) addHostname(step Step, root *tree.Node) {
 	name := root.Field("hostname")
 	if name == nil || name.Kind == tree.Null {
+		name = root.Field("fqdn")
+	}
+	if name == nil || name.Kind == tree.Null {
 		return
 	}
 	only := &tree.Node{Kind: tree.Map, Pos: root.Pos, Fields: []tree.Field{{Key: "hostname", Pos: name.Pos, Value: name}}}

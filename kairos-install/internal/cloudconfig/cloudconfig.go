@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -148,7 +149,16 @@ func (v Validator) Check(ctx context.Context, file string) error {
 	if !run.Has(program) {
 		return nil
 	}
-	if _, err := v.Runner.Output(ctx, program, "validate", file); err != nil {
+	var said []string
+	runner := v.Runner
+	runner.Line = func(_, line string) { said = append(said, line) }
+	_, err := runner.Output(ctx, program, "validate", file)
+	failed := (*run.Error)(nil)
+	if errors.As(err, &failed) && failed.Status == exit.Failed && len(said) > 0 && !strings.HasPrefix(said[0], "{") {
+		// As validate prints it: a problem has several lines.
+		return fmt.Errorf("config %s can't be used:\n%s", file, strings.Join(said, "\n"))
+	}
+	if err != nil {
 		return fmt.Errorf("config %s: %w", file, err)
 	}
 	return nil

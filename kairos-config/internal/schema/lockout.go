@@ -1,0 +1,204 @@
+package schema
+
+import (
+	"encoding/base64"
+	"regexp"
+	"strings"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/spell"
+)
+
+// What locks people out of a node and can be known before: for those who check a
+// config. A boot applies such values all the same, since it may be wrong of us.
+
+// checkPeople looks at the texts of a config beneath a key.
+func checkPeople(n *tree.Node, key string, problems *diag.List) {
+	if n == nil || n.Spoiled {
+		return
+	}
+	switch {
+	case key == "ssh_authorized_keys" && n.Kind == tree.List:
+		for _, item := range n.Items {
+			checkKey(item, problems)
+		}
+		return
+	case key == "authorized_keys" && n.Kind == tree.Map:
+		for _, f := range n.Fields {
+			checkPeople(f.Value, "ssh_authorized_keys", problems)
+		}
+		return
+	case key == "files" || key == "write_files":
+		for _, item := range n.Items {
+			checkSecretFile(item, problems)
+		}
+	}
+	for _, item := range n.Items {
+		checkPeople(item, "", problems)
+	}
+	for _, f := range n.Fields {
+		checkPeople(f.Value, f.Key, problems)
+	}
+	if n.Scalar() {
+		checkCredentials(n, problems)
+	}
+}
+
+var (
+	keyKinds   = regexp.MustCompile(`(?:^|[ \t])((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)[ \t]+(\S+)`)
+	keySource  = regexp.MustCompile(`^([a-z]+):(?://)?\S+$`)
+	sources    = []string{"github", "gitlab", "https", "http"}
+	credNames  = regexp.MustCompile(`\$\{credential:([^}]*)\}?`)
+	credForm   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,200}$`)
+	partitions = regexp.MustCompile(`^/dev/(?:(?:sd|vd|hd|xvd)[a-z]+[0-9]+|(?:nvme[0-9]+n[0-9]+|mmcblk[0-9]+|md[0-9]+|nbd[0-9]+|loop[0-9]+)p[0-9]+|disk/by-(?:id|path)/.*-part[0-9]+|disk/by-(?:partuuid|partlabel)/.+)$`)
+)
+
+// checkKey says when a text is no ssh key and no address of one.
+func checkKey(n *tree.Node, problems *diag.List) {
+	text := strings.TrimSpace(n.Text)
+	if !n.Scalar() || text == "" || text[0] == '#' || credential(text) {
+		return
+	}
+	if m := keySource.FindStringSubmatch(text); m != nil {
+		for _, known := range sources {
+			if m[1] == known {
+				return
+			}
+		}
+		problems.Warnf(n.Pos, "no keys can be fetched from %s:", m[1])
+		problems.Mistake()
+		if meant := spell.Closest(m[1], sources); meant != "" {
+			problems.Hint("did you mean %s:?", meant)
+		} else {
+			problems.Hint("there are github:NAME, gitlab:NAME and https URLs")
+		}
+		return
+	}
+	m := keyKinds.FindStringSubmatch(text)
+	if m != nil {
+		if _, err := base64.StdEncoding.DecodeString(m[2]); err == nil {
+			return
+		}
+	}
+	problems.Warnf(n.Pos, "this is no ssh key: nobody can log in by it")
+	problems.Mistake()
+	if strings.Contains(text, "PRIVATE KEY") {
+		problems.Hint("it is a private key: the public one stands in the file whose name ends in .pub")
+	} else {
+		problems.Hint("a key has a kind and then the key in base64: ssh-ed25519 AAAA…")
+	}
+}
+
+// checkCredentials says when a credential has a name that it can't have.
+func checkCredentials(n *tree.Node, problems *diag.List) {
+	for _, m := range credNames.FindAllStringSubmatch(n.Text, -1) {
+		if !credForm.MatchString(m[1]) || !strings.HasSuffix(m[0], "}") {
+			problems.Warnf(n.Pos, "%q is no name of a credential", m[1])
+			problems.Mistake()
+		}
+	}
+}
+
+// checkSecretFile says when everybody could read a file with a credential: it is
+// not written then.
+func checkSecretFile(n *tree.Node, problems *diag.List) {
+	content, mode := n.Field("content"), n.Field("permissions")
+	if content == nil || mode == nil || !content.Scalar() || !credential(content.Text) {
+		return
+	}
+	if bits, ok := octal(mode.Text); ok && bits&0o007 != 0 {
+		problems.Warnf(mode.Pos, "everybody could read this file, which has a credential in it: it is not written")
+		problems.Mistake()
+		problems.Hint("write 0600 or 0640")
+	}
+}
+
+// checkInstall says what is wrong with an installation as a whole.
+func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
+	install := config.Field("install")
+	if install == nil {
+		return
+	}
+	if device := install.Field("device"); device != nil && partitions.MatchString(device.Text) {
+		problems.Errorf(device.Pos, "%s is a partition: a system is installed on a disk", device.Text)
+	}
+	if top.Install.NoFormat {
+		problems.Errorf(install.Field("no-format").Pos, "no-format: installing on partitions that are there is not supported")
+		problems.Hint("the disk is erased: leave the key out")
+	}
+	labels := map[string]bool{"COS_GRUB": true, "COS_OEM": true, "COS_RECOVERY": true, "COS_STATE": true, "COS_PERSISTENT": true}
+	for i, p := range top.Install.Extra {
+		own := map[string]bool{p.Name: true, p.Label: true}
+		for label := range own {
+			if label != "" && labels[label] {
+				problems.Errorf(install.Field("extra-partitions").Items[min(i, len(install.Field("extra-partitions").Items)-1)].Pos, "another partition has the label %s", label)
+			}
+		}
+		for label := range own {
+			labels[label] = true
+		}
+	}
+	if !top.Install.Auto || top.Install.NoUsers || len(top.Users)+len(top.SSHAuthorizedKeys)+len(top.Stages) > 0 || config.Field("config_url") != nil {
+		return
+	}
+	problems.Warnf(install.Pos, "nobody could log in to the node: no users, no ssh_authorized_keys")
+	problems.Hint("kairos-install(8) refuses that, unless another config has them, or install.nousers is true")
+}
+
+// never are stages that nothing runs here.
+var never = map[string]string{
+	"after-install-chroot": "an image is what its digest says: write after-install for files on partitions, or change the image",
+	"after-upgrade-chroot": "an image is what its digest says: write after-upgrade for files on partitions, or change the image",
+	"after-reset-chroot":   "an image is what its digest says: write after-reset for files on partitions, or change the image",
+	"kairos-uki-install":   "there is one way to install: write kairos-install",
+	"kairos-uki-upgrade":   "there is one way to upgrade: write before-upgrade or after-upgrade",
+	"kairos-uki-reset":     "there is one way to reset: write before-reset or after-reset",
+}
+
+// checkStages says of stages that nothing runs, and of after: that names no step
+// of its stage.
+func checkStages(stages Stages, problems *diag.List) {
+	for _, stage := range stages {
+		for name, why := range never {
+			if stage.Name == name || strings.HasPrefix(stage.Name, name+".") {
+				problems.Warnf(stage.Pos, "the stage %s is accepted, without effect here, because %s", stage.Name, why)
+			}
+		}
+		names := map[string]bool{}
+		for _, step := range stage.Steps {
+			if name := step.Field("name"); name != nil {
+				names[name.Text] = true
+			}
+		}
+		for _, node := range stage.Steps {
+			step, _ := DecodeStep(node)
+			for _, after := range step.After {
+				if !names[after.Name] && !strings.Contains(after.Name, ".") {
+					problems.Warnf(node.Field("after").Pos, "after: no step of %s in this file is called %q", stage.Name, after.Name)
+				}
+			}
+		}
+	}
+}
+
+// check refuses content that is not what its encoding says.
+func (f *File) check(n *tree.Node, problems *diag.List) bool {
+	if !strings.HasSuffix(f.Encoding, "b64") && !strings.HasSuffix(f.Encoding, "base64") || credential(f.Content) || strings.Contains(f.Content, "{{") {
+		return true
+	}
+	if _, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(f.Content), "")); err != nil {
+		problems.Errorf(n.Field("content").Pos, "content of %s is not base64: %v", f.Path, err)
+		return false
+	}
+	return true
+}
+
+// check refuses what would let a node start without its key.
+func (k *Kcrypt) check(n *tree.Node, problems *diag.List) bool {
+	if c := n.Field("challenger"); c != nil && (k.Challenger.Server != "" || k.Challenger.MDNS) {
+		problems.Errorf(c.Pos, "kcrypt.challenger: Kairos' key servers are not supported")
+		problems.Hint("write kcrypt: {enroll: [tpm2], escrow: {url: https://…}}: kairos-install(8)")
+	}
+	return true
+}
