@@ -1,10 +1,10 @@
 package cmd
 
 import (
+	"runtime"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
@@ -56,6 +56,9 @@ func listReleases(c *cli.Context, m machine) error {
 	}
 	marks := m.marks(c, repository)
 	releases := []release{}
+	if !c.Bool("all") {
+		tags = automation.For(tags, marks.runs, runtime.GOARCH)
+	}
 	for _, r := range automation.Sorted(tags) {
 		if r.Version == nil && !c.Bool("all") || r.Version != nil && r.Version.Prerelease() != "" && !c.Bool("prerelease") {
 			continue
@@ -77,7 +80,7 @@ func listReleases(c *cli.Context, m machine) error {
 // marks say which releases a node knows.
 type marks struct {
 	booted, staged string // tags
-	version        *semver.Version
+	runs           automation.Release
 }
 
 // marks reads them. Without a node nothing is marked: the list is of use
@@ -101,10 +104,10 @@ func (m machine) marks(c *cli.Context, repository string) (k marks) {
 	}
 	k.booted, k.staged = tag(roles.Booted), tag(roles.Staged)
 	if roles.Booted != nil {
-		k.version = automation.NewRelease(roles.Booted.Version).Version
+		k.runs = automation.NewRelease(roles.Booted.Version)
 	}
-	if v := automation.NewRelease(k.booted).Version; v != nil {
-		k.version = v
+	if r := automation.NewRelease(k.booted); r.Version != nil {
+		k.runs = r
 	}
 	return k
 }
@@ -113,7 +116,7 @@ func (k marks) of(r automation.Release) release {
 	out := release{Tag: r.Tag, Booted: r.Tag == k.booted, Staged: r.Tag == k.staged}
 	if r.Version != nil {
 		out.Version, out.Prerelease = r.Version.String(), r.Version.Prerelease() != ""
-		out.Newer = k.version != nil && r.Version.GreaterThan(k.version)
+		out.Newer = r.Newer(k.runs)
 	}
 	return out
 }

@@ -64,7 +64,7 @@ func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
 			to.ID, deploy.Title(to.Record))
 		return nil
 	}
-	terminal.Fprintf(c.App.Writer, "staged %s: %s, as in %s\n  boots next\n", done.ID, deploy.Title(to.Record), to.ID)
+	terminal.Fprintf(c.App.Writer, "staged %s: %s, as in %s\n  %s\n", done.ID, deploy.Title(to.Record), to.ID, bootsNext(n))
 	return nil
 }
 

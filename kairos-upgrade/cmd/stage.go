@@ -167,7 +167,19 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 		terminal.Fprintf(w, "  boots when its entry is chosen (%s)\n", n.Label)
 		return
 	}
-	fmt.Fprintln(w, "  boots next")
+	terminal.Fprintf(w, "  %s\n", bootsNext(n))
+}
+
+// bootsNext says whether what was published boots next.
+func bootsNext(n *deploy.Node) string {
+	have, err := n.Inventory()
+	if err != nil {
+		return "it is not known what boots next: " + err.Error()
+	}
+	if before := have.Before(); before != "" {
+		return "does not boot next: " + before + " comes first in the boot menu"
+	}
+	return "boots next"
 }
 
 // inPart says how many of the layers were fetched by the ranges that are missing here.

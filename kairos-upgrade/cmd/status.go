@@ -103,8 +103,11 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 		n.Log.Warn("a boot entry has no record", "entry", e.Name.String())
 	}
 	s := &status{Mode: n.Booted.Mode, Busy: n.Store.Busy(), Pinned: []string{}, next: "boots next"}
-	if n.Fixed() {
+	if before := have.Before(); n.Fixed() {
 		s.next = "in use"
+	} else if before != "" {
+		s.next = "boots after another system"
+		n.Log.Warn("another system comes first in the boot menu", "entry", before)
 	}
 	roles := have.Roles()
 	s.Booted, s.Staged, s.Previous = idOf(roles.Booted), idOf(roles.Staged), idOf(roles.Previous)

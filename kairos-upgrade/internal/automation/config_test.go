@@ -149,7 +149,7 @@ func TestReleases(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if have := tagsOf(c.Newer(tags, NewRelease(test.than).Version)); have != test.want {
+		if have := tagsOf(c.Newer(tags, NewRelease(test.than))); have != test.want {
 			t.Errorf("%q newer than %s: %s, want %s", test.within, test.than, have, test.want)
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -149,11 +149,11 @@ func (f *Follower) Find(ctx context.Context) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	version := currentVersion(repository, roles)
-	newer := f.Config.Newer(tags, version)
+	runs := current(repository, roles)
+	newer := f.Config.Newer(For(tags, runs, cmp.Or(f.Source.Architecture, runtime.GOARCH)), runs)
 	held := Verdict{action: None, reason: fmt.Sprintf("%s has no release that is followed", repository)}
-	if version != nil {
-		held.reason += fmt.Sprintf(" and newer than %s", version)
+	if runs.Version != nil {
+		held.reason += fmt.Sprintf(" and newer than %s", runs.Version)
 	}
 	for i, release := range newer[:min(maxHeld, len(newer))] {
 		v, err := f.Judge(ctx, repository+":"+release.Tag)
@@ -190,19 +190,19 @@ func (f *Follower) reference(roles deploy.Roles) (string, error) {
 	return repository, nil
 }
 
-// currentVersion returns the version that runs, nil when that is none: of its
-// tag, or of what the image says.
-func currentVersion(repository string, roles deploy.Roles) *semver.Version {
+// current returns the release that runs: of its tag, or of what the image says.
+// It may be no version.
+func current(repository string, roles deploy.Roles) Release {
 	from := cmp.Or(roles.Booted, roles.Next)
 	if from == nil {
-		return nil
+		return Release{}
 	}
 	if name, ok := source.Repository(from.Reference); ok && name == repository {
-		if v := NewRelease(source.Tag(from.Reference)).Version; v != nil {
-			return v
+		if r := NewRelease(source.Tag(from.Reference)); r.Version != nil {
+			return r
 		}
 	}
-	return NewRelease(from.Version).Version
+	return NewRelease(from.Version)
 }
 
 // Judge looks at one image, and at what the node knows of it.

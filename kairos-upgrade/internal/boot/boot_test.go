@@ -85,10 +85,18 @@ func TestFind(t *testing.T) {
 			"6.1.fc40", "linux boot/vmlinuz-6.1.fc40, initrd boot/initramfs-6.1.fc40.img"},
 		{"UKI", []string{"boot/EFI/Linux/os-7.efi", "boot/EFI/Linux/os-12.efi", "usr/lib/modules/6/vmlinuz", "usr/lib/modules/6/initramfs.img"},
 			"os-12", "uki boot/EFI/Linux/os-12.efi"},
+		{"Ubuntu's .old", []string{"boot/vmlinuz-6.8.0-31-generic", "boot/initrd.img-6.8.0-31-generic", "boot/vmlinuz-6.8.0-31-generic.old", "boot/initrd.img-6.8.0-31-generic.old"},
+			"6.8.0-31-generic", "linux boot/vmlinuz-6.8.0-31-generic, initrd boot/initrd.img-6.8.0-31-generic"},
+		{".old, but newer", []string{"boot/vmlinuz-6.8", "boot/initrd-6.8", "boot/vmlinuz-6.9.old", "boot/initrd-6.9.old"},
+			"6.9.old", "linux boot/vmlinuz-6.9.old, initrd boot/initrd-6.9.old"},
+		{"a shell beside the UKI", []string{"boot/EFI/Linux/zshell.efi = " + program(".text", ".data"), "boot/EFI/Linux/os.efi = " + program(".osrel", ".cmdline", ".linux")},
+			"os", "uki boot/EFI/Linux/os.efi"},
+		{"programs that are no UKIs", []string{"boot/EFI/Linux/memtest.efi = " + program(".text"), "boot/EFI/Linux/stub.efi = " + program(".linux"),
+			"boot/vmlinuz-6.1", "boot/initrd-6.1"}, "6.1", "linux boot/vmlinuz-6.1, initrd boot/initrd-6.1"},
 		{"UKI beside modules", []string{"usr/lib/modules/6.1/6.1.efi"}, "6.1", "uki usr/lib/modules/6.1/6.1.efi"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			k, err := Find(grow(t, test.paths...))
+			k, err := Find(grow(t, test.paths...), inline)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +118,7 @@ func TestFindNothing(t *testing.T) {
 		"no initrd for /usr/lib/modules/1/vml":   {"usr/lib/modules/1/vmlinuz", "usr/lib/modules/1/initramfs.img -> gone"},
 		"neither /usr/lib/modules":               {"usr/lib/modules/1/vmlinuz -> vmlinuz", "usr/lib/modules/1/initramfs.img"},
 	} {
-		_, err := Find(grow(t, paths...))
+		_, err := Find(grow(t, paths...), inline)
 		if !errors.Is(err, ErrNoKernel) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", paths, err)
 		}

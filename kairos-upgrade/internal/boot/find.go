@@ -3,6 +3,7 @@
 package boot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,18 @@ type File struct {
 type Kernel struct {
 	Release string // as uname -r tells it, as far as the names say
 	Files   []File
+	// Notes say, for people, what else was there: other kernels, and newer ones
+	// that can't be booted.
+	Notes []string
+}
+
+// order compares kernels by their releases, by the order of package bls. What
+// is kept as .old is older than what it was replaced by.
+func order(a, b string) int {
+	stemA, oldA := strings.CutSuffix(a, ".old")
+	stemB, oldB := strings.CutSuffix(b, ".old")
+	older := map[bool]int{true: -1}
+	return cmp.Or(bls.CompareVersions(stemA, stemB), older[oldA]-older[oldB])
 }
 
 // Content opens the content of a regular file of an image.
@@ -48,42 +61,81 @@ var ErrNoKernel = errors.New("the image has no kernel that can be booted")
 //	/usr/lib/modules/*/vmlinuz and initramfs.img               bootc's convention
 //	/boot/vmlinuz* and /boot/initrd*, /boot/initramfs*         Kairos' and most distributions'
 //
-// Of several kernels the newest counts, by the order of package bls.
-func Find(root *tree.Node) (Kernel, error) {
-	var incomplete []string
-	for _, look := range []func(*tree.Node) ([]Kernel, []string){findUKI, findModules, findBoot} {
+// Of several kernels the newest counts, and what is kept as .old less than
+// others of its version. content is asked whether a program is a UKI.
+func Find(root *tree.Node, content Content) (Kernel, error) {
+	var incomplete []Kernel
+	uki := func(root *tree.Node) ([]Kernel, []Kernel) { return findUKI(root, content), nil }
+	for _, look := range []func(*tree.Node) (kernels, incomplete []Kernel){uki, findModules, findBoot} {
 		kernels, without := look(root)
 		incomplete = append(incomplete, without...)
 		if len(kernels) > 0 {
-			return slices.MaxFunc(kernels, func(a, b Kernel) int { return bls.CompareVersions(a.Release, b.Release) }), nil
+			newest := slices.MaxFunc(kernels, func(a, b Kernel) int { return order(a.Release, b.Release) })
+			newest.note(kernels, incomplete)
+			return newest, nil
 		}
 	}
 	if len(incomplete) > 0 {
-		return Kernel{}, fmt.Errorf("%w: no initrd for %s", ErrNoKernel, strings.Join(incomplete, ", "))
+		var paths []string
+		for _, k := range incomplete {
+			paths = append(paths, "/"+k.Files[0].Path)
+		}
+		return Kernel{}, fmt.Errorf("%w: no initrd for %s", ErrNoKernel, strings.Join(paths, ", "))
 	}
 	return Kernel{}, fmt.Errorf("%w: neither /usr/lib/modules/*/vmlinuz nor /boot/vmlinuz*, nor a UKI in /boot/EFI/Linux or /usr/lib/modules/*", ErrNoKernel)
 }
 
-func findUKI(root *tree.Node) (found []Kernel, incomplete []string) {
+// note says what else there was.
+func (k *Kernel) note(all, incomplete []Kernel) {
+	for _, other := range incomplete {
+		if order(other.Release, k.Release) > 0 {
+			k.Notes = append(k.Notes, fmt.Sprintf("the newest kernel has no initrd: /%s; %s boots instead", other.Files[0].Path, k.Release))
+		}
+	}
+	if len(all) > 1 {
+		var others []string
+		for _, other := range all {
+			if other.Files[0].Path != k.Files[0].Path {
+				others = append(others, "/"+other.Files[0].Path)
+			}
+		}
+		k.Notes = append(k.Notes, fmt.Sprintf("the image has %d kernels: /%s boots, not %s", len(all), k.Files[0].Path, strings.Join(others, ", ")))
+	}
+}
+
+func findUKI(root *tree.Node, content Content) (found []Kernel) {
 	add := func(dir, release string) {
 		all := files(root, dir)
 		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if stem, ok := strings.CutSuffix(name, ".efi"); ok {
-				found = append(found, Kernel{orElse(release, stem), []File{{UKI, path.Join(dir, name), all[name]}}})
+			if stem, ok := strings.CutSuffix(name, ".efi"); ok && mayBeUKI(all[name], content) {
+				found = append(found, Kernel{orElse(release, stem), []File{{UKI, path.Join(dir, name), all[name]}}, nil})
 			}
 		}
 	}
 	add("boot/EFI/Linux", "")
 	if len(found) > 0 {
-		return found, nil
+		return found
 	}
 	for _, release := range releases(root) {
 		add(path.Join("usr/lib/modules", release), release)
 	}
-	return found, nil
+	return found
 }
 
-func findModules(root *tree.Node) (found []Kernel, incomplete []string) {
+// mayBeUKI reads the header of a program. One that isn't here yet may be.
+func mayBeUKI(n *tree.Node, content Content) bool {
+	if content == nil {
+		return true
+	}
+	r, err := content(n)
+	if err != nil {
+		return true
+	}
+	defer r.Close()
+	return isUKI(r)
+}
+
+func findModules(root *tree.Node) (found, incomplete []Kernel) {
 	for _, release := range releases(root) {
 		dir := path.Join("usr/lib/modules", release)
 		kernel := file(root, path.Join(dir, "vmlinuz"))
@@ -91,12 +143,12 @@ func findModules(root *tree.Node) (found []Kernel, incomplete []string) {
 		switch {
 		case kernel == nil:
 		case initrd == nil:
-			incomplete = append(incomplete, "/"+path.Join(dir, "vmlinuz"))
+			incomplete = append(incomplete, Kernel{release, []File{{Linux, path.Join(dir, "vmlinuz"), kernel}}, nil})
 		default:
 			found = append(found, Kernel{release, []File{
 				{Linux, path.Join(dir, "vmlinuz"), kernel},
 				{Initrd, path.Join(dir, "initramfs.img"), initrd},
-			}})
+			}, nil})
 		}
 	}
 	return found, incomplete
@@ -104,7 +156,7 @@ func findModules(root *tree.Node) (found []Kernel, incomplete []string) {
 
 // findBoot pairs /boot/vmlinuz-X with the initrd that has X in its name, and
 // /boot/vmlinuz with one that has no version.
-func findBoot(root *tree.Node) (found []Kernel, incomplete []string) {
+func findBoot(root *tree.Node) (found, incomplete []Kernel) {
 	boot := files(root, "boot")
 	for _, name := range slices.Sorted(maps.Keys(boot)) {
 		version, ok := strings.CutPrefix(name, "vmlinuz")
@@ -118,13 +170,13 @@ func findBoot(root *tree.Node) (found []Kernel, incomplete []string) {
 			}
 		}
 		if initrd == "" {
-			incomplete = append(incomplete, "/boot/"+name)
+			incomplete = append(incomplete, Kernel{bootRelease(root, version), []File{{Linux, "boot/" + name, boot[name]}}, nil})
 			continue
 		}
 		found = append(found, Kernel{bootRelease(root, version), []File{
 			{Linux, "boot/" + name, boot[name]},
 			{Initrd, "boot/" + initrd, boot[initrd]},
-		}})
+		}, nil})
 	}
 	return found, incomplete
 }

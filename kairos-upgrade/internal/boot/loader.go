@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
@@ -45,6 +47,9 @@ type Loader interface {
 	Sweep(dryRun bool, gone ...string) ([]deployment.File, error)
 	// Space returns the size and what is free for boot files, in bytes.
 	Space() (size, free int64, err error)
+	// Default returns the pattern (path.Match) of the entry that boots without
+	// being chosen, "" where that is the first one.
+	Default() string
 	// Path is where boot files are, for messages.
 	Path() string
 	// Keep writes a small file beside the boot files, where it outlives the
@@ -65,10 +70,45 @@ type SystemdBoot struct {
 	uki bool
 }
 
-// NewSystemdBoot returns the loader on an ESP. ukiKey says whether it knows
-// the key "uki" of entries.
+// NewSystemdBoot returns the loader on an ESP. Whether it knows the key "uki" of
+// entries is told by the program that lies there; ukiKey says so where none does.
 func NewSystemdBoot(v *view.View, ukiKey bool) *SystemdBoot {
+	if major := installedVersion(v.Root); major > 0 {
+		ukiKey = major >= ukiSince
+	}
 	return &SystemdBoot{esp: bls.ESP{Root: v.Root}, view: v, uki: ukiKey}
+}
+
+// ukiSince is the version of systemd-boot that knows the key "uki".
+const ukiSince = 258
+
+// maxProgram bounds how much of a boot loader is read, in bytes.
+const maxProgram = 4 << 20
+
+// installedVersion returns the major version of the systemd-boot on an ESP: on
+// systemd's own path, or else on the fallback path. 0: there is none.
+func installedVersion(esp *os.Root) (major int) {
+	for _, pattern := range []string{"EFI/systemd/systemd-boot*.efi", "EFI/BOOT/BOOT*.EFI"} {
+		names, _ := fs.Glob(esp.FS(), pattern)
+		for _, name := range names {
+			if strings.HasSuffix(name, ".previous.efi") {
+				continue
+			}
+			f, err := esp.Open(name)
+			if err != nil {
+				continue
+			}
+			program, _ := io.ReadAll(io.LimitReader(f, maxProgram))
+			f.Close()
+			_, info, found := bytes.Cut(program, []byte("#### LoaderInfo: systemd-boot "))
+			digits := info[:min(len(info), 6)]
+			digits = digits[:len(digits)-len(bytes.TrimLeft(digits, "0123456789"))]
+			if n, err := strconv.Atoi(string(digits)); found && err == nil {
+				return n
+			}
+		}
+	}
+	return 0
 }
 
 // filesDir is where boot files live on the ESP.
@@ -238,6 +278,27 @@ func (l *SystemdBoot) removeUnfinished() error {
 	return err
 }
 
+// Default reads loader.conf(5). What it says of "@saved" is known to the firmware.
+func (l *SystemdBoot) Default() (pattern string) {
+	data, _ := readBounded(l.esp.Root, "loader/loader.conf")
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "default" && !strings.HasPrefix(f[1], "@") {
+			pattern = f[1]
+		}
+	}
+	return pattern
+}
+
+// readBounded reads the beginning of a small file.
+func readBounded(root *os.Root, name string) ([]byte, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxKept))
+}
+
 func (l *SystemdBoot) Programs() *os.Root { return l.esp.Root }
 
 // maxKept bounds a small file beside the boot files, in bytes.
@@ -251,12 +312,7 @@ func (l *SystemdBoot) Keep(name string, data []byte) error {
 }
 
 func (l *SystemdBoot) Kept(name string) ([]byte, error) {
-	f, err := l.esp.Root.Open(path.Join(filesDir, name))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxKept))
+	return readBounded(l.esp.Root, path.Join(filesDir, name))
 }
 
 // Path is where the ESP is mounted.

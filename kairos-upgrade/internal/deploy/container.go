@@ -126,7 +126,7 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 		Cache:    n.Store,
 		Known:    func(ctx context.Context) (pull.Known, error) { return n.Store.Contents(ctx) },
 		Survey:   o.survey,
-		Needed:   visitNeeded,
+		Needed:   func(root *tree.Node, visit func(fsverity.Digest)) error { return visitNeeded(n.Store, root, visit) },
 		Progress: n.Progress.Set,
 		Reused:   n.Progress.Reused,
 	}
@@ -154,8 +154,8 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 
 // visitNeeded calls visit for the objects that a deployment of the tree needs:
 // those of the normalised tree and of what it boots with.
-func visitNeeded(root *tree.Node, visit func(fsverity.Digest)) error {
-	kernel, err := boot.Find(root)
+func visitNeeded(s *store.Store, root *tree.Node, visit func(fsverity.Digest)) error {
+	kernel, err := boot.Find(root, contentIn(s))
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type contents struct {
 	image   fsverity.Digest
 	boot    []deployment.File
 	kernel  string
+	notes   []string                  // about its kernels, for people
 	kargs   []string                  // the image's own
 	os      string                    // PRETTY_NAME
 	version string                    // VERSION_ID
@@ -34,11 +35,11 @@ func assemble(ctx context.Context, s *store.Store, root *tree.Node) (*contents, 
 		return nil, err
 	}
 	c := &contents{}
-	kernel, err := boot.Find(root)
+	kernel, err := boot.Find(root, contentIn(s))
 	if err != nil {
 		return nil, err
 	}
-	c.kernel = kernel.Release
+	c.kernel, c.notes = kernel.Release, kernel.Notes
 	for _, f := range kernel.Files {
 		file, err := putBootFile(ctx, s, f)
 		if err != nil {
@@ -78,14 +79,19 @@ func putBootFile(ctx context.Context, s *store.Store, f boot.File) (deployment.F
 	return deployment.File{Kind: f.Kind, Path: boot.FilePath(f.Kind, d.String()), Digest: d.String(), Size: f.Node.Size}, nil
 }
 
-// describe reads what the image says about itself.
-func (c *contents) describe(s *store.Store, root *tree.Node) error {
-	open := func(n *tree.Node) (io.ReadCloser, error) {
+// contentIn opens files of trees whose objects are in a store.
+func contentIn(s *store.Store) boot.Content {
+	return func(n *tree.Node) (io.ReadCloser, error) {
 		if !n.HasObject() {
 			return io.NopCloser(strings.NewReader(n.Content)), nil
 		}
 		return s.OpenObject(n.Digest)
 	}
+}
+
+// describe reads what the image says about itself.
+func (c *contents) describe(s *store.Store, root *tree.Node) error {
+	open := contentIn(s)
 	release, err := boot.OSRelease(root, open)
 	if err != nil {
 		return fmt.Errorf("read os-release of the image: %w", err)

@@ -3,6 +3,7 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -49,6 +50,9 @@ type Inventory struct {
 	// one, most likely.
 	Orphans []bls.Entry
 
+	// first is the entry that the boot loader boots by itself, of whatever
+	// system, nil without entries.
+	first *bls.Entry
 	// entries are all of this store, with a record or without.
 	entries []bls.Entry
 }
@@ -112,6 +116,7 @@ func (n *Node) inventory(entries []bls.Entry, records []deployment.Record, unrea
 		}
 		have.Deployments = append(have.Deployments, d)
 	}
+	have.first = first(entries, n.Loader.Default())
 	base, fixed := fixedEntry(n.Label)
 	for _, e := range entries {
 		image, label := boots(e)
@@ -130,6 +135,35 @@ func (n *Node) inventory(entries []bls.Entry, records []deployment.Record, unrea
 		}
 	}
 	return have
+}
+
+// first returns the entry that boots by itself: the first one that matches the
+// default, or else the first one that has tries left, or else none.
+func first(entries []bls.Entry, pattern string) *bls.Entry {
+	for i, e := range entries {
+		id := strings.ToLower(e.Name.Base + ".conf")
+		if ok, err := path.Match(strings.ToLower(pattern), id); pattern != "" && err == nil && ok {
+			return &entries[i]
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return &entries[0]
+}
+
+// Before names what the boot loader boots instead of the deployment of this
+// store that would boot next: an entry of another system that comes first in
+// the menu, or that loader.conf makes the default. "" when nothing does.
+func (i Inventory) Before() string {
+	next := i.Roles().Next
+	if next == nil || i.first == nil || strings.EqualFold(i.first.Name.Base, next.entry.Name.Base) {
+		return ""
+	}
+	if i.first.Title == "" {
+		return i.first.Name.String()
+	}
+	return fmt.Sprintf("%s (%s)", i.first.Title, i.first.Name)
 }
 
 // boots returns the digest of the image that an entry boots, "" when it names

@@ -263,7 +263,7 @@ func (r *repair) fromLayers(ctx context.Context, d Deployment) (*contents, error
 		return nil, err
 	}
 	missing := false
-	if err := visitNeeded(root, func(o fsverity.Digest) { missing = missing || !r.node.Store.Has(o) }); err != nil || missing {
+	if err := visitNeeded(r.node.Store, root, func(o fsverity.Digest) { missing = missing || !r.node.Store.Has(o) }); err != nil || missing {
 		return nil, errors.Join(errNotKnown, err)
 	}
 	return assemble(ctx, r.node.Store, root)

@@ -97,6 +97,9 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 	if err != nil {
 		return nil, t.afterFailure(ctx, err)
 	}
+	for _, note := range c.notes {
+		n.Log.Warn(note)
+	}
 	t.result.Fetched = fetched
 	t.contents = c
 	if err := t.finish(ctx, c); err != nil {

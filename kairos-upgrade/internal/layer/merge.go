@@ -20,11 +20,21 @@ import (
 // means the file as it was before its layer was applied.
 //
 // Error: ErrLayer, for a hard link to what isn't there.
-func Merge(layers []*Layer) (*tree.Node, error) {
+func Merge(layers []*Layer) (*tree.Node, error) { return MergeTelling(layers, nil) }
+
+// MergeTelling does the same, and calls tell for each layer, counted from 0,
+// that turns a link of the root directory, such as lib, into a directory: no
+// program starts any more where that led to the dynamic loader.
+func MergeTelling(layers []*Layer, tell func(layer int, name string)) (*tree.Node, error) {
 	root := tree.NewDir(implicitPerm)
 	for i, l := range layers {
 		if err := l.resolve(root); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
+		}
+		for name, child := range l.root.Children() {
+			if old := root.Lookup(name); tell != nil && old != nil && old.IsSymlink() && child.IsDir() {
+				tell(i, name)
+			}
 		}
 		l.mergeDir(root, l.root)
 	}

@@ -86,7 +86,7 @@ var needed = []string{"erofs", "overlay", "ext4"}
 func (r *report) bootFiles() {
 	files, release := r.image.Boot, ""
 	if files == nil {
-		kernel, err := boot.Find(r.image.Root)
+		kernel, err := boot.Find(r.image.Root, func(n *tree.Node) (io.ReadCloser, error) { return r.image.Open(n) })
 		if err != nil {
 			r.add(Error, "no_kernel", "", "put the kernel at /usr/lib/modules/VERSION/vmlinuz and its initrd beside it, as initramfs.img", "%v", err)
 			return

@@ -174,7 +174,9 @@ func (p *puller) merge(ctx context.Context) (*tree.Node, error) {
 			layers[i] = layers[at].Clone()
 		}
 	}
-	root, err := layer.Merge(layers)
+	root, err := layer.MergeTelling(layers, func(i int, name string) {
+		p.img.Log().Warn("a layer replaces a link by a directory: programs may not start any more", "layer", i+1, "link", "/"+name)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("merge layers: %w", err)
 	}

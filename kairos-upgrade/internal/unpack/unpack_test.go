@@ -56,7 +56,7 @@ func tools(t *testing.T) *imagetest.Built {
 			tar.Header{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o750, ModTime: mtime},
 			owned, file("bin/same", 0o644), file("bin/small", 0o600), attributed,
 			tar.Header{Name: "bin/link", Typeflag: tar.TypeLink, Linkname: "bin/tool"},
-			tar.Header{Name: "bin/symbolic", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
+			tar.Header{Name: "bin/symbolic", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd", ModTime: mtime},
 			file("share/gone", 0o644), file("share/old/a", 0o644)),
 		layerOf(t, map[string]string{"share/new": "new", "bin/small": "smaller"},
 			file("share/.wh.gone", 0), file("share/old/.wh..wh..opq", 0), file("share/new", 0o644), file("bin/small", 0o600)))
@@ -133,6 +133,10 @@ share/old drwxr-xr-x
 		t.Error("bin/same has another content")
 	}
 	var tool, link unix.Stat_t
+	var symbolic unix.Stat_t
+	if err := unix.Lstat(filepath.Join(r.Dir, "bin/symbolic"), &symbolic); err != nil || symbolic.Mtim.Sec != mtime.Unix() {
+		t.Errorf("symbolic link: time %d, %v", symbolic.Mtim.Sec, err)
+	}
 	if unix.Stat(filepath.Join(r.Dir, "bin/tool"), &tool) != nil || unix.Stat(filepath.Join(r.Dir, "bin/link"), &link) != nil || tool.Ino != link.Ino || tool.Mtim.Sec != mtime.Unix() {
 		t.Errorf("the hard link: %+v, %+v", tool, link)
 	}

@@ -140,10 +140,13 @@ func (w *writer) make(n *tree.Node, at string) (made string, err error) {
 		w.first[n] = at
 	}
 	if n.IsSymlink() {
-		if err := w.dir.Symlink(n.Content, temporary); err != nil || !w.owner {
+		if err := w.dir.Symlink(n.Content, temporary); err != nil {
 			return temporary, err
 		}
-		return temporary, w.dir.Lchown(temporary, int(n.UID), int(n.GID))
+		if w.owner {
+			err = w.dir.Lchown(temporary, int(n.UID), int(n.GID))
+		}
+		return temporary, errors.Join(err, w.linkTime(n, at))
 	}
 	w.bytes += n.Size
 	made = temporary
@@ -190,6 +193,20 @@ func (w *writer) metadata(f *os.File, at string, n *tree.Node) error {
 	}
 	mtime := unix.NsecToTimeval(time.Unix(n.Mtime, 0).UnixNano())
 	if err := unix.Futimes(int(f.Fd()), []unix.Timeval{mtime, mtime}); err != nil {
+		return fmt.Errorf("time of %s: %w", at, err)
+	}
+	return nil
+}
+
+// linkTime sets the time of a symbolic link, which has no descriptor.
+func (w *writer) linkTime(n *tree.Node, at string) error {
+	dir, err := w.dir.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	mtime := unix.Timespec{Sec: n.Mtime}
+	if err := unix.UtimesNanoAt(int(dir.Fd()), temporary, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("time of %s: %w", at, err)
 	}
 	return nil
