@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"archive/tar"
 	"bytes"
 	"fmt"
 	"os"
@@ -146,7 +147,7 @@ func TestFullESP(t *testing.T) {
 	small(t, n.esp, "tmpfs", 2<<20)
 	fill(t, n.esp, 300<<10)
 	out := n.want(5, "stage", images+":v1")
-	if !strings.Contains(out, "not enough space on the EFI system partition: ") || !strings.Contains(out, " free\n") {
+	if !strings.Contains(out, "not enough space on the EFI system partition: ") || !strings.Contains(out, " free; 1.7 MiB are not ours: filler\n") {
 		t.Errorf("message:\n%s", out)
 	}
 	if left := files(t, filepath.Join(n.store, "objects"), filepath.Join(n.store, "images"), filepath.Join(n.store, "layers"), n.esp); left != "" {
@@ -157,6 +158,67 @@ func TestFullESP(t *testing.T) {
 	}
 	n.want(0, "stage", images+":v1")
 	n.want(0, "verify")
+}
+
+// What an image needs on the ESP is found out once, by fetching it; from then on
+// it is refused before. With a table of contents it is known at once.
+func TestFullESPIsKnown(t *testing.T) {
+	registry := osRegistry(t, 20, 20_000)
+	registry.Push("os", "v3", imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{{Tar: kernelLayer(t, "new"), Compression: "gzip"}}}))
+	registry.Push("os", "v3-chunked", imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{{Tar: kernelLayer(t, "newer"), Compression: "zstd:chunked"}}}))
+	n := newNode(t)
+	small(t, n.esp, "tmpfs", 4<<20)
+	n.stage(registry.Host + "/os:v1")
+	n.bless(1)
+	fill(t, n.esp, 300<<10)
+	refused := func(fetches bool, args ...string) {
+		t.Helper()
+		before := registry.Blobs()
+		out := n.want(5, "stage", append([]string{"--insecure"}, args...)...)
+		if !strings.Contains(out, "not enough space on the EFI system partition: ") || !strings.Contains(out, " are not ours: filler\n") {
+			t.Errorf("%s: message:\n%s", args, out)
+		}
+		// The configuration is a blob, and so is, in parts, what has a table of contents.
+		if now := registry.Blobs() - before; (now > 1) != fetches {
+			t.Errorf("%s: %d blobs were fetched", args, now)
+		}
+	}
+	v3 := registry.Host + "/os:v3"
+	refused(true, v3)
+	refused(false, v3)
+	refused(false, "--dry-run", v3)
+	n.want(5, "stage", "--insecure", registry.Host+"/os:v3-chunked")
+	if needs := strings.Count(read(t, filepath.Join(n.store, "boot-need.json")), "manifest_digest"); needs != 1 {
+		t.Errorf("%d images were fetched for nothing, want 1", needs)
+	}
+	if err := os.Remove(filepath.Join(n.esp, "filler")); err != nil {
+		t.Fatal(err)
+	}
+	n.stage(v3)
+	if _, err := os.Stat(filepath.Join(n.store, "boot-need.json")); !os.IsNotExist(err) {
+		t.Errorf("it is remembered still: %v", err)
+	}
+	n.want(0, "verify")
+}
+
+// kernelLayer is a system with a kernel of its own.
+func kernelLayer(t *testing.T, name string) []byte {
+	headers := []tar.Header{}
+	bodies := map[string]string{}
+	for i, file := range []string{"usr/lib/modules/7/vmlinuz", "usr/lib/modules/7/initramfs.img", "usr/bin/tool"} {
+		headers = append(headers, tar.Header{Name: file, Typeflag: tar.TypeReg, Mode: 0o755})
+		bodies[file] = noise(len(name)*7+i, 400_000)
+	}
+	return imagetest.Tar(t, headers, bodies)
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // Space that runs out at any file, in a way that no estimate foresees: there are

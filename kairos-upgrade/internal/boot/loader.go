@@ -2,10 +2,12 @@ package boot
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -50,6 +52,9 @@ type Loader interface {
 	// Default returns the pattern (path.Match) of the entry that boots without
 	// being chosen, "" where that is the first one.
 	Default() string
+	// Others returns what others keep where boot files are, in bytes, and the
+	// largest of it by name.
+	Others() (size int64, names []string)
 	// Path is where boot files are, for messages.
 	Path() string
 	// Keep writes a small file beside the boot files, where it outlives the
@@ -276,6 +281,35 @@ func (l *SystemdBoot) removeUnfinished() error {
 		}
 	}
 	return err
+}
+
+// What Others looks at, and names, at most.
+const (
+	maxOthers   = 10_000
+	otherMin    = 1 << 20 // bytes
+	namedOthers = 3
+)
+
+// Others passes over what boots the machine: directories of boot loaders are
+// small, and their owners know why they are there.
+func (l *SystemdBoot) Others() (size int64, names []string) {
+	sizes := map[string]int64{}
+	seen := 0
+	_ = fs.WalkDir(l.esp.Root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if seen++; err != nil || seen > maxOthers {
+			return fs.SkipAll
+		}
+		if d.IsDir() && (name == filesDir || name == bls.EntriesDir) {
+			return fs.SkipDir
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() && info.Size() >= otherMin {
+			sizes[name] = info.Size()
+			size += info.Size()
+		}
+		return nil
+	})
+	names = slices.SortedFunc(maps.Keys(sizes), func(a, b string) int { return cmp.Or(cmp.Compare(sizes[b], sizes[a]), strings.Compare(a, b)) })
+	return size, names[:min(len(names), namedOthers)]
 }
 
 // Default reads loader.conf(5). What it says of "@saved" is known to the firmware.

@@ -75,7 +75,49 @@ func (o *container) estimate(ctx context.Context, s *store.Store) (n need, err e
 		}
 	}
 	n.store += o.spooled(s)
+	if n.files = o.bootFiles(s); s != nil {
+		for _, f := range n.files {
+			n.boot += f.Size
+		}
+	}
 	return n, nil
+}
+
+// bootFiles returns what the image boots with, if its tables of contents and
+// what the store knows of its other layers tell it.
+func (o *container) bootFiles(s *store.Store) (files []deployment.File) {
+	if s == nil || o.survey == nil {
+		return nil
+	}
+	layers := make([]*layer.Layer, len(o.Layers))
+	for i, l := range o.Layers {
+		if layers[i] = o.survey.Layer(i); layers[i] != nil {
+			continue
+		}
+		var err error
+		if layers[i], err = s.Load(l.DiffID.String()); err != nil {
+			if layers[i], err = s.Load(l.PartialID()); err != nil {
+				return nil
+			}
+		}
+	}
+	root, err := layer.Merge(layers)
+	if err != nil {
+		return nil // which is said when it is fetched
+	}
+	kernel, err := boot.Find(root, contentIn(s))
+	if err != nil {
+		return nil
+	}
+	for _, f := range kernel.Files {
+		file := deployment.File{Kind: f.Kind, Size: f.Node.Size}
+		if f.Node.HasObject() && f.Node.Digest != (fsverity.Digest{}) {
+			file.Digest = f.Node.Digest.String()
+			file.Path = boot.FilePath(f.Kind, file.Digest)
+		}
+		files = append(files, file)
+	}
+	return files
 }
 
 // spooled returns how many bytes of blobs are kept at most at once.

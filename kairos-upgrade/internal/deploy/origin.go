@@ -41,6 +41,9 @@ type need struct {
 	store int64
 	boot  int64 // on the ESP; 0 when it is not known
 	exact bool  // whether these are more than an estimate
+	// files are the boot files, as far as they are known: without digest and
+	// path where only their sizes are.
+	files []deployment.File
 }
 
 // errElsewhere says that an image is not a deployment on this machine.

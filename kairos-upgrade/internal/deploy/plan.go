@@ -55,6 +55,9 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 		return nil, err
 	}
 	p.BytesEstimated = need.store
+	if err := t.checkBoot(need.files); err != nil {
+		return nil, err
+	}
 	if _, p.BytesFree, err = n.Store.View().Space(); err != nil {
 		return nil, err
 	}

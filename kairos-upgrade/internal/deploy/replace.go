@@ -53,7 +53,7 @@ func (t *transaction) replace(ctx context.Context, need, free int64) error {
 		return err
 	}
 	if bootNeed > bootFree+r.bootBytes {
-		return t.noSpace("the EFI system partition", bootNeed, bootFree+r.bootBytes)
+		return t.noSpace(esp, bootNeed, bootFree+r.bootBytes)
 	}
 	n.Log.Warn("the old recovery system is given up: until the new one is complete, this node has none")
 	return t.giveUp(r)

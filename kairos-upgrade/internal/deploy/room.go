@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
@@ -16,6 +17,9 @@ import (
 func (t *transaction) makeRoom(ctx context.Context) error {
 	estimate, err := t.origin.estimate(ctx, t.node.Store)
 	if err != nil {
+		return err
+	}
+	if err := t.checkBoot(estimate.files); err != nil {
 		return err
 	}
 	need := estimate.store
@@ -68,14 +72,24 @@ func (t *transaction) collected(c Collected) {
 
 func (t *transaction) noSpace(where string, need, free int64) error {
 	err := fmt.Errorf("not enough space on %s: %s needed, %s free", where, progress.Bytes(need), progress.Bytes(free))
+	if where == esp {
+		if size, names := t.node.Loader.Others(); size > 0 {
+			err = fmt.Errorf("%w; %s are not ours: %s", err, progress.Bytes(size), strings.Join(names, ", "))
+		}
+	}
 	return exit.Hint(exit.WithCode(err, exit.NoSpace), "%s", t.whatHelps())
 }
+
+// esp is what messages call it.
+const esp = "the EFI system partition"
 
 // whatHelps says what a person can remove.
 func (t *transaction) whatHelps() string {
 	var pinned []string
-	for _, d := range t.list {
-		if d.Pinned {
+	roles := RolesOf(t.list)
+	for i := range t.list {
+		// Unpinned, what has a part to play would stay.
+		if d := &t.list[i]; d.Pinned && d != roles.Booted && d != roles.Next && d != roles.Previous {
 			pinned = append(pinned, d.ID)
 		}
 	}
@@ -86,6 +100,47 @@ func (t *transaction) whatHelps() string {
 		return "there is no room for two recovery systems: --replace gives up the old one before the new one is complete"
 	}
 	return "everything that is not needed for going back has been removed; a larger partition or a smaller image is needed"
+}
+
+// checkBoot refuses what the ESP has no room for, as far as it is known before
+// anything is fetched: by the origin, by a deployment of the same image, or by
+// an attempt that failed for it.
+func (t *transaction) checkBoot(files []deployment.File) error {
+	n, manifest := t.node, t.about.ManifestDigest
+	for _, d := range t.list {
+		if len(files) == 0 && manifest != "" && d.ManifestDigest == manifest {
+			files = d.Boot
+		}
+	}
+	if len(files) == 0 && manifest != "" {
+		files = n.Store.BootNeed(manifest)
+	}
+	if len(files) == 0 || t.req.Force || t.req.Replace {
+		return nil
+	}
+	var known []deployment.File
+	var need int64
+	for _, f := range files {
+		if f.Path == "" {
+			need += f.Size
+		} else {
+			known = append(known, f)
+		}
+	}
+	missing, err := n.Loader.Missing(known)
+	if err != nil {
+		return err
+	}
+	need += missing
+	_, free, err := n.Loader.Space()
+	if err != nil || need == 0 || need+boot.Reserve <= free {
+		return err
+	}
+	c, err := n.collect(true, true, nil)
+	if err != nil || need+boot.Reserve <= free+c.ESPBytes {
+		return err
+	}
+	return t.noSpace(esp, need+boot.Reserve, free)
 }
 
 // makeRoomForBoot does the same on the ESP, where the need is known exactly.
@@ -102,7 +157,12 @@ func (t *transaction) makeRoomForBoot(need int64) error {
 	if _, free, err = t.node.Loader.Space(); err != nil || need+boot.Reserve <= free {
 		return err
 	}
-	return t.noSpace("the EFI system partition", need+boot.Reserve, free)
+	if t.about.ManifestDigest != "" {
+		if err := t.node.Store.PutBootNeed(t.about.ManifestDigest, t.contents.boot); err != nil {
+			t.node.Log.Warn("what the image boots with can't be remembered", "error", err)
+		}
+	}
+	return t.noSpace(esp, need+boot.Reserve, free)
 }
 
 // unpublished is the record of what has been fetched, for a collection in

@@ -246,6 +246,9 @@ func (t *transaction) tidy(c *contents) {
 	if _, err := n.Store.Drop(c.has); err != nil {
 		n.Log.Warn("objects of shadowed files could not be removed", "error", err)
 	}
+	if err := n.Store.PutBootNeed(t.about.ManifestDigest, nil); err != nil {
+		n.Log.Warn("what the image boots with can't be forgotten", "error", err)
+	}
 	if err := n.Store.EndTransfer(); err != nil {
 		n.Log.Warn("what was kept of the transfer could not be removed", "error", err)
 	}

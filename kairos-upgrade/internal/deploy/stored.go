@@ -93,7 +93,8 @@ func (o *stored) estimate(_ context.Context, s *store.Store) (n need, err error)
 			n.store += onDisk(size)
 		}
 	}
-	for _, f := range o.record.Boot {
+	n.files = o.record.Boot
+	for _, f := range n.files {
 		n.boot += f.Size
 	}
 	if s == nil {

@@ -89,6 +89,15 @@ func (s *Survey) ToFetch(img *source.Image, i int) int64 {
 	return size
 }
 
+// Layer returns a copy of what the table of contents says of a layer, nil where
+// it is not known.
+func (s *Survey) Layer(i int) *layer.Layer {
+	if part := s.part(i); part != nil {
+		return part.Layer.Clone()
+	}
+	return nil
+}
+
 func (s *Survey) part(i int) *layer.Partial {
 	if s == nil {
 		return nil

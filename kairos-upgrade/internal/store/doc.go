@@ -12,6 +12,7 @@
 //	partial/                    what an interrupted transfer has left, see partial.go
 //	contents                    which object has which plain SHA-256, see contents.go
 //	quarantine/<digest>.json    manifest digests that failed on this node
+//	boot-need.json              what images boot with that the ESP had no room for
 //	serial                      highest serial ever given, decimal, newline
 //	tmp/                        unfinished work, emptied by the next writer
 //	lock                        flock(2)ed by the one writer; says who it is
