@@ -81,7 +81,8 @@ unit: ## the unit and command tests of all modules, with the race detector where
 lint: ## gofmt, go vet, man pages and units
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted by gofmt:"; echo "$$bad"; exit 1; }
 	@for module in $(MODULES); do (cd $$module && $(GO_ALONE) vet -trimpath -tags "$(GO_TAGS)" ./...); done
-	@mandoc -T lint -W warning man/*.[1-8]
+	@tests/lint-pages
+	@tests/lint-go
 	@tests/lint-units
 
 images: build ## build the images that the virtual machines run
