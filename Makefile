@@ -143,6 +143,14 @@ test-powercut: setup ## cut the power 2,000 times, in all operations; takes hour
 	@$(MAKE) --no-print-directory build
 	cd tests && KAIROS_POWERCUT=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 12h -v -run '^TestPowerCuts$$' ./powercut
 
+# How many mutants of each package, how long in all, and which choice of them.
+MUTANTS       ?= 5
+MUTANTS_LIMIT ?= 20m
+SEED          ?= 1
+
+mutants: ## change the code of the packages that decide in MUTANTS (5) places each: do their tests notice?
+	@cd tests && $(GO_ALONE) run -trimpath ./cmd/mutants -n $(MUTANTS) -seed $(SEED) -limit $(MUTANTS_LIMIT)
+
 install: ## install programs, units, presets, D-Bus and polkit files, dracut module, man pages, completions
 	install -d $(DESTDIR)$(BINDIR)
 	install -m 0755 $(addprefix $(BUILD)/bin/,$(TOOLS)) $(DESTDIR)$(BINDIR)

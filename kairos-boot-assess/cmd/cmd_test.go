@@ -193,7 +193,11 @@ func TestManPage(t *testing.T) {
 			}
 		}
 	}
-	for _, line := range regexp.MustCompile(`(?m)^\.It Cm ([a-z]+)$`).FindAllStringSubmatch(sectionOf(page, "COMMANDS"), -1) {
+	described := regexp.MustCompile(`(?m)^\.It Cm ([a-z]+)`).FindAllStringSubmatch(sectionOf(page, "COMMANDS"), -1)
+	if len(described) == 0 {
+		t.Error("no command is described")
+	}
+	for _, line := range described {
 		if !slices.ContainsFunc(app.Commands, func(c *cli.Command) bool { return c.Name == line[1] }) {
 			t.Errorf("command %s is described and does not exist", line[1])
 		}

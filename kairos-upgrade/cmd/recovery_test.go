@@ -32,7 +32,11 @@ func recoveryImage(n node) string {
 	if match == nil {
 		n.t.Fatalf("the entry names no image:\n%s", entry)
 	}
-	for _, name := range regexp.MustCompile(`(?m)^(?:linux|initrd) +(\S+)$`).FindAllSubmatch(entry, -1) {
+	names := regexp.MustCompile(`(?m)^(?:linux|initrd) +(\S+)$`).FindAllSubmatch(entry, -1)
+	if len(names) < 2 {
+		n.t.Fatalf("the entry names no kernel or no initrd:\n%s", entry)
+	}
+	for _, name := range names {
 		if _, err := os.Stat(filepath.Join(n.esp, string(name[1]))); err != nil {
 			n.t.Fatalf("the entry names what is not there: %v", err)
 		}

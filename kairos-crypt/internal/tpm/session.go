@@ -157,6 +157,7 @@ func (s *session) Decrypt(parameter []byte) error {
 	if err != nil {
 		return err
 	}
-	cipher.NewCFBDecrypter(block, key[keySize:]).XORKeyStream(parameter, parameter) // deprecated, but the TPM's only mode
+	//lint:ignore SA1019 the specification of the TPM has no other mode
+	cipher.NewCFBDecrypter(block, key[keySize:]).XORKeyStream(parameter, parameter)
 	return nil
 }
