@@ -1,12 +1,12 @@
 package cmd
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"os/exec"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // boots says when a deployment was booted, and with what success, as far as
@@ -25,14 +25,7 @@ const historyWithin = 10 * time.Second
 func askHistory(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, historyWithin)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "kairos-boot-assess", "history", "--json", "--number", "0")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("kairos-boot-assess history: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return out, nil
+	return run.Runner{}.Output(ctx, "kairos-boot-assess", "history", "--json", "--number", "0")
 }
 
 // history returns the boots of deployments by their id.

@@ -5,6 +5,7 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,7 +39,19 @@ type Runner struct {
 	// Stdin is what programs read on stdin; nothing if empty. It is where a
 	// secret goes.
 	Stdin []byte
+	// Root is the directory that programs take for /, and are looked for in;
+	// the caller's own if empty or "/".
+	Root string
+	// Env replaces the caller's environment, from which a program otherwise gets
+	// what environment says. Extra is added to either.
+	Env, Extra []string
+	// Drain is how long output is still read once a program has ended that left
+	// others behind; 20 s if zero.
+	Drain time.Duration
 }
+
+// maxOutput bounds what a program may print, in bytes.
+const maxOutput = 16 << 20
 
 // Has reports whether a program is in PATH.
 func Has(name string) bool {
@@ -65,35 +78,66 @@ func (e *Error) Error() string {
 // context sends SIGTERM and is returned as its cause.
 func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	program := filepath.Base(argv[0])
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Dir, cmd.Env, cmd.ExtraFiles = r.Dir, environment(), r.Files
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = graceTime
-	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd := r.command(ctx, argv)
 	if len(r.Stdin) > 0 {
 		cmd.Stdin = bytes.NewReader(r.Stdin)
 	}
-	var stdout bytes.Buffer
+	stdout := &output{left: maxOutput}
 	lines := &lineWriter{emit: func(line string) {
 		if r.Line != nil {
 			r.Line(program, line)
 		}
 	}}
-	cmd.Stdout, cmd.Stderr = &stdout, lines
+	cmd.Stdout, cmd.Stderr = stdout, lines
 	err := cmd.Run()
 	lines.flush()
-	if err == nil {
-		return stdout.Bytes(), nil
-	}
-	if ctx.Err() != nil {
-		return stdout.Bytes(), fmt.Errorf("%s: %w", program, ctx.Err())
+	switch {
+	case stdout.left < 0:
+		return nil, fmt.Errorf("%s prints more than %d MiB", program, maxOutput>>20)
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it left a process behind
+		return stdout.bytes.Bytes(), nil
+	case ctx.Err() != nil:
+		return stdout.bytes.Bytes(), fmt.Errorf("%s: %w", program, ctx.Err())
 	}
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) {
 		return nil, fmt.Errorf("execute %s: %w", program, err)
 	}
-	return stdout.Bytes(), failure(program, ended.ExitCode(), lines)
+	return stdout.bytes.Bytes(), failure(program, ended.ExitCode(), lines)
+}
+
+// command prepares a program. Beneath a root env finds it, since only there it
+// can be looked for.
+func (r Runner) command(ctx context.Context, argv []string) *exec.Cmd {
+	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
+	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	dir := r.Dir
+	if r.Root != "" && r.Root != "/" {
+		argv = append([]string{"/usr/bin/env", "--"}, argv...)
+		attr.Chroot, dir = r.Root, "/"
+	}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env, cmd.ExtraFiles, cmd.SysProcAttr = dir, r.Env, r.Files, attr
+	if r.Env == nil {
+		cmd.Env = environment()
+	}
+	cmd.Env = append(cmd.Env, r.Extra...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = cmp.Or(r.Drain, graceTime)
+	return cmd
+}
+
+// output keeps so many bytes and takes all: a program must not hang at a full
+// pipe.
+type output struct {
+	bytes bytes.Buffer
+	left  int // negative when there was more
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.bytes.Write(p[:max(0, min(len(p), o.left))])
+	o.left -= len(p)
+	return len(p), nil
 }
 
 // failure makes the error of a program from what it said on stderr.

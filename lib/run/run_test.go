@@ -3,7 +3,10 @@ package run
 import (
 	"context"
 	"errors"
+	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,5 +88,43 @@ func TestRendered(t *testing.T) {
 		if got := rendered(in); got != want {
 			t.Errorf("rendered(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestOwnEnvironmentAndRoot(t *testing.T) {
+	out, err := Runner{Env: []string{"A=1"}, Extra: []string{"B=2"}}.Output(t.Context(), "/usr/bin/env")
+	if err != nil || string(out) != "A=1\nB=2\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for chroot")
+	}
+	root := t.TempDir()
+	// Nothing is there, so nothing may be executed, least of all this system's.
+	if out, err := (Runner{Root: root}).Output(t.Context(), "echo", "outside"); err == nil {
+		t.Errorf("executed: %q", out)
+	}
+	if out, err := (Runner{Root: "/"}).Output(t.Context(), "echo", "here"); err != nil || string(out) != "here\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func TestOutputIsBounded(t *testing.T) {
+	out, err := Runner{}.Output(t.Context(), sh("head -c 20000000 /dev/zero; echo done >&2")...)
+	if err == nil || err.Error() != "sh prints more than 16 MiB" || out != nil {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+}
+
+// TestLeftBehind: what a program leaves in the background does not keep its
+// caller waiting, and is no failure.
+func TestLeftBehind(t *testing.T) {
+	out, err := Runner{Drain: time.Millisecond}.Output(t.Context(), sh("echo out; sleep 1000 & echo $!")...)
+	words := strings.Fields(string(out))
+	if err != nil || len(words) != 2 || words[0] != "out" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	if pid, err := strconv.Atoi(words[1]); err == nil {
+		syscall.Kill(pid, syscall.SIGKILL)
 	}
 }

@@ -10,13 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
-	"golang.org/x/sys/unix"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // existing is a partition as systemd-repart prints it.
@@ -257,20 +256,9 @@ func (d *disk) grow(ctx context.Context, node string) error {
 
 // run runs a program; what it says on stderr goes into the error.
 func (d *disk) run(ctx context.Context, out *bytes.Buffer, name string, args ...string) error {
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, name, args...)
-	if d.root != "/" {
-		cmd = exec.CommandContext(ctx, "/usr/bin/env", append([]string{name}, args...)...)
-		cmd.SysProcAttr = &unix.SysProcAttr{Chroot: d.root}
-		cmd.Dir = "/"
-	}
-	cmd.Stderr = &stderr
+	said, err := run.Runner{Root: d.root}.Output(ctx, append([]string{name}, args...)...)
 	if out != nil {
-		cmd.Stdout = out
+		out.Write(said)
 	}
-	if err := cmd.Run(); err != nil {
-		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, lines[len(lines)-1])
-	}
-	return nil
+	return err
 }

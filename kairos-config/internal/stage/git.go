@@ -1,18 +1,16 @@
 package stage
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
-	"golang.org/x/sys/unix"
+	programs "github.com/kairos-io/toolkit/lib/run"
 )
 
 // git clones a repository with the git of the root, or brings a clone up to
@@ -87,19 +85,10 @@ func (r *run) clone(ctx context.Context, g schema.Git) (changed bool, err error)
 
 // runGit runs git beneath the root. Hooks and settings of users take no part.
 func (r *run) runGit(ctx context.Context, env []string, args ...string) (string, error) {
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "git", args...)
-	if root := r.Root.Path(); root != "/" {
-		cmd.Path, cmd.Err = "/usr/bin/git", nil
-		cmd.SysProcAttr = &unix.SysProcAttr{Chroot: root}
-	}
-	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", &stdout, &stderr, drain
-	cmd.Env = append(commandEnvironment(), "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_GLOBAL=/dev/null", "LC_ALL=C.UTF-8")
-	cmd.Env = append(cmd.Env, env...)
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
-	}
-	return strings.TrimSpace(stdout.String()), nil
+	own := append([]string{"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_GLOBAL=/dev/null", "LC_ALL=C.UTF-8"}, env...)
+	program := programs.Runner{Dir: "/", Root: r.Root.Path(), Env: commandEnvironment(), Extra: own, Drain: drain}
+	out, err := program.Output(ctx, append([]string{"git"}, args...)...)
+	return strings.TrimSpace(string(out)), err
 }
 
 // gitAccess puts what git needs to log in into files for root's eyes in /run,

@@ -2,15 +2,14 @@ package stage
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	programs "github.com/kairos-io/toolkit/lib/run"
 )
 
 // What systemd owns is written in its own form to where it looks for it, so
@@ -259,18 +258,9 @@ func overrideFile(dir string, o schema.Override) (string, error) {
 // execute runs a program of the running system and puts what it says on
 // stderr into the error.
 func execute(ctx context.Context, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	err := cmd.Run()
-	if said := strings.TrimSpace(stderr.String()); err != nil && said != "" {
-		return fmt.Errorf("%s: %w: %s", name, err, said)
-	}
-	if errors.Is(err, exec.ErrNotFound) {
+	if !programs.Has(name) {
 		return fmt.Errorf("this system has no %s", name)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
+	_, err := programs.Runner{}.Output(ctx, append([]string{name}, args...)...)
+	return err
 }

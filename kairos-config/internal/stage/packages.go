@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	programs "github.com/kairos-io/toolkit/lib/run"
 	"golang.org/x/sys/unix"
 )
 
@@ -127,15 +127,9 @@ func (r *run) changePackages(ctx context.Context, installed []string, done strin
 
 // within runs a program of the root beneath it.
 func (r *run) within(ctx context.Context, argv []string) error {
-	var said strings.Builder
-	cmd := exec.CommandContext(ctx, "/usr/bin/env", argv...)
-	if root := r.Root.Path(); root != "/" {
-		cmd.SysProcAttr = &unix.SysProcAttr{Chroot: root}
-	}
-	cmd.Dir, cmd.Stderr, cmd.WaitDelay = "/", &said, drain
-	cmd.Env = append(commandEnvironment(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(said.String()))
+	program := programs.Runner{Root: r.Root.Path(), Env: commandEnvironment(), Extra: []string{"DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"}, Drain: drain}
+	if _, err := program.Output(ctx, argv...); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
 	}
 	return nil
 }

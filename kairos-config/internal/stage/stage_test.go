@@ -503,7 +503,7 @@ func TestUnits(t *testing.T) {
 		t.Errorf("four is not masked: %q", target)
 	}
 	s := r.Steps[0]
-	if len(s.Errors) != 2 || !strings.Contains(s.Errors[0], "systemctl enable none: ") || !strings.Contains(s.Errors[1], "can be started in the booted system only") {
+	if len(s.Errors) != 2 || !strings.Contains(s.Errors[0], "enable none: systemctl: ") || !strings.Contains(s.Errors[1], "can be started in the booted system only") {
 		t.Errorf("errors %q", s.Errors)
 	}
 	if got := strings.Join(s.Changed, " "); got != "enabled one enabled two.service disabled three masked four.service" {

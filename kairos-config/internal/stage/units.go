@@ -1,13 +1,13 @@
 package stage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
+
+	programs "github.com/kairos-io/toolkit/lib/run"
 )
 
 // units writes drop-ins, then enables, disables, masks and starts units, in
@@ -109,19 +109,14 @@ func (r *run) pending(ctx context.Context, verb string, units []string) []string
 // unitFileStates returns what systemctl is-enabled prints, a word for each
 // unit that exists.
 func (r *run) unitFileStates(ctx context.Context, units []string) []string {
-	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, "systemctl", r.unitFileArgs("is-enabled", units...)...)
-	cmd.Stdout = &out
-	_ = cmd.Run() // its exit status says only whether all are enabled
-	return strings.Fields(out.String())
+	argv := append([]string{"systemctl"}, r.unitFileArgs("is-enabled", units...)...)
+	out, _ := programs.Runner{}.Output(ctx, argv...) // its exit status says only whether all are enabled
+	return strings.Fields(string(out))
 }
 
 func systemctl(ctx context.Context, args ...string) error {
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "systemctl", args...)
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("systemctl %s %s: %w: %s", args[0], args[len(args)-1], err, strings.TrimSpace(stderr.String()))
+	if _, err := (programs.Runner{}).Output(ctx, append([]string{"systemctl"}, args...)...); err != nil {
+		return fmt.Errorf("%s %s: %w", args[0], args[len(args)-1], err)
 	}
 	return nil
 }

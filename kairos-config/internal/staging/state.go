@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os/exec"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // State is what has become of the generations.
@@ -77,7 +77,7 @@ func Read(ctx context.Context, root *rootfs.Root, upgrade Upgrade) (State, error
 // kairos-boot-assess(8) knows them. Without it none is told.
 func fallbacks(ctx context.Context) map[string]string {
 	reasons := map[string]string{}
-	out, err := exec.CommandContext(ctx, "kairos-boot-assess", "history", "--json", "-n", "0").Output()
+	out, err := run.Runner{}.Output(ctx, "kairos-boot-assess", "history", "--json", "-n", "0")
 	if err != nil {
 		return reasons
 	}
