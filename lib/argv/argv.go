@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/spell"
@@ -270,15 +271,17 @@ func split(w string, lookup func(string) *Option) word {
 // bundle reads short options that share a word; the last may have its value in
 // it.
 func bundle(letters string, lookup func(string) *Option) (read word) {
-	for i, r := range letters {
-		o := lookup(string(r))
-		rest := letters[i+len(string(r)):]
+	for rest := letters; rest != ""; {
+		_, size := utf8.DecodeRuneInString(rest)
+		letter, first := rest[:size], len(rest) == len(letters)
+		o := lookup(letter)
+		rest = rest[size:]
 		switch {
-		case o == nil && i == 0:
+		case o == nil && first:
 			name, _, _ := strings.Cut(letters, "=")
 			return word{bad: spelling(name)}
 		case o == nil:
-			read.bad = spelling(string(r))
+			read.bad = "-" + letter
 			return read
 		case o.Kind == Switch && strings.HasPrefix(rest, "="):
 			read.options = append(read.options, Given{o, rest[1:]})

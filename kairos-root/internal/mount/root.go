@@ -71,6 +71,3 @@ func (r *Root) MkdirAll(name string) (*os.File, error) {
 	}
 	return dir, nil
 }
-
-// Name returns the path of the directory.
-func (r *Root) Name() string { return r.dir.Name() }

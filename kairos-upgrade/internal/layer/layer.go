@@ -84,9 +84,6 @@ func (l *Layer) mark(dir *tree.Node) *mark {
 	return m
 }
 
-// implicit reports whether a directory has no entry of its own.
-func (l *Layer) implicit(dir *tree.Node) bool { m := l.marks[dir]; return m != nil && m.implicit }
-
 // Cost returns what the layer takes, in the terms of Limits: names, those of
 // directories that other names only imply included, and bytes of metadata.
 func (l *Layer) Cost() (entries int, metadata int64) { return l.entries, l.metadata }
