@@ -30,7 +30,7 @@ func historyCommand(node *assess.Node) *cli.Command {
 			}
 			limit := c.Int("number")
 			if limit < 0 {
-				return exit.Usagef("--number %d: less than nothing", limit)
+				return exit.Usagef("--number %d: must not be negative", limit)
 			}
 			boots, fallbacks, lasting, err := node.History()
 			if err != nil {

@@ -128,7 +128,7 @@ func runShell() {
 	shell := exec.Command("/bin/sh", "-l")
 	shell.Stdin, shell.Stdout, shell.Stderr = os.Stdin, os.Stdout, os.Stderr
 	shell.Env = append(os.Environ(), "HOME=/", "TERM=linux", "PS1=kairos# ")
-	// How the shell ended is nothing to anybody.
+	// The exit status of the shell is ignored.
 	_ = shell.Run()
 }
 

@@ -60,7 +60,7 @@ func (m machine) recover(c *cli.Context) error {
 	config, err := automation.Load(m.root)
 	switch {
 	case err != nil:
-		return m.lament(c, err)
+		return m.notify(c, err)
 	case !config.Recovery.Repair && !c.Bool("force"):
 		return exit.Hint(exit.WithCode(errors.New("nothing to do: Repair=no"), exit.Nothing),
 			"Repair= of section [Recovery] in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5); --force does it now")
@@ -71,7 +71,7 @@ func (m machine) recover(c *cli.Context) error {
 		return r.run(c, &done)
 	})
 	if err != nil {
-		return m.lament(c, err)
+		return m.notify(c, err)
 	}
 	if c.Bool("json") {
 		err = cmdline.PrintJSON(c, done)
@@ -205,9 +205,9 @@ func (r revival) remember(a repairs) error {
 	return nil
 }
 
-// lament says on consoles and at logins why the node stays in recovery, and
+// notify shows on consoles and at logins why the node stays in recovery, and
 // returns the error.
-func (m machine) lament(c *cli.Context, err error) error {
+func (m machine) notify(c *cli.Context, err error) error {
 	if exit.Code(err) == exit.Nothing || c.Bool("dry-run") {
 		return err
 	}

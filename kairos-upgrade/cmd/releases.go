@@ -44,7 +44,7 @@ func listReleases(c *cli.Context, m machine) error {
 		return err
 	}
 	if c.Int("limit") < 0 {
-		return exit.Usagef("--limit %d: less than nothing", c.Int("limit"))
+		return exit.Usagef("--limit %d: must not be negative", c.Int("limit"))
 	}
 	repository, ok := source.Repository(args[0])
 	if !ok {

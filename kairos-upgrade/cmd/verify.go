@@ -148,7 +148,7 @@ func damageError(v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) err
 	err := errors.New(count(len(v.Damaged), "thing is", "things are") + " damaged")
 	switch {
 	case repaired == nil || dryRun:
-		return exit.Hint(err, "kairos-upgrade verify --repair replaces what can be had again; "+
+		return exit.Hint(err, "kairos-upgrade verify --repair restores what it can; "+
 			"kairos-upgrade rollback goes back to a deployment that is not touched")
 	case len(repaired.Mended) > 0:
 		err = fmt.Errorf("%w still", err)

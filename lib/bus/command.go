@@ -39,7 +39,7 @@ func Open(c *cli.Context, config Config) (*Served, error) {
 	}
 	idle := c.Duration("idle")
 	if idle < 0 {
-		return nil, exit.Usagef("--idle %s: less than nothing", idle)
+		return nil, exit.Usagef("--idle %s: must not be negative", idle)
 	}
 	log := logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 	config.Idle, config.Log = idle, log

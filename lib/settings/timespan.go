@@ -20,7 +20,7 @@ var spans = map[string]time.Duration{
 const MaxTimeSpan = 24 * time.Hour
 
 // ParseTimeSpan parses a time span of systemd.time(7), "90", "1min 30s",
-// "1h": more than nothing, at most a day.
+// "1h": positive, at most a day.
 func ParseTimeSpan(s string) (time.Duration, error) {
 	wrong := fmt.Errorf("time span %q: not of the form of systemd.time(7), up to 24h", s)
 	var sum time.Duration

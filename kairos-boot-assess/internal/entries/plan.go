@@ -200,7 +200,7 @@ func (c candidate) problem(kind Kind, action Action, detail string) Problem {
 
 // judge says what is wrong with an entry. One that can't be booted is removed
 // where it would be tried before what runs, or where there is another way back:
-// else it is kept, since its boot files may be had again later.
+// else it is kept, since its boot files may be restored later.
 func (n Node) judge(c candidate, list []candidate, fallback string, first bool) (p Problem, wrong bool) {
 	remove := Keep
 	if c.id != n.Running && (first || fallback != "") {

@@ -13,7 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
-// RepairOptions say where what is damaged may be had again.
+// RepairOptions say from where damaged files may be restored.
 type RepairOptions struct {
 	// Source says how images are read.
 	Source source.Options
@@ -42,7 +42,7 @@ type Repaired struct {
 type Mended struct {
 	Kind string `json:"kind"` // as of Damage
 	Name string `json:"name"`
-	From string `json:"from"` // where it was had again, for people
+	From string `json:"from"` // where it was restored from, for people
 
 	deployments []string // ids of those that it touched
 }

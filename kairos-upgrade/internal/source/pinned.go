@@ -6,7 +6,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 )
 
-// Pinned returns the source by which exactly one image is had again: of a
+// Pinned returns the source that names exactly this image: of a
 // registry reference the repository with the manifest's digest, whatever its
 // tag means by now. Other sources are returned as they are; whoever opens one
 // compares ManifestDigest.

@@ -14,7 +14,7 @@ import (
 // Range is a part of a blob, in bytes.
 type Range struct{ Offset, Length int64 }
 
-// ErrRanges says that parts of a blob can't be had from where the image is:
+// ErrRanges says that the registry or archive does not serve parts of a blob:
 // the whole blob can.
 var ErrRanges = errors.New("parts of blobs can't be read there")
 
