@@ -15,7 +15,7 @@ import (
 type Range struct{ Offset, Length int64 }
 
 // ErrRanges says that the registry or archive does not serve parts of a blob:
-// the whole blob can.
+// it has to be fetched as a whole.
 var ErrRanges = errors.New("parts of blobs can't be read there")
 
 // maxRanges is how many ranges a request has at most. The header Range takes
