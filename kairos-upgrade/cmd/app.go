@@ -4,6 +4,7 @@ package cmd
 import (
 	"context"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
@@ -31,12 +32,15 @@ type machine struct {
 	notices []string // files that are shown on consoles, and at logins
 	now     func() time.Time
 	ask     func(context.Context) ([]byte, error) // for the history of boots
+
+	scratch []string // where a staging writes beside the store, the ESP and run
 }
 
 func thisMachine() machine {
 	return machine{
 		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
 		root: "/", run: transaction.Dir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+		scratch: []string{os.TempDir(), "/var/tmp"},
 		notices: []string{"/run/issue.d/60-kairos-upgrade.issue", "/run/motd.d/60-kairos-upgrade"},
 	}
 }

@@ -28,6 +28,7 @@ type mode struct {
 	reference string // what the command is about, may be ""
 	reading   bool   // it takes no lock, and others are not told
 	creates   bool   // it makes the store where there is an empty directory
+	decoding  string // source: the process is confined before it is read, "" if there is none
 }
 
 // Look is the mode of commands that change nothing.
@@ -51,6 +52,10 @@ func (m mode) writes() bool { return m.command != "" && !m.reading }
 // creating is a mode that makes the store where there is none.
 func (m mode) creating() mode { m.creates = true; return m }
 
+// decodes says that a command reads an image that others made, and does nothing
+// afterwards that it needs a right for: see package confine.
+func (m mode) decodes(source string) mode { m.decoding = source; return m }
+
 // on says what a command is about.
 func (m mode) on(reference string) mode { m.reference = reference; return m }
 
@@ -67,6 +72,7 @@ type begin struct {
 type opened struct {
 	*deploy.Node
 	machine   machine
+	store     *view.View
 	published *transaction.Publication // nil when it is only looked at
 	esp       *view.View
 }
@@ -94,7 +100,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	o := &opened{machine: m, esp: ev, Node: &deploy.Node{
+	o := &opened{machine: m, store: sv, esp: ev, Node: &deploy.Node{
 		Store:    s,
 		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
 		Label:    w.label,

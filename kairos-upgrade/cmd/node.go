@@ -75,7 +75,9 @@ func (m machine) with(c *cli.Context, do mode, work func(*deploy.Node) error) er
 	if err != nil {
 		return err
 	}
-	err = work(o.Node)
+	if err = o.confine(do.decoding); err == nil {
+		err = work(o.Node)
+	}
 	o.end(exit.Cancelled(c.Context, err))
 	return err
 }

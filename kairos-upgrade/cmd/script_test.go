@@ -56,6 +56,7 @@ func testMachine(dir string) machine {
 		reboot:  func(context.Context) error { return appendLine(filepath.Join(dir, "rebooted"), "reboot") },
 		now:     testClock(),
 		notices: []string{filepath.Join(dir, "issue.d/notice"), filepath.Join(dir, "motd.d/notice")},
+		scratch: []string{dir, os.TempDir()},
 		ask:     func(context.Context) ([]byte, error) { return os.ReadFile(filepath.Join(dir, "history.json")) },
 	}
 }

@@ -97,7 +97,11 @@ func stage(c *cli.Context, m machine) error {
 	if err := asked.hook(c.Context, "before-upgrade"); err != nil {
 		return err
 	}
-	if err := m.with(c, Change("stage").on(req.Source).creating(), func(n *deploy.Node) error { return stageOn(c, n, req) }); err != nil {
+	do := Change("stage").on(req.Source).creating()
+	if !asked.hooks && !asked.Poweroff && !asked.Reboot { // which need the rights again
+		do = do.decodes(req.Source)
+	}
+	if err := m.with(c, do, func(n *deploy.Node) error { return stageOn(c, n, req) }); err != nil {
 		return err
 	}
 	if err := asked.hook(c.Context, "after-upgrade"); err != nil {

@@ -120,6 +120,13 @@ func FullRepository(source string) (name string, ok bool) {
 	return named.Name(), true
 }
 
+// Mounts reports whether reading a source takes mounts: a containers-storage's
+// layers are overlays.
+func Mounts(source string) bool {
+	transport, _, _ := strings.Cut(source, ":")
+	return transport == containersStorage
+}
+
 // isTransport tells the name of a transport from that of a registry host
 // (HOST:PORT/…) or of a short name (NAME:TAG).
 func isTransport(s string) bool {
