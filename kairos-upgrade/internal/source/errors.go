@@ -18,21 +18,22 @@ import (
 	v2 "github.com/docker/distribution/registry/api/v2"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/pkg/docker/config"
 )
 
 // explain adds what a person can do about an error of containers/image.
 func explain(err error, transport string) error {
 	var (
-		unauthorized docker.ErrUnauthorizedForCredentials
-		dns          *net.DNSError
-		unknownCA    x509.UnknownAuthorityError
-		record       tls.RecordHeaderError
+		dns       *net.DNSError
+		unknownCA x509.UnknownAuthorityError
+		record    tls.RecordHeaderError
 	)
 	if exit.HintOf(err) != "" {
 		return err
 	}
 	switch {
-	case errors.As(err, &unauthorized), isRegistry(err, errcode.ErrorCodeUnauthorized), isRegistry(err, errcode.ErrorCodeDenied):
+	case isUnauthorized(err):
 		return exit.Hint(err, "the registry wants credentials, or hides what does not exist: "+
 			"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE REGISTRY writes one)")
 	case isRegistry(err, v2.ErrorCodeManifestUnknown), isRegistry(err, v2.ErrorCodeNameUnknown):
@@ -53,6 +54,37 @@ func explain(err error, transport string) error {
 		return exit.Hint(err, "run as root, or within podman unshare")
 	}
 	return err
+}
+
+// isUnauthorized reports whether a registry wants other credentials.
+func isUnauthorized(err error) bool {
+	var unauthorized docker.ErrUnauthorizedForCredentials
+	return errors.As(err, &unauthorized) || isRegistry(err, errcode.ErrorCodeUnauthorized) || isRegistry(err, errcode.ErrorCodeDenied)
+}
+
+// explain says whether the credentials that a registry refuses are wrong, or
+// whether there were none.
+func (o *opener) explain(err error) error {
+	named := o.ref.DockerReference()
+	if !o.remote || named == nil || !isUnauthorized(err) {
+		return err
+	}
+	host := reference.Domain(named)
+	from := o.sys.AuthFilePath
+	if from == "" {
+		from = "the files of containers-auth.json(5)"
+	}
+	given, errRead := config.GetCredentialsForRef(o.sys, named)
+	switch {
+	case errRead != nil:
+		return fmt.Errorf("read credentials for %s from %s: %w", host, from, errRead)
+	case given.Username == "" && given.IdentityToken == "":
+		return exit.Hint(fmt.Errorf("no credentials for %s in %s: %w", host, from, err),
+			"the registry wants credentials, or hides what does not exist: "+
+				"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE %s writes one)", host)
+	}
+	return exit.Hint(fmt.Errorf("the registry refuses the credentials for %s from %s: %w", host, from, err),
+		"skopeo login --authfile FILE %s checks and writes others", host)
 }
 
 func isRegistry(err error, code errcode.ErrorCode) bool {

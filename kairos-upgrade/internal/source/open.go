@@ -206,6 +206,11 @@ func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 	if src.Kind != KindImage {
 		return nil, exit.Usagef("source %q is a %s, not an image", ref, src.Kind)
 	}
+	if opts.AuthFile != "" {
+		if _, err := os.Stat(opts.AuthFile); err != nil {
+			return nil, exit.Usagef("read credentials: %w", err)
+		}
+	}
 	policy, err := newPolicy(opts)
 	if err != nil {
 		return nil, err
@@ -224,7 +229,7 @@ func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 			img.Reference = ref
 			return img, nil
 		}
-		errs = append(errs, fmt.Errorf("open image %s: %w", o.name(), explain(err, src.transport)))
+		errs = append(errs, fmt.Errorf("open image %s: %w", o.name(), o.explain(explain(err, src.transport))))
 		if ctx.Err() != nil || exit.Code(err) == exit.Refused {
 			break
 		}
