@@ -289,6 +289,9 @@ func TestKeysOfEarlierStages(t *testing.T) {
 		t.Errorf("without a network: %+v %s", r, n.read("root/.ssh/authorized_keys"))
 	}
 	r := n.run("network")
+	if !strings.Contains(n.log.String(), "keys fetched without encryption") { // this server has none
+		t.Errorf("not said: %s", n.log)
+	}
 	if got := outcomes(r); r.Outcome != Done || got != "ssh keys of initramfs.0=done ssh keys of cloud-init=done" {
 		t.Errorf("got %s\n%s", got, n.log)
 	}
