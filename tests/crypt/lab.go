@@ -134,6 +134,9 @@ func (l *Lab) Boot(ctx context.Context, state string, steps ...string) (string, 
 		return "", err
 	}
 	defer os.RemoveAll(sockets)
+	if err := vm.CreateTPM(state); err != nil {
+		return "", err
+	}
 	if _, err := workspace.RunTool(ctx, "swtpm", "socket", "--tpm2", "--daemon", "--terminate",
 		"--tpmstate", "dir="+state, "--ctrl", "type=unixio,path="+filepath.Join(sockets, "tpm")); err != nil {
 		return "", err

@@ -36,7 +36,7 @@ func Plain(ctx context.Context, set *images.Set, path string) error {
 		"plain/linux":  kernel,
 		"plain/initrd": initrd,
 		"loader/entries/plain.conf": lines("title Plain", "linux /plain/linux", "initrd /plain/initrd",
-			"options root=LABEL=PLAIN rw console=ttyS0,115200 systemd.show_status=yes"),
+			"options root=LABEL=PLAIN rw console=ttyS0,115200 systemd.show_status=yes mitigations=off"),
 	}
 	for name, data := range files {
 		file := filepath.Join(esp, name)

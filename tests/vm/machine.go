@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
@@ -154,32 +154,6 @@ func (m *Machine) createLogs() error {
 	return nil
 }
 
-// startTPM starts the TPM, which ends with the machine.
-func (m *Machine) startTPM(ctx context.Context) error {
-	dir, err := filepath.Abs(filepath.Join(m.Config.Dir, "tpm"))
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	_, err = workspace.RunTool(ctx, "swtpm", "socket", "--tpm2", "--daemon", "--terminate",
-		"--pid", "file="+filepath.Join(m.sockets.dir, "tpm.pid"),
-		"--tpmstate", "dir="+dir, "--ctrl", "type=unixio,path="+filepath.Join(m.sockets.dir, "tpm"))
-	return err
-}
-
-// stopTPM ends the TPM where the end of QEMU has not.
-func (m *Machine) stopTPM() {
-	text, err := os.ReadFile(filepath.Join(m.sockets.dir, "tpm.pid"))
-	if err != nil {
-		return // ended, and removed the file
-	}
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
-		syscall.Kill(pid, syscall.SIGTERM)
-	}
-}
-
 // listen makes a listening socket for QEMU and connects to it: the connection waits in its queue
 // until QEMU runs.
 func (m *Machine) listen(name string) (net.Conn, error) {
@@ -266,6 +240,17 @@ func (m *Machine) end() {
 // Detach leaves the machine running when this process ends. Its Config must say so from the start.
 func (m *Machine) Detach() error {
 	return m.monitor.do("set-action", map[string]any{"shutdown": "poweroff"}, nil)
+}
+
+// CPU is the processor time that the machine has used, as this host sees it.
+func (m *Machine) CPU() time.Duration {
+	select {
+	case <-m.ended:
+		return m.qemu.ProcessState.UserTime() + m.qemu.ProcessState.SystemTime()
+	default:
+		used, _ := processors(m.qemu.Process.Pid)
+		return used
+	}
 }
 
 // PID is QEMU's process id.

@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -77,12 +78,13 @@ func TestRunTimeout(t *testing.T) {
 	m, _ := connect(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := m.Run(ctx, "echo before; sleep 100731")
+	sleep := fmt.Sprintf("sleep %d.5", 1_000_000+os.Getpid()) // nobody else's
+	_, err := m.Run(ctx, "echo before; "+sleep)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	// The script is gone, with what it started.
-	if _, err := m.Output(t.Context(), "while pgrep -f '^sleep 100731$'; do sleep 0.01; done"); err != nil {
+	if _, err := m.Output(t.Context(), "while pgrep -xf '"+sleep+"'; do sleep 0.01; done"); err != nil {
 		t.Error(err)
 	}
 }
@@ -94,7 +96,7 @@ func TestRunInterrupted(t *testing.T) {
 	}
 	failed := make(chan error)
 	go func() {
-		_, err := m.Run(t.Context(), "sleep 100731")
+		_, err := m.Run(t.Context(), fmt.Sprintf("tail --pid=%d -f /dev/null", os.Getpid()))
 		failed <- err
 	}()
 	m.event("RESET", []byte(`{"guest":false}`)) // by the host: no reboot
