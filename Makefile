@@ -85,7 +85,7 @@ lint: ## gofmt, go vet, man pages and units
 	@tests/lint-go
 	@tests/lint-units
 
-images: build ## build the images that the virtual machines run
+images: build ## build the images and the machine that the end-to-end tests begin with
 	@cd tests && $(GO_BUILD) -o ../$(BUILD)/images ./cmd/images && cd .. && $(BUILD)/images
 
 e2e: build ## run the end-to-end tests in virtual machines

@@ -21,6 +21,7 @@ cat /run/completed`, service, call)
 // TestBus drives upgrades by io.kairos.Upgrade1 alone, as root and as a user whom polkit forbids and
 // permits it.
 func TestBus(t *testing.T) {
+	turn(t, 75)
 	n := booted(t)
 	const object = "io.kairos.Upgrade1 /io/kairos/Upgrade1"
 	const call = "busctl call " + object + " io.kairos.Upgrade1 "
@@ -50,7 +51,7 @@ func TestBus(t *testing.T) {
 
 	// A user who may not. Nothing happens.
 	before := output(t, n, "ls -R /run/kairos/store/deployments /efi/loader/entries")
-	stage := "su kairos -c '" + call + "Stage sa{sv} " + world.Ref("v2") + " 0'"
+	stage := "su kairos -c '" + call + "Stage sa{sv} " + n.Ref("v2") + " 0'"
 	fails(t, n, 1, stage, "Access denied")
 	output(t, n, "systemctl is-active polkit")
 	if after := output(t, n, "ls -R /run/kairos/store/deployments /efi/loader/entries"); after != before {
@@ -64,7 +65,7 @@ polkit.addRule(function(action, subject) {
     return polkit.Result.YES;
 });
 END
-systemctl restart polkit`, world.Ref("v2"))
+systemctl restart polkit`, n.Ref("v2"))
 	fails(t, n, 1, strings.ReplaceAll(stage, "v2", "v3"), "Access denied")
 	fails(t, n, 1, "su kairos -c '"+call+"Pin s 1'", "Access denied")
 	if said := completed(t, n, "Upgrade1", stage); !strings.Contains(said, ` 0 "" `) || !strings.Contains(said, `"id" s "2-`) {
@@ -79,7 +80,7 @@ systemctl restart polkit`, world.Ref("v2"))
 	// is met there however fast it is.
 	output(t, n, `kairos-upgrade stage %s >/run/cli.out 2>&1 & pid=$!
 until [ -s /run/kairos/store/lock ]; do read -t 0.05 <> <(:) || true; kill -0 $pid; done
-kill -STOP $pid; echo $pid > /run/cli.pid`, world.Ref("v3"))
+kill -STOP $pid; echo $pid > /run/cli.pid`, n.Ref("v3"))
 	path := output(t, n, `for try in {1..50}; do
   path=$(busctl get-property %s io.kairos.Upgrade1 Transaction | sed 's/^o "\(.*\)"$/\1/')
   [ "$path" = / ] || break
@@ -89,7 +90,7 @@ echo "$path"`, object)
 	if path == "/" {
 		t.Fatalf("the transaction is not seen: %s", output(t, n, "kairos-upgrade status; ls -l /run/kairos/upgrade"))
 	}
-	if reference := output(t, n, "busctl get-property io.kairos.Upgrade1 %s io.kairos.Upgrade1.Transaction Reference", path); reference != `s "`+world.Ref("v3")+`"` {
+	if reference := output(t, n, "busctl get-property io.kairos.Upgrade1 %s io.kairos.Upgrade1.Transaction Reference", path); reference != `s "`+n.Ref("v3")+`"` {
 		t.Errorf("it is about %s", reference)
 	}
 	fails(t, n, 1, "su kairos -c 'busctl call io.kairos.Upgrade1 "+path+" io.kairos.Upgrade1.Transaction Cancel'", "Access denied")
@@ -109,7 +110,7 @@ kill -CONT $(cat /run/cli.pid); tail --pid=$(cat /run/cli.pid) -f /dev/null; tai
 
 	// The template unit publishes, too, within its sandbox.
 	output(t, n, `systemctl start "kairos-upgrade@$(systemd-escape %s).service"
-grep -q '"completed":true,"status":0' /run/kairos/upgrade/*.json`, world.Ref("v3"))
+grep -q '"completed":true,"status":0' /run/kairos/upgrade/*.json`, n.Ref("v3"))
 
 	// It leaves when nobody needs it, without a failure, and comes back.
 	output(t, n, `pid=$(systemctl show -P MainPID kairos-upgrade-bus.service)
@@ -125,6 +126,7 @@ grep -q '"completed":true,"status":0' /run/kairos/upgrade/*.json`, world.Ref("v3
 // TestConfigBus shows, stages, discards and applies configs by io.kairos.Config1 alone, as root and as
 // a user whom polkit permits to see the config, but not its secrets.
 func TestConfigBus(t *testing.T) {
+	turn(t, 40)
 	n := booted(t)
 	const object = "io.kairos.Config1 /io/kairos/Config1"
 	const call = "busctl call " + object + " io.kairos.Config1 "
@@ -188,6 +190,7 @@ stages: {boot: [{name: Motd, files: [{path: /etc/motd, content: by the bus}]}]}'
 // TestAssessBus decides about a boot by io.kairos.BootAssess1 alone, as root and as a user whom polkit
 // permits to say that it is bad, and has a boot entry repaired.
 func TestAssessBus(t *testing.T) {
+	turn(t, 16)
 	n := booted(t)
 	const object = "io.kairos.BootAssess1 /io/kairos/BootAssess1"
 	const call = "busctl call " + object + " io.kairos.BootAssess1 "

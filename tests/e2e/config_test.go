@@ -87,6 +87,7 @@ stages:
 // TestEveryKey stages a config with every step key, boots with it, and looks
 // for each effect with the guest's own tools.
 func TestEveryKey(t *testing.T) {
+	turn(t, 120)
 	n := booted(t)
 	server := strings.TrimSuffix(serve(t, keysFile(t)), "/alice.keys")
 	config := strings.NewReplacer("SERVER", server, "IMAGE", smallImage(t, n.Dir), "/dev/LOOP", "/dev/loop7").Replace(everyKey)
@@ -183,6 +184,7 @@ func TestEveryKey(t *testing.T) {
 // TestStagedConfig stages a config that fails, and watches the node come back
 // with the old one and the reason.
 func TestStagedConfig(t *testing.T) {
+	turn(t, 160)
 	n := booted(t)
 	must(t, n.WriteFile(t.Context(), "/run/60_killer.yaml", `#cloud-config
 strict: true
@@ -234,6 +236,7 @@ stages:
 
 // TestApplyNow applies a part of a config without a reboot.
 func TestApplyNow(t *testing.T) {
+	turn(t, 10)
 	n := booted(t)
 	must(t, n.WriteFile(t.Context(), "/run/70_now.yaml", `#cloud-config
 stages:

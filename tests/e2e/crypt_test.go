@@ -15,6 +15,7 @@ import (
 // recovery key, says why, and opens with that.
 func TestCrypt(t *testing.T) {
 	long(t)
+	turn(t, 500)
 	n, err := world.NewNode(t.Context(), folder(t))
 	must(t, err)
 	guard(t, n)
@@ -33,7 +34,7 @@ func TestCrypt(t *testing.T) {
 	unlocked(t, n, "")
 	expected(t, n)
 	output(t, n, "echo kept > /usr/local/data && sync")
-	output(t, n, "kairos-upgrade stage --karg kairos.test=changed %s", world.Ref("v2"))
+	output(t, n, "kairos-upgrade stage --karg kairos.test=changed %s", n.Ref("v2"))
 	output(t, n, "kairos-crypt status --check")
 	must(t, n.Reboot(t.Context()))
 	version(t, n, "v2")
@@ -63,7 +64,7 @@ test "$(dd bs=4096 count=1 status=none <&3 | od -An -tx1 -j6 -N4 | tr -d ' ')" =
 	// A key that is bound to the kernel command line too: an upgrade that changes it makes a bad boot. The
 	// deployment before does better.
 	output(t, n, "kairos-crypt wipe-slot --yes LABEL=COS_PERSISTENT tpm2 && kairos-crypt enroll tpm2 --pcrs 12 --key-file /run/recovery-key LABEL=COS_PERSISTENT")
-	output(t, n, "kairos-upgrade stage --karg kairos.test=again %s", world.Ref("v1"))
+	output(t, n, "kairos-upgrade stage --karg kairos.test=again %s", n.Ref("v1"))
 	if try(t, n, "kairos-crypt status --check").Status == 0 {
 		t.Error("the key slot is said to open after the reboot")
 	}
@@ -112,6 +113,7 @@ func expected(t *testing.T, n *story.Node) {
 // it is not run, and the node says so.
 func TestExchangedVolume(t *testing.T) {
 	long(t)
+	turn(t, 200)
 	n, err := world.NewNode(t.Context(), folder(t))
 	must(t, err)
 	guard(t, n)

@@ -1,5 +1,8 @@
 // Package e2e holds a node to its promises, in virtual machines with a real boot loader, kernel,
-// initrd and registry. It takes about forty minutes, and runs only with KAIROS_E2E=1 (`make test`).
+// initrd and registry. It runs only with KAIROS_E2E=1 (`make test`).
+//
+// Tests run beside each other, as many as `go test -parallel` says, each with a machine of its own: see
+// turn. One machine stands for a state, and goes through all that can be shown in it.
 //
 // Each test keeps its machine's folder, with the console's log, in .cache/e2e/NAME until its next
 // run. What it can't prove: anything that needs hardware (a real TPM, firmware other than OVMF, a disk
@@ -15,12 +18,22 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/tests/story"
+	"github.com/kairos-io/toolkit/tests/turns"
 	"github.com/kairos-io/toolkit/tests/vm"
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
-// world is what all tests share.
-var world *story.World
+// What all tests share: the world, and the line in which they wait for a machine.
+var (
+	world *story.World
+	line  *turns.Line
+)
+
+// turn lets other tests run beside this one, and waits for its turn: see turns.Line.Take.
+func turn(t *testing.T, weight int) {
+	t.Helper()
+	line.Take(t, weight)
+}
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -32,6 +45,10 @@ func run(m *testing.M) int {
 		return 0
 	}
 	var err error
+	if line, err = turns.FromFlags(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
 	world, err = story.NewWorld(context.Background(), func(what string) { fmt.Println("world:", what) })
 	if err != nil {
 		fmt.Println("world:", err)
@@ -73,13 +90,18 @@ func long(t *testing.T) {
 	}
 }
 
-// guard ends the node's machine with the test, and shows the console's end if the test failed.
+// guard ends the node's machine with the test, says how long it ran, and shows the console's end if the
+// test failed.
 func guard(t *testing.T, n *story.Node) {
 	began := time.Now()
-	n.Observe = func(e vm.Event) { fmt.Printf("    %6.1f s  %s\n", e.At.Sub(began).Seconds(), e.Kind) }
+	n.Observe = func(e vm.Event) { fmt.Printf("    %6.1f s  %s: %s\n", e.At.Sub(began).Seconds(), t.Name(), e.Kind) }
 	t.Cleanup(func() {
 		n.Close()
-		if t.Failed() && n.Machine != nil {
+		if n.Machine == nil {
+			return
+		}
+		fmt.Printf("machine ran %.1f s (%.1f s of processor time, %d boots) for %s\n", time.Since(began).Seconds(), n.CPU().Seconds(), n.Machine.Boots()-1, t.Name())
+		if t.Failed() {
 			t.Logf("console %s ends with%s", n.Console(), n.Machine.Console.Tail(40))
 		}
 	})

@@ -12,45 +12,9 @@ import (
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
-// TestDrift changes files everywhere and reboots: what drifted is gone, what is persistent stayed.
-func TestDrift(t *testing.T) {
-	n := booted(t)
-	persistent := []string{"/etc/ssh/kept", "/home/kept", "/root/kept", "/usr/local/kept", "/var/log/kept", "/var/lib/containerd/kept"}
-	ephemeral := []string{"/etc/drift", "/etc/systemd-drift", "/var/lib/drift", "/srv/drift"}
-	machine := output(t, n, "cat /etc/machine-id")
-	for _, path := range append(persistent, ephemeral...) {
-		output(t, n, "mkdir -p $(dirname %s) && echo %[1]s > %[1]s", path)
-	}
-	output(t, n, "echo changed >> /etc/bash.bashrc; rm /etc/kairos-release; echo changed > /etc/hostname")
-	must(t, n.Reboot(t.Context()))
-
-	for _, path := range persistent {
-		if result := try(t, n, "cat %s", path); result.Stdout != path+"\n" {
-			t.Errorf("%s is persistent, and is now: %s", path, result.Output())
-		}
-	}
-	for _, path := range ephemeral {
-		if try(t, n, "test ! -e %s", path).Status != 0 {
-			t.Errorf("%s is still there", path)
-		}
-	}
-	version(t, n, "v1")
-	if file := output(t, n, "cat /etc/bash.bashrc"); strings.Contains(file, "changed") {
-		t.Errorf("/etc/bash.bashrc is still changed: %s", file)
-	}
-	if name := output(t, n, "hostname"); name != "node-1" {
-		t.Errorf("the host is called %q, the config says node-1", name)
-	}
-	if journal := output(t, n, "journalctl --boot=-1 --quiet --lines=1"); journal == "" {
-		t.Error("the journal of the boot before is gone")
-	}
-	if now := output(t, n, "cat /etc/machine-id"); now != machine {
-		t.Errorf("the machine's id was %s and is now %s", machine, now)
-	}
-}
-
 // TestConfig looks for what the config of the installation asked for, and logs in by ssh.
 func TestConfig(t *testing.T) {
+	turn(t, 12)
 	port, err := vm.FreePort()
 	must(t, err)
 	n := booted(t, port)
@@ -77,6 +41,7 @@ func TestConfig(t *testing.T) {
 // a config of its own: nothing changes.
 func TestSecondDisk(t *testing.T) {
 	long(t)
+	turn(t, 70)
 	config, impostor := t.TempDir(), filepath.Join(t.TempDir(), "impostor.raw")
 	must(t, os.WriteFile(filepath.Join(config, "99_impostor.yaml"), []byte("#cloud-config\nhostname: impostor\n"), 0o644))
 	must(t, medium.Write(t.Context(), impostor,
@@ -113,6 +78,7 @@ func TestSecondDisk(t *testing.T) {
 
 // TestRecovery boots the recovery system and stages v2 from there.
 func TestRecovery(t *testing.T) {
+	turn(t, 145)
 	n := booted(t)
 	next := n.Machine.Boots() + 1
 	output(t, n, "bootctl set-oneshot kairos-recovery.conf && systemctl reboot")
@@ -124,7 +90,7 @@ func TestRecovery(t *testing.T) {
 	}
 	output(t, n, "test -e /run/cos/recovery_mode")
 	output(t, n, "script -qec 'agetty --show-issue' /dev/null </dev/null | grep -q 'RECOVERY SYSTEM'")
-	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
+	output(t, n, "kairos-upgrade stage %s", n.Ref("v2"))
 	must(t, n.Reboot(t.Context()))
 	version(t, n, "v2")
 	booted, err = n.Booted(t.Context())

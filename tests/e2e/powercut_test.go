@@ -15,6 +15,7 @@ import (
 // another. Each time the node is whole, and what boots is old or new. Had the node not flushed, it would not
 // be so. `make test-powercut` goes through all operations, and really boots some of the cuts.
 func TestPowerCuts(t *testing.T) {
+	turn(t, 130)
 	recording, err := record.Collecting(t.Context(), world)
 	must(t, err)
 	o := recording.Operations[0]

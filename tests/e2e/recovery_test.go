@@ -23,6 +23,7 @@ const (
 // path replaced only after a boot through the new one.
 func TestLoaderUpgrade(t *testing.T) {
 	long(t)
+	turn(t, 150)
 	n := booted(t)
 	output(t, n, `systemctl start kairos-upgrade-loader.service # what is installed is what is carried
 cmp %[1]s %[2]s && cmp %[1]s %[3]s`, carriedLoader, mainLoader, fallbackLoader)
@@ -57,9 +58,10 @@ cmp %[1]s %[2]s && cmp %[1]s %[3]s`, carriedLoader, mainLoader, fallbackLoader)
 // have no counters.
 func TestUnstableLoader(t *testing.T) {
 	long(t)
+	turn(t, 100)
 	n := booted(t)
 	newerLoader(t, n)
-	output(t, n, "kairos-upgrade stage --quiet %s", world.Ref("v2"))
+	output(t, n, "kairos-upgrade stage --quiet %s", n.Ref("v2"))
 	must(t, n.Reboot(t.Context()))
 	version(t, n, "v2")
 	state := output(t, n, "kairos-upgrade status --json && kairos-boot-assess status --json")
@@ -89,6 +91,7 @@ func newerLoader(t *testing.T, n *story.Node) {
 
 // TestLoaderOnTrial carries a newer systemd-boot in a deployment that is on trial: it is not installed.
 func TestLoaderOnTrial(t *testing.T) {
+	turn(t, 9)
 	n := booted(t)
 	output(t, n, `cd /efi/loader/entries && mount -o remount,rw /efi
 entry=$(ls kairos-[0-9]*.conf) && mv $entry ${entry%%.conf}+2-1.conf && sync
@@ -101,14 +104,15 @@ LC_ALL=C sed -b 's/systemd-boot 257/systemd-boot 157/g' %s > %s && sync`, carrie
 // system, and lets the recovery system repair the node by itself. In the end the node is reset from there.
 func TestRecoveryRenewed(t *testing.T) {
 	long(t)
+	turn(t, 400)
 	n := booted(t)
 	before := output(t, n, "grep -o 'kairos.image=.*' /efi/loader/entries/kairos-recovery.conf")
 	// v3 is bad for a node, and recovery is not judged.
-	output(t, n, "kairos-upgrade stage --recovery %s", world.Ref("v3"))
+	output(t, n, "kairos-upgrade stage --recovery %s", n.Ref("v3"))
 	if after := output(t, n, "grep -o 'kairos.image=.*' /efi/loader/entries/kairos-recovery.conf"); after == before {
 		t.Fatalf("the recovery system's entry is still %s", before)
 	}
-	output(t, n, "kairos-upgrade verify --recovery && kairos-upgrade stage %s", world.Ref("v2"))
+	output(t, n, "kairos-upgrade verify --recovery && kairos-upgrade stage %s", n.Ref("v2"))
 
 	output(t, n, `cat > /oem/91_repair.yaml <<'END'
 #cloud-config
@@ -153,7 +157,7 @@ sync; test "$(ls kairos-[0-9]*+0-3.conf | wc -l)" = 2`)
 
 	// A node is reset from there, too, and gets another image than the recovery's own.
 	next = n.Machine.Boots() + 1
-	output(t, n, "kairos-reset --yes --image %s && systemctl reboot", world.Ref("v1"))
+	output(t, n, "kairos-reset --yes --image %s && systemctl reboot", n.Ref("v1"))
 	must(t, n.ReadyAt(t.Context(), next+1))
 	version(t, n, "v1")
 	if entries := output(t, n, "ls /efi/loader/entries | wc -l"); entries != "2" {

@@ -10,6 +10,7 @@ import (
 // TestReset resets a running node: cancelled, nothing has happened; armed, the recovery system erases the
 // data, keeps the config, and lays its own image down; a node as new boots.
 func TestReset(t *testing.T) {
+	turn(t, 200)
 	n := booted(t)
 	next := n.Machine.Boots() + 1
 	output(t, n, "echo old > /usr/local/data && sync")

@@ -15,18 +15,23 @@ import (
 
 // TestWhatCannotBeStaged stages what is wrong in some way: the error is clear, and nothing changes.
 func TestWhatCannotBeStaged(t *testing.T) {
+	turn(t, 28)
 	n := booted(t)
-	before := output(t, n, "kairos-upgrade status --json")
+	const look = `cd /efi; find . -type f -exec sha256sum {} + | sort -k 2
+cd /run/kairos/store; find deployments images | sort`
+	before, disk := status(t, n), output(t, n, look)
 	unchanged := func(t *testing.T) {
 		t.Helper()
-		after, now := status(t, n), output(t, n, "ls -R /efi | sort | md5sum")
-		if after.Staged != "" || len(after.Deployments) != 1 {
-			t.Errorf("the status was %s, now it is %+v (%s)", before, after, now)
+		if after := status(t, n); after.Staged != "" || len(after.Deployments) != 1 {
+			t.Errorf("the status was %+v, now it is %+v", before, after)
+		}
+		if now := output(t, n, look); now != disk {
+			t.Errorf("on the ESP and in the store was\n%s\nnow there is\n%s", disk, now)
 		}
 	}
 
 	t.Run("a reference that doesn't exist", func(t *testing.T) {
-		fails(t, n, 1, "kairos-upgrade stage "+world.Ref("nonesuch"), "nonesuch", "stage ")
+		fails(t, n, 1, "kairos-upgrade stage "+n.Ref("nonesuch"), "nonesuch", "stage ")
 		unchanged(t)
 	})
 	t.Run("a registry that doesn't answer", func(t *testing.T) {
@@ -53,14 +58,15 @@ func TestWhatCannotBeStaged(t *testing.T) {
 
 // TestTwoStagings stages twice at the same time.
 func TestTwoStagings(t *testing.T) {
+	turn(t, 20)
 	n := booted(t)
 	// The first is held in its transaction, so that the second finds it there however fast it is.
 	output(t, n, `mkfifo /run/hold
 kairos-upgrade stage %s >/run/first.out 2>&1 & pid=$!
 until [ -s /run/kairos/store/lock ]; do read -t 0.05 <> <(:) || true; kill -0 $pid; done
-kill -STOP $pid; echo $pid > /run/first.pid`, world.Ref("v2"))
+kill -STOP $pid; echo $pid > /run/first.pid`, n.Ref("v2"))
 	pid := output(t, n, "cat /run/first.pid")
-	fails(t, n, 6, "kairos-upgrade stage "+world.Ref("v3"), "pid "+pid, world.Ref("v2"))
+	fails(t, n, 6, "kairos-upgrade stage "+n.Ref("v3"), "pid "+pid, n.Ref("v2"))
 	output(t, n, "kill -CONT %s; tail --pid=%[1]s -f /dev/null", pid)
 	after := status(t, n)
 	if staged := after.Find(after.Staged); staged == nil || staged.Version != "v2" {
@@ -72,6 +78,7 @@ kill -STOP $pid; echo $pid > /run/first.pid`, world.Ref("v2"))
 // TestChangedByte changes a byte of an object on the disk, beneath the file system: reading it is an
 // error, and never other content.
 func TestChangedByte(t *testing.T) {
+	turn(t, 19)
 	n := booted(t)
 	_, name := changeByte(t, n)
 	result := try(t, n, "cat /%s | sha256sum; exit ${PIPESTATUS[0]}", program)
@@ -112,9 +119,10 @@ sync; echo 3 > /proc/sys/vm/drop_caches`, object)
 // the assessment don't depend on the time of day.
 func TestClockOf1970(t *testing.T) {
 	long(t)
+	turn(t, 80)
 	n := booted(t)
 	output(t, n, "systemctl stop systemd-timesyncd.service || true; date --set='@86400'")
-	output(t, n, "kairos-upgrade stage %s", world.Ref("v2"))
+	output(t, n, "kairos-upgrade stage %s", n.Ref("v2"))
 	after := status(t, n)
 	if staged := after.Find(after.Staged); staged == nil || staged.Version != "v2" {
 		t.Fatalf("staged is %+v, want v2", staged)

@@ -18,14 +18,19 @@ import (
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
-// Registry is a running registry.
+// Registry is a running registry, with one door to begin with.
 type Registry struct {
-	Log
+	*Door
 	process *exec.Cmd
 	ended   <-chan error
-	server  *http.Server
 	dir     string
-	port    int
+}
+
+// Door is an address of the registry, which counts what is fetched through it: each node has its own.
+type Door struct {
+	Log
+	server *http.Server
+	port   int
 }
 
 // Start starts an empty registry. Its storage is removed when it is stopped.
@@ -70,7 +75,8 @@ func (r *Registry) start(ctx context.Context) error {
 		r.process.Process.Kill()
 		return context.Cause(ctx)
 	}
-	return r.serve()
+	r.Door, err = r.Open()
+	return err
 }
 
 // startup reads the registry's messages until it says that it listens.
@@ -92,13 +98,13 @@ func (s *startup) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// serve opens the proxy to the world: to this host's loopback, that is.
-func (r *Registry) serve() error {
+// Open opens one more door to the world: to this host's loopback, that is.
+func (r *Registry) Open() (*Door, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.port = listener.Addr().(*net.TCPAddr).Port
+	d := &Door{port: listener.Addr().(*net.TCPAddr).Port}
 	socket := filepath.Join(r.dir, "socket")
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "registry"})
 	direct := proxy.Director
@@ -110,24 +116,27 @@ func (r *Registry) serve() error {
 	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
-	r.server = &http.Server{Handler: r.Watch(proxy)}
-	go r.server.Serve(listener)
-	return nil
+	d.server = &http.Server{Handler: d.Watch(proxy)}
+	go d.server.Serve(listener)
+	return d, nil
 }
+
+// Close closes the door.
+func (d *Door) Close() { d.server.Close() }
 
 // Stop ends the registry and removes its storage.
 func (r *Registry) Stop() {
-	r.server.Close()
+	r.Close()
 	r.process.Process.Kill()
 	<-r.ended
 	os.RemoveAll(r.dir)
 }
 
 // Host names the registry as a virtual machine with user networking sees it.
-func (r *Registry) Host() string { return fmt.Sprintf("10.0.2.2:%d", r.port) }
+func (d *Door) Host() string { return fmt.Sprintf("10.0.2.2:%d", d.port) }
 
 // LocalHost names it as this host sees it.
-func (r *Registry) LocalHost() string { return fmt.Sprintf("127.0.0.1:%d", r.port) }
+func (d *Door) LocalHost() string { return fmt.Sprintf("127.0.0.1:%d", d.port) }
 
 // Push copies an image (a reference of containers/image, "oci:…") to repository:tag, as it is.
 func (r *Registry) Push(ctx context.Context, image, name string, option ...string) error {

@@ -15,13 +15,25 @@ import (
 // from v3, which is bad. Each step checks what it claims. The node is left running on v2.
 func Life(ctx context.Context, n *Node, r *Recorder) error {
 	l := life{n, r}
-	return l.live(ctx, slices.Concat(l.installation(), l.firstBoot(), l.later()))
+	return l.live(ctx, slices.Concat(l.installation(), l.firstBoot(), l.upgrade(), l.bootUpgraded(), l.fallBack("v2")))
 }
 
-// AfterFirstBoot is the part of Life that comes after a node's first boot.
-func AfterFirstBoot(ctx context.Context, n *Node, r *Recorder) error {
+// Upgrade is the part of Life in which a node that runs v1 stages v2.
+func Upgrade(ctx context.Context, n *Node, r *Recorder) error {
 	l := life{n, r}
-	return l.live(ctx, l.later())
+	return l.live(ctx, l.upgrade())
+}
+
+// BootUpgraded is the part that comes next: v2 boots.
+func BootUpgraded(ctx context.Context, n *Node, r *Recorder) error {
+	l := life{n, r}
+	return l.live(ctx, l.bootUpgraded())
+}
+
+// FallBack is the last part: v3 is staged and tried, and the version comes back that runs now.
+func FallBack(ctx context.Context, n *Node, r *Recorder, version string) error {
+	l := life{n, r}
+	return l.live(ctx, l.fallBack(version))
 }
 
 type life struct {
@@ -49,12 +61,18 @@ func (l life) firstBoot() []event {
 	}
 }
 
-func (l life) later() []event {
+func (l life) upgrade() []event {
+	return []event{{"Upgrade to v2 from the registry, while v1 runs", l.stageUpgrade}}
+}
+
+func (l life) bootUpgraded() []event {
+	return []event{{"Reboot into v2", l.rebootUpgraded}}
+}
+
+func (l life) fallBack(version string) []event {
 	return []event{
-		{"Upgrade to v2 from the registry, while v1 runs", l.upgrade},
-		{"Reboot into v2", l.bootUpgraded},
 		{"Stage v3, which carries a health check that fails", l.stageBad},
-		{"Reboot: v3 is tried three times, then v2 comes back by itself", l.fallBack},
+		{"Reboot: v3 is tried three times, then " + version + " comes back by itself", func(ctx context.Context) error { return l.tryAll(ctx, version) }},
 		{"What the node tells about it", l.tell},
 	}
 }
@@ -119,8 +137,8 @@ func (l life) lookAtRoot(ctx context.Context) error {
 	return err
 }
 
-// upgrade stages v2 by the unit, as a node's owner would, with the journal beside it.
-func (l life) upgrade(ctx context.Context) error {
+// stageUpgrade stages v2 by the unit, as a node's owner would, with the journal beside it.
+func (l life) stageUpgrade(ctx context.Context) error {
 	if err := l.stageByUnit(ctx, "v2"); err != nil {
 		return err
 	}
@@ -128,7 +146,7 @@ func (l life) upgrade(ctx context.Context) error {
 	return err
 }
 
-func (l life) bootUpgraded(ctx context.Context) error {
+func (l life) rebootUpgraded(ctx context.Context) error {
 	if err := l.Node.Reboot(ctx); err != nil {
 		return err
 	}
@@ -146,7 +164,8 @@ func (l life) stageBad(ctx context.Context) error { return l.stageByUnit(ctx, "v
 // tries is how often a deployment is tried.
 const tries = 3
 
-func (l life) fallBack(ctx context.Context) error {
+// tryAll reboots into v3, and waits until the good version is back.
+func (l life) tryAll(ctx context.Context, good string) error {
 	first := l.Machine.Boots() + 1
 	if _, err := l.Machine.Run(ctx, "systemctl reboot"); err != nil {
 		return err
@@ -170,7 +189,7 @@ func (l life) fallBack(ctx context.Context) error {
 	if boots := l.Machine.Boots(); boots != first+tries {
 		return fmt.Errorf("the node came back after %d boots, not %d", boots-first, tries)
 	}
-	return l.expect(ctx, deployment.Passive, "v2")
+	return l.expect(ctx, deployment.Passive, good)
 }
 
 func (l life) tell(ctx context.Context) error {
@@ -200,7 +219,7 @@ wait $reader; kill $journal; exit $status`
 
 // stageByUnit starts kairos-upgrade@.service for a version and shows its journal meanwhile.
 func (l life) stageByUnit(ctx context.Context, version string) error {
-	ref := l.World.Ref(version)
+	ref := l.Ref(version)
 	script := fmt.Sprintf(stageByUnitScript, ref)
 	l.Say("$ systemctl start kairos-upgrade@$(systemd-escape %s).service", ref)
 	result, err := l.Machine.Stream(ctx, script, l.Live())

@@ -11,24 +11,29 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/tests/registry"
 	"github.com/kairos-io/toolkit/tests/vm"
 )
 
 // Node is a machine with a disk of its own, from before its installation on. Its folder keeps its
 // disk, its firmware's variables and its TPM, and the log of its console.
 type Node struct {
-	World   *World
-	Dir     string
-	Machine *vm.Machine // the running one, or the last that ran
-	SSH     int         // see vm.Config
-	Detach  bool        // see vm.Config
-	Observe func(vm.Event)
-	Log     string // of what is written to the node's own disk: see vm.Disk
+	World    *World
+	Registry *registry.Door // by which this node, and no other, gets images
+	Dir      string
+	Machine  *vm.Machine // the running one, or the last that ran
+	CPUs     int         // see vm.Config
+	SSH      int         // see vm.Config
+	Detach   bool        // see vm.Config
+	Observe  func(vm.Event)
+	Log      string // of what is written to the node's own disk: see vm.Disk
 
-	resume  string // saved state that the next start goes on from
-	written int64  // to the system disk, by machines that have ended
+	resume  string        // saved state that the next start goes on from
+	written int64         // to the system disk, by machines that have ended
+	used    time.Duration // processor time, by machines that have ended
 }
 
 const systemDisk = "system.qcow2" // file name in a node's folder
@@ -41,12 +46,23 @@ func (w *World) NewNode(ctx context.Context, dir string) (*Node, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	n := &Node{World: w, Dir: dir}
+	n, err := w.Node(dir)
+	if err != nil {
+		return nil, err
+	}
 	return n, vm.CreateDisk(ctx, n.disk(), DiskSize)
 }
 
 // Node is the node that was made in a folder before.
-func (w *World) Node(dir string) *Node { return &Node{World: w, Dir: dir} }
+func (w *World) Node(dir string) (*Node, error) {
+	door, err := w.Registry.Open()
+	return &Node{World: w, Registry: door, Dir: dir}, err
+}
+
+// Ref names a version in the registry as this node sees it.
+func (n *Node) Ref(version string) string {
+	return n.Registry.Host() + "/" + Repository + ":" + version
+}
 
 func (n *Node) disk() string { return filepath.Join(n.Dir, systemDisk) }
 
@@ -103,7 +119,7 @@ func (n *Node) StartLive(ctx context.Context) error {
 func (n *Node) start(ctx context.Context, disks ...vm.Disk) error {
 	n.settle()
 	machine, err := vm.Start(ctx, vm.Config{
-		Dir: n.Dir, Disks: disks, KVM: n.World.KVM, SSH: n.SSH, Resume: n.resume, Detach: n.Detach, Observe: n.Observe,
+		Dir: n.Dir, Disks: disks, KVM: n.World.KVM, CPUs: n.CPUs, SSH: n.SSH, Resume: n.resume, Detach: n.Detach, Observe: n.Observe,
 	})
 	if err != nil {
 		return err
@@ -115,7 +131,7 @@ func (n *Node) start(ctx context.Context, disks ...vm.Disk) error {
 // settle counts what the machine that ran last has written.
 func (n *Node) settle() {
 	if n.Machine != nil {
-		n.written = n.Written()
+		n.written, n.used = n.Written(), n.CPU()
 		n.Machine = nil
 	}
 }
@@ -132,11 +148,25 @@ func (n *Node) Written() int64 {
 	return n.written + traffic["system"].Written
 }
 
-// Close ends the machine, if it runs.
+// Save saves the running machine's state in the node's folder, and ends the machine.
+func (n *Node) Save(ctx context.Context) error {
+	return n.Machine.Save(ctx, filepath.Join(n.Dir, savedState))
+}
+
+// CPU is the processor time that the node's machines have used so far.
+func (n *Node) CPU() time.Duration {
+	if n.Machine == nil {
+		return n.used
+	}
+	return n.used + n.Machine.CPU()
+}
+
+// Close ends the machine, if it runs, and closes its way to the registry.
 func (n *Node) Close() {
 	if n.Machine != nil {
 		n.Machine.Kill()
 	}
+	n.Registry.Close()
 }
 
 // Ready waits until the node has booted and all its units have come up.

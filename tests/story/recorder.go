@@ -22,8 +22,9 @@ type Recorder struct {
 type Step struct {
 	Title    string
 	Duration time.Duration
-	Fetched  int64 // bytes that the registry sent
-	Written  int64 // bytes written to the node's disk
+	CPU      time.Duration // that the node's machine used
+	Fetched  int64         // bytes that the registry sent
+	Written  int64         // bytes written to the node's disk
 	Failed   bool
 }
 
@@ -38,16 +39,17 @@ func (r *Recorder) Follow(node *Node) { r.node = node }
 // Step tells and measures a step.
 func (r *Recorder) Step(title string, do func() error) error {
 	fmt.Fprintf(r.Out, "\n▸ %s\n", title)
-	start, mark, written := time.Now(), 0, int64(0)
+	start, mark, written, used := time.Now(), 0, int64(0), time.Duration(0)
 	if r.node != nil {
-		mark, written = r.node.World.Registry.Mark(), r.node.Written()
+		mark, written, used = r.node.Registry.Mark(), r.node.Written(), r.node.CPU()
 	}
 	err := do()
 	r.line.flush()
 	step := Step{Title: title, Duration: time.Since(start), Failed: err != nil}
 	if r.node != nil {
-		step.Fetched = registry.Fetched(r.node.World.Registry.Since(mark))
+		step.Fetched = registry.Fetched(r.node.Registry.Since(mark))
 		step.Written = r.node.Written() - written
+		step.CPU = r.node.CPU() - used
 	}
 	r.Steps = append(r.Steps, step)
 	if err != nil {
@@ -73,11 +75,12 @@ func (r *Recorder) Live() io.Writer { return &r.line }
 func (r *Recorder) Table() {
 	table := tabwriter.NewWriter(r.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(r.Out, "\n")
-	fmt.Fprintf(table, "seconds\tMB fetched\tMB written\t step\t\n")
+	fmt.Fprintf(table, "seconds\tCPU seconds\tMB fetched\tMB written\t step\t\n")
 	var total Step
 	for _, step := range r.Steps {
 		row(table, step)
 		total.Duration += step.Duration
+		total.CPU += step.CPU
 		total.Fetched += step.Fetched
 		total.Written += step.Written
 	}
@@ -92,7 +95,7 @@ func row(table io.Writer, step Step) {
 	if step.Failed {
 		title += " (failed)"
 	}
-	fmt.Fprintf(table, "%.1f\t%.2f\t%.2f\t", step.Duration.Seconds(), float64(step.Fetched)/1e6, float64(step.Written)/1e6)
+	fmt.Fprintf(table, "%.1f\t%.1f\t%.2f\t%.2f\t", step.Duration.Seconds(), step.CPU.Seconds(), float64(step.Fetched)/1e6, float64(step.Written)/1e6)
 	fmt.Fprintf(table, " %s\n", title)
 }
 

@@ -65,6 +65,17 @@ func NewWorld(ctx context.Context, report func(string)) (*World, error) {
 	return w, nil
 }
 
+// Prepare makes what nodes begin with, so that no test has to wait for it: see FromBooted.
+func Prepare(ctx context.Context, report func(string)) error {
+	w, err := NewWorld(ctx, report)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	_, err = w.booted(ctx)
+	return err
+}
+
 // Close stops the registry.
 func (w *World) Close() { w.Registry.Stop() }
 
@@ -202,21 +213,26 @@ func (w *World) booted(ctx context.Context) (string, error) {
 	if _, _, err := w.Installed(ctx); err != nil {
 		return "", err
 	}
-	return w.cached("booted-"+vm.Hardware(w.KVM), func(path string) error {
+	return w.cached("booted-"+vm.Hardware(w.KVM, savedCPUs), func(path string) error {
 		w.Report("booting v1 once for all tests")
 		node, err := w.FromInstalled(ctx, path)
 		if err != nil {
 			return err
 		}
 		defer node.Close()
+		node.CPUs = savedCPUs
 		l := life{node, NewRecorder(os.Stdout, node)}
 		defer l.Table()
 		if err := l.live(ctx, l.firstBoot()); err != nil {
 			return err
 		}
-		return node.Machine.Save(ctx, filepath.Join(path, savedState))
+		return node.Save(ctx)
 	})
 }
+
+// savedCPUs is how many processors a machine has that was saved: tests run several beside each other, and a
+// processor that has no other one to agree with is emulated faster.
+const savedCPUs = 1
 
 // savedState is the file name of a machine's saved state in its folder.
 const savedState = "state"
@@ -228,14 +244,23 @@ func (w *World) FromBooted(ctx context.Context, dir string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	return w.FromSaved(ctx, base, dir)
+}
+
+// FromSaved makes a node in folder dir whose first start goes on from where the one in folder base was saved
+// (see Node.Save), which stays as it is.
+func (w *World) FromSaved(ctx context.Context, base, dir string) (*Node, error) {
 	if err := vm.Copy(ctx, base, dir); err != nil {
 		return nil, err
 	}
-	n := &Node{World: w, Dir: dir}
+	n, err := w.Node(dir)
+	if err != nil {
+		return nil, err
+	}
 	if err := vm.CreateOverlay(ctx, n.disk(), filepath.Join(base, systemDisk), "qcow2"); err != nil {
 		return nil, err
 	}
-	n.resume = filepath.Join(base, savedState)
+	n.resume, n.CPUs = filepath.Join(base, savedState), savedCPUs
 	return n, nil
 }
 
@@ -248,7 +273,10 @@ func (w *World) FromInstalled(ctx context.Context, dir string) (*Node, error) {
 	if err := vm.Copy(ctx, machine, dir); err != nil {
 		return nil, err
 	}
-	n := &Node{World: w, Dir: dir}
+	n, err := w.Node(dir)
+	if err != nil {
+		return nil, err
+	}
 	return n, vm.CreateOverlay(ctx, n.disk(), base, "qcow2")
 }
 
@@ -266,6 +294,9 @@ func (w *World) BootedDisk(ctx context.Context) (string, error) {
 // FromDisk makes a node in folder dir, which has the rest of a machine already, with a copy of the disk
 // raw.
 func (w *World) FromDisk(ctx context.Context, dir, raw string) (*Node, error) {
-	n := &Node{World: w, Dir: dir}
+	n, err := w.Node(dir)
+	if err != nil {
+		return nil, err
+	}
 	return n, vm.CreateOverlay(ctx, n.disk(), raw, "raw")
 }

@@ -101,8 +101,8 @@ func (c *Config) arguments(sockets channels) []string {
 
 // Hardware names what a machine is made of: a state that was saved of one can only be taken up by one that
 // is made of the same.
-func Hardware(kvm bool) string {
-	c := Config{KVM: kvm}
+func Hardware(kvm bool, cpus int) string {
+	c := Config{KVM: kvm, CPUs: cpus}
 	sum := sha256.Sum256([]byte(strings.Join(c.arguments(channels{}), " ")))
 	return hex.EncodeToString(sum[:4])
 }

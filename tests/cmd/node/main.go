@@ -4,9 +4,11 @@
 //	node start installed     from a disk on which v1 was just installed
 //	node start booted        the same, taken up when its first boot was done: takes seconds
 //	node start again         from the disk of the last time
+//	node start saved         where "node save" has saved it, as often as wanted: takes seconds
 //	node start plain         the same root file system on plain ext4
 //	node run SCRIPT          runs a script in it as root; the exit status is the script's
 //	node push FILE PATH      puts a program of this host in the place of one in the running image
+//	node save                saves the machine as it runs, and ends it
 //	node refs                names the images in the registry, as the machine sees them
 //	node stop                as a power cut does
 //
@@ -24,6 +26,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -57,16 +60,18 @@ func command(ctx context.Context, args []string) (int, error) {
 		return ask(call{Push: file, To: args[2]})
 	case len(args) == 1 && args[0] == "refs":
 		return ask(call{Refs: true})
+	case len(args) == 1 && args[0] == "save":
+		return ask(call{Save: true})
 	case len(args) == 1 && args[0] == "stop":
 		return ask(call{Stop: true})
 	}
-	return 2, errors.New("usage: node start live|installed|booted|again|plain, node run SCRIPT, node push FILE PATH, node refs, node stop")
+	return 2, errors.New("usage: node start live|installed|booted|again|saved|plain, node run SCRIPT, node push FILE PATH, node refs, node save, node stop")
 }
 
 // call is what the other commands ask of the one that holds the machine; answer is what it says.
 type call struct {
 	Script, Push, To string
-	Refs, Stop       bool
+	Refs, Save, Stop bool
 }
 
 type answer struct {
@@ -75,6 +80,7 @@ type answer struct {
 }
 
 func folder() string { return workspace.Cache("node") }
+func saved() string  { return workspace.Cache("node-saved") }
 func socket() string { return filepath.Join(os.TempDir(), "kairos-node.sock") }
 
 func start(ctx context.Context, how string) error {
@@ -116,9 +122,11 @@ func start(ctx context.Context, how string) error {
 		return err
 	}
 	defer listener.Close()
-	go serve(ctx, listener, world, node)
+	var calls sync.WaitGroup
+	go serve(ctx, listener, &calls, world, node)
 	select {
 	case <-node.Machine.Ended():
+		calls.Wait() // saving goes on after that
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -128,8 +136,8 @@ func start(ctx context.Context, how string) error {
 func prepare(ctx context.Context, world *story.World, how string) (*story.Node, error) {
 	switch how {
 	case "again":
-		return world.Node(folder()), nil
-	case "live", "plain", "installed", "booted":
+		return world.Node(folder())
+	case "live", "plain", "installed", "booted", "saved":
 		if err := os.RemoveAll(folder()); err != nil {
 			return nil, err
 		}
@@ -138,20 +146,22 @@ func prepare(ctx context.Context, world *story.World, how string) (*story.Node, 
 			return world.FromInstalled(ctx, folder())
 		case "booted":
 			return world.FromBooted(ctx, folder())
+		case "saved":
+			return world.FromSaved(ctx, saved(), folder())
 		}
 		return world.NewNode(ctx, folder())
 	}
-	return nil, fmt.Errorf("start what? %q is none of live, installed, booted, again, plain", how)
+	return nil, fmt.Errorf("start what? %q is none of live, installed, booted, again, saved, plain", how)
 }
 
 // serve answers the other commands.
-func serve(ctx context.Context, listener net.Listener, world *story.World, node *story.Node) {
+func serve(ctx context.Context, listener net.Listener, calls *sync.WaitGroup, world *story.World, node *story.Node) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
 			return
 		}
-		go func() {
+		calls.Go(func() {
 			defer conn.Close()
 			var c call
 			if json.NewDecoder(conn).Decode(&c) != nil {
@@ -162,9 +172,11 @@ func serve(ctx context.Context, listener net.Listener, world *story.World, node 
 			switch {
 			case c.Stop:
 				node.Machine.Kill()
+			case c.Save:
+				err = save(ctx, node)
 			case c.Refs:
 				for _, version := range story.Versions {
-					a.Stdout += world.Ref(version) + "\n"
+					a.Stdout += node.Ref(version) + "\n"
 				}
 			case c.Push != "":
 				a.Result, err = node.Replace(ctx, c.Push, c.To)
@@ -175,8 +187,19 @@ func serve(ctx context.Context, listener net.Listener, world *story.World, node 
 				a.Error = err.Error()
 			}
 			json.NewEncoder(conn).Encode(a)
-		}()
+		})
 	}
+}
+
+// save keeps the machine for "node start saved", in the place of the one that was saved before.
+func save(ctx context.Context, node *story.Node) error {
+	if err := node.Save(ctx); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(saved()); err != nil {
+		return err
+	}
+	return os.Rename(folder(), saved())
 }
 
 func ask(c call) (int, error) {

@@ -48,7 +48,7 @@ func (r *runner) test(ctx context.Context, result *result) error {
 		return err
 	}
 	defer log.Close()
-	w := &watcher{log: log, out: r.out, result: result, output: map[string][]string{}}
+	w := &watcher{log: log, out: r.out, result: result, output: map[string][]string{}, waited: map[string]float64{}}
 	queue := make(chan group, len(result.step.groups))
 	for _, g := range result.step.groups {
 		w.packages += len(g.packages)
@@ -146,10 +146,14 @@ type watcher struct {
 	result          *result
 	packages, ended int
 	output          map[string][]string // of tests and packages that run
+	waited          map[string]float64  // seconds that a test stood in line, by package and test
 }
 
 // machineLine is how an end-to-end test says how long its virtual machine ran.
 var machineLine = regexp.MustCompile(`^\s*machine ran ([0-9.]+) s`)
+
+// turnLine is how one says how long it waited until a machine was free for it: that is not its own time.
+var turnLine = regexp.MustCompile(`^\s*waited ([0-9.]+) s for the turn of (\S+)`)
 
 func (w *watcher) print(line string) {
 	w.mu.Lock()
@@ -180,6 +184,10 @@ func (w *watcher) line(g group, line []byte) {
 			seconds, _ := strconv.ParseFloat(m[1], 64)
 			w.result.machine += time.Duration(seconds * float64(time.Second))
 		}
+		if m := turnLine.FindStringSubmatch(e.Output); m != nil {
+			seconds, _ := strconv.ParseFloat(m[1], 64)
+			w.waited[e.Package+" "+m[2]] = seconds
+		}
 		if g.verbose {
 			w.out.line("", strings.TrimRight(e.Output, "\n"))
 		} else {
@@ -189,7 +197,7 @@ func (w *watcher) line(g group, line []byte) {
 		if top != e.Test {
 			return // part of a test
 		}
-		t := testResult{pkg: short(e.Package), test: e.Test, seconds: e.Elapsed, outcome: e.Action, race: g.race}
+		t := testResult{pkg: short(e.Package), test: e.Test, seconds: e.Elapsed - w.waited[e.Package+" "+e.Test], outcome: e.Action, race: g.race}
 		output := w.output[key]
 		delete(w.output, key)
 		if t.test == "" {
