@@ -127,6 +127,9 @@ type URI struct {
 func (w WriteFile) file() File {
 	f := w.File
 	f.Permissions = w.Permissions.Mode
+	if f.OwnerString == "" && f.Owner.Name != "" { // as in Kairos, with the user's own group
+		f.OwnerString = f.Owner.Name
+	}
 	return f
 }
 

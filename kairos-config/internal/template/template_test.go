@@ -71,6 +71,9 @@ func TestSameAsSprig(t *testing.T) {
 	}
 	ours := (&bounds{}).functions()
 	for name := range ours {
+		if more[name] != nil || strings.HasPrefix(name, "must") { // tests/differential compares them with sprig itself
+			continue
+		}
 		if !used[name] && !strings.HasPrefix(name, "_") && !map[string]bool{"now": true, "unixEpoch": true, "fail": true, "trimall": true, "tuple": true}[name] {
 			t.Errorf("%s is not compared", name)
 		}
