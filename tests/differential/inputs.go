@@ -14,7 +14,6 @@ const (
 	native     = "what systemd owns is written in its own form, as a drop-in"
 	accounts   = "accounts are made as useradd makes them: homes, skeletons, locked passwords"
 	hosts      = "the host name has an address of its own in /etc/hosts"
-	unquoted   = "values of an environment file are quoted so that shells and systemd read the same"
 	setuid     = "yip gives no setuid, setgid and sticky bits, though the mode says so"
 	numbers    = "a number is an owner, whether an account has it or not"
 	fewParents = "directories above have 0755 and are root's; in Kairos they have the mode and owner of what is in them"
@@ -22,7 +21,6 @@ const (
 	quoteNone  = "yip quotes each value of an environment file"
 	services   = "yip 1.10 has no drop-ins"
 	locks      = "yip needs /var/lock for entities"
-	randoms    = "not in the sprig that yip 1.10 has"
 )
 
 // inputs are all configs.
