@@ -73,7 +73,7 @@ var more = template.FuncMap{
 		return t == name || t == "*"+name
 	},
 	"urlParse": urlParse, "urlJoin": urlJoin,
-	"duration":       func(v any) string { return (time.Duration(integer(v)) * time.Second).String() },
+	"duration":       duration,
 	"ago":            func(v any) string { return time.Since(clock(v)).Round(time.Second).String() },
 	"htmlDate":       func(v any) string { return clock(v).Format(time.DateOnly) },
 	"htmlDateInZone": func(v any, zone string) string { return inZone(v, zone).Format(time.DateOnly) },
@@ -311,6 +311,18 @@ func inZone(v any, zone string) time.Time {
 		location = time.UTC
 	}
 	return clock(v).In(location)
+}
+
+// duration is of seconds, as a text or as an int64.
+func duration(v any) string {
+	var n int64
+	switch v := v.(type) {
+	case string:
+		n, _ = strconv.ParseInt(v, 10, 64)
+	case int64:
+		n = v
+	}
+	return (time.Duration(n) * time.Second).String()
 }
 
 // durationRound is about how long: one number and one letter.
