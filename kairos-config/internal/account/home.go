@@ -17,11 +17,15 @@ const (
 
 // EnsureHome makes a user's home directory, mode 0700, with the files of
 // /etc/skel, and returns its path when it did. A directory that is there and
-// belongs to root is handed over; one that belongs to somebody else is an
-// error and stays as it is.
+// belongs to root is handed over, unless it is the root directory or another
+// user can change the way to it; one that belongs to somebody else is an error
+// and stays as it is.
 func EnsureHome(root *rootfs.Root, a Account) (changed string, err error) {
 	st, err := root.Stat(a.Home)
+	top, errTop := root.Stat("/")
 	switch {
+	case errTop != nil:
+		return "", errTop
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return "", fmt.Errorf("home of %s: %w", a.Name, err)
@@ -29,9 +33,12 @@ func EnsureHome(root *rootfs.Root, a Account) (changed string, err error) {
 		return "", nil
 	case st.Uid != 0:
 		return "", fmt.Errorf("home of %s: %s belongs to uid %d, not %d: left as it is", a.Name, a.Home, st.Uid, a.UID)
-	case a.Home == "/":
+	case st.Ino == top.Ino && st.Dev == top.Dev:
 		return "", nil
 	default:
+		if owned, err := root.Owned(a.Home); err != nil || owned {
+			return "", fmt.Errorf("home of %s: %s belongs to root, below a directory that does not: left as it is", a.Name, a.Home)
+		}
 		_, err := root.Mkdir(a.Home, rootfs.Attr{Mode: rootfs.Keep, UID: a.UID, GID: a.GID})
 		return a.Home, err
 	}
@@ -97,7 +104,7 @@ func copySkeletonFile(root *rootfs.Root, source, target string, a Account) error
 
 // AuthorizeKeys adds the keys to a user's authorized_keys that are not there
 // and returns the path when that changed it. The home directory counts as the
-// root of all paths in it: links that its owner made lead nowhere else.
+// root of all paths in it: links that its owner made lead to what is the owner's.
 func AuthorizeKeys(root *rootfs.Root, a Account, keys []string) (changed string, err error) {
 	home, err := root.Sub(a.Home)
 	if err != nil {
@@ -108,11 +115,8 @@ func AuthorizeKeys(root *rootfs.Root, a Account, keys []string) (changed string,
 	if _, err := home.Mkdir(dir, rootfs.Attr{Mode: 0o700, UID: a.UID, GID: a.GID}); err != nil {
 		return "", err
 	}
-	old, err := home.ReadFile(file, 1<<20)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("keys of %s: %w", a.Name, err)
-	}
-	wrote, err := home.WriteFile(file, addKeys(string(old), keys), rootfs.Attr{Mode: 0o600, UID: a.UID, GID: a.GID})
+	attr := rootfs.Attr{Mode: 0o600, UID: a.UID, GID: a.GID}
+	wrote, err := home.Edit(file, 1<<20, attr, func(old []byte, _ *rootfs.Attr) ([]byte, error) { return addKeys(string(old), keys), nil })
 	if err != nil {
 		return "", fmt.Errorf("keys of %s: %w", a.Name, err)
 	}

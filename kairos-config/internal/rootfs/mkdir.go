@@ -1,60 +1,59 @@
 package rootfs
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // Mkdir makes a directory with the attributes, and those above it that are
-// missing with mode 0755, and reports whether anything changed.
+// missing with mode 0755, and reports whether anything changed. What is made on
+// the way within a user's directory is the user's.
 func (r *Root) Mkdir(name string, attr Attr) (changed bool, err error) {
-	f, made, err := r.mkdir(path.Clean(name))
+	changed, err = r.mkdir(name, attr)
 	if err != nil {
-		return made, fmt.Errorf("make directory %s: %w", name, err)
+		err = fmt.Errorf("make directory %s: %w", name, err)
 	}
-	defer f.Close()
-	if made {
-		attr.Mode = int(attr.mode(0o755)) // whatever the umask is
-	}
-	changed, err = attr.apply(f)
-	if err != nil {
-		return made, fmt.Errorf("make directory %s: %w", name, err)
-	}
-	return changed || made, nil
+	return changed, err
 }
 
-// mkdir opens a directory, making what is missing.
-func (r *Root) mkdir(name string) (dir *os.File, made bool, err error) {
-	if !strings.HasPrefix(name, "/") {
-		return nil, false, errors.New("not an absolute path")
-	}
-	dir, err = r.open(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) || name == "/" {
-		return dir, false, err
-	}
-	above, _, err := r.mkdir(path.Dir(name))
+// MakeParents makes the directories above a path that are missing, as Mkdir does.
+func (r *Root) MakeParents(name string) error {
+	s, err := r.walk(path.Clean(name), way{mkdir: true, nofollow: true})
 	if err != nil {
-		return nil, false, err
+		return fmt.Errorf("make the directory of %s: %w", name, err)
 	}
-	defer above.Close()
-	base := path.Base(name)
-	if err := unix.Mkdirat(int(above.Fd()), base, 0o755); err != nil {
-		if err == unix.EEXIST {
-			err = errors.New("a symbolic link to nothing stands there")
+	s.Close()
+	return nil
+}
+
+func (r *Root) mkdir(name string, attr Attr) (changed bool, err error) {
+	s, err := r.walk(path.Clean(name), way{mkdir: true})
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	made := s.st == nil
+	if made {
+		switch err := unix.Mkdirat(int(s.dir.Fd()), s.base, 0o700); err {
+		case nil:
+		case unix.EEXIST:
+			made = false
+		default:
+			return false, err
 		}
-		return nil, false, err
+		attr.Mode = int(attr.mode(0o755)) // whatever the umask is
 	}
-	dir, err = openIn(above, base, unix.O_RDONLY|unix.O_DIRECTORY, 0, unix.RESOLVE_NO_SYMLINKS)
-	if err == nil {
-		err = unix.Fchmod(int(dir.Fd()), 0o755)
+	s.zone.linked = s.zone.linked && !made // root's directory it may be then
+	f, _, err := s.open(unix.O_RDONLY | unix.O_DIRECTORY)
+	if err != nil {
+		return made, err
 	}
-	return dir, true, err
+	defer f.Close()
+	changed, err = attr.apply(f)
+	return changed || made, err
 }
 
 // CopyLink makes a symbolic link like another one.

@@ -1,8 +1,11 @@
 // Package rootfs reads and writes files beneath a root directory the way a
 // process sees them that has this directory as its root: absolute symbolic
-// links and ".." stay inside, whoever made them. The kernel resolves each path
-// (openat2(2), RESOLVE_IN_ROOT), so nothing can change between a check and its
-// use.
+// links and ".." stay inside, whoever made them, and nothing can change between
+// a check and its use.
+//
+// For reading, the kernel resolves each path (openat2(2), RESOLVE_IN_ROOT). What
+// changes anything walks name by name, and goes no way that somebody else than
+// root decides: see zone.
 //
 // os.Root would refuse links like /var/run -> /run, which every distribution
 // ships.
@@ -27,6 +30,7 @@ import (
 type Root struct {
 	dir  *os.File
 	path string
+	zone zone // of the directory
 }
 
 // Open returns the root at a directory of the running system.
@@ -62,7 +66,8 @@ func (r *Root) open(name string, flags int, mode uint32) (*os.File, error) {
 	return openIn(r.dir, name, flags, mode, unix.RESOLVE_IN_ROOT)
 }
 
-// Stat describes what a path leads to, symbolic links followed.
+// Stat describes what a path leads to, symbolic links followed, whoever made
+// them.
 func (r *Root) Stat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	f, err := r.open(name, unix.O_PATH, 0)
@@ -160,16 +165,41 @@ func (r *Root) ReadDir(dir string) ([]fs.DirEntry, error) {
 
 // Sub returns a directory beneath the root as a root of its own.
 func (r *Root) Sub(dir string) (*Root, error) {
-	f, err := r.open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	s, err := r.walk(dir, way{})
 	if err != nil {
 		return nil, err
 	}
-	return &Root{dir: f, path: path.Join(r.path, dir)}, nil
+	defer s.Close()
+	f, _, err := s.open(unix.O_PATH | unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return &Root{dir: f, path: path.Join(r.path, dir), zone: s.own}, nil
+}
+
+// Owned reports whether somebody else than root may change what a path leads to,
+// or the way to it.
+func (r *Root) Owned(name string) (bool, error) {
+	s, err := r.walk(name, way{})
+	if err != nil {
+		return false, err
+	}
+	s.Close()
+	return s.own.user != 0, nil
 }
 
 // OpenLock opens a file that programs lock, made with mode 0600.
 func (r *Root) OpenLock(name string) (*os.File, error) {
-	return r.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	dir, base, err := r.parent(name)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	f, err := openAt(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return f, nil
 }
 
 // Readlink returns what a symbolic link says; links on the way to it are
@@ -188,30 +218,48 @@ func (r *Root) Readlink(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// SHA256 returns the digest of a regular file, in hex.
-func (r *Root) SHA256(name string) (string, error) {
-	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", &fs.PathError{Op: "read", Path: name, Err: errors.Join(err, errors.New("not a regular file"))}
-	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
-}
-
-// Chattr gives a file its attributes and reports whether anything changed.
+// Chattr gives a regular file its attributes and reports whether anything
+// changed.
 func (r *Root) Chattr(name string, attr Attr) (changed bool, err error) {
-	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	s, err := r.walk(name, way{})
 	if err != nil {
 		return false, err
 	}
+	defer s.Close()
+	f, st, err := s.open(unix.O_RDONLY)
+	if err != nil {
+		return false, named(err, name)
+	}
 	defer f.Close()
-	changed, err = attr.apply(f)
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		err = errNotRegular
+	case s.hasOtherNames(&st):
+		err = fmt.Errorf("%w: the file has other names", ErrUnsafe)
+	default:
+		changed, err = attr.apply(f)
+	}
 	return changed, named(err, name)
+}
+
+// HasDigest reports whether a path leads to a regular file with this SHA-256
+// digest, in hex; then it gives it the attributes, and reports whether that
+// changed any.
+func (r *Root) HasDigest(name, digest string, attr Attr) (has, changed bool, err error) {
+	s, err := r.walk(name, way{})
+	if err != nil || s.st == nil || s.st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, false, nil
+	}
+	defer s.Close()
+	f, st, err := s.open(unix.O_RDONLY)
+	if err != nil {
+		return false, false, nil
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil || !strings.EqualFold(hex.EncodeToString(sum.Sum(nil)), digest) || s.hasOtherNames(&st) {
+		return false, false, nil
+	}
+	changed, err = attr.apply(f)
+	return true, changed, named(err, name)
 }

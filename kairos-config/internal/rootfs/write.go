@@ -64,36 +64,90 @@ const maxCompare = 16 << 20
 // WriteFile gives a file content and attributes, and reports whether anything
 // changed. The directory must exist. A regular file is replaced by renaming a
 // complete, synced one over it: a power cut leaves the old content or the new.
-// Where that can't be (the path is a symbolic link, a mount point, or in /proc
-// or /sys) the file is written in place.
+// Where that can't be (the path is a mount point, a device, or in /proc or /sys)
+// the file is written in place. Root's symbolic links are followed and stay.
 func (r *Root) WriteFile(name string, data []byte, attr Attr) (changed bool, err error) {
-	dir, base, err := r.parent(name)
+	s, err := r.target(name)
 	if err != nil {
 		return false, err
 	}
-	defer dir.Close()
-	var st unix.Stat_t
-	err = unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		return true, named(replace(dir, base, data, attr, nil), name)
-	case err != nil:
-		return false, &fs.PathError{Op: "stat", Path: name, Err: err}
-	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		changed, err = r.writeInPlace(name, data, attr)
-		return changed, named(err, name)
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return false, &fs.PathError{Op: "write", Path: name, Err: errors.New("not a regular file")}
+	defer s.Close()
+	changed, err = s.write(data, attr)
+	return changed, named(err, name)
+}
+
+// Edit replaces a file's content by what a function makes of it, which gets nil
+// where there is no file yet and may change the attributes; the rest is as in
+// WriteFile. What the file holds is not given to a user who could not read it
+// before.
+func (r *Root) Edit(name string, limit int64, attr Attr, change func(old []byte, attr *Attr) ([]byte, error)) (changed bool, err error) {
+	s, err := r.target(name)
+	if err != nil {
+		return false, err
 	}
-	if same, changed, err := unchanged(dir, base, data, attr, st.Size); same {
-		return changed, named(err, name)
+	defer s.Close()
+	var old []byte
+	if s.st != nil {
+		f, st, err := s.open(unix.O_RDONLY)
+		if err != nil {
+			return false, named(err, name)
+		}
+		defer f.Close()
+		s.st = &st // what attr keeps is that of the file that is read
+		foreign := s.zone.user != 0 && st.Uid != s.zone.user
+		if foreign && st.Mode&0o004 == 0 && (st.Nlink > 1 || attr.UID != Keep && uint32(attr.UID) != st.Uid) {
+			return false, named(fmt.Errorf("%w: it belongs to uid %d, in what belongs to uid %d", ErrUnsafe, st.Uid, s.zone.user), name)
+		}
+		if old, err = readAll(f, limit); err != nil {
+			return false, named(err, name)
+		}
 	}
-	err = replace(dir, base, data, attr, &st)
+	data, err := change(old, &attr)
+	if err != nil {
+		return false, err
+	}
+	changed, err = s.write(data, attr)
+	return changed, named(err, name)
+}
+
+// target returns the spot of a file to write.
+func (r *Root) target(name string) (spot, error) {
+	if err := checkName(name); err != nil {
+		return spot{}, err
+	}
+	return r.walk(name, way{})
+}
+
+func checkName(name string) error {
+	base := path.Base(strings.TrimRight(name, "/"))
+	if !strings.HasPrefix(name, "/") || base == ".." || base == "." || base == "/" {
+		return &fs.PathError{Op: "open", Path: name, Err: errors.New("not an absolute path of a file")}
+	}
+	return nil
+}
+
+// errNotRegular is what can't be replaced by a file.
+var errNotRegular = errors.New("not a regular file")
+
+func (s spot) write(data []byte, attr Attr) (changed bool, err error) {
+	if s.st == nil {
+		return true, s.replace(data, attr)
+	}
+	switch s.st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFCHR: // a link to /dev/null, say
+		return s.writeInPlace(data, attr)
+	default:
+		return false, errNotRegular
+	}
+	if same, changed, err := s.unchanged(data, attr); same {
+		return changed, err
+	}
+	err = s.replace(data, attr)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOENT) {
-		changed, err = r.writeInPlace(name, data, attr)
-		return changed, named(err, name)
+		return s.writeInPlace(data, attr)
 	}
-	return err == nil, named(err, name)
+	return err == nil, err
 }
 
 // named says which file an error is about, unless the error does.
@@ -105,29 +159,29 @@ func named(err error, name string) error {
 	return &fs.PathError{Op: "write", Path: name, Err: err}
 }
 
-// parent opens the directory of a path, which must be absolute.
+// parent opens the directory of a path, which must be absolute. A link at the
+// path's end is what is meant.
 func (r *Root) parent(name string) (dir *os.File, base string, err error) {
-	name = strings.TrimRight(name, "/")
-	base = path.Base(name)
-	if !strings.HasPrefix(name, "/") || base == ".." || base == "." {
-		return nil, "", &fs.PathError{Op: "open", Path: name, Err: errors.New("not an absolute path of a file")}
+	if err := checkName(name); err != nil {
+		return nil, "", err
 	}
-	dir, err = r.open(name[:len(name)-len(base)], unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	return dir, base, err
+	s, err := r.walk(name, way{nofollow: true})
+	return s.dir, s.base, err
 }
 
 // unchanged reports whether a file has this content already; then it gives it
-// the attributes.
-func unchanged(dir *os.File, base string, data []byte, attr Attr, size int64) (same, changed bool, err error) {
-	if size != int64(len(data)) || size > maxCompare {
+// the attributes. One that somebody else gave another name is never like it: its
+// attributes would be those of the other name.
+func (s spot) unchanged(data []byte, attr Attr) (same, changed bool, err error) {
+	if s.st.Size != int64(len(data)) || s.st.Size > maxCompare {
 		return false, false, nil
 	}
-	f, err := openIn(dir, base, unix.O_RDONLY|unix.O_NONBLOCK, 0, unix.RESOLVE_NO_SYMLINKS)
+	f, st, err := s.open(unix.O_RDONLY)
 	if err != nil {
 		return false, false, nil
 	}
 	defer f.Close()
-	if old, err := readAll(f, maxCompare); err != nil || !bytes.Equal(old, data) {
+	if old, err := readAll(f, maxCompare); err != nil || !bytes.Equal(old, data) || s.hasOtherNames(&st) {
 		return false, false, nil
 	}
 	changed, err = attr.apply(f)
@@ -139,54 +193,43 @@ func unchanged(dir *os.File, base string, data []byte, attr Attr, size int64) (s
 // compared there. The function's error is returned as it is, and then nothing
 // has changed.
 func (r *Root) WriteFrom(name string, attr Attr, fill func(io.Writer) error) (changed bool, err error) {
-	dir, base, err := r.parent(name)
+	s, err := r.target(name)
 	if err != nil {
 		return false, err
 	}
-	defer dir.Close()
-	var st unix.Stat_t
-	var old *unix.Stat_t
-	err = unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case errors.Is(err, unix.ENOENT):
-	case err != nil:
-		return false, &fs.PathError{Op: "stat", Path: name, Err: err}
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return false, &fs.PathError{Op: "write", Path: name, Err: errors.New("not a regular file")}
-	default:
-		old = &st
+	defer s.Close()
+	if s.st != nil && s.st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, &fs.PathError{Op: "write", Path: name, Err: errNotRegular}
 	}
-	err = replaceBy(dir, base, attr, old, func(f *os.File) error {
-		if err := fill(f); err != nil || old == nil {
+	var old *os.File
+	err = s.replaceBy(attr, func(f *os.File) error {
+		if err := fill(f); err != nil || s.st == nil {
 			return err
 		}
-		if same, err := sameContent(dir, base, f); err != nil || !same {
+		same, st, err := s.open(unix.O_RDONLY)
+		if err != nil || s.hasOtherNames(&st) {
+			return nil // it is replaced, whatever it is
+		}
+		if equal, err := sameContent(same, f); err != nil || !equal {
+			same.Close()
 			return err
 		}
+		old = same
 		return errSame
 	})
-	if !errors.Is(err, errSame) {
+	if old == nil {
 		return err == nil, err
 	}
-	f, err := openIn(dir, base, unix.O_RDONLY|unix.O_NONBLOCK, 0, unix.RESOLVE_NO_SYMLINKS)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	changed, err = attr.apply(f)
+	defer old.Close()
+	changed, err = attr.apply(old)
 	return changed, named(err, name)
 }
 
 // errSame says that a new file is like the old one.
 var errSame = errors.New("the content is the same")
 
-// sameContent compares a file with an open one, from its beginning.
-func sameContent(dir *os.File, base string, f *os.File) (bool, error) {
-	old, err := openIn(dir, base, unix.O_RDONLY|unix.O_NONBLOCK, 0, unix.RESOLVE_NO_SYMLINKS)
-	if err != nil {
-		return false, err
-	}
-	defer old.Close()
+// sameContent compares two open files from their beginning.
+func sameContent(old, f *os.File) (bool, error) {
 	before, err := old.Stat()
 	if err != nil {
 		return false, err
@@ -216,10 +259,10 @@ func ignoreEOF(err error) error {
 	return err
 }
 
-// replace writes a new file beside base and renames it over base. What attr
+// replace writes a new file beside the spot and renames it over it. What attr
 // keeps comes from the old file.
-func replace(dir *os.File, base string, data []byte, attr Attr, old *unix.Stat_t) (err error) {
-	return replaceBy(dir, base, attr, old, func(f *os.File) error {
+func (s spot) replace(data []byte, attr Attr) (err error) {
+	return s.replaceBy(attr, func(f *os.File) error {
 		if _, err := f.Write(data); err != nil {
 			return errors.Unwrap(err)
 		}
@@ -227,28 +270,31 @@ func replace(dir *os.File, base string, data []byte, attr Attr, old *unix.Stat_t
 	})
 }
 
-func replaceBy(dir *os.File, base string, attr Attr, old *unix.Stat_t, fill func(*os.File) error) (err error) {
+func (s spot) replaceBy(attr Attr, fill func(*os.File) error) (err error) {
 	mode := uint32(0o644)
-	if old != nil {
-		mode = old.Mode & 07777
+	if s.st != nil {
+		mode = s.st.Mode & 07777
+		if s.zone.user != 0 || s.hasOtherNames(s.st) {
+			mode &= 0o777 // setuid is not for a user to say
+		}
 		if attr.UID == Keep {
-			attr.UID = int(old.Uid)
+			attr.UID = int(s.st.Uid)
 		}
 		if attr.GID == Keep {
-			attr.GID = int(old.Gid)
+			attr.GID = int(s.st.Gid)
 		}
 	}
 	attr.Mode = int(attr.mode(mode)) // whatever the umask is
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails
 	temp := ".#" + hex.EncodeToString(random[:])
-	f, err := openIn(dir, temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600, unix.RESOLVE_NO_SYMLINKS)
+	f, err := openAt(s.dir, temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return errors.Unwrap(err)
+		return err
 	}
 	defer func() {
 		if err != nil {
-			_ = unix.Unlinkat(int(dir.Fd()), temp, 0)
+			_ = unix.Unlinkat(int(s.dir.Fd()), temp, 0)
 		}
 	}()
 	defer f.Close()
@@ -261,18 +307,25 @@ func replaceBy(dir *os.File, base string, attr Attr, old *unix.Stat_t, fill func
 	if err := f.Sync(); err != nil {
 		return errors.Unwrap(err)
 	}
-	return unix.Renameat(int(dir.Fd()), temp, int(dir.Fd()), base)
+	return unix.Renameat(int(s.dir.Fd()), temp, int(s.dir.Fd()), s.base)
 }
 
-// writeInPlace opens what a path leads to, beneath the root, and overwrites
-// it.
-func (r *Root) writeInPlace(name string, data []byte, attr Attr) (changed bool, err error) {
-	f, err := r.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NONBLOCK, attr.mode(0o644))
+// writeInPlace overwrites what is at the spot. In a user's directory it may be
+// somebody else's file.
+func (s spot) writeInPlace(data []byte, attr Attr) (changed bool, err error) {
+	if s.zone.user != 0 {
+		return false, fmt.Errorf("%w: it can't be replaced, and uid %d may have put it there", ErrUnsafe, s.zone.user)
+	}
+	f, st, err := s.open(unix.O_RDWR)
 	if errors.Is(err, unix.EACCES) { // write-only files of /proc and /sys
-		f, err = r.open(name, unix.O_WRONLY|unix.O_NONBLOCK, 0)
+		f, st, err = s.open(unix.O_WRONLY)
 	}
 	if err != nil {
 		return false, err
+	}
+	if s.hasOtherNames(&st) {
+		f.Close()
+		return false, fmt.Errorf("%w: the file has other names", ErrUnsafe)
 	}
 	defer f.Close()
 	if old, err := readAll(f, maxCompare); err == nil && bytes.Equal(old, data) {

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -52,11 +50,6 @@ func (r *run) file(f schema.File) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if f.Append {
-		if content, err = r.appended(f.Path, content); err != nil {
-			return false, err
-		}
-	}
 	attr, err := r.attr(f.Permissions, f.Owner, f.Group, f.OwnerString)
 	if errors.Is(err, errNobody) {
 		return r.fileOfNobody(f, content, err)
@@ -64,22 +57,29 @@ func (r *run) file(f schema.File) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return r.write(f.Path, content, attr)
+	return r.put(f, content, attr)
+}
+
+// put writes a file, or what it lacks behind what it has.
+func (r *run) put(f schema.File, content []byte, attr rootfs.Attr) (changed bool, err error) {
+	if !f.Append {
+		return r.write(f.Path, content, attr)
+	}
+	if err := r.Root.MakeParents(f.Path); err != nil {
+		return false, err
+	}
+	return r.Root.Edit(f.Path, maxContent, attr, func(old []byte, attr *rootfs.Attr) ([]byte, error) {
+		data := appended(old, content)
+		return data, r.private(f.Path, data, attr)
+	})
 }
 
 // appended returns what a file has and the content behind it, once.
-func (r *run) appended(name string, content []byte) ([]byte, error) {
-	old, err := r.Root.ReadFile(name, maxContent)
-	if errors.Is(err, fs.ErrNotExist) {
-		return content, nil
+func appended(old, content []byte) []byte {
+	if i := bytes.Index(old, content); len(old) > 0 && (i == 0 || i > 0 && old[i-1] == '\n') {
+		return old
 	}
-	if err != nil {
-		return nil, err
-	}
-	if i := bytes.Index(old, content); i == 0 || i > 0 && old[i-1] == '\n' {
-		return old, nil
-	}
-	return slices.Concat(old, content), nil
+	return slices.Concat(old, content)
 }
 
 // fileOfNobody writes a file whose owner there isn't yet: users are made behind
@@ -93,7 +93,7 @@ func (r *run) fileOfNobody(f schema.File, content []byte, nobody error) (changed
 	if attr.Mode != rootfs.Keep && attr.Mode&0o007 == 0 {
 		attr.Mode &= 0o600
 	}
-	if changed, err = r.write(f.Path, content, attr); err != nil {
+	if changed, err = r.put(f, content, attr); err != nil {
 		return changed, err
 	}
 	if !r.toCome(f.Owner, f.Group, f.OwnerString) {
@@ -126,15 +126,21 @@ func (r *run) lateOwners() {
 // write writes a file and makes the directories above it. A credential in it
 // makes it one for its owner's eyes.
 func (r *run) write(name string, content []byte, attr rootfs.Attr) (changed bool, err error) {
-	if r.step.Secrets.In(string(content)) {
-		if attr.Mode, err = r.privateMode(name, attr.Mode); err != nil {
-			return false, err
-		}
+	if err := r.private(name, content, &attr); err != nil {
+		return false, err
 	}
-	if _, err := r.Root.Mkdir(path.Dir(name), rootfs.KeepAll); err != nil {
+	if err := r.Root.MakeParents(name); err != nil {
 		return false, err
 	}
 	return r.Root.WriteFile(name, content, attr)
+}
+
+// private makes a file that holds a credential one for its owner's eyes.
+func (r *run) private(name string, content []byte, attr *rootfs.Attr) (err error) {
+	if r.step.Secrets.In(string(content)) {
+		attr.Mode, err = r.privateMode(name, attr.Mode)
+	}
+	return err
 }
 
 // privateMode returns the mode of a file that holds a credential, 0600 for a

@@ -64,8 +64,10 @@ func (r *run) download(ctx context.Context, d schema.Download) (changed bool, er
 		}
 		target = path.Join(target, path.Base(u.Path))
 	}
-	if digest, err := r.Root.SHA256(target); d.SHA256 != "" && err == nil && strings.EqualFold(digest, d.SHA256) {
-		return r.Root.Chattr(target, attr)
+	if d.SHA256 != "" {
+		if has, changed, err := r.Root.HasDigest(target, d.SHA256, attr); has {
+			return changed, err
+		}
 	}
 	limit := downloadTime
 	if d.Timeout > 0 {
@@ -73,7 +75,7 @@ func (r *run) download(ctx context.Context, d schema.Download) (changed bool, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if _, err := r.Root.Mkdir(path.Dir(target), rootfs.KeepAll); err != nil {
+	if err := r.Root.MakeParents(target); err != nil {
 		return false, err
 	}
 	return r.Root.WriteFrom(target, attr, func(w io.Writer) error {

@@ -2,9 +2,7 @@ package stage
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -38,12 +36,14 @@ func (r *run) hostname(context.Context) {
 // edit replaces a file's content by what a function makes of it, and reports
 // whether that is a change.
 func (r *run) edit(path string, change func(old string) string) bool {
-	old, err := r.Root.ReadFile(path, maxSmall)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		r.fail(err)
-		return false
+	err := r.Root.MakeParents(path)
+	wrote := false
+	if err == nil {
+		wrote, err = r.Root.Edit(path, maxSmall, rootfs.KeepAll, func(old []byte, attr *rootfs.Attr) ([]byte, error) {
+			data := []byte(change(string(old)))
+			return data, r.private(path, data, attr)
+		})
 	}
-	wrote, err := r.write(path, []byte(change(string(old))), rootfs.KeepAll)
 	r.fail(err)
 	if wrote {
 		r.changed(path)
