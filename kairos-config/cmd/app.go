@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
@@ -19,10 +20,10 @@ import (
 func App() *cli.App {
 	app := cmdline.New("kairos-config", "collect, show and apply the node's cloud-config")
 	cmdline.Completes(app, completions())
-	app.Commands = []*cli.Command{
+	app.Commands = masked([]*cli.Command{
 		showCommand(), getCommand(), validateCommand(), schemaCommand(), runStageCommand(), statusCommand(),
 		stageCommand(), diffCommand(), applyCommand(), discardCommand(), rollbackCommand(),
-	}
+	})
 	return app
 }
 
@@ -44,9 +45,24 @@ func fetchRemotes(c *cli.Context, root *rootfs.Root, collection *source.Collecti
 	warn(c, (&source.Fetcher{Root: root}).Fetch(c.Context, collection.Remotes, again))
 }
 
-// logger writes to the application's stderr.
+// logger writes to the application's stderr, without secrets.
 func logger(c *cli.Context) *slog.Logger {
-	return logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
+	return mask.Logger(logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet")))
+}
+
+// masked makes commands end with errors without secrets.
+func masked(commands []*cli.Command) []*cli.Command {
+	for _, command := range commands {
+		if action := command.Action; action != nil {
+			command.Action = func(c *cli.Context) error {
+				if err := action(c); err != nil {
+					return mask.Error{Err: err}
+				}
+				return nil
+			}
+		}
+	}
+	return commands
 }
 
 // collect reads the configs beneath a root and those that the caller names.

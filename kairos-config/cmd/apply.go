@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
+	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -73,7 +74,7 @@ func apply(c *cli.Context) error {
 }
 
 func nameOf(s stage.Step, reason string) stage.StepName {
-	return stage.StepName{Stage: s.Part, Name: s.Name, File: s.Source, Line: s.Spec.Pos.Line, Reason: reason}
+	return stage.StepName{Stage: s.Part, Name: mask.Text(s.Name), File: s.Source, Line: s.Spec.Pos.Line, Reason: reason}
 }
 
 func printApplied(c *cli.Context, r stage.Applied) {

@@ -58,7 +58,7 @@ func (e excerpt) line(pos diag.Pos) string {
 // print writes a problem as compilers do: the place and what is wrong, the
 // line, a mark beneath the place, and what to do on a line of its own.
 func (e excerpt) print(w io.Writer, p diag.Problem) {
-	terminal.Fprintf(w, "%v: %s: %s\n", p.Pos, p.Severity, p.Message)
+	terminal.Fprintf(w, "%v: %s: %s\n", p.Pos, p.Severity, mask.Text(p.Message))
 	if line := e.line(p.Pos); line != "" {
 		fmt.Fprintf(w, "%5d | %s\n", p.Pos.Line, terminal.Text(line)) // tabs are what it may be about
 		if runes := []rune(line); p.Pos.Column > 0 && p.Pos.Column <= len(runes) {
@@ -72,6 +72,6 @@ func (e excerpt) print(w io.Writer, p diag.Problem) {
 		}
 	}
 	if p.Hint != "" {
-		terminal.Fprintf(w, "hint: %s\n", p.Hint)
+		terminal.Fprintf(w, "hint: %s\n", mask.Text(p.Hint))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/logline"
@@ -18,7 +19,7 @@ func stepLogger(program, socket string) func(stage.Step) *slog.Logger {
 	}
 	return func(s stage.Step) *slog.Logger {
 		return slog.New(journalHandler{socket: socket, program: program, fields: map[string]string{
-			"KAIROS_STAGE": s.Part, "KAIROS_STEP": s.Name, "KAIROS_CONFIG": s.Spec.Pos.FileLine(),
+			"KAIROS_STAGE": s.Part, "KAIROS_STEP": mask.Text(s.Name), "KAIROS_CONFIG": s.Spec.Pos.FileLine(),
 		}})
 	}
 }

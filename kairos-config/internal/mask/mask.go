@@ -1,67 +1,123 @@
-// Package mask hides the secrets of a config from what is shown.
+// Package mask hides the secrets of a config from what is shown. What is secret
+// in a text says lib/mask.
 package mask
 
 import (
-	"regexp"
+	"log/slog"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/mask"
 )
 
 // Mark stands where a secret was.
-const Mark = "(secret)"
+const Mark = mask.Mark
 
-// words in the name of a key say that its value is a secret.
-var words = []string{
-	"passwd", "password", "passphrase", "token", "secret", "private_key", "privatekey", "private-key",
-	"apikey", "api_key", "api-key", "credential", "external_db", "datastore_endpoint", "preshared", "psk",
-}
-
-// exceptions hold a word without being secret.
-var exceptions = []string{"lock_passwd"}
+// Text hides the secrets in a text.
+func Text(s string) string { return mask.Text(s) }
 
 // Tree returns a config without its secrets: the values of keys that are
-// named for one, and the right sides of NAME=secret and --name=secret in
-// strings. Origins stay.
+// named for one, what stands behind an option for one in a list, encoded
+// contents, the arguments of the command that keeps recovery keys, and what
+// lib/mask knows of texts. Origins stay.
 func Tree(n *tree.Node) *tree.Node {
 	masked := *n
 	switch n.Kind {
 	case tree.Map:
 		masked.Fields = make([]tree.Field, len(n.Fields))
 		for i, f := range n.Fields {
-			if Secret(f.Key) {
-				f.Value = hide(f.Value)
-			} else {
-				f.Value = Tree(f.Value)
-			}
+			f.Value = field(n, f)
 			masked.Fields[i] = f
 		}
 	case tree.List:
-		masked.Items = make([]*tree.Node, len(n.Items))
-		for i, item := range n.Items {
-			masked.Items[i] = Tree(item)
-		}
+		masked.Items = list(n.Items)
 	case tree.String:
-		masked.Text = Text(n.Text)
+		masked.Text = mask.Text(n.Text)
+	}
+	return &masked
+}
+
+// field returns the value of a key of a map.
+func field(n *tree.Node, f tree.Field) *tree.Node {
+	encoded := n.Field("encoding")
+	switch {
+	case mask.Key(f.Key), mask.Value(f.Key) && f.Value.Scalar():
+		return hide(f.Value)
+	case f.Key == "content" && encoded != nil && encoded.Text != "" && encoded.Text != "text/plain":
+		return hide(f.Value)
+	case f.Key == "escrow" && f.Value.Kind == tree.Map:
+		return escrow(f.Value)
+	}
+	return Tree(f.Value)
+}
+
+// escrow leaves of a command only its program.
+func escrow(n *tree.Node) *tree.Node {
+	masked := Tree(n)
+	for i, f := range masked.Fields {
+		if f.Key == "command" && f.Value.Kind == tree.List {
+			command := *f.Value
+			for k := range command.Items {
+				if k > 0 {
+					command.Items[k] = hide(command.Items[k])
+				}
+			}
+			masked.Fields[i].Value = &command
+		}
+	}
+	return masked
+}
+
+// list masks items, and whole those that are the value of the option before.
+func list(items []*tree.Node) []*tree.Node {
+	masked := make([]*tree.Node, len(items))
+	option := "" // the item before
+	for i, item := range items {
+		text := ""
+		if item.Scalar() {
+			text = item.Text
+		}
+		switch {
+		case option == "":
+			masked[i] = Tree(item)
+		case mask.Option(option) && !strings.HasPrefix(text, "-"), option == "-t" && text != "": // K3s' short for --token
+			masked[i] = hide(item)
+		case option == "-u" || option == "-U" || option == "-p" || option == "-H" || option == "-w" || option == "--user" || option == "--header":
+			masked[i] = behind(option, item)
+		default:
+			masked[i] = Tree(item)
+		}
+		option = text
+	}
+	return masked
+}
+
+// behind masks the value of an option that may be a secret: name:password, a
+// password, a header.
+func behind(option string, item *tree.Node) *tree.Node {
+	const program = "sshpass " // a program whose -p is one
+	masked := *item
+	if item.Kind == tree.String {
+		if text, ok := strings.CutPrefix(mask.Text(program+option+" "+item.Text), program+option+" "); ok {
+			masked.Text = text
+		} else {
+			masked.Text = Mark
+		}
 	}
 	return &masked
 }
 
 // Secret reports whether a key is named for a secret.
-func Secret(key string) bool {
-	key = strings.ToLower(key)
-	for _, e := range exceptions {
-		if key == e {
-			return false
-		}
-	}
-	for _, w := range words {
-		if strings.Contains(key, w) {
-			return true
-		}
-	}
-	return false
-}
+func Secret(key string) bool { return mask.Value(key) }
+
+// Error is an error without the secrets in its text.
+type Error struct{ Err error }
+
+func (e Error) Error() string { return mask.Text(e.Err.Error()) }
+func (e Error) Unwrap() error { return e.Err }
+
+// Logger returns a logger that masks what it writes.
+func Logger(l *slog.Logger) *slog.Logger { return slog.New(handler{l.Handler()}) }
 
 // hide hides all of a value but its shape, and that it is empty.
 func hide(n *tree.Node) *tree.Node {
@@ -85,80 +141,4 @@ func hide(n *tree.Node) *tree.Node {
 		}
 	}
 	return &hidden
-}
-
-// setting is a line that gives a name a value, as in most config files and
-// scripts, within the content of files.
-var setting = regexp.MustCompile(`(?m)^([ \t]*(?:- )?(?:export )?["']?)([A-Za-z0-9_.-]+)(["']?[ \t]*[=:][ \t]*)(\S.*)$`)
-
-// pem is a private key.
-var pem = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`)
-
-// Text hides the secrets in a string of any number of lines.
-func Text(s string) string {
-	if strings.Contains(s, "PRIVATE KEY") {
-		s = pem.ReplaceAllLiteralString(s, Mark)
-	}
-	s = line(s)
-	if !strings.ContainsAny(s, "=:") {
-		return s
-	}
-	return setting.ReplaceAllStringFunc(s, func(found string) string {
-		part := setting.FindStringSubmatch(found)
-		if !Secret(part[2]) || strings.HasPrefix(part[4], "|") || strings.HasPrefix(part[4], ">") {
-			return found
-		}
-		return part[1] + part[2] + part[3] + Mark
-	})
-}
-
-// line hides the secrets in a string: the values of assignments to names of
-// secrets, word by word, and passwords in URLs.
-func line(s string) string {
-	if !strings.ContainsAny(s, "=@") && !strings.Contains(s, "--") {
-		return s
-	}
-	var out strings.Builder
-	after := false // the word before was an option for a secret: --token VALUE
-	for len(s) > 0 {
-		end := strings.IndexAny(s, " \t\n")
-		if end < 0 {
-			end = len(s)
-		}
-		word := s[:end]
-		switch name, value, assigned := strings.Cut(word, "="); {
-		case after && word != "":
-			out.WriteString(Mark)
-			after = false
-		case assigned && value != "" && Secret(name):
-			out.WriteString(name + "=" + Mark)
-		default:
-			out.WriteString(url(word))
-			after = strings.HasPrefix(word, "--") && !assigned && Secret(word)
-		}
-		if end < len(s) {
-			out.WriteByte(s[end])
-			end++
-		}
-		s = s[end:]
-	}
-	return out.String()
-}
-
-// url hides the password of scheme://user:password@host.
-func url(word string) string {
-	scheme, rest, ok := strings.Cut(word, "://")
-	if !ok {
-		return word
-	}
-	authority, _, _ := strings.Cut(rest, "/")
-	at := strings.LastIndexByte(authority, '@')
-	if at < 0 {
-		return word
-	}
-	user, _, ok := strings.Cut(authority[:at], ":")
-	if !ok {
-		return word
-	}
-	return scheme + "://" + user + ":" + Mark + rest[at:]
 }

@@ -14,7 +14,7 @@ func TestTree(t *testing.T) {
 		{"pin_token: 1234", `{"pin_token":"(secret)"}`},
 		{"tokens: [a, {b: c}]", `{"tokens":["(secret)",{"b":"(secret)"}]}`},
 		{"k3s: {args: [--token=abc, --token abc, --node-ip=1.2.3.4]}", `{"k3s":{"args":["--token=(secret)","--token (secret)","--node-ip=1.2.3.4"]}}`},
-		{"env: [K3S_TOKEN=abc, HTTP_PROXY=http://u:pw@proxy:80/x]", `{"env":["K3S_TOKEN=(secret)","HTTP_PROXY=http://u:(secret)@proxy:80/x"]}`},
+		{"env: [K3S_TOKEN=abc, HTTP_PROXY=http://u:pw@proxy:80/x]", `{"env":["K3S_TOKEN=(secret)","HTTP_PROXY=http://(secret)@proxy:80/x"]}`},
 		{"commands: ['k3s agent --token abc --server https://x', 'PASSWORD=x run']", `{"commands":["k3s agent --token (secret) --server https://x","PASSWORD=(secret)"]}`},
 		{"ssh_authorized_keys: [ssh-rsa AAAA== me@host]", `{"ssh_authorized_keys":["ssh-rsa AAAA== me@host"]}`},
 		{"content: \"server: x\\n  token: abc\\nPrivateKey = abc\\nPASSWORD='a b c'\\n\"", `{"content":"server: x\n  token: (secret)\nPrivateKey = (secret)\nPASSWORD=(secret)\n"}`},

@@ -1,15 +1,22 @@
 package stage
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/lib/mask"
 	programs "github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -36,29 +43,27 @@ func (r *run) clone(ctx context.Context, g schema.Git) (changed bool, err error)
 	if strings.HasPrefix(g.URL, "-") || strings.HasPrefix(g.Branch, "-") {
 		return false, fmt.Errorf("%q, %q: no address and branch", g.URL, g.Branch)
 	}
-	if u, err := url.Parse(g.URL); err == nil && u.User != nil {
-		if _, secret := u.User.Password(); secret {
-			return false, fmt.Errorf("a password in the address would be in argv for everybody to read: write it to auth")
-		}
+	g, err = discreetGit(g)
+	if err != nil {
+		return false, err
 	}
 	env, done, err := r.gitAccess(g.Auth)
 	if err != nil {
 		return false, err
 	}
 	defer done()
-	git := func(args ...string) (string, error) { return r.runGit(ctx, env, args...) }
+	git := func(args ...string) (string, error) { return r.runGit(ctx, "/", env, args...) }
+	if err := r.Root.MakeParents(g.Path); err != nil {
+		return false, err
+	}
+	if owned, err := r.owned(g.Path); err != nil || owned {
+		if err == nil {
+			changed, err = r.cloneForUser(ctx, g, env)
+		}
+		return changed, err
+	}
 	if !r.Root.Exists(path.Join(g.Path, ".git")) {
-		args := []string{"clone", "--quiet"}
-		if g.Branch != "" {
-			args = append(args, "--branch", g.Branch)
-		}
-		if g.BranchOnly {
-			args = append(args, "--single-branch")
-		}
-		if _, err := r.Root.Mkdir(path.Dir(g.Path), rootfs.KeepAll); err != nil {
-			return false, err
-		}
-		_, err = git(append(args, "--", g.URL, g.Path)...)
+		_, err = git(cloneArgs(g, g.Path)...)
 		return err == nil, err
 	}
 	before, err := git("-C", g.Path, "rev-parse", "HEAD")
@@ -83,10 +88,93 @@ func (r *run) clone(ctx context.Context, g schema.Git) (changed bool, err error)
 	return before != after || dirty != "", err
 }
 
-// runGit runs git beneath the root. Hooks and settings of users take no part.
-func (r *run) runGit(ctx context.Context, env []string, args ...string) (string, error) {
+func cloneArgs(g schema.Git, target string) []string {
+	args := []string{"clone", "--quiet"}
+	if g.Branch != "" {
+		args = append(args, "--branch", g.Branch)
+	}
+	if g.BranchOnly {
+		args = append(args, "--single-branch")
+	}
+	return append(args, "--", g.URL, target)
+}
+
+// owned reports whether somebody else than root may change a clone, or the way
+// to it.
+func (r *run) owned(name string) (bool, error) {
+	owned, err := r.Root.Owned(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		owned, err = r.Root.Owned(path.Dir(name))
+	}
+	return owned, err
+}
+
+// gitRecords keeps of clones in users' directories what they were made of.
+const gitRecords = "/var/lib/kairos/config/git"
+
+// cloneForUser makes a clone in a user's directory: root's git can't work there,
+// since the settings, hooks and links in it are the user's to make. A new clone
+// takes the place of the old one when the repository has changed, and is the
+// user's. What the user changed meanwhile is gone then.
+func (r *run) cloneForUser(ctx context.Context, g schema.Git, env []string) (changed bool, err error) {
+	branch := g.Branch
+	if branch == "" {
+		branch = "HEAD"
+	}
+	out, err := r.runGit(ctx, "/", env, "ls-remote", "--quiet", "--", g.URL, branch)
+	if err != nil {
+		return false, err
+	}
+	commit, _, _ := strings.Cut(out, "\t")
+	sum := sha256.Sum256([]byte(g.Path))
+	record, now := path.Join(gitRecords, hex.EncodeToString(sum[:16])), []byte(g.URL+" "+branch+" "+commit+"\n")
+	if was, err := r.Root.ReadFile(record, maxSmall); err == nil && bytes.Equal(was, now) && r.Root.Exists(path.Join(g.Path, ".git")) {
+		return false, nil
+	}
+	err = r.Root.ReplaceDir(g.Path, func(dir string) error {
+		args := cloneArgs(g, "made")
+		_, err := r.runGit(ctx, dir, env, slices.Insert(args, 1, "--no-hardlinks")...)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if err := r.Root.MakeParents(record); err != nil {
+		return true, err
+	}
+	_, err = r.Root.WriteFile(record, now, rootfs.Attr{Mode: 0o600, UID: rootfs.Keep, GID: rootfs.Keep})
+	return true, err
+}
+
+// discreetGit moves a login in the address to auth: everybody can read argv, and
+// the settings of the clone.
+func discreetGit(g schema.Git) (schema.Git, error) {
+	u, err := url.Parse(g.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		if mask.URL(g.URL) != g.URL {
+			return g, errors.New("a password in the address would be in argv for everybody to read: write it to auth")
+		}
+		return g, nil
+	}
+	if u.RawQuery != "" {
+		return g, errors.New("an address with a query would be in argv for everybody to read: write what is secret to auth")
+	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		if g.Auth.Username == "" && g.Auth.Password == "" {
+			g.Auth.Username, g.Auth.Password = u.User.Username(), schema.Secret(password)
+		}
+		u.User = nil
+		g.URL = u.String()
+	}
+	return g, nil
+}
+
+// runGit runs git beneath the root, in a directory. Hooks and settings of users
+// take no part.
+func (r *run) runGit(ctx context.Context, dir string, env []string, args ...string) (string, error) {
 	own := append([]string{"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_GLOBAL=/dev/null", "LC_ALL=C.UTF-8"}, env...)
-	program := programs.Runner{Dir: "/", Root: r.Root.Path(), Env: commandEnvironment(), Extra: own, Drain: drain}
+	program := programs.Runner{Dir: dir, Root: r.Root.Path(), Env: commandEnvironment(), Extra: own, Drain: drain}
 	out, err := program.Output(ctx, append([]string{"git"}, args...)...)
 	return strings.TrimSpace(string(out)), err
 }

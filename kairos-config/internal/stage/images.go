@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/mask"
 	program "github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -31,6 +32,9 @@ func (r *run) unpackImages(ctx context.Context) {
 func (r *run) unpack(ctx context.Context, u schema.UnpackImage) error {
 	if !r.Booted {
 		return fmt.Errorf("%s: %w", u.Source, errors.New("only in the system that runs, which has a network and kairos-upgrade"))
+	}
+	if mask.URL(u.Source) != u.Source {
+		return fmt.Errorf("%s: a login in a reference would be in argv for everybody to read: write it to containers-auth.json(5)", mask.URL(u.Source))
 	}
 	if _, err := r.Root.Mkdir(u.Target, rootfs.KeepAll); err != nil {
 		return err

@@ -15,8 +15,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
+	"golang.org/x/sys/unix"
 )
 
 // site serves what configs fetch.
@@ -203,6 +205,110 @@ func TestGit(t *testing.T) {
 	}
 	apply(clone)
 	apply("")
+}
+
+// TestGitInAHome: a clone in a user's directory is the user's, and root's git runs
+// nothing that the user left there.
+func TestGitInAHome(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil || os.Geteuid() != 0 {
+		t.Skip("needs git and root")
+	}
+	n := newNode(t, nil)
+	base := t.TempDir()
+	up, home, ran := filepath.Join(base, "up"), filepath.Join(base, "home"), filepath.Join(base, "ran")
+	sh := func(script string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", script)
+		cmd.Dir = base
+		cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b", "UP="+up, "H="+home, "RAN="+ran)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatal(string(out))
+		}
+	}
+	sh("git init -q -b main $UP; cd $UP; echo 1 > f; ln -s /etc/passwd link; git add .; git commit -qm 1; mkdir $H; chown 1000:1000 $H")
+	root, err := rootfs.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	n.Root = root
+	records, _ := os.ReadDir(gitRecords)
+	t.Cleanup(func() { // they are this machine's
+		now, _ := os.ReadDir(gitRecords)
+		for _, e := range now {
+			if !slices.ContainsFunc(records, func(old os.DirEntry) bool { return old.Name() == e.Name() }) {
+				os.Remove(filepath.Join(gitRecords, e.Name()))
+			}
+		}
+	})
+	apply := func(target string) string {
+		t.Helper()
+		var c source.Collection
+		c.Add("1.yaml", []byte("stages: {network: [{name: s, git: {url: '"+up+"', path: '"+target+"', branch: main}}]}"))
+		r := n.runStep(context.Background(), NewPlan(&c, "network", Fill{}).Steps[0])
+		return strings.Join(append(r.Changed, r.Errors...), " ")
+	}
+	clone := home + "/clone"
+	if got := apply(clone); got != clone {
+		t.Fatal(got)
+	}
+	if got := apply(clone); got != "" {
+		t.Errorf("a second time: %s", got)
+	}
+	for _, name := range []string{"clone", "clone/f", "clone/link", "clone/.git/HEAD"} {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(home, name), &st); err != nil || st.Uid != 1000 {
+			t.Errorf("%s belongs to %d, %v", name, st.Uid, err)
+		}
+	}
+	sh(`cd $H/clone; printf '#!/bin/sh\ntouch %s\n' $RAN > evil; chmod +x evil; for h in post-checkout post-merge reference-transaction; do cp evil .git/hooks/$h; done
+		printf '[core]\nfsmonitor = %s\nsshCommand = %s\n' $H/clone/evil $H/clone/evil >> .git/config; chown -R 1000:1000 .; cd $UP; echo 2 > f; git commit -qam 2`)
+	if got := apply(clone); got != clone {
+		t.Error(got)
+	}
+	if data, _ := os.ReadFile(clone + "/f"); string(data) != "2\n" {
+		t.Errorf("got %q", data)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("root ran what the user left in the clone")
+	}
+	sh("mkdir $RAN.d; ln -s $RAN.d $H/away; chown -h 1000:1000 $H/away")
+	if got := apply(home + "/away"); !strings.Contains(got, "unsafe path") {
+		t.Errorf("through a link: %s", got)
+	}
+	if names, _ := os.ReadDir(ran + ".d"); len(names) > 0 {
+		t.Errorf("made there: %v", names)
+	}
+	if names, _ := filepath.Glob(home + "/.#*"); len(names) > 0 {
+		t.Errorf("left behind: %v", names)
+	}
+}
+
+// TestGitLogins: a login in an address is neither in argv nor in a file that
+// stays.
+func TestGitLogins(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://tok@h/r":        "https://h/r tok ",
+		"https://u:pw@h/r":       "https://h/r u pw",
+		"https://h/r":            "https://h/r  ",
+		"ssh://git@h/r":          "ssh://git@h/r  ",
+		"git@h:r":                "git@h:r  ",
+		"ssh://git:pw@h/r":       "error",
+		"https://h/r?token=x":    "error",
+		"https://h/r?access_x=1": "error",
+	} {
+		g, err := discreetGit(schema.Git{URL: in})
+		got := g.URL + " " + g.Auth.Username + " " + string(g.Auth.Password)
+		if err != nil {
+			got = "error"
+			if strings.Contains(err.Error(), "pw") || strings.Contains(err.Error(), "=x") {
+				t.Errorf("%v", err)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", in, got, want)
+		}
+	}
 }
 
 // TestCredentials: a secret gets where it is to go, and nowhere else.

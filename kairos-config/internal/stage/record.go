@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 )
 
@@ -68,7 +69,7 @@ type ProblemRecord struct {
 func ProblemRecords(problems diag.List) []ProblemRecord {
 	list := make([]ProblemRecord, 0, len(problems))
 	for _, p := range problems {
-		list = append(list, ProblemRecord{p.Pos.Source, p.Pos.Line, p.Pos.Column, p.Severity, p.Message, p.Hint})
+		list = append(list, ProblemRecord{p.Pos.Source, p.Pos.Line, p.Pos.Column, p.Severity, mask.Text(p.Message), mask.Text(p.Hint)})
 	}
 	return list
 }
@@ -102,9 +103,29 @@ type StepName struct {
 	Reason string `json:"reason,omitempty"` // why it needs a reboot
 }
 
+// masked is a record without secrets: everybody may read it.
+func (r *Record) masked() Record {
+	public := *r
+	public.Steps = slices.Clone(r.Steps)
+	for i := range public.Steps {
+		s := &public.Steps[i]
+		s.Name, s.Reason, s.File = mask.Text(s.Name), mask.Text(s.Reason), mask.Text(s.File)
+		s.Changed, s.Errors = maskedTexts(s.Changed), maskedTexts(s.Errors)
+	}
+	return public
+}
+
+func maskedTexts(list []string) []string {
+	public := make([]string, len(list))
+	for i, text := range list {
+		public[i] = mask.Text(text)
+	}
+	return public
+}
+
 // Save writes the record beneath a root.
 func (r *Record) Save(root *rootfs.Root) error {
-	data, err := json.Marshal(r)
+	data, err := json.Marshal(r.masked())
 	if err != nil {
 		return fmt.Errorf("record stage %s: %w", r.Stage, err)
 	}

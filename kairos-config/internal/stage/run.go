@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
@@ -42,6 +43,7 @@ type System struct {
 // step, so that what hangs or is killed can be seen. A failing step does not
 // stop the others, except those behind it in a strict config.
 func (s *System) Run(ctx context.Context, plan *Plan) *Record {
+	s = s.discreet()
 	started := time.Now()
 	record := &Record{Stage: plan.Stage, Outcome: Running, Started: started.UTC().Truncate(time.Millisecond),
 		Steps: []StepRecord{}, Problems: ProblemRecords(plan.Problems)}
@@ -60,7 +62,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 		}
 		record.Steps = append(record.Steps, newStepRecord(step))
 		s.save(record)
-		sdnotify.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), step.Name)
+		sdnotify.Status("%s: step %d of %d: %s", plan.Stage, i+1, len(plan.Steps), mask.Text(step.Name))
 		result := s.runStep(ctx, step)
 		record.Steps[i] = result
 		record.DurationMS = time.Since(started).Milliseconds()
@@ -77,7 +79,19 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 	}
 	s.save(record)
 	sdnotify.Status("%s: %s", plan.Stage, record.Outcome)
-	return record
+	public := record.masked()
+	return &public
+}
+
+// discreet returns the system with logs that hide secrets: commands and other
+// programs print what they like.
+func (s *System) discreet() *System {
+	own := *s
+	own.Log = mask.Logger(s.Log)
+	if s.StepLog != nil {
+		own.StepLog = func(step Step) *slog.Logger { return mask.Logger(s.StepLog(step)) }
+	}
+	return &own
 }
 
 func (s *System) save(record *Record) {
