@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+
+	"github.com/kairos-io/toolkit/lib/mask"
 )
 
 const (
@@ -15,7 +17,8 @@ const (
 )
 
 // transcript collects what a check says on two streams, line by line. It keeps
-// the last lines only, and no control characters: they end on terminals.
+// the last lines only, no control characters, since they end on terminals, and no
+// secrets, since everybody may read them.
 type transcript struct {
 	mu     sync.Mutex
 	say    func(string)
@@ -60,7 +63,7 @@ func (s *stream) Write(p []byte) (int, error) {
 
 // end ends the line of a stream.
 func (s *stream) end() {
-	t, line := s.t, clean(string(s.part))
+	t, line := s.t, mask.Text(clean(string(s.part)))
 	s.part = s.part[:0]
 	if strings.TrimSpace(line) == "" {
 		return
