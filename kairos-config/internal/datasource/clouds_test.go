@@ -166,7 +166,7 @@ func TestClouds(t *testing.T) {
 			if name == "maas" {
 				answers["/preseed"] = "#cloud-config\ndatasource:\n  MAAS: {metadata_url: '" + server.URL + "/MAAS/metadata/', consumer_key: ck, consumer_secret: cs, token_key: t k, token_secret: ts}\n"
 			}
-			got, err := Fetch(t.Context(), []string{name}, Options{Root: machine(t, filesOf(name, server.URL)), Base: map[string]string{name: server.URL}})
+			got, err := Fetch(t.Context(), []string{name}, Options{Root: machine(t, filesOf(name, server.URL)), AnyPlatform: true, Base: map[string]string{name: server.URL}})
 			want := Result{Provider: name, UserData: UserData{Config, []byte(config)}, Hostname: "host-1.internal", SSHKeys: []string{"ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"}}
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
@@ -184,7 +184,7 @@ func TestClouds(t *testing.T) {
 func TestWithoutTokens(t *testing.T) {
 	server := httptest.NewServer(service{"/latest/user-data": config})
 	defer server.Close()
-	got, err := Fetch(t.Context(), []string{"aws"}, Options{Root: machine(t, nil), Base: map[string]string{"aws": server.URL}})
+	got, err := Fetch(t.Context(), []string{"aws"}, Options{Root: machine(t, nil), AnyPlatform: true, Base: map[string]string{"aws": server.URL}})
 	if err != nil || string(got.UserData.Text) != config {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -228,7 +228,7 @@ func TestHostile(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewServer(c.handler)
 			defer server.Close()
-			opts := Options{Root: machine(t, nil), Base: map[string]string{"digitalocean": server.URL}, Timeout: time.Minute}
+			opts := Options{Root: machine(t, nil), AnyPlatform: true, Base: map[string]string{"digitalocean": server.URL}, Timeout: time.Minute}
 			if strings.Contains(c.want, "300ms") {
 				opts.Timeout = 300 * time.Millisecond
 			}
@@ -262,7 +262,7 @@ func TestPassingFailure(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	got, err := Fetch(t.Context(), []string{"hetzner"}, Options{Root: machine(t, nil), Base: map[string]string{"hetzner": server.URL}, Backoff: time.Millisecond})
+	got, err := Fetch(t.Context(), []string{"hetzner"}, Options{Root: machine(t, nil), AnyPlatform: true, Base: map[string]string{"hetzner": server.URL}, Backoff: time.Millisecond})
 	if err != nil || got.UserData.Kind != Config {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -272,7 +272,7 @@ func TestPassingFailure(t *testing.T) {
 func TestSomebodyElse(t *testing.T) {
 	server := httptest.NewServer(service{"/computeMetadata/v1/instance/attributes/user-data": config})
 	defer server.Close()
-	_, err := Fetch(t.Context(), []string{"gcp"}, Options{Root: machine(t, nil), Base: map[string]string{"gcp": server.URL}})
+	_, err := Fetch(t.Context(), []string{"gcp"}, Options{Root: machine(t, nil), AnyPlatform: true, Base: map[string]string{"gcp": server.URL}})
 	if err == nil || !strings.Contains(err.Error(), "does not come from Google") {
 		t.Errorf("got %v", err)
 	}

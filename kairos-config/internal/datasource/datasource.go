@@ -20,7 +20,10 @@ import (
 type Options struct {
 	Root *rootfs.Root // of the machine: /dev, /proc, /run, /sys are read beneath it
 	Path string       // of the provider file: the file with the user data
-	Log  *slog.Logger // nil: nothing is logged
+	// AnyPlatform asks metadata services too that the firmware does not say the
+	// machine runs at.
+	AnyPlatform bool
+	Log         *slog.Logger // nil: nothing is logged
 
 	// Timeout is how long one provider may take, 30 s when 0.
 	Timeout time.Duration
@@ -65,6 +68,20 @@ type session struct {
 	Options
 	name   string
 	client *client
+}
+
+// openError is the failure of a source that has user data for this machine, or
+// should have: it may be asked again.
+type openError struct{ error }
+
+func (e openError) Unwrap() error { return e.error }
+
+// Again reports whether the error of Fetch leaves hope for another time: user
+// data that is there can't be used, or a service does not answer that the
+// firmware says is there.
+func Again(err error) bool {
+	var open openError
+	return errors.As(err, &open)
 }
 
 // providers are all there are, by Kairos' names and some of our own.
@@ -173,7 +190,14 @@ func ask(ctx context.Context, name string, opts Options) (Result, error) {
 	s := &session{Options: opts, name: name}
 	s.client = newClient(s)
 	defer s.client.http.CloseIdleConnections()
+	vouched, err := s.vouched()
+	if err != nil {
+		return Result{}, fmt.Errorf("datasource %s: %w", name, err)
+	}
 	got, err := providers[name](ctx, s)
+	if err != nil && vouched && !errors.Is(err, errAbsent) {
+		err = openError{err}
+	}
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within %v: %w", opts.Timeout, err)
@@ -182,7 +206,7 @@ func ask(ctx context.Context, name string, opts Options) (Result, error) {
 	}
 	data, err := ReadUserData(got.userData)
 	if err != nil {
-		return Result{}, fmt.Errorf("datasource %s: %w", name, err)
+		return Result{}, fmt.Errorf("datasource %s: %w", name, openError{err})
 	}
 	r := Result{Provider: name, UserData: data, Hostname: cleanHostname(got.hostname), SSHKeys: cleanKeys(got.keys)}
 	opts.Log.Debug(fmt.Sprintf("datasource %s: user data: %s", name, data.Kind))

@@ -119,12 +119,12 @@ func TestOrder(t *testing.T) {
 		{"hetzner file", config, "file"},
 		{"file hetzner", "#!ipxe\n", "hetzner"},
 	} {
-		got, err := Fetch(t.Context(), strings.Fields(c.names), Options{Root: machine(t, map[string]string{"f": c.files}), Path: "/f", Base: base})
+		got, err := Fetch(t.Context(), strings.Fields(c.names), Options{Root: machine(t, map[string]string{"f": c.files}), Path: "/f", AnyPlatform: true, Base: base})
 		if err != nil || got.Provider != c.want {
 			t.Errorf("%s: got %+v, %v", c.names, got, err)
 		}
 	}
-	got, err := Fetch(t.Context(), []string{"vultr"}, Options{Root: machine(t, nil), Base: map[string]string{"vultr": httptest.NewServer(service{"/v1/": "", "/v1/hostname": "only-a-name"}).URL}})
+	got, err := Fetch(t.Context(), []string{"vultr"}, Options{Root: machine(t, nil), AnyPlatform: true, Base: map[string]string{"vultr": httptest.NewServer(service{"/v1/": "", "/v1/hostname": "only-a-name"}).URL}})
 	if err != nil || got.Hostname != "only-a-name" || got.UserData.Kind != None {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -137,7 +137,7 @@ func TestOrder(t *testing.T) {
 func TestAbsent(t *testing.T) {
 	server := httptest.NewServer(service{})
 	server.Close()
-	_, err := Fetch(t.Context(), []string{"aws", "openstack"}, Options{Root: machine(t, nil), Base: map[string]string{"aws": server.URL, "openstack": server.URL}, Backoff: time.Millisecond})
+	_, err := Fetch(t.Context(), []string{"aws", "openstack"}, Options{Root: machine(t, nil), AnyPlatform: true, Base: map[string]string{"aws": server.URL, "openstack": server.URL}, Backoff: time.Millisecond})
 	if !errors.Is(err, ErrNothing) || strings.Count(err.Error(), "connection refused") != 2 {
 		t.Errorf("got %v", err)
 	}

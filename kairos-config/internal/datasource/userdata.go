@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
 // Kind is what user data is.
@@ -32,6 +33,9 @@ type UserData struct {
 	Kind Kind
 	Text []byte // UTF-8, at most source.MaxSize
 }
+
+// errBroken is returned for a config that is none.
+var errBroken = errors.New("user data: it says that it is a config, and is not valid YAML")
 
 // maxParts bounds the parts of a multipart text.
 const maxParts = 50
@@ -73,6 +77,9 @@ func readUserData(data []byte, depth int) (UserData, error) {
 	case bytes.HasPrefix(data, []byte("#!")):
 		return UserData{Script, data}, nil
 	case source.IsConfig(data):
+		if root, problems := tree.Parse("user data", data); root == nil || problems.Failed() {
+			return UserData{}, fmt.Errorf("%w: %v", errBroken, problems)
+		}
 		return UserData{Config, data}, nil
 	case bytes.HasPrefix(data, []byte("#include")), bytes.HasPrefix(data, []byte("#cloud-boothook")), bytes.HasPrefix(data, []byte("## template: jinja")):
 		line, _, _ := bytes.Cut(data, []byte("\n"))
@@ -125,6 +132,8 @@ func readMultipart(data []byte, depth int) (UserData, error) {
 		}
 		found, err := readUserData(content, depth+1)
 		switch {
+		case errors.Is(err, errBroken):
+			return UserData{}, err
 		case err != nil: // a part for other programs
 		case found.Kind == Config:
 			return found, nil

@@ -20,6 +20,9 @@ const (
 	userDataScript = "/run/kairos/userdata"
 )
 
+// everyBoot is the value of when that leaves the door open.
+const everyBoot = "boot"
+
 // datasource asks who knows this machine for its user data. What comes is a
 // config like any other, from the next stage on; a script is run now. The host
 // name and the keys that came with it become a config of their own.
@@ -36,9 +39,39 @@ func (r *run) datasource(ctx context.Context) {
 	if slices.Contains(d.Providers, "file") { // the path is then its file
 		dir = userDataDir
 	}
-	result, err := datasource.Fetch(ctx, d.Providers, datasource.Options{Root: r.Root, Path: d.Path, Log: r.Log, Base: r.MetadataServers})
+	name := cmp.Or(d.UserdataName, userDataName)
+	options := datasource.Options{Root: r.Root, Path: d.Path, Log: r.Log, Base: r.MetadataServers, AnyPlatform: d.AnyPlatform}
+	providers, shut := []string(d.Providers), func([]string, string) error { return nil }
+	switch {
+	case r.Root.Exists(liveMode): // a system to install from has nothing to lose yet
+		options.AnyPlatform = true
+	case d.When != everyBoot:
+		before, err := readDoor(r.Root, path.Join(dir, name))
+		if err != nil {
+			r.fail(fmt.Errorf("datasource: %w", err))
+			return
+		}
+		boot := r.thisBoot()
+		if providers = before.open(providers, boot); len(providers) == 0 {
+			r.Log.Info(fmt.Sprintf("%s: no datasource is asked: %v", r.step.Name, before))
+			return
+		}
+		shut = func(asked []string, taken string) error { return before.close(r, boot, asked, taken) }
+	}
+	result, err := datasource.Fetch(ctx, providers, options)
 	if err != nil {
+		if !datasource.Again(err) && ctx.Err() == nil {
+			err = errors.Join(err, shut(providers, ""))
+		}
 		r.fail(fmt.Errorf("datasource: %w", err))
+		return
+	}
+	taken := ""
+	if result.UserData.Kind != datasource.None {
+		taken = result.Provider
+	}
+	if err := shut(providers, taken); err != nil {
+		r.fail(fmt.Errorf("datasource: what %s has is not taken: %w", result.Provider, err))
 		return
 	}
 	r.Log.Info(fmt.Sprintf("%s: user data of %s: %s", r.step.Name, result.Provider, result.UserData.Kind))
@@ -47,7 +80,7 @@ func (r *run) datasource(ctx context.Context) {
 	}
 	switch result.UserData.Kind {
 	case datasource.Config:
-		r.keep(path.Join(dir, cmp.Or(d.UserdataName, userDataName)), result.UserData.Text, 0o600)
+		r.keep(path.Join(dir, name), result.UserData.Text, 0o600)
 	case datasource.Script:
 		if r.keep(userDataScript, result.UserData.Text, 0o700) {
 			if err := r.shell(ctx, userDataScript); err != nil {

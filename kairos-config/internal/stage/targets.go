@@ -312,7 +312,7 @@ func (t *targets) firstboot() {
 
 func (t *targets) datasource() {
 	if d := t.step.Spec.Datasource; len(d.Providers) > 0 {
-		t.set("user data", "user data", "from", d.Providers, d.Path, d.UserdataName)
+		t.set("user data", "user data", "from", d.Providers, d.Path, d.UserdataName, d.When, d.AnyPlatform)
 	}
 }
 
