@@ -82,7 +82,8 @@ type document struct {
 }
 
 // Give gives a key away and returns when it was accepted: the command ended with
-// status 0, the server answered 2xx.
+// status 0, or the server had all of the document and answered 2xx. A redirect is
+// not followed: the key is for the server that was named.
 func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname string, volumes []Volume) error {
 	body, err := json.Marshal(document{hostname, volumes, string(key.letters)})
 	if err != nil {
@@ -98,7 +99,11 @@ func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname 
 		runner.Stdin = curlConfig(e.URL, body)
 		defer clear(runner.Stdin)
 	}
-	if _, err := runner.Output(ctx, argv...); err != nil {
+	answer, err := runner.Output(ctx, argv...)
+	if err == nil && e.URL != "" {
+		err = accepted(string(answer), len(body))
+	}
+	if err != nil {
 		var failed *run.Error
 		if e.URL != "" && errors.As(err, &failed) {
 			// Its message may hold the URL.
@@ -109,12 +114,31 @@ func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname 
 	return nil
 }
 
+// accepted tells from what curl printed whether a server has the document.
+func accepted(answer string, size int) error {
+	var status, sent int
+	if n, err := fmt.Sscanf(answer, "%d %d", &status, &sent); n < 2 {
+		return fmt.Errorf("curl did not say how it ended: %w", err)
+	}
+	switch {
+	case status >= 300 && status < 400:
+		return fmt.Errorf("the server answered %d, a redirect, and did not take the key", status)
+	case status < 200 || status > 299:
+		return fmt.Errorf("the server answered %d and did not take the key", status)
+	case sent != size:
+		return fmt.Errorf("the server answered %d before it had the key", status)
+	}
+	return nil
+}
+
 // curlConfig is a config file of curl(1) that posts a body. Quotes and
 // backslashes are escaped in it; a body of JSON has no control characters.
 func curlConfig(url string, body []byte) []byte {
 	var config bytes.Buffer
 	config.Grow(2*len(body) + 2*len(url) + 512) // so that no copy is left behind as it grows
-	config.WriteString("silent\nshow-error\nfail\nmax-time = 60\nretry = 3\nproto = \"=http,https\"\noutput = \"/dev/null\"\n" +
+	config.WriteString("silent\nshow-error\nfail\nproto = \"=http,https\"\noutput = \"/dev/null\"\n" +
+		"connect-timeout = 20\nmax-time = 60\nretry = 3\nretry-max-time = 120\n" +
+		"write-out = \"%{http_code} %{size_upload}\\n\"\n" +
 		"header = \"Content-Type: application/json\"\n")
 	for _, option := range []struct {
 		name  string

@@ -74,6 +74,45 @@ func TestGiveToServer(t *testing.T) {
 	}
 }
 
+// TestOnlyAcceptedIsKept: what is not the server's 2xx to the whole document does
+// not count, and no other address gets the key.
+func TestOnlyAcceptedIsKept(t *testing.T) {
+	if !run.Has("curl") {
+		t.Skip("no curl here")
+	}
+	for _, status := range []int{300, 301, 302, 303, 304, 305, 307, 308, 399, 400, 404, 413} {
+		for _, required := range []bool{false, true} {
+			stored := 0
+			var server *httptest.Server
+			server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/nodes" {
+					stored++
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.Header().Set("Location", server.URL+"/nodes/")
+				w.WriteHeader(status)
+			}))
+			err := Escrow{URL: server.URL + "/nodes?token=t0", Required: required}.Give(t.Context(), run.Runner{}, key(), "node", volumes)
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprint(status)) || strings.Contains(err.Error(), "t0") {
+				t.Errorf("%d: %v", status, err)
+			}
+			if stored > 0 {
+				t.Errorf("%d: another address got the key", status)
+			}
+			server.Close()
+		}
+	}
+	for _, c := range []struct {
+		answer string
+		ok     bool
+	}{{"200 10", true}, {"201 10\n", true}, {"204 10", true}, {"200 9", false}, {"200 0", false}, {"000 0", false}, {"100 10", false}, {"", false}, {"200", false}} {
+		if err := accepted(c.answer, 10); (err == nil) != c.ok {
+			t.Errorf("%q: %v", c.answer, err)
+		}
+	}
+}
+
 func TestGiveToCommand(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "escrow")
 	e := Escrow{Command: []string{"sh", "-c", "cat > " + file + `; echo "$0 $*" >> ` + file}}
@@ -143,7 +182,7 @@ func FuzzParseSettings(f *testing.F) {
 			t.Error("required of nobody")
 		}
 		config := string(curlConfig(s.Escrow.URL, []byte(`{}`)))
-		if lines := strings.Count(config, "\n"); s.Escrow.URL != "" && lines != 10 {
+		if lines := strings.Count(config, "\n"); s.Escrow.URL != "" && lines != 13 {
 			t.Errorf("the URL is %d lines of curl's config:\n%s", lines, config)
 		}
 		if _, query, found := strings.Cut(s.Escrow.URL, "?"); found && len(query) > 3 && strings.Contains(s.Escrow.String(), "?"+query) {
