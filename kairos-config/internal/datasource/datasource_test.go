@@ -189,6 +189,19 @@ func TestUserData(t *testing.T) {
 	}
 }
 
+// TestBombInParts: compressed parts that hold compressed parts cost no more than
+// the bound, however small they are.
+func TestBombInParts(t *testing.T) {
+	inner := []byte("x" + strings.Repeat(" ", 1<<19))
+	for range 3 {
+		part := "Content-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString(zip(t, inner)) + "\n"
+		inner = []byte("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n"+part, 40) + "--b--\n")
+	}
+	if got, err := ReadUserData(inner); !errors.Is(err, errBomb) {
+		t.Errorf("got %v, %v of %d bytes", got, err, len(inner))
+	}
+}
+
 // FuzzUserData: whatever it is, it is a text within the bounds or an error.
 func FuzzUserData(f *testing.F) {
 	for _, s := range []string{config, "#!/bin/sh\n", "Content-Type: multipart/mixed; boundary=B\n\n--B\n\n#cloud-config\n--B--", "mime-version: 1.0\ncontent-type: multipart/x; boundary=\"\"\n\n"} {

@@ -44,14 +44,27 @@ const maxParts = 50
 // text the first part that is a config is taken, or else the first that is a
 // script.
 func ReadUserData(data []byte) (UserData, error) {
-	return readUserData(data, 0)
+	left := maxUnpacked
+	return readUserData(data, 0, &left)
 }
 
-func readUserData(data []byte, depth int) (UserData, error) {
+// maxUnpacked bounds all that is unpacked of one text, in bytes: parts that are
+// compressed may hold multipart texts with such parts.
+const maxUnpacked = 10 << 20
+
+var errBomb = errors.New("user data: it unpacks to more than 10 MiB")
+
+func readUserData(data []byte, depth int, left *int) (UserData, error) {
+	if *left -= len(data); *left < 0 {
+		return UserData{}, errBomb
+	}
 	if bytes.HasPrefix(data, []byte("\x1f\x8b")) {
 		plain, err := gunzip(data)
 		if err != nil {
 			return UserData{}, fmt.Errorf("user data: %w", err)
+		}
+		if *left -= len(plain); *left < 0 {
+			return UserData{}, errBomb
 		}
 		data = plain
 	}
@@ -69,7 +82,7 @@ func readUserData(data []byte, depth int) (UserData, error) {
 		if depth > 3 {
 			return UserData{}, errors.New("user data: multipart texts within multipart texts")
 		}
-		return readMultipart(data, depth)
+		return readMultipart(data, depth, left)
 	}
 	switch {
 	case bytes.HasPrefix(data, []byte("#!ipxe")): // for the firmware, not for us
@@ -106,7 +119,7 @@ func isMultipart(data []byte) bool {
 	return strings.HasPrefix(head, "content-type: multipart/") || strings.HasPrefix(head, "mime-version:") && strings.Contains(head, "\ncontent-type: multipart/")
 }
 
-func readMultipart(data []byte, depth int) (UserData, error) {
+func readMultipart(data []byte, depth int, left *int) (UserData, error) {
 	body := bufio.NewReader(bytes.NewReader(data))
 	header, err := textproto.NewReader(body).ReadMIMEHeader()
 	if err != nil {
@@ -130,9 +143,9 @@ func readMultipart(data []byte, depth int) (UserData, error) {
 		if err != nil {
 			return UserData{}, fmt.Errorf("user data: read multipart text: %w", err)
 		}
-		found, err := readUserData(content, depth+1)
+		found, err := readUserData(content, depth+1, left)
 		switch {
-		case errors.Is(err, errBroken):
+		case errors.Is(err, errBroken), errors.Is(err, errBomb):
 			return UserData{}, err
 		case err != nil: // a part for other programs
 		case found.Kind == Config:
