@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -130,6 +132,11 @@ func TestBombs(t *testing.T) {
 	// The stores of bombs are file systems of their own, and so small that
 	// nothing outside of limits could hide in them.
 	small(t, h.store, "tmpfs", 64<<20)
+	for _, dir := range []string{"loader", "kairos"} { // of the store beneath
+		if err := os.RemoveAll(filepath.Join(h.esp, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	h.want(0, "stage", "oci:"+bootable(t).Layout(t, "good"))
 	h.before = files(t, h.store, h.esp)
 	gz := imgspecv1.MediaTypeImageLayerGzip
