@@ -37,7 +37,6 @@ type service struct {
 }
 
 func (s *service) describe() bus.Interface {
-	type options = map[string]dbus.Variant
 	return bus.Interface{
 		Name: busName,
 		Methods: []bus.Method{
