@@ -292,8 +292,8 @@ func TestOddImages(t *testing.T) {
 		"zstd, 2 GiB window": {imagetest.Layer{Tar: []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 1, 0, 0}}, "window"},
 		"foreign":            {imagetest.Layer{Tar: lowerTar(t), MediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}, "elsewhere"},
 		//lint:ignore SA1019 images have it still
-		"nondistributable":   {imagetest.Layer{Tar: lowerTar(t), MediaType: imgspecv1.MediaTypeImageLayerNonDistributable}, "elsewhere"},
-		"encrypted":          {imagetest.Layer{Tar: lowerTar(t), MediaType: imgspecv1.MediaTypeImageLayerGzip + "+encrypted"}, "encrypted"},
+		"nondistributable": {imagetest.Layer{Tar: lowerTar(t), MediaType: imgspecv1.MediaTypeImageLayerNonDistributable}, "elsewhere"},
+		"encrypted":        {imagetest.Layer{Tar: lowerTar(t), MediaType: imgspecv1.MediaTypeImageLayerGzip + "+encrypted"}, "encrypted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{test.layer}})
