@@ -138,6 +138,7 @@ func TestBombs(t *testing.T) {
 		}
 	}
 	h.want(0, "stage", "oci:"+bootable(t).Layout(t, "good"))
+	h.bless(1)
 	h.before = files(t, h.store, h.esp)
 	gz := imgspecv1.MediaTypeImageLayerGzip
 	zs := imgspecv1.MediaTypeImageLayerZstd
