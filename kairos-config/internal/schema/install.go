@@ -8,7 +8,7 @@ import (
 // Install is what kairos-install(8) does.
 type Install struct {
 	Auto     bool   `key:"auto" doc:"Install without being asked: consent to erase what is on the disk." def:"false" eg:"true"`
-	Device   string `key:"device" doc:"The disk: auto for the largest, or a device node." def:"auto" eg:"/dev/disk/by-id/nvme-example" is:"device"`
+	Device   string `key:"device" doc:"The disk: auto for the largest, a device node, or script:///PROGRAM, which prints it." def:"auto" eg:"/dev/disk/by-id/nvme-example" is:"device"`
 	Source   string `key:"source" doc:"The image to install." def:"that of the live system" eg:"quay.io/example/os:1" is:"word"`
 	Image    string `key:"image" doc:"The same." eg:"quay.io/example/os:1" is:"word" old:"write source"`
 	ISO      string `key:"iso" doc:"Media carry their image." eg:"https://example.org/os.iso" none:"media carry their image: write source"`

@@ -39,7 +39,8 @@ var rules = map[string]rule{
 	"url":         {what: "a URL with https:// or http://", ok: webURL, pattern: `^https?://.`},
 	"sha256":      {what: "a SHA-256 digest: 64 hex digits", ok: sha256, pattern: `^(sha256:)?[0-9a-fA-F]{64}$`},
 	"nameserver":  {what: "an IP address", ok: nameserver},
-	"device":      {what: "auto or a device, like /dev/sda", ok: func(s string) bool { return s == "auto" || absolute(s) }, pattern: `^(auto|/.*)$`},
+	"device":      {what: "auto, a device like /dev/sda, or script:///PROGRAM", ok: func(s string) bool { return s == "auto" || absolute(s) || script(s) }, pattern: `^(auto|/.*|script:///.*)$`},
+	"devicepath":  {what: "an absolute path, or script:///PROGRAM", ok: func(s string) bool { return absolute(s) || script(s) }, pattern: `^(/|script:///)`},
 	"firstboot":   {what: "a setting of systemd-firstboot(1): " + strings.Join(Firstboot, ", "), ok: func(s string) bool { return slices.Contains(Firstboot, FirstbootKey(s)) }},
 	"bundle":      {what: "container:IMAGE, run:IMAGE or package:NAME", ok: bundle, pattern: `^(container|docker|oci|run|package):\S+$`},
 	"provider":    {what: "a datasource", words: Providers},
@@ -125,6 +126,12 @@ func assignment(s string) bool {
 func bundle(s string) bool {
 	kind, image, _ := strings.Cut(s, ":")
 	return slices.Contains([]string{"container", "docker", "oci", "run", "package"}, kind) && strings.Trim(image, "/") != "" && !strings.ContainsAny(image, " \t\r\n\x00")
+}
+
+// script reports whether a program says the device: script:///PROGRAM ARGUMENTS.
+func script(s string) bool {
+	program, ok := strings.CutPrefix(s, "script://")
+	return ok && len(program) > 1 && program[0] == '/' && !strings.ContainsAny(program, "\n\x00")
 }
 
 func webURL(s string) bool {

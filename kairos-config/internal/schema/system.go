@@ -52,7 +52,7 @@ type Layout struct {
 // Device is a disk.
 type Device struct {
 	Label    string `key:"label" doc:"The disk with the file system of this label." eg:"COS_STATE" is:"label"`
-	Path     string `key:"path" doc:"The device node." eg:"/dev/disk/by-id/virtio-data" is:"path"`
+	Path     string `key:"path" doc:"The device node, or script:///PROGRAM, which prints it." eg:"/dev/disk/by-id/virtio-data" is:"devicepath"`
 	InitDisk bool   `key:"init_disk" doc:"Write an empty partition table first where there is none. Never where there is one." def:"false" eg:"true"`
 	DiskName string `key:"disk_name" doc:"What init_disk calls the disk." eg:"data" is:"word" none:"systemd-repart names no disks"`
 }

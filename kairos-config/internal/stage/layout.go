@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/partition"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"golang.org/x/sys/unix"
 )
 
 // layout adds partitions to a disk of this machine, and grows its last one.
@@ -19,7 +22,7 @@ func (r *run) layout(ctx context.Context) {
 		r.fail(errors.New("layout: only of the machine that runs, not of an image"))
 		return
 	}
-	device, err := r.layoutDevice()
+	device, err := r.layoutDevice(ctx)
 	if err != nil {
 		r.fail(fmt.Errorf("layout: %w", err))
 		return
@@ -32,9 +35,12 @@ func (r *run) layout(ctx context.Context) {
 }
 
 // layoutDevice returns the device node of the disk that is meant.
-func (r *run) layoutDevice() (string, error) {
+func (r *run) layoutDevice(ctx context.Context) (string, error) {
 	label := disk.LabelState
 	if d := r.step.Spec.Layout.Device; d != nil {
+		if command, ok := strings.CutPrefix(d.Path, "script://"); ok {
+			return r.scriptDevice(ctx, command)
+		}
 		if d.Path != "" {
 			return d.Path, nil
 		}
@@ -47,4 +53,24 @@ func (r *run) layoutDevice() (string, error) {
 		return "", err
 	}
 	return "/dev/" + p.Disk, nil
+}
+
+// scriptDevice asks a program beneath the root, with its arguments, for the disk:
+// what it prints on stdout.
+func (r *run) scriptDevice(ctx context.Context, command string) (string, error) {
+	argv := strings.Fields(command)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	if root := r.Root.Path(); root != "/" {
+		cmd.SysProcAttr = &unix.SysProcAttr{Chroot: root}
+	}
+	cmd.Dir, cmd.Env, cmd.WaitDelay = "/", append(commandEnvironment(), r.Env...), drain
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", argv[0], err)
+	}
+	device := strings.TrimSpace(string(out))
+	if !strings.HasPrefix(device, "/dev/") || strings.ContainsAny(device, "\n\x00") {
+		return "", fmt.Errorf("%s printed no device: %q", argv[0], device)
+	}
+	return device, nil
 }
