@@ -128,10 +128,9 @@ func (c Call) Bool(name string) bool {
 
 // word is one word of a command line, read.
 type word struct {
-	argument string
-	options  []Given
-	open     *Option // it takes the next word as its value
-	bad      string  // an option that nobody knows, as it was written
+	options []Given
+	open    *Option // it takes the next word as its value
+	bad     string  // an option that nobody knows, as it was written
 }
 
 // Parse reads a command line without the program's name. With an error, which

@@ -106,13 +106,10 @@ func (r *Registry) Open() (*Door, error) {
 	}
 	d := &Door{port: listener.Addr().(*net.TCPAddr).Port}
 	socket := filepath.Join(r.dir, "socket")
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "registry"})
-	direct := proxy.Director
-	proxy.Director = func(request *http.Request) {
-		host := request.Host // the registry builds the addresses of uploads from it
-		direct(request)
-		request.Host = host
-	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: "registry"})
+		r.Out.Host = r.In.Host // the registry builds the addresses of uploads from it
+	}}
 	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}

@@ -156,8 +156,8 @@ func (c *client) text(ctx context.Context, path string, header ...string) string
 }
 
 // object fetches a JSON object.
-func (c *client) object(ctx context.Context, path string, into any, header ...string) error {
-	body, err := c.get(ctx, path, header...)
+func (c *client) object(ctx context.Context, path string, into any) error {
+	body, err := c.get(ctx, path)
 	if err != nil {
 		return err
 	}

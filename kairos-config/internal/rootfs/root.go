@@ -62,15 +62,15 @@ func openIn(dir *os.File, name string, flags int, mode uint32, resolve uint64) (
 	}
 }
 
-func (r *Root) open(name string, flags int, mode uint32) (*os.File, error) {
-	return openIn(r.dir, name, flags, mode, unix.RESOLVE_IN_ROOT)
+func (r *Root) open(name string, flags int) (*os.File, error) {
+	return openIn(r.dir, name, flags, 0, unix.RESOLVE_IN_ROOT)
 }
 
 // Stat describes what a path leads to, symbolic links followed, whoever made
 // them.
 func (r *Root) Stat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
-	f, err := r.open(name, unix.O_PATH, 0)
+	f, err := r.open(name, unix.O_PATH)
 	if err != nil {
 		return st, err
 	}
@@ -92,7 +92,7 @@ var ErrTooLarge = errors.New("file too large")
 
 // ReadFile returns the content of a regular file of at most limit bytes.
 func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
-	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang the boot
+	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not hang the boot
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (r *Root) Files(dir string, match func(name string) bool) ([]string, error)
 
 // ReadDir lists a directory in lexicographic order.
 func (r *Root) ReadDir(dir string) ([]fs.DirEntry, error) {
-	f, err := r.open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	f, err := r.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func (r *Root) OpenLock(name string) (*os.File, error) {
 // Readlink returns what a symbolic link says; links on the way to it are
 // followed beneath the root.
 func (r *Root) Readlink(name string) (string, error) {
-	f, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	f, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return "", err
 	}
