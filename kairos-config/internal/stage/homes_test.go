@@ -211,3 +211,22 @@ stages:
 		}
 	}
 }
+
+// kairos-upgrade resolves the target once more, as root: what a user could
+// exchange in between is refused before it runs.
+func TestNothingIsUnpackedInAHome(t *testing.T) {
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "kairos-upgrade"), []byte("#!/bin/sh\ntouch \"$0.ran\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	n := home(t, `stages: {network: [{name: a, unpack_images: [{source: quay.io/x/y:1, target: /home/alice/y/z}]}]}`, func(string, string) {})
+	n.Booted = true
+	r := n.run("network")
+	if last := r.Steps[len(r.Steps)-1]; last.Outcome != Failed || !strings.Contains(strings.Join(last.Errors, " "), "somebody else than root") {
+		t.Errorf("%+v", last)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "kairos-upgrade.ran")); err == nil {
+		t.Error("kairos-upgrade ran")
+	}
+}

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,11 @@ func (r *run) unpack(ctx context.Context, u schema.UnpackImage) error {
 	}
 	if _, err := r.Root.Mkdir(u.Target, rootfs.KeepAll); err != nil {
 		return err
+	}
+	// kairos-upgrade resolves the path once more, as root: whoever may change a
+	// directory on the way could put a link there meanwhile.
+	if owned, err := r.Root.Owned(u.Target); err != nil || owned {
+		return cmp.Or(err, fmt.Errorf("%s: somebody else than root may change it or the way to it: unpack beneath a directory of root's", u.Target))
 	}
 	argv := []string{"kairos-upgrade", "unpack", "--json", "--quiet"}
 	if u.Platform != "" {
