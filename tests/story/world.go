@@ -79,11 +79,6 @@ func Prepare(ctx context.Context, report func(string)) error {
 // Close stops the registry.
 func (w *World) Close() { w.Registry.Stop() }
 
-// Ref names a version in the registry as a node sees it.
-func (w *World) Ref(version string) string {
-	return w.Registry.Host() + "/" + Repository + ":" + version
-}
-
 // Plain returns the disk that boots the root file system of v1 from plain ext4.
 func (w *World) Plain(ctx context.Context) (string, error) {
 	return w.cached("plain.raw", func(path string) error {

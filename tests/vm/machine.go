@@ -256,9 +256,6 @@ func (m *Machine) CPU() time.Duration {
 // PID is QEMU's process id.
 func (m *Machine) PID() int { return m.qemu.Process.Pid }
 
-// Events returns all that has happened so far.
-func (m *Machine) Events() []Event { return m.state.all() }
-
 // Boots returns how often the firmware began: 1 after the start.
 func (m *Machine) Boots() int {
 	m.state.mu.Lock()

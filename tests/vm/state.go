@@ -3,7 +3,6 @@ package vm
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -33,7 +32,6 @@ type Event struct {
 type state struct {
 	mu      sync.Mutex
 	changed chan struct{}
-	events  []Event
 	boots   int    // how often the firmware began
 	session string // the agent's; empty while none is there
 	stuck   string // what the console says about it; empty while the machine runs
@@ -52,7 +50,6 @@ func newState(observe func(Event)) *state {
 func (s *state) happened(kind EventKind, update func()) {
 	s.mu.Lock()
 	event := Event{At: time.Now(), Kind: kind}
-	s.events = append(s.events, event)
 	if update != nil {
 		update()
 	}
@@ -83,10 +80,4 @@ func (s *state) wait(ctx context.Context, what string, done func() (bool, error)
 			return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
 		}
 	}
-}
-
-func (s *state) all() []Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.events)
 }
