@@ -49,7 +49,7 @@ GO_BUILD   := $(GO_ALONE) build -trimpath -tags "$(GO_TAGS)"
 RUNTESTS   := cd tests && $(GO_ALONE) run -trimpath ./cmd/runtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-alone unit lint images e2e check test test-all host-before test-long test-failures test-powercut demo bench fuzz install licenses dist deb rpm clean
+.PHONY: help setup build build-alone unit lint images e2e check test test-all host-before test-long test-failures test-powercut demo bench fuzz mutants install licenses dist deb rpm clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
