@@ -88,6 +88,23 @@ func HintOf(err error) string {
 	return ""
 }
 
+type detailedError struct {
+	err   error
+	lines []string
+}
+
+func (e *detailedError) Error() string { return e.err.Error() + ": " + strings.Join(e.lines, "; ") }
+func (e *detailedError) Unwrap() error { return e.err }
+
+// Details adds to an error what is printed below it, a line each: what another
+// program found, line by line.
+func Details(err error, lines ...string) error {
+	if err == nil || len(lines) == 0 {
+		return err
+	}
+	return &detailedError{err, lines}
+}
+
 // Report is the object that a program prints on stderr as its last line
 // when it fails under --json.
 type Report struct {
@@ -106,8 +123,17 @@ func Print(w io.Writer, name string, err error, asJSON bool) {
 		}
 		return
 	}
+	var detailed *detailedError
+	if errors.As(err, &detailed) {
+		message = line(strings.Replace(err.Error(), detailed.Error(), detailed.err.Error()+":", 1))
+	}
 	if message != "" {
 		fmt.Fprintf(w, "%s: %s\n", name, message)
+	}
+	if detailed != nil {
+		for _, text := range detailed.lines {
+			fmt.Fprintln(w, line(text))
+		}
 	}
 	if hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", hint)

@@ -149,7 +149,21 @@ func failure(program string, status int, lines *lineWriter) error {
 		}
 		return exit.WithCode(err, own.Code)
 	}
-	return &Error{program, status, strings.Join(lines.tail, "; ")}
+	var err error
+	var said []string
+	hint := ""
+	for _, line := range lines.tail {
+		// In the form for people: lib/exit, Print.
+		if text, ok := strings.CutPrefix(line, "hint: "); ok && strings.HasPrefix(program, "kairos-") {
+			hint = text
+			continue
+		}
+		said = append(said, strings.TrimPrefix(line, program+": "))
+	}
+	if err = (&Error{program, status, strings.Join(said, "; ")}); hint != "" {
+		err = exit.Hint(err, "%s", hint)
+	}
+	return err
 }
 
 // dropped are variables that are not for the programs executed: the language of

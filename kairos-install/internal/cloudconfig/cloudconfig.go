@@ -156,7 +156,7 @@ func (v Validator) Check(ctx context.Context, file string) error {
 	failed := (*run.Error)(nil)
 	if errors.As(err, &failed) && failed.Status == exit.Failed && len(said) > 0 && !strings.HasPrefix(said[0], "{") {
 		// As validate prints it: a problem has several lines.
-		return fmt.Errorf("config %s can't be used:\n%s", file, strings.Join(said, "\n"))
+		return exit.Details(fmt.Errorf("config %s can't be used", file), said...)
 	}
 	if err != nil {
 		return fmt.Errorf("config %s: %w", file, err)
