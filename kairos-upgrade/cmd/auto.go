@@ -103,7 +103,10 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 // stageUpdate stages exactly what was decided upon: a tag that has moved on
 // since then is looked at again the next time.
 func (m machine) stageUpdate(c *cli.Context, config automation.Config, o *deploy.Offer) (id string, err error) {
-	hooks := asked{hooks: m.root == "/"}
+	var hooks asked
+	if m.root == "/" {
+		hooks = hooksOfNode(c.Context)
+	}
 	if err := hooks.hook(c.Context, "before-upgrade"); err != nil {
 		return "", err
 	}

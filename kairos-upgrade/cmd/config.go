@@ -5,6 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/nodeconfig"
@@ -23,7 +27,8 @@ type asked struct {
 	Force            bool
 	Insecure         bool
 	Reboot, Poweroff bool
-	hooks            bool // the stages around an upgrade are run
+	hooks            bool // the stages around an upgrade are run, of those that there are:
+	stages           []string
 }
 
 // image is an image in the words of Kairos.
@@ -36,6 +41,7 @@ func (i image) reference() string { return cmp.Or(i.Source, i.URI) }
 
 // document is the whole config, as far as it matters here.
 type document struct {
+	Stages  map[string]json.RawMessage `json:"stages"`
 	Install struct {
 		Title string `json:"grub-entry-name"`
 	} `json:"install"`
@@ -66,7 +72,9 @@ func (m machine) asked(c *cli.Context, args []string) (asked, error) {
 	}
 	if len(args) > 0 {
 		// A config that can't be read must not keep a node from what repairs it.
-		return asked{Source: args[0], Title: cmp.Or(doc.Upgrade.Title, doc.Install.Title), hooks: true}, nil
+		return asked{
+			Source: args[0], Title: cmp.Or(doc.Upgrade.Title, doc.Install.Title), hooks: true, stages: doc.stages(),
+		}, nil
 	}
 	if err != nil {
 		return asked{}, fmt.Errorf("read the node's config: %w", err)
@@ -77,7 +85,7 @@ func (m machine) asked(c *cli.Context, args []string) (asked, error) {
 	}
 	a := asked{
 		Source: u.System.reference(), Title: cmp.Or(u.Title, doc.Install.Title), Force: u.Force, Insecure: u.Insecure,
-		Reboot: u.Reboot, Poweroff: u.Poweroff, hooks: true,
+		Reboot: u.Reboot, Poweroff: u.Poweroff, hooks: true, stages: doc.stages(),
 	}
 	if u.Recovery || u.Entry == "recovery" || c.Bool("recovery") {
 		a.Source = cmp.Or(u.RecSys.reference(), a.Source)
@@ -97,12 +105,34 @@ func (m machine) asked(c *cli.Context, args []string) (asked, error) {
 	return a, nil
 }
 
-// hook runs a stage of the node's configs.
+// stages returns the names of the stages that the configs have steps for.
+func (d document) stages() []string { return slices.Collect(maps.Keys(d.Stages)) }
+
+// hooksOfNode are the stages around an upgrade that the node's configs have. A
+// config that can't be read has none.
+func hooksOfNode(ctx context.Context) asked {
+	var doc document
+	data, err := nodeconfig.Get(ctx, run.Runner{}, nil, ".")
+	if err != nil || json.Unmarshal(data, &doc) != nil {
+		return asked{}
+	}
+	return asked{hooks: true, stages: doc.stages()}
+}
+
+// hook runs a stage of the node's configs, if they have steps for it or for
+// what comes before or after it. Their commands are the owner's and may do
+// anything: they run in a unit of their own, and not in the sandbox of the one
+// that stages.
 func (a asked) hook(ctx context.Context, stage string) error {
-	if !a.hooks || !run.Has(nodeconfig.Program) {
+	named := func(name string) bool { return name == stage || strings.HasPrefix(name, stage+".") }
+	if !a.hooks || !slices.ContainsFunc(a.stages, named) {
 		return nil
 	}
-	if _, err := (run.Runner{}).Output(ctx, nodeconfig.Program, "run-stage", stage); err != nil {
+	command := []string{nodeconfig.Program, "run-stage", stage}
+	if _, err := os.Stat("/run/systemd/system"); err == nil {
+		command = []string{"systemctl", "restart", "--no-ask-password", "kairos-config@" + stage + ".service"}
+	}
+	if _, err := (run.Runner{}).Output(ctx, command...); err != nil {
 		return fmt.Errorf("run the stage %s: %w", stage, err)
 	}
 	return nil

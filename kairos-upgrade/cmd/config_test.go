@@ -3,6 +3,7 @@ package cmd
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestAsked(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.err) {
 				t.Errorf("%s: %v, want %s", test.config, err, test.err)
 			}
-		case err != nil || got != test.want || recovery != test.recovery:
+		case err != nil || !reflect.DeepEqual(got, test.want) || recovery != test.recovery:
 			t.Errorf("%s %s: %+v %v %v, want %+v", test.config, test.args, got, recovery, err, test.want)
 		}
 	}
