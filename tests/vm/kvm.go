@@ -73,10 +73,9 @@ func Processor(kvm bool) []string {
 	return []string{"-accel", "tcg,thread=multi", "-cpu", emulatedCPU}
 }
 
-// emulatedCPU is what QEMU can emulate, but for what it is slow at: page tables of five levels; memory that
-// is moved by single bytes where a processor would move lines of its cache (erms, fsrm); and the protection
-// of user memory from the kernel (smap), which ends a block of translated code at each access.
-const emulatedCPU = "max,la57=off,erms=off,fsrm=off,smap=off"
+// emulatedCPU is what QEMU can emulate, but for page tables of five levels, which
+// it is slow at.
+const emulatedCPU = "max,la57=off"
 
 // RunToEnd runs a machine that has nothing but a console, on its standard output, and returns what it said. The
 // machine is ended when it shows no activity any more.
