@@ -82,7 +82,7 @@ func TestCheck(t *testing.T) {
 		{"install: {reboot: true, poweroff: true}", "f:1:35: error: install: reboot and poweroff: only one of them can be done"},
 		{"install: {extra-partitions: [{Name: x, size: 10}]}", `f:1:31: warning: key "Name" is deprecated: write "name"`},
 		{"install: {image: x}", "f:1:11: warning: image is deprecated: write source"},
-		{"install: {device: sda}", `f:1:19: error: device must be auto or a device, like /dev/sda, not "sda"`},
+		{"install: {device: sda}", `f:1:19: error: device must be auto, a device like /dev/sda, or script:///PROGRAM, not "sda"`},
 		{"upgrade: {entry: activ}", `f:1:18: error: entry must be one of the known words, not "activ" (did you mean "active"?)`},
 		{"config_url: ftp://x", `f:1:13: error: config_url must be a URL with https:// or http://, not "ftp://x"`},
 		{"config_url: https://h/x#sha256=12", `f:1:13: error: the digest behind # of config_url must be a SHA-256 digest: 64 hex digits, not "12"`},
