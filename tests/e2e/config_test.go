@@ -59,7 +59,7 @@ stages:
       sysctl: {net.ipv4.ip_forward: 1}
       users:
         alice: {passwd: hunter2, groups: [sudo, apps], shell: /bin/bash, gecos: Alice}
-      authorized_keys: {alice: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE alice]}
+      authorized_keys: {alice: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICSsNQFTQynRwicG8ua1o8Ejob+zSs0bRM1S7Do7ryaJ alice]}
       environment: {SITE: the lab}
       environment_file: /etc/default/site
       layout:
@@ -143,7 +143,7 @@ func TestEveryKey(t *testing.T) {
 		{"tool", "a tool"},
 		{"cat /usr/local/unpacked/etc/app.conf && grep -c manifest_digest /usr/local/unpacked/.kairos-unpacked.json", "app of the test\n1"},
 		{"git -C /srv/clone log --format=%s", "one"},
-		{"grep -c alice@network /home/alice/.ssh/authorized_keys; grep -c AAAAC3NzaC1lZDI1NTE5AAAAIE /home/alice/.ssh/authorized_keys", "1\n1"},
+		{"grep -c alice@network /home/alice/.ssh/authorized_keys; grep -c AAAAC3NzaC1lZDI1NTE5AAAAICSsNQ /home/alice/.ssh/authorized_keys", "1\n1"},
 		{"cat /oem/95_userdata.yaml | tail -1; kairos-config get site", "site: from a datasource\nfrom a datasource"},
 		{"grep -rl hunter2 /run/kairos /run/log /var/log 2>/dev/null; journalctl -b -o export | grep -c hunter2", "0"},
 	} {
@@ -296,7 +296,7 @@ func configStatus(t *testing.T, n *story.Node) configState {
 func keysFile(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"alice.keys": "ssh-ed25519 CCCC alice@network\n", "tool": "#!/bin/sh\necho a tool\n"} {
+	for name, text := range map[string]string{"alice.keys": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDCl2rirI1pJ4ylvPjU8qoWfYM/AwL88aW/H1PEsqYa8 alice@network\n", "tool": "#!/bin/sh\necho a tool\n"} {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	return filepath.Join(dir, "alice.keys")

@@ -54,6 +54,9 @@ func (r *repeater) again(ctx context.Context, o record.Operation, wanted string)
 	}
 	for _, command := range [][]string{o.Host, {"verify"}, {"gc"}, {"verify"}} {
 		args := append([]string{command[0], "--store", store, "--esp", esp, "--quiet"}, command[1:]...)
+		if command[0] == "stage" { // the host's file system has no fs-verity, which the node's store had
+			args = append([]string{command[0], "--allow-unverified"}, args[1:]...)
+		}
 		for i := range args {
 			args[i] = strings.Replace(args[i], record.Layout, r.layout, 1)
 		}
