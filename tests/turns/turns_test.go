@@ -39,8 +39,8 @@ func TestLine(t *testing.T) {
 					line.leave()
 				}()
 			}
-			synctest.Wait()
 			time.Sleep(time.Hour)
+			synctest.Wait() // all have ended: nobody reads weights or writes order any more
 			slices.SortFunc(weights, func(a, b int) int { return b - a })
 			// Those that begin at the same moment may say so in any order.
 			for i := range order {
