@@ -4,73 +4,108 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the keys into the manual page")
+var update = flag.Bool("update", false, "write the keys into the manual pages")
 
 const (
-	manual = "../../../man/kairos-cloud-config.5"
+	manual = "../../../man/kairos-cloud-config"
 	begin  = ".\\\" The keys are made of the types in kairos-config/internal/schema:\n.\\\" go test -run TestManual -update\n"
 	end    = ".\\\" End of the keys.\n"
 )
 
-// TestManual: kairos-cloud-config(5) has every key with its type, its default,
-// what it does and an example, in the words that stand beside the types.
+// pages are the manual pages with the blocks that each describes, by the first place
+// where a block stands; a page has what is beneath a block too, unless
+// another page names it.
+var pages = map[string][]string{
+	"":             {"", "users", "groups"},
+	"-steps":       {"step"},
+	"-install":     {"install", "upgrade", "reset"},
+	"-disks":       {"install.partitions", "install.extra-partitions", "layout", "kcrypt"},
+	"-datasources": {"config_url", "datasource"},
+	"-cluster":     {"k3s", "kubevip", "p2p"},
+	"-compat":      {"write_files", "ntp", "chpasswd", "growpart"},
+}
+
+// TestManual: the manual pages of the cloud-config have every key once with its
+// type, its default, what it does and an example, in the words that stand
+// beside the types; the examples of the pages are valid configs.
 func TestManual(t *testing.T) {
-	data, err := os.ReadFile(manual)
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob(manual + "*.5")
+	if err != nil || len(files) != len(pages) {
+		t.Fatalf("%d pages of %d: %v", len(files), len(pages), err)
 	}
-	head, rest, ok := strings.Cut(string(data), begin)
-	old, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("the page has no place for the keys")
-	}
-	keys := manualKeys()
-	if *update {
-		if err := os.WriteFile(manual, []byte(head+begin+keys+end+tail), 0o644); err != nil {
+	texts := manualKeys()
+	count := 0
+	for page := range pages {
+		file := manual + page + ".5"
+		data, err := os.ReadFile(file)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return
+		head, rest, ok := strings.Cut(string(data), begin)
+		old, tail, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Fatalf("%s has no place for the keys", file)
+		}
+		keys := texts[page]
+		if *update {
+			if err := os.WriteFile(file, []byte(head+begin+keys+end+tail), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		} else if old != keys {
+			t.Errorf("%s is not up to date: go test -run TestManual -update", file)
+		}
+		count += strings.Count(keys, "\n.It Cm ")
+		examples := 0
+		for _, display := range strings.Split(head+tail, ".Bd -literal -offset indent\n")[1:] {
+			example, _, _ := strings.Cut(display, ".Ed\n")
+			example = strings.ReplaceAll(example, `\e`, `\`)
+			if !strings.HasPrefix(example, "#cloud-config\n") {
+				continue
+			}
+			examples++
+			if problems := Check(parse(t, example)); len(problems) > 0 {
+				t.Errorf("%s: the example\n%s: %v", file, example, problems)
+			}
+		}
+		if examples == 0 {
+			t.Errorf("%s has no example", file)
+		}
 	}
-	if old != keys {
-		t.Errorf("the page is not up to date: go test -run TestManual -update")
-	}
-	if n := strings.Count(keys, "\n.It Cm "); n < 250 {
-		t.Errorf("only %d keys", n)
-	}
-	_, example, _ := strings.Cut(tail, ".Bd -literal -offset indent\n")
-	example, _, _ = strings.Cut(example, ".Ed")
-	if problems := Check(parse(t, example)); len(problems) > 0 || !strings.Contains(example, "users:") {
-		t.Errorf("the example: %v", problems)
+	if count < 250 {
+		t.Errorf("only %d keys", count)
 	}
 }
 
-// manualKeys is all keys in mdoc(7), block by block.
-func manualKeys() string {
+// manualKeys is all keys in mdoc(7), block by block, for each page.
+func manualKeys() map[string]string {
 	places := places()
-	var b strings.Builder
+	texts := map[string]string{}
 	for _, block := range blocks() {
+		heading := "Keys of " + strings.Join(places[block], ", ")
 		switch block {
 		case topType:
-			b.WriteString(".Ss Keys at the top\n")
+			heading = "Keys at the top"
 		case reflect.TypeFor[Step]():
-			b.WriteString(".Ss Keys of a step\n")
-		default:
-			fmt.Fprintf(&b, ".Ss Keys of %s\n", strings.Join(places[block], ", "))
+			heading = "Keys of a step"
 		}
-		b.WriteString(".Bl -tag -width Ds\n")
+		var b strings.Builder
+		fmt.Fprintf(&b, ".Ss %s\n.Bl -tag -width Ds\n", heading)
 		for _, f := range fieldsOf(block) {
 			if f.none == "" {
 				f.manual(&b)
 			}
 		}
 		b.WriteString(".El\n")
+		texts[pageOf(block, places[block])] += b.String()
 	}
+	var b strings.Builder
 	b.WriteString(".Ss Keys without effect\nThese are accepted, so that configs stay valid;\n.Ql kairos-config validate\nnames them.\n.Bl -tag -width Ds\n")
 	for _, block := range blocks() {
 		for _, f := range fieldsOf(block) {
@@ -88,7 +123,32 @@ func manualKeys() string {
 		}
 	}
 	b.WriteString(".El\n")
-	return b.String()
+	texts["-compat"] += b.String()
+	return texts
+}
+
+// pageOf returns the page that names a block, or else the nearest block above it:
+// for keys of a step the page of steps.
+func pageOf(block reflect.Type, places []string) string {
+	at := ""
+	switch {
+	case block == reflect.TypeFor[Step]():
+		at = "step"
+	case block != topType:
+		at = places[0]
+	}
+	for {
+		for page, names := range pages {
+			if slices.Contains(names, at) {
+				return page
+			}
+		}
+		above := strings.LastIndex(at, ".")
+		if above < 0 {
+			return "-steps"
+		}
+		at = at[:above]
+	}
 }
 
 // places returns where each block stands, by dotted keys of the top or of a

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestManual: kairos-cloud-config(5) has every function.
+// TestManual: kairos-cloud-config-steps(5) has every function.
 func TestManual(t *testing.T) {
-	page, err := os.ReadFile("../../../man/kairos-cloud-config.5")
+	page, err := os.ReadFile("../../../man/kairos-cloud-config-steps.5")
 	if err != nil {
 		t.Fatal(err)
 	}
