@@ -42,7 +42,7 @@ func offlineFlag() cli.Flag {
 // fetchRemotes fetches what the configs ask for; with again, even what this boot has
 // a copy of.
 func fetchRemotes(c *cli.Context, root *rootfs.Root, collection *source.Collection, again bool) {
-	warn(c, (&source.Fetcher{Root: root}).Fetch(c.Context, collection.Remotes, again))
+	warn(c, (&source.Fetcher{Root: root, Templates: renderer(root)}).Fetch(c.Context, collection.Remotes, again))
 }
 
 // logger writes to the application's stderr, without secrets.

@@ -75,6 +75,7 @@ func runStage(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	before := collection
 	if len(collection.Remotes) > 0 && (name == "network" || name == "reconcile") {
 		fetchRemotes(c, root, collection, true)
 		if collection, err = collect(c, root); err != nil {
@@ -84,6 +85,9 @@ func runStage(c *cli.Context) error {
 	config, _ := collection.Merged()
 	system.Env = schema.Environ(config, name)
 	plan := stage.NewPlan(collection, name, fill(c.Context, root))
+	if name == "network" || len(before.Missing) > len(collection.Missing) {
+		plan.Arrived(before, collection)
+	}
 	if err := verifyGeneration(root); err != nil {
 		plan.Damaged = true
 		plan.Problems.Errorf(diag.Pos{Source: generation.Dir}, "%v", err)
@@ -120,11 +124,16 @@ func runStage(c *cli.Context) error {
 func fill(ctx context.Context, root *rootfs.Root) stage.Fill {
 	return stage.Fill{
 		Credentials: credential.Open(),
-		Templates:   template.New(sync.OnceValue(func() facts.Facts { return facts.Read(root) })),
+		Templates:   renderer(root),
 		Provide: func(stage string, merged *tree.Node) ([]source.Document, diag.List) {
 			return provider.Steps(ctx, root, stage, merged)
 		},
 	}
+}
+
+// renderer fills templates with the facts of the machine.
+func renderer(root *rootfs.Root) *template.Renderer {
+	return template.New(sync.OnceValue(func() facts.Facts { return facts.Read(root) }))
 }
 
 // verifyGeneration compares the generation that this boot was to have with its

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/kairos-install/internal/cloudconfig"
@@ -136,6 +137,16 @@ func readConfigs(ctx context.Context, m Machine, r request, runner run.Runner) (
 		}
 		configs = live
 	}
+	// A machine that is no live system may have fetched configs of its own.
+	since := r.Started
+	if r.Live {
+		since = time.Time{}
+	}
+	fetched, err := cloudconfig.Fetched(m.Root, since, r.Live)
+	if err != nil {
+		return nil, err
+	}
+	configs = append(configs, fetched...)
 	given, err := cloudconfig.Files(ctx, cloudconfig.Validator{Runner: runner}, r.Configs)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/kairos-install/internal/settings"
@@ -23,6 +24,7 @@ import (
 // the defaults.
 type request struct {
 	settings.Settings
+	Started time.Time
 	Image   string
 	Live    bool     // the running system is a live one
 	Configs []string // files of --config, with absolute paths
@@ -35,7 +37,8 @@ type request struct {
 
 // readRequest merges what was asked for: the command line wins over the config.
 func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request, error) {
-	r := request{Configs: c.StringSlice("config"), Yes: c.Bool("yes"), DryRun: c.Bool("dry-run"), Dirs: c.StringSlice("definitions")}
+	// Times of files are not as fine as the clock.
+	r := request{Started: time.Now().Add(-time.Second), Configs: c.StringSlice("config"), Yes: c.Bool("yes"), DryRun: c.Bool("dry-run"), Dirs: c.StringSlice("definitions")}
 	if c.Bool("reboot") && c.Bool("poweroff") {
 		return r, exit.Usagef("--reboot and --poweroff: only one of them can be done")
 	}

@@ -54,7 +54,7 @@ type Top struct {
 
 	Stages Stages `key:"stages" doc:"A map of stages to lists of steps." eg:"{boot: [{name: Greet, commands: [echo hello]}]}"`
 
-	ConfigURL      ConfigURL       `key:"config_url" doc:"A config to fetch, which counts after all files: a URL, which may end in #sha256=DIGEST, or a map." eg:"https://example.org/node.yaml"`
+	ConfigURL      ConfigURL       `key:"config_url" doc:"A config to fetch, which counts after all files: a URL, which may have facts in braces and end in #sha256=DIGEST, or a map." eg:"https://example.org/node.yaml"`
 	Install        Install         `key:"install" doc:"What kairos-install(8) does."`
 	Upgrade        Upgrade         `key:"upgrade" doc:"What kairos-upgrade(8) does."`
 	Reset          Reset           `key:"reset" doc:"What kairos-reset(8) does."`

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,6 +20,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
@@ -34,19 +36,30 @@ const (
 type Remote struct {
 	schema.ConfigURL
 	Key string // what asks for it: config_url or cos.setup
+
+	link bool // a config that is fetched asks for it
 }
+
+// maxChain is how many configs may ask for each other.
+const maxChain = 10
 
 // name is what messages and origins call the config: its address without what
 // may be secret, which is the login and the query.
 func (r Remote) name() string {
-	u, err := url.Parse(r.URL)
+	address, _, _ := strings.Cut(r.URL, "?")
+	u, err := url.Parse(address)
 	if err != nil {
 		return r.Key
 	}
-	return r.Key + " " + u.Scheme + "://" + u.Host + u.EscapedPath()
+	path := u.EscapedPath()
+	if template.Has(address) {
+		path = u.Path // as it is written
+	}
+	return r.Key + " " + u.Scheme + "://" + u.Host + path
 }
 
-// file is the name of the copies.
+// file is the name of the copies. Of an address with facts in it, it is that of
+// the template: a copy serves the boots too that know a fact otherwise.
 func (r Remote) file() string {
 	sum := sha256.Sum256([]byte(r.URL))
 	return hex.EncodeToString(sum[:])
@@ -89,15 +102,42 @@ func (c *Collection) addRemotes(list []Remote, key string, nodes []*tree.Node) [
 		u, problems := schema.DecodeConfigURL(n, key)
 		c.Problems = append(c.Problems, problems...)
 		if !problems.Failed() {
-			list = append(list, Remote{u, key})
+			list = append(list, Remote{ConfigURL: u, Key: key})
 		}
 	}
 	return list
 }
 
+// follow adds a config that is fetched, and those that it asks for in turn, which
+// count after it.
+func (c *Collection) follow(root *rootfs.Root, r Remote) {
+	for asked := false; ; asked = true {
+		again := func(other Remote) bool { return other.URL == r.URL }
+		switch {
+		case slices.ContainsFunc(c.Remotes, again):
+			if asked {
+				c.Problems.Warnf(r.Pos, "%s: not followed: it has been asked for already", r.name())
+			}
+			return
+		case len(c.Remotes) == maxChain:
+			c.Problems.Errorf(r.Pos, "%s: not followed: %d configs have been asked for before it", r.name(), maxChain)
+			return
+		}
+		c.Remotes = append(c.Remotes, r)
+		next := c.readCopy(root, r).Field("config_url")
+		found := c.addRemotes(nil, "config_url", []*tree.Node{next})
+		if len(found) == 0 {
+			return
+		}
+		r = found[0]
+		r.link = true
+	}
+}
+
 // readCopy adds the copy of a fetched config: of this boot, or the last good
-// one. Where there is none yet, nothing is said: only a fetch can tell that.
-func (c *Collection) readCopy(root *rootfs.Root, r Remote) {
+// one, and returns it. Where there is none yet, nothing is said: only a fetch can
+// tell that.
+func (c *Collection) readCopy(root *rootfs.Root, r Remote) *tree.Node {
 	for _, dir := range []string{bootCopies, goodCopies} {
 		data, err := root.ReadFile(path.Join(dir, r.file()), MaxSize)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -110,16 +150,23 @@ func (c *Collection) readCopy(root *rootfs.Root, r Remote) {
 			c.Problems.Warnf(r.Pos, "%s: the copy in %s is not used: %v", r.name(), dir, err)
 			continue
 		}
+		before := len(c.Documents)
 		c.Add(r.name(), data)
-		return
+		if len(c.Documents) > before && c.Documents[before].Header {
+			return c.Documents[before].Root
+		}
+		return nil
 	}
 	c.Missing = append(c.Missing, r)
+	return nil
 }
 
 // Fetcher fetches configs.
 type Fetcher struct {
 	Root   *rootfs.Root
 	Client fetch.Client
+	// Templates fills addresses that have facts in them.
+	Templates *template.Renderer
 	// Backoff is the time before the first repetition, which doubles with
 	// each; one second when 0.
 	Backoff time.Duration
@@ -131,32 +178,61 @@ const (
 	fetchTimeout  = 20 * time.Second // of one attempt
 )
 
-// Fetch fetches what the node's configs ask for and keeps a copy of it. With
-// again it does so even when there is a copy of this boot. What can't be
-// fetched is told, with the copy that is used instead.
+// Fetch fetches what the node's configs ask for, and what that asks for in turn,
+// and keeps a copy of it. With again it does so even when there is a copy of this
+// boot. What can't be fetched is told, with the copy that is used instead.
 func (f *Fetcher) Fetch(ctx context.Context, remotes []Remote, again bool) diag.List {
 	var problems diag.List
+	seen := map[string]bool{}
 	for _, r := range remotes {
-		if !again && f.Root.Exists(path.Join(bootCopies, r.file())) {
-			continue
-		}
-		if strings.HasPrefix(r.URL, "http://") && r.SHA256 == "" {
-			problems.Warnf(r.Pos, "%s: fetched without encryption: whoever is on the way can change it", r.name())
-			problems.Hint("use https, or end the URL in #sha256=DIGEST")
-		}
-		data, err := f.get(ctx, r)
-		if err == nil {
-			err = r.check(data)
-		}
-		if err != nil {
-			f.failed(r, err, &problems)
-			continue
-		}
-		if err := f.keep(r, data); err != nil {
-			problems.Warnf(r.Pos, "%s: no copy could be kept: %v", r.name(), err)
+		for next := r; !next.link && next.URL != "" && !seen[next.URL] && len(seen) < maxChain; {
+			seen[next.URL] = true
+			f.fetch(ctx, next, again, &problems)
+			next = f.next(next)
 		}
 	}
 	return problems
+}
+
+// next returns the config that the copy of another asks for; what is wrong with it
+// is said by those who collect it.
+func (f *Fetcher) next(r Remote) Remote {
+	var one Collection
+	one.follow(f.Root, r)
+	if len(one.Remotes) < 2 {
+		return Remote{}
+	}
+	next := one.Remotes[1]
+	next.link = false
+	return next
+}
+
+func (f *Fetcher) fetch(ctx context.Context, r Remote, again bool, problems *diag.List) {
+	if !again && f.Root.Exists(path.Join(bootCopies, r.file())) {
+		return
+	}
+	if strings.HasPrefix(r.URL, "http://") && r.SHA256 == "" {
+		problems.Warnf(r.Pos, "%s: fetched without encryption: whoever is on the way can change it", r.name())
+		problems.Hint("use https, or end the URL in #sha256=DIGEST")
+	}
+	address, err := r.URL, error(nil)
+	if template.Has(address) {
+		address, err = f.Templates.Address(address)
+	}
+	var data []byte
+	if err == nil {
+		data, err = f.get(ctx, address)
+	}
+	if err == nil {
+		err = r.check(data)
+	}
+	if err != nil {
+		f.failed(r, err, problems)
+		return
+	}
+	if err := f.keep(r, data); err != nil {
+		problems.Warnf(r.Pos, "%s: no copy could be kept: %v", r.name(), err)
+	}
 }
 
 // failed tells what is used instead of what could not be fetched.
@@ -191,10 +267,10 @@ func (f *Fetcher) keep(r Remote, data []byte) error {
 	return errors.Join(errs...)
 }
 
-func (f *Fetcher) get(ctx context.Context, r Remote) ([]byte, error) {
+func (f *Fetcher) get(ctx context.Context, address string) ([]byte, error) {
 	wait := cmp.Or(f.Backoff, time.Second)
 	for attempt := 1; ; attempt++ {
-		data, err := f.once(ctx, r.URL)
+		data, err := f.once(ctx, address)
 		var failed *fetch.Error
 		if err == nil || !errors.As(err, &failed) {
 			return data, err

@@ -6,14 +6,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/facts"
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
@@ -55,7 +59,7 @@ func newSite(t *testing.T, configs ...string) *site {
 // fetch does what the stage network does and returns what is told.
 func (s *site) fetch(t *testing.T, again bool) string {
 	t.Helper()
-	f := &Fetcher{Root: s.root, Client: fetch.Client{Transport: s.Client().Transport}, Backoff: time.Millisecond}
+	f := &Fetcher{Root: s.root, Templates: template.New(facts.Sample), Client: fetch.Client{Transport: s.Client().Transport}, Backoff: time.Millisecond}
 	var texts []string
 	for _, p := range f.Fetch(t.Context(), Collect(s.root).Remotes, again) {
 		texts = append(texts, strings.ReplaceAll(p.Error(), s.URL, "URL"))
@@ -146,7 +150,11 @@ func TestConfigURLFaults(t *testing.T) {
 		"to http": {"config_url: URL/x", "refused to follow a redirect from https to http://192.0.2.1", "", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
 		}},
-		"nested": {"config_url: URL/x", "", "nested", write("#cloud-config\nhostname: nested\nconfig_url: https://192.0.2.1/\n")},
+		"nested": {"config_url: URL/x", "error: config_url http://127.0.0.1:1/: dial tcp", "nested", write("#cloud-config\nhostname: nested\nconfig_url: 'http://127.0.0.1:1/#sha256=" + pin("x")[8:] + "'\n")},
+		"templated": {"config_url: 'URL/{{ .Values.node.hostname }}?id={{ \"a b\" }}'", "", "node/a b", func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "#cloud-config\nhostname: %s/%s\n", path.Base(r.URL.Path), r.URL.Query().Get("id"))
+		}},
+		"no such fact": {"config_url: 'URL/x?id={{ .Values.product.nope }}'", "template in the address: a fact that it asks for does not exist on this machine, and there is no copy of it", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, c.config)
@@ -161,6 +169,68 @@ func TestConfigURLFaults(t *testing.T) {
 				t.Errorf("host name %q", got)
 			}
 		})
+	}
+}
+
+// TestChain: a fetched config may ask for another, which counts after it.
+func TestChain(t *testing.T) {
+	s := newSite(t, "config_url: URL/1\nhostname: own")
+	asked := map[string]int{}
+	s.handler = func(w http.ResponseWriter, r *http.Request) {
+		asked[r.URL.Path]++
+		n, _ := strconv.Atoi(r.URL.Path[1:])
+		next := ""
+		if n < 3 {
+			next = fmt.Sprintf("config_url: %s/%d\n", s.URL, n+1)
+		}
+		fmt.Fprintf(w, "#cloud-config\nhostname: h%d\nv%d: true\n%s", n, n, next)
+	}
+	if told := s.fetch(t, true); told != "" {
+		t.Error(told)
+	}
+	if got := s.value(t, "hostname").Text; got != "h3" || s.value(t, "v1").Text != "true" || s.value(t, "v2").Text != "true" {
+		t.Errorf("the last of the chain counts last: %q", got)
+	}
+	s.fetch(t, true)
+	if asked["/1"] != 2 || asked["/2"] != 2 || asked["/3"] != 2 {
+		t.Errorf("each is asked for once each time: %v", asked)
+	}
+	// The chain becomes another: what is not asked for any more is neither fetched nor counts.
+	s.handler = func(w http.ResponseWriter, r *http.Request) {
+		asked[r.URL.Path]++
+		if r.URL.Path == "/1" {
+			fmt.Fprintf(w, "#cloud-config\nhostname: h1\nconfig_url: %s/9\n", s.URL)
+			return
+		}
+		http.NotFound(w, r)
+	}
+	told := s.fetch(t, true)
+	if !strings.Contains(told, "config_url URL/9: status 404") || asked["/2"] != 2 || asked["/9"] != 1 {
+		t.Error(told, asked)
+	}
+	if got := s.value(t, "hostname").Text; got != "h1" {
+		t.Error(got)
+	}
+	// A circle and an endless chain end.
+	for path, c := range map[string]struct{ next, want string }{
+		"circle":  {"/1", "config_url " + s.URL + "/1: not followed: it has been asked for already"},
+		"endless": {"", "not followed: 10 configs have been asked for before it"},
+	} {
+		s.handler = func(w http.ResponseWriter, r *http.Request) {
+			next := c.next
+			if next == "" {
+				next = r.URL.Path + "x"
+			}
+			fmt.Fprintf(w, "#cloud-config\nconfig_url: %s%s\n", s.URL, next)
+		}
+		before := s.calls.Load()
+		s.fetch(t, true)
+		if n := s.calls.Load() - before; n > maxChain {
+			t.Errorf("%s: %d requests", path, n)
+		}
+		if got := fmt.Sprint(Collect(s.root).Problems); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s", path, got)
+		}
 	}
 }
 

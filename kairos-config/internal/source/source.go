@@ -105,9 +105,8 @@ func (c *Collection) addRest(root *rootfs.Root) {
 			c.read(root, n.Text, n.Text)
 		}
 	}
-	c.Remotes = c.remotes(line, slices.DeleteFunc(setups, local))
-	for _, r := range c.Remotes {
-		c.readCopy(root, r)
+	for _, r := range c.remotes(line, slices.DeleteFunc(setups, local)) {
+		c.follow(root, r)
 	}
 	if len(line.Fields) > 0 {
 		c.Documents = append(c.Documents, Document{Source: CommandLine, Header: true, Root: line})

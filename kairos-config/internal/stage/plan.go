@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/credential"
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
@@ -134,6 +135,43 @@ func (p *Plan) earlierKeys(documents []source.Document, heads []schema.Head) []S
 	return keySteps(earlier.Steps)
 }
 
+// Arrived puts in front what a boot has been too early for: the steps of its
+// stages before the network that configs have which were fetched since. Those that
+// it had already do not run again.
+func (p *Plan) Arrived(before, now *source.Collection) {
+	if len(now.Remotes) == 0 {
+		return
+	}
+	known := map[string]bool{}
+	for _, stage := range bootStages[:4] {
+		for _, step := range NewPlan(before, stage, p.fill).Steps {
+			known[step.identity()] = true
+		}
+	}
+	var arrived []Step
+	for _, stage := range bootStages[:4] {
+		plan := NewPlan(now, stage, p.fill)
+		for _, step := range plan.Steps {
+			switch {
+			case known[step.identity()]:
+			case stage == "rootfs":
+				p.Problems.Warnf(step.Spec.Pos, "%s: the stage rootfs was before this config came: it counts at the next boot", step.Name)
+			default:
+				arrived = append(arrived, step)
+			}
+		}
+		if len(arrived) > 0 {
+			p.Problems = append(p.Problems, plan.Problems...).Once()
+		}
+	}
+	p.Steps = append(arrived, p.Steps...)
+}
+
+// identity is what a step is known by, whoever has the last word on the host name.
+func (s Step) identity() string { return strings.TrimSuffix(s.fingerprint, noHostname) }
+
+const noHostname = " without its host name"
+
 // lastHostname leaves the host name at the top of configs to the last that
 // has one: it would be set to and fro otherwise, at every boot.
 func (p *Plan) lastHostname() {
@@ -142,7 +180,7 @@ func (p *Plan) lastHostname() {
 		if s := &p.Steps[i]; s.CloudInit && s.Spec.Hostname != "" {
 			if !last {
 				s.Spec.Hostname = ""
-				s.fingerprint += " without its host name"
+				s.fingerprint += noHostname
 			}
 			last = false
 		}

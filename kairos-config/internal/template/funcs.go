@@ -11,7 +11,7 @@ import (
 // functions returns all functions, each within the bounds. Those that Go's
 // templates have by themselves and that make texts are among them.
 func (b *bounds) functions() template.FuncMap {
-	all := template.FuncMap{turnName: b.turn, callName: b.call}
+	all := template.FuncMap{turnName: b.turn, callName: b.call, escapeName: escaped}
 	for _, group := range []template.FuncMap{builtin, texts, expressions, encodings, numbers, lists, maps, kinds, paths, times, more} {
 		for name, f := range group {
 			all[name] = b.bounded(f)

@@ -27,6 +27,9 @@ func (r *Renderer) Config(config *tree.Node) (*tree.Node, diag.List) {
 	var problems diag.List
 	made := copied(config)
 	for i, f := range made.Fields {
+		if f.Key == "config_url" {
+			made.Fields[i].Value = r.address(f.Value, &problems)
+		}
 		if schema.Templated(f.Key) {
 			made.Fields[i].Value = r.node(f.Value, &problems)
 		}
@@ -84,6 +87,30 @@ func (r *Renderer) scalar(n *tree.Node, problems *diag.List) *tree.Node {
 	if Missing(text) && !Missing(n.Text) {
 		problems.Errorf(n.Pos, "template: a fact that it asks for does not exist on this machine")
 		problems.Hint(`{{ default "…" FACT }} says what to take instead`)
+		return spoiled(n)
+	}
+	made := *n
+	made.Text = text
+	return &made
+}
+
+// address renders the address of a config.
+func (r *Renderer) address(n *tree.Node, problems *diag.List) *tree.Node {
+	if url := n.Field("url"); url != nil {
+		made := copied(n)
+		for i, f := range made.Fields {
+			if f.Key == "url" {
+				made.Fields[i].Value = r.address(url, problems)
+			}
+		}
+		return made
+	}
+	if n.Kind != tree.String || !Has(n.Text) {
+		return n
+	}
+	text, err := r.Address(n.Text)
+	if err != nil {
+		problems.Errorf(n.Pos, "%v", err)
 		return spoiled(n)
 	}
 	made := *n

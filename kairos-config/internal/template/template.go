@@ -9,6 +9,7 @@ package template
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -51,7 +52,19 @@ func (e *Error) Error() string { return e.Message }
 func Has(text string) bool { return strings.Contains(text, "{{") }
 
 // Text renders a text. Errors are of type *Error.
-func (r *Renderer) Text(text string) (string, error) {
+func (r *Renderer) Text(text string) (string, error) { return r.text(text, false) }
+
+// Address renders the address of a config: each value is escaped as a part of a
+// URL, and one that isn't there is an error.
+func (r *Renderer) Address(text string) (string, error) {
+	made, err := r.text(text, true)
+	if err != nil {
+		return "", fmt.Errorf("template in the address: %w", err)
+	}
+	return made, nil
+}
+
+func (r *Renderer) text(text string, address bool) (string, error) {
 	if !Has(text) {
 		return text, nil
 	}
@@ -64,7 +77,7 @@ func (r *Renderer) Text(text string) (string, error) {
 	if err != nil {
 		return "", place(err)
 	}
-	b.watch(t)
+	b.watch(t, address)
 	var out strings.Builder
 	if err := t.Execute(limited{&out}, r.facts); err != nil {
 		return "", place(err)
@@ -95,6 +108,8 @@ type bounds struct {
 const (
 	turnName = "_turn"
 	callName = "_call"
+	// escapeName is of the one that escapes.
+	escapeName = "_escape"
 )
 
 // turn is called in each turn of a loop.
@@ -122,11 +137,15 @@ func (b *bounds) late() error {
 	return nil
 }
 
-// watch puts the functions that count into the parsed template.
-func (b *bounds) watch(t *template.Template) {
+// watch puts the functions that count into the parsed template, and into that of
+// an address the one that escapes.
+func (b *bounds) watch(t *template.Template, address bool) {
 	for _, named := range t.Templates() {
 		if named.Tree == nil || named.Tree.Root == nil {
 			continue
+		}
+		if address {
+			escape(named.Tree.Root)
 		}
 		walk(named.Tree.Root)
 		insert(named.Tree.Root, callName)
@@ -153,6 +172,44 @@ func walk(n parse.Node) {
 	case *parse.WithNode:
 		branch(n.List, n.ElseList)
 	}
+}
+
+// escape puts a last command behind each value that is printed.
+func escape(n parse.Node) {
+	branch := func(lists ...*parse.ListNode) {
+		for _, list := range lists {
+			if list != nil {
+				escape(list)
+			}
+		}
+	}
+	switch n := n.(type) {
+	case *parse.ListNode:
+		for _, child := range n.Nodes {
+			escape(child)
+		}
+	case *parse.RangeNode:
+		branch(n.List, n.ElseList)
+	case *parse.IfNode:
+		branch(n.List, n.ElseList)
+	case *parse.WithNode:
+		branch(n.List, n.ElseList)
+	case *parse.ActionNode:
+		last := n.Pipe.Cmds[len(n.Pipe.Cmds)-1].Args[0]
+		if len(n.Pipe.Decl) > 0 || last.String() == "urlquery" {
+			return // it prints nothing, or has been escaped
+		}
+		word := parse.NewIdentifier(escapeName).SetPos(n.Pos)
+		n.Pipe.Cmds = append(n.Pipe.Cmds, &parse.CommandNode{NodeType: parse.NodeCommand, Pos: n.Pos, Args: []parse.Node{word}})
+	}
+}
+
+// escaped is a value as a part of a URL.
+func escaped(v any) (string, error) {
+	if v == nil {
+		return "", errors.New("a fact that it asks for does not exist on this machine")
+	}
+	return strings.ReplaceAll(url.QueryEscape(fmt.Sprint(v)), "+", "%20"), nil
 }
 
 // insert puts {{name}} before what a list holds.
@@ -184,6 +241,7 @@ func place(err error) error {
 		}
 		e.Message = text[len(m[0]):]
 	}
+	e.Message = strings.TrimPrefix(e.Message, `executing "t" at <`+escapeName+`>: error calling `+escapeName+`: `)
 	if m := context.FindStringSubmatch(e.Message); m != nil {
 		e.Message = m[1] + ": " + e.Message[len(m[0]):]
 	}

@@ -74,10 +74,10 @@ func TestSameAsSprig(t *testing.T) {
 		if more[name] != nil || strings.HasPrefix(name, "must") { // tests/differential compares them with sprig itself
 			continue
 		}
-		if !used[name] && !strings.HasPrefix(name, "_") && !map[string]bool{"now": true, "unixEpoch": true, "fail": true, "trimall": true, "tuple": true}[name] {
+		if !used[name] && !strings.HasPrefix(name, "_") && !map[string]bool{"now": true, "unixEpoch": true, "fail": true, "trimall": true, "tuple": true, "required": true}[name] {
 			t.Errorf("%s is not compared", name)
 		}
-		if _, theirs := sprig.TxtFuncMap()[name]; !theirs && builtin[name] == nil && !strings.HasPrefix(name, "_") {
+		if _, theirs := sprig.TxtFuncMap()[name]; !theirs && builtin[name] == nil && !strings.HasPrefix(name, "_") && name != "required" { // Helm's
 			t.Errorf("sprig has no %s", name)
 		}
 	}
@@ -230,4 +230,33 @@ func ExampleRenderer_Text() {
 	out, _ := New(facts.Sample).Text("{{ .Values.node.hostname | upper }}")
 	fmt.Println(out)
 	// Output: NODE
+}
+
+// TestAddress: the values in an address can't change it, and must be there.
+func TestAddress(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://example.com/a?b=c#sha256=00":                                                "https://example.com/a?b=c#sha256=00",
+		"https://example.com/{{ .Values.node.hostname }}.yaml?id={{ .MachineID | trunc 4 }}": "https://example.com/" + facts.Sample().Values["node"].(map[string]any)["hostname"].(string) + ".yaml?id=" + facts.Sample().MachineID[:4],
+		`https://example.com/?x={{ "a b&c=/d" }}`:                                            "https://example.com/?x=a%20b%26c%3D%2Fd",
+		`https://example.com/?x={{ "a&b" | urlquery }}`:                                      "https://example.com/?x=a%26b",
+		`https://example.com/{{ if .Values.nope }}a{{ else }}{{ "b/c" }}{{ end }}`:           "https://example.com/b%2Fc",
+		`https://example.com/{{ $x := "a?" }}{{ $x }}`:                                       "https://example.com/a%3F",
+		`https://example.com/{{ required "no name" "x" }}`:                                   "https://example.com/x",
+		`https://example.com/{{ default "d" .Values.product.nope }}`:                         "https://example.com/d",
+		// Errors.
+		`https://example.com/{{ .Values.product.nope }}`:                           "!does not exist on this machine",
+		`https://example.com/{{ required "no serial" .Values.nope }}`:              "!no serial",
+		`https://example.com/{{ required "no serial" "" }}`:                        "!no serial",
+		`https://example.com/{{ nope }}`:                                           `!function "nope" not defined`,
+		`https://example.com/{{ range until 10000 }}{{ repeat 200 "x" }}{{ end }}`: "!1 MiB",
+	} {
+		got, err := New(facts.Sample).Address(text)
+		if fault, ok := strings.CutPrefix(want, "!"); ok {
+			if err == nil || !strings.Contains(err.Error(), fault) {
+				t.Errorf("%s: %q, %v", text, got, err)
+			}
+		} else if err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", text, got, err, want)
+		}
+	}
 }

@@ -62,6 +62,13 @@ var expressions = template.FuncMap{
 	"all":  func(args ...any) bool { return !slices.ContainsFunc(args, empty) },
 	"any":  func(args ...any) bool { return slices.ContainsFunc(args, func(a any) bool { return !empty(a) }) },
 	"fail": func(message string) (string, error) { return "", errors.New(message) },
+	// As in Helm: what is missing or empty is an error with a text of the author's.
+	"required": func(message string, v any) (any, error) {
+		if v == nil || v == "" {
+			return nil, errors.New(message)
+		}
+		return v, nil
+	},
 }
 
 var encodings = template.FuncMap{

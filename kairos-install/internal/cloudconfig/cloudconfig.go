@@ -5,6 +5,7 @@ package cloudconfig
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +14,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kernelargs"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -81,6 +84,57 @@ func Live(root string) ([]plan.Config, error) {
 		}
 	}
 	return configs, nil
+}
+
+// Copies are where kairos-config keeps what it has fetched for config_url: in this
+// boot, and on COS_OEM.
+const Copies, keptCopies = "/run/kairos/config-url", ".config-url"
+
+// Fetched returns the configs that this system has fetched, since a moment, as the
+// copies that the first boot of the node finds: it has them before it has a
+// network. An address of the kernel command line becomes a config of its own.
+func Fetched(root string, since time.Time, live bool) ([]plan.Config, error) {
+	var configs []plan.Config
+	if address := asked(path.Join(root, "/proc/cmdline")); live && address != "" {
+		quoted, err := json.Marshal(address) // which YAML reads as it is
+		if err != nil {
+			return nil, err
+		}
+		configs = append(configs, plan.Config{Name: "83_config_url.yaml", From: "the kernel command line",
+			Data: fmt.Appendf(nil, "#cloud-config\nconfig_url: %s\n", quoted)})
+	}
+	dir := path.Join(root, Copies)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list what was fetched: %w", err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") || info.ModTime().Before(since) {
+			continue
+		}
+		data, err := read(path.Join(dir, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("read what was fetched: %s: %w", e.Name(), err)
+		}
+		configs = append(configs, plan.Config{Name: path.Join(keptCopies, e.Name()), From: path.Join(Copies, e.Name()), Data: data})
+	}
+	return configs, nil
+}
+
+// asked returns the address of a config on a kernel command line.
+func asked(file string) (address string) {
+	line, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	for word := range kernelargs.Words(string(line)) {
+		word = strings.TrimPrefix(strings.TrimPrefix(word, "kairos.config="), "kairos.")
+		if value, ok := strings.CutPrefix(word, "config_url="); ok {
+			address = strings.Trim(value, `"`)
+		}
+	}
+	return address
 }
 
 // list returns the configs in a directory and beneath it, sorted by name.

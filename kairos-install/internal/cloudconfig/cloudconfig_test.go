@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func write(t *testing.T, file, content string) string {
@@ -77,5 +78,42 @@ func TestLive(t *testing.T) {
 	want := "80_cloud.yaml=medium from /run/initramfs/live/cloud.yaml, 82_90_custom.yaml=oem from /oem/90_custom.yaml, 82_sub_10_x.yml=sub from /oem/sub/10_x.yml"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
+	}
+}
+
+// TestFetched: what the installer has fetched is what the first boot finds.
+func TestFetched(t *testing.T) {
+	root := t.TempDir()
+	now := time.Now()
+	write(t, root+"/proc/cmdline", `quiet config_url=https://example.com/old kairos.config_url="https://example.com/a?x=1"`)
+	old := write(t, root+Copies+"/aa", "#cloud-config\n")
+	if err := os.Chtimes(old, now.Add(-time.Hour), now.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, root+Copies+"/bb", "#cloud-config\nhostname: b\n")
+	write(t, root+Copies+"/.bb.part", "half")
+	names := func(since time.Time, live bool) string {
+		configs, err := Fetched(root, since, live)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []string
+		for _, c := range configs {
+			list = append(list, c.Name)
+		}
+		return strings.Join(list, " ")
+	}
+	if got := names(time.Time{}, true); got != "83_config_url.yaml .config-url/aa .config-url/bb" {
+		t.Error(got)
+	}
+	if got := names(now.Add(-time.Minute), false); got != ".config-url/bb" {
+		t.Error("a machine's own copies are not the node's: ", got)
+	}
+	configs, _ := Fetched(root, time.Time{}, true)
+	if text := string(configs[0].Data); text != "#cloud-config\nconfig_url: \"https://example.com/a?x=1\"\n" {
+		t.Error(text)
+	}
+	if configs, err := Fetched(t.TempDir(), time.Time{}, true); err != nil || len(configs) != 0 {
+		t.Error(configs, err)
 	}
 }

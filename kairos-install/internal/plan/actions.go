@@ -231,7 +231,11 @@ func (w Write) String() string {
 
 func (w Write) Do(context.Context, Host) error {
 	dir, name := path.Split(w.Path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	parents := fs.FileMode(0o755)
+	if w.Mode&0o077 == 0 {
+		parents = 0o700 // nor do the names tell
+	}
+	if err := os.MkdirAll(dir, parents); err != nil {
 		return fmt.Errorf("write %s: %w", w.Path, err)
 	}
 	root, err := os.OpenRoot(dir)
