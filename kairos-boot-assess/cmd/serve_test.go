@@ -247,7 +247,7 @@ func TestBusFallback(t *testing.T) {
 	}
 	// Something to wait for, behind which nothing old was said again.
 	b.call("Repair")
-	if _, passed := b.next("Repaired"); strings.Contains(strings.Join(passed, " "), "FellBack") || strings.Contains(strings.Join(passed, " "), "Assessed") {
+	if _, passed := b.next("Completed"); strings.Contains(strings.Join(passed, " "), "FellBack") || strings.Contains(strings.Join(passed, " "), "Assessed") {
 		t.Errorf("again: %q", passed)
 	}
 }
@@ -264,11 +264,15 @@ func TestBusRepair(t *testing.T) {
 	if err := b.call("PlanRepair").Store(&fallback, &problems); err != nil || fallback != "kairos-"+newer+".conf" || len(problems) != 1 || problems[0]["done"].Value() != false {
 		t.Errorf("plan: %q, %v, %v", fallback, problems, err)
 	}
-	if err := b.call("Repair").Err; err != nil {
+	var path dbus.ObjectPath
+	if err := b.call("Repair").Store(&path); err != nil {
 		t.Error(err)
 	}
-	said, _ := b.next("Repaired")
-	if done := said[2].([]map[string]dbus.Variant); said[0] != int32(0) || said[1] != "" || len(done) != 1 || done[0]["done"].Value() != true {
+	said, _ := b.next("Completed") // of the transaction's own object
+	if said, _ = b.next("Completed"); said[0] != path {
+		t.Errorf("%v has ended, not %s", said[0], path)
+	}
+	if done := said[3].(map[string]dbus.Variant)["problems"].Value().([]map[string]dbus.Variant); said[1] != int32(0) || said[2] != "" || len(done) != 1 || done[0]["done"].Value() != true {
 		t.Errorf("repaired: %v", said)
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, "node", twin)); err == nil {

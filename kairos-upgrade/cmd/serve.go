@@ -8,11 +8,9 @@ import (
 
 // Names on the bus: io.kairos.Upgrade1(5).
 const (
-	busName              = "io.kairos.Upgrade1"
-	busPath              = "/io/kairos/Upgrade1"
-	transactionPath      = busPath + "/Transaction/"
-	transactionInterface = busName + ".Transaction"
-	action               = "io.kairos.upgrade1."
+	busName = "io.kairos.Upgrade1"
+	busPath = "/io/kairos/Upgrade1"
+	action  = "io.kairos.upgrade1."
 )
 
 func serveCommand(m machine) *cli.Command {
@@ -36,9 +34,10 @@ func serve(c *cli.Context, m machine) error {
 		log:     served.Log,
 		quiet:   c.Bool("quiet"),
 		out:     c.App.ErrWriter,
-		known:   map[string]bool{},
 	}
+	s.jobs = &bus.Transactions{Service: s.bus, Cancel: action + "cancel", Refresh: s.refresh, Log: s.log}
 	s.object = s.bus.Export(busPath, s.describe())
+	s.jobs.Object = s.object
 	s.watchDirs(served.Changes)
 	s.refresh()
 	return served.Serve(c.Context, func() { s.watchStore(served.Changes) })

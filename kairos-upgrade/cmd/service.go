@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -23,17 +22,15 @@ type service struct {
 	where  where
 	bus    *bus.Service
 	object *bus.Object
+	jobs   *bus.Transactions
 	log    *slog.Logger
 	quiet  bool
 	out    io.Writer
 
 	refreshing sync.Mutex // states are read one after the other
 
-	mu    sync.Mutex
-	node  nodeState
-	jobs  []*job          // of late, oldest first
-	known map[string]bool // ids of transactions of others that are followed, or were
-	busy  bool            // a transaction of this service runs
+	mu   sync.Mutex
+	node nodeState
 }
 
 func (s *service) describe() bus.Interface {
@@ -55,11 +52,9 @@ func (s *service) describe() bus.Interface {
 			{Name: "Previous", Type: "s", Get: func() any { return s.state().previous }},
 			{Name: "Deployments", Type: "aa{sv}", Get: func() any { return s.state().deployments }},
 			{Name: "Quarantined", Type: "aa{sv}", Get: func() any { return s.state().quarantined }},
-			{Name: "Transaction", Type: "o", Get: func() any { return s.running() }},
+			{Name: "Transaction", Type: "o", Get: func() any { return s.jobs.Running() }},
 		},
-		Signals: []bus.Signal{{Name: "Completed", Args: []bus.Arg{
-			{Name: "transaction", Type: "o"}, {Name: "status", Type: "i"}, {Name: "error", Type: "s"}, {Name: "result", Type: "a{sv}"},
-		}}},
+		Signals: []bus.Signal{bus.CompletedSignal},
 	}
 }
 
@@ -229,52 +224,4 @@ func (s *service) verify(_ context.Context, c *bus.Call, id string, options map[
 		}
 		return v, err
 	})
-}
-
-// do begins a transaction of this service, which outlives the call and the
-// caller, and returns its object.
-func (s *service) do(c *bus.Call, b begin, work func(context.Context, *deploy.Node) (any, error)) (dbus.ObjectPath, error) {
-	if err := s.reserve(); err != nil {
-		return "", err
-	}
-	running, cancel := context.WithCancel(s.bus.Context())
-	j := &job{service: s, own: true, cancel: func() error { cancel(); return nil }}
-	b.by, b.tell, b.bar = (*caller)(&c.Caller).transaction(), j.update, s.bar()
-	b.log = s.logger(b.bar)
-	o, err := s.start(s.where, b)
-	if err != nil {
-		cancel()
-		s.free()
-		return "", err
-	}
-	release := s.bus.Hold()
-	go func() { // Run waits for the hold
-		defer release()
-		defer cancel()
-		result, err := work(running, o.Node)
-		err = exit.Cancelled(running, err)
-		o.end(err)
-		s.free()
-		s.refresh()
-		j.finish(result, err)
-	}()
-	return j.path(), nil
-}
-
-// reserve makes sure that this service does one thing at a time; the lock of
-// the store does so for all.
-func (s *service) reserve() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.busy {
-		return exit.WithCode(fmt.Errorf("another transaction of this service is running"), exit.Busy)
-	}
-	s.busy = true
-	return nil
-}
-
-func (s *service) free() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.busy = false
 }

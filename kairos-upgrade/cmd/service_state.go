@@ -1,13 +1,10 @@
 package cmd
 
 import (
-	"errors"
-	"os"
 	"path/filepath"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -52,10 +49,8 @@ func (s *service) refresh() {
 		s.node = state
 		s.mu.Unlock()
 	}
-	s.meet(s.board(o.Store), s.board(o.Store).Running(o.Store))
-	if err := s.object.Changed(busName); err != nil && !errors.Is(err, dbus.ErrClosed) {
-		s.log.Warn("signal", "error", err)
-	}
+	s.follow(s.board(o.Store), s.board(o.Store).Running(o.Store))
+	s.jobs.Tell(s.object.Changed(busName))
 }
 
 func readNode(n *deploy.Node) (s nodeState, err error) {
@@ -71,68 +66,14 @@ func readNode(n *deploy.Node) (s nodeState, err error) {
 	return s, err
 }
 
-// meet follows the transaction of another process, once.
-func (s *service) meet(board transaction.Board, state *transaction.State) {
-	if state == nil || state.PID == os.Getpid() {
-		return
-	}
-	s.mu.Lock()
-	again := s.known[state.ID]
-	s.known[state.ID] = true
-	s.mu.Unlock()
-	if again {
-		return
-	}
-	j := &job{service: s, cancel: func() error { return s.interrupt(*state) }}
-	release := s.bus.Hold() // until it has ended, and who listens knows
-	j.update(*state)
-	go func() {
-		defer release()
-		last, err := board.Follow(s.bus.Context(), *state, func(now transaction.State) {
-			if !now.Completed {
-				j.update(now)
-			}
-		})
-		if s.bus.Context().Err() != nil {
-			return
-		}
-		if err != nil { // what it did is not known
-			j.finish(nil, err)
-			return
-		}
-		s.refresh()
-		j.complete(last, nil)
-	}()
-}
-
-// interrupt ends the transaction of another process.
-func (s *service) interrupt(state transaction.State) error {
-	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
-	if err != nil {
-		return err
-	}
-	defer o.end(nil)
-	return o.Store.Interrupt(state.ID)
-}
-
 // watchStore refreshes the properties whenever the store, its quarantine, its
 // lock, the boot entries or what is published of transactions change, until
 // the watch is closed.
 func (s *service) watchStore(changes *inotify.Watcher) {
-	for e := range changes.Events() {
-		if !s.matters(e) {
-			continue
-		}
-		for more := true; more; { // one refresh for many changes
-			select {
-			case _, more = <-changes.Events():
-			default:
-				more = false
-			}
-		}
+	changes.Follow(s.matters, func() {
 		s.refresh()
 		s.watchDirs(changes)
-	}
+	})
 }
 
 // watchDirs watches what is there; a directory that was mounted anew is not
@@ -154,15 +95,5 @@ func (s *service) watchDirs(changes *inotify.Watcher) {
 // matters tells what a transaction publishes while it runs, which is followed
 // elsewhere, from the rest.
 func (s *service) matters(e inotify.Event) bool {
-	if e.Dir != s.run || e.Name == "" {
-		return true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, j := range s.jobs {
-		if now := j.now(); !now.Completed && !j.own {
-			return false
-		}
-	}
-	return !s.busy
+	return e.Dir != s.run || e.Name == "" || s.jobs.Running() == "/"
 }

@@ -117,7 +117,7 @@ func (b *busNode) property(path dbus.ObjectPath, name string) any {
 	b.t.Helper()
 	iface := busName
 	if path != busPath {
-		iface = transactionInterface
+		iface = busName + ".Transaction"
 	}
 	v, err := b.conn.Object(busName, path).GetProperty(iface + "." + name)
 	if err != nil {
@@ -364,7 +364,7 @@ func TestBusCancel(t *testing.T) {
 	if err := lines.Decode(&state); err != nil || state.Reference != reference || state.Completed {
 		t.Fatalf("watch says %+v, %v", state, err)
 	}
-	if err := b.conn.Object(busName, path).Call(transactionInterface+".Cancel", 0).Err; err != nil {
+	if err := b.conn.Object(busName, path).Call(busName+".Transaction.Cancel", 0).Err; err != nil {
 		t.Fatal(err)
 	}
 	if status, text, _ := b.completed(path); status != 130 || !strings.Contains(text, "interrupted") {
@@ -379,7 +379,7 @@ func TestBusCancel(t *testing.T) {
 	if err := watch.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 130 || state.Status != 130 {
 		t.Errorf("watch ended with %v, after %+v", err, state)
 	}
-	if name := errorName(b.conn.Object(busName, path).Call(transactionInterface+".Cancel", 0).Err); name != "NothingToDo" {
+	if name := errorName(b.conn.Object(busName, path).Call(busName+".Transaction.Cancel", 0).Err); name != "NothingToDo" {
 		t.Errorf("cancelled again: %s", name)
 	}
 	b.want(0, "gc")
@@ -405,7 +405,7 @@ func TestBusShowsOthers(t *testing.T) {
 	if name := errorName(b.call("Pin", "1").Err); name != "Busy" {
 		t.Errorf("a pin at the same time: %s", name)
 	}
-	if err := b.conn.Object(busName, path).Call(transactionInterface+".Cancel", 0).Err; err != nil {
+	if err := b.conn.Object(busName, path).Call(busName+".Transaction.Cancel", 0).Err; err != nil {
 		t.Fatal(err)
 	}
 	if status, text, _ := b.completed(path); status != 130 || !strings.Contains(text, "interrupted") {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -14,9 +15,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
-// Transactions are a service's long work, one at a time. Each is an object
-// beneath that of the service, at Transaction/ID, with the interface
-// NAME.Transaction. Those that have ended stay for a while.
+// Transactions are a service's long work, one at a time, and that of other
+// processes which it shows (Follow). Each is an object beneath that of the
+// service, at Transaction/ID, with the interface NAME.Transaction. Those that
+// have ended stay for a while.
 type Transactions struct {
 	Service *Service
 	// Object is that of the service: its interface of the service's name has
@@ -30,8 +32,8 @@ type Transactions struct {
 	Log     *slog.Logger
 
 	mu   sync.Mutex
-	list []*transaction // of late, oldest first
-	busy bool
+	list []*Transaction // of late, oldest first
+	busy bool           // one of this service runs, or is about to
 }
 
 // CompletedSignal tells of the end of a transaction on the service's object.
@@ -42,71 +44,136 @@ var CompletedSignal = Signal{Name: "Completed", Args: []Arg{
 // keptTransactions is how many transactions stay on the bus after their end.
 const keptTransactions = 16
 
-// transaction is one of them.
-type transaction struct {
-	all       *Transactions
-	operation string
-	by        Caller
-	cancel    context.CancelFunc
-	object    *Object
+// Work does what a transaction is for. What it returns is the result that
+// listeners are told, also beside an error.
+type Work func(context.Context) (map[string]dbus.Variant, error)
+
+// Transaction is what one of them is about.
+type Transaction struct {
+	ID         string // ends its path; "": a name that no other has
+	Operation  string
+	By         Caller
+	Properties []Property // beside those that every transaction has
+	Signals    []Signal
+	// Cancel interrupts it; if nil, the context of its work ends.
+	Cancel func() error
+
+	all *Transactions
 
 	mu        sync.Mutex
+	object    *Object // nil until it is on the bus
 	completed bool
 	status    int32
 	text      string // the error, ""
 }
 
 func (t *Transactions) name() string { return t.Service.config.Name }
+func (t *Transactions) kind() string { return t.name() + ".Transaction" }
+
+// errRunning says that there is one transaction at a time.
+var errRunning = errors.New("another transaction of this service is running")
 
 // Begin begins a transaction, which outlives the call and the caller, and
 // returns its object. Where it is refused, work does not run.
-func (t *Transactions) Begin(c *Call, operation string, work func(context.Context) (map[string]dbus.Variant, error)) (dbus.ObjectPath, error) {
-	running, cancel := context.WithCancel(t.Service.Context())
-	one := &transaction{all: t, operation: operation, by: c.Caller, cancel: cancel}
-	if err := t.add(one); err != nil {
-		cancel()
+func (t *Transactions) Begin(c *Call, operation string, work Work) (dbus.ObjectPath, error) {
+	return t.Prepare(func() (*Transaction, Work, error) {
+		return &Transaction{Operation: operation, By: c.Caller}, work, nil
+	})
+}
+
+// Prepare is Begin for a transaction that takes its place first, a lock perhaps:
+// where prepare fails, there is none.
+func (t *Transactions) Prepare(prepare func() (*Transaction, Work, error)) (dbus.ObjectPath, error) {
+	if !t.reserve() {
+		return "", exit.WithCode(errRunning, exit.Busy)
+	}
+	one, work, err := prepare()
+	if err != nil {
+		t.free()
 		return "", err
 	}
-	t.Tell(t.Object.Changed(t.name()))
+	running, cancel := context.WithCancel(t.Service.Context())
+	if one.Cancel == nil {
+		one.Cancel = func() error { cancel(); return nil }
+	}
+	t.add(one)
 	release := t.Service.Hold()
 	go func() { // Run waits for the hold
 		defer release()
 		defer cancel()
-		sdnotify.Status("Running: %s", operation)
+		sdnotify.Status("Running: %s", one.Operation)
 		result, err := work(running)
-		if result == nil {
-			result = map[string]dbus.Variant{}
-		}
-		one.finish(result, exit.Cancelled(running, err))
+		err = exit.Cancelled(running, err)
+		t.Log.Info("transaction", "operation", one.Operation, "user", one.By.UID, "process", one.By.PID, "status", exit.Code(err))
+		t.free()
+		one.finish(result, err)
 	}()
 	return one.object.Path(), nil
 }
 
-// add puts a transaction on the bus in the place of the oldest one that has
-// ended. No other has its name, of an earlier instance of the service neither.
-func (t *Transactions) add(one *transaction) error {
+// Follow shows a transaction of another process, once. follow returns when it
+// has ended, or when its context does, by which nothing ends but the service.
+func (t *Transactions) Follow(one *Transaction, follow Work) {
+	t.mu.Lock()
+	known := slices.ContainsFunc(t.list, func(other *Transaction) bool { return other.ID == one.ID })
+	t.mu.Unlock()
+	if known {
+		return
+	}
+	t.add(one)
+	release := t.Service.Hold()
+	go func() {
+		defer release()
+		result, err := follow(t.Service.Context())
+		if t.Service.Context().Err() == nil {
+			one.finish(result, err)
+		}
+	}()
+}
+
+func (t *Transactions) reserve() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.busy {
-		return exit.WithCode(fmt.Errorf("another transaction of this service is running"), exit.Busy)
-	}
+	was := t.busy
 	t.busy = true
-	one.object = t.Service.Export(t.Object.Path()+"/Transaction/"+dbus.ObjectPath(rand.Text()), one.describe())
-	if t.list = append(t.list, one); len(t.list) > keptTransactions {
+	return !was
+}
+
+func (t *Transactions) free() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy = false
+}
+
+// add puts a transaction on the bus, and takes the oldest from it that are over.
+// Without an ID, no other has its path, of an earlier instance of the service
+// neither.
+func (t *Transactions) add(one *Transaction) {
+	one.mu.Lock()
+	one.all = t
+	path := t.Object.Path() + "/Transaction/" + dbus.ObjectPath(cmp.Or(one.ID, rand.Text()))
+	one.object = t.Service.Export(path, one.describe())
+	one.mu.Unlock()
+	t.mu.Lock()
+	t.list = append(t.list, one)
+	for len(t.list) > keptTransactions && t.list[0].over() {
 		t.list[0].object.Remove()
 		t.list = slices.Delete(t.list, 0, 1)
 	}
-	return nil
+	t.mu.Unlock()
+	t.Tell(t.Object.Changed(t.name(), "Transaction"))
 }
 
-// Running returns the transaction that runs, or "/".
+// Running returns the latest transaction that is not over, or "/".
 func (t *Transactions) Running() dbus.ObjectPath {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.busy {
-		return "/"
+	for _, one := range slices.Backward(t.list) {
+		if !one.over() {
+			return one.object.Path()
+		}
 	}
-	return t.list[len(t.list)-1].object.Path()
+	return "/"
 }
 
 // Tell logs that a signal could not be sent; a bus that is gone has nobody to
@@ -117,8 +184,34 @@ func (t *Transactions) Tell(err error) {
 	}
 }
 
+func (one *Transaction) over() bool {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return one.completed
+}
+
+// Changed tells of its properties, and Emit sends a signal of it, once it is on
+// the bus.
+func (one *Transaction) Changed() {
+	if o := one.shown(); o != nil {
+		one.all.Tell(o.Changed(one.all.kind()))
+	}
+}
+
+func (one *Transaction) Emit(name string, args ...any) {
+	if o := one.shown(); o != nil {
+		one.all.Tell(o.Emit(one.all.kind(), name, args...))
+	}
+}
+
+func (one *Transaction) shown() *Object {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return one.object
+}
+
 // finish shows the end. Whoever hears of it can begin another transaction.
-func (one *transaction) finish(result map[string]dbus.Variant, err error) {
+func (one *Transaction) finish(result map[string]dbus.Variant, err error) {
 	t := one.all
 	one.mu.Lock()
 	one.completed, one.status = true, int32(exit.Code(err))
@@ -127,18 +220,18 @@ func (one *transaction) finish(result map[string]dbus.Variant, err error) {
 	}
 	status, text := one.status, one.text
 	one.mu.Unlock()
-	t.Log.Info("transaction", "operation", one.operation, "user", one.by.UID, "process", one.by.PID, "status", status)
-	t.mu.Lock()
-	t.busy = false
-	t.mu.Unlock()
+	if result == nil {
+		result = map[string]dbus.Variant{}
+	}
 	t.Refresh()
-	t.Tell(one.object.Changed(t.name() + ".Transaction"))
-	t.Tell(one.object.Emit(t.name()+".Transaction", "Completed", status, text, result))
+	t.Tell(t.Object.Changed(t.name(), "Transaction"))
+	one.Changed()
+	one.Emit("Completed", status, text, result)
 	t.Tell(t.Object.Emit(t.name(), "Completed", one.object.Path(), status, text, result))
 	sdnotify.Status("Idle")
 }
 
-func (one *transaction) describe() Interface {
+func (one *Transaction) describe() Interface {
 	get := func(name, kind string, constant bool, value func() any) Property {
 		return Property{Name: name, Type: kind, Const: constant, Get: func() any {
 			one.mu.Lock()
@@ -147,14 +240,14 @@ func (one *transaction) describe() Interface {
 		}}
 	}
 	return Interface{
-		Name: one.all.name() + ".Transaction",
+		Name: one.all.kind(),
 		Methods: []Method{{Name: "Cancel", Action: one.all.Cancel, Func: one.interrupt, Widens: func(details map[string]string) []string {
-			details["operation"], details["user"] = one.operation, fmt.Sprint(one.by.UID) // nothing more: a rule can tell whose it is
+			details["operation"], details["user"] = one.Operation, fmt.Sprint(one.By.UID) // nothing more: a rule can tell whose it is
 			return nil
 		}}},
-		Properties: []Property{
-			get("Operation", "s", true, func() any { return one.operation }),
-			get("StartedBy", "(uu)", true, func() any { return struct{ UID, PID uint32 }(one.by) }),
+		Properties: append([]Property{
+			get("Operation", "s", true, func() any { return one.Operation }),
+			get("StartedBy", "(uu)", true, func() any { return struct{ UID, PID uint32 }(one.By) }),
 			get("State", "s", false, func() any {
 				if one.completed {
 					return "completed"
@@ -163,17 +256,14 @@ func (one *transaction) describe() Interface {
 			}),
 			get("ExitStatus", "i", false, func() any { return one.status }),
 			get("Error", "s", false, func() any { return one.text }),
-		},
-		Signals: []Signal{{Name: "Completed", Args: CompletedSignal.Args[1:]}},
+		}, one.Properties...),
+		Signals: append([]Signal{{Name: "Completed", Args: CompletedSignal.Args[1:]}}, one.Signals...),
 	}
 }
 
-func (one *transaction) interrupt(context.Context, *Call) error {
-	one.mu.Lock()
-	defer one.mu.Unlock()
-	if one.completed {
-		return exit.WithCode(fmt.Errorf("the transaction has ended"), exit.Nothing)
+func (one *Transaction) interrupt(context.Context, *Call) error {
+	if one.over() {
+		return exit.WithCode(errors.New("the transaction has ended"), exit.Nothing)
 	}
-	one.cancel()
-	return nil
+	return one.Cancel()
 }

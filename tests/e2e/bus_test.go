@@ -215,7 +215,7 @@ func TestAssessBus(t *testing.T) {
 
 	// A second name of the entry, as a power cut in a rename leaves it.
 	output(t, n, `cd /efi/loader/entries; entry=$(ls | grep '^kairos-1-'); cp "$entry" "${entry%%.conf}+2-1.conf"
-busctl --no-pager wait /io/kairos/BootAssess1 io.kairos.BootAssess1 Repaired > /run/repaired & waiting=$!
+busctl --no-pager wait /io/kairos/BootAssess1 io.kairos.BootAssess1 Completed > /run/repaired & waiting=$!
 until [ "$(busctl --no-legend list | grep -c ' busctl ')" = 2 ]; do read -t 0.1 <> <(:) || true; kill -0 $waiting; done
 `+call+`Repair
 wait $waiting

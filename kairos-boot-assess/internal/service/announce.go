@@ -44,12 +44,12 @@ func (s *Service) announce(status assess.Status) {
 	for _, f := range fallbacks {
 		if f.BootID == boot.BootID && f.Time.After(last.Fallback) {
 			now.Fallback = f.Time
-			s.tell(s.object.Emit(Name, "FellBack", fallback(&f)))
+			s.jobs.Tell(s.object.Emit(Name, "FellBack", fallback(&f)))
 		}
 	}
 	judged := boot.Outcome == history.Good || boot.Outcome == history.Bad
 	if judged && (now.SoftReboots != last.SoftReboots || now.Verdict != last.Verdict || !now.Assessed.Equal(last.Assessed)) {
-		s.tell(s.object.Emit(Name, "Assessed", string(boot.Outcome), boot.Reason, bus.Dict(boot)))
+		s.jobs.Tell(s.object.Emit(Name, "Assessed", string(boot.Outcome), boot.Reason, bus.Dict(boot)))
 	}
 	if now != last {
 		s.remember(now)

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
-	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
 // known gives the error of a system that is no deployment its status.
@@ -58,34 +59,12 @@ func (s *Service) planRepair(ctx context.Context, _ *bus.Call) (string, dicts, e
 }
 
 // repair begins a repair, which outlives the call and the caller: boot files
-// may have to be fetched. There is one at a time; Repaired tells its end.
-func (s *Service) repair(_ context.Context, c *bus.Call) error {
-	s.mu.Lock()
-	busy := s.busy
-	s.busy = true
-	s.mu.Unlock()
-	if busy {
-		return exit.WithCode(errors.New("another repair is running"), exit.Busy)
-	}
-	s.log.Info("repair of the boot entries", "caller", c.Sender)
-	release := s.bus.Hold()
-	go func() { // Run waits for the hold
-		defer release()
-		sdnotify.Status("Repairing boot entries")
-		r, err := s.node.Repair(s.bus.Context(), false)
-		err = known(exit.Cancelled(s.bus.Context(), err))
-		text := ""
-		if err != nil {
-			text = bus.Text(err)
-		}
-		s.mu.Lock()
-		s.busy = false
-		s.mu.Unlock()
-		s.refresh()
-		s.tell(s.object.Emit(Name, "Repaired", int32(exit.Code(err)), text, bus.Dicts(r.Problems)))
-		sdnotify.Status("Idle")
-	}()
-	return nil
+// may have to be fetched.
+func (s *Service) repair(_ context.Context, c *bus.Call) (dbus.ObjectPath, error) {
+	return s.jobs.Begin(c, "repair", func(ctx context.Context) (dict, error) {
+		r, err := s.node.Repair(ctx, false)
+		return dict{"problems": dbus.MakeVariant(bus.Dicts(r.Problems))}, known(err)
+	})
 }
 
 // maxBoots is how many boots are returned: more would make a message too large

@@ -4,7 +4,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -31,20 +30,22 @@ type Service struct {
 	node   *assess.Node
 	bus    *bus.Service
 	object *bus.Object
+	jobs   *bus.Transactions
 	log    *slog.Logger
 
 	refreshing sync.Mutex // states are read and told one after the other
 
 	mu     sync.Mutex
 	status assess.Status
-	busy   bool // a repair runs
 }
 
 // Serve puts the service on the bus until nobody has needed it for a time, or ctx
 // ends.
 func Serve(ctx context.Context, served *bus.Served, node *assess.Node) error {
 	s := &Service{node: node, bus: served.Service, log: served.Log}
+	s.jobs = &bus.Transactions{Service: s.bus, Cancel: action + "cancel", Refresh: s.refresh, Log: s.log}
 	s.object = s.bus.Export(Path, s.describe())
+	s.jobs.Object = s.object
 	s.watchDirs(served.Changes)
 	s.read()
 	names := make(chan *dbus.Signal, 16)
@@ -68,7 +69,7 @@ func (s *Service) describe() bus.Interface {
 			{Name: "MarkBad", Action: action + "mark-bad", In: []string{"reason"}, Out: []string{"next"}, Func: s.markBad},
 			{Name: "Rearm", Action: action + "rearm", In: []string{"tries"}, Func: s.rearm},
 			{Name: "PlanRepair", Action: action + "plan-repair", Out: []string{"fallback", "problems"}, Func: s.planRepair},
-			{Name: "Repair", Action: action + "repair", Func: s.repair},
+			{Name: "Repair", Action: action + "repair", Out: []string{"transaction"}, Func: s.repair},
 			{Name: "ListHistory", Action: action + "list-history", In: []string{"number"}, Out: []string{"boots", "fallbacks"}, Func: s.listHistory},
 		},
 		Properties: []bus.Property{
@@ -83,12 +84,13 @@ func (s *Service) describe() bus.Interface {
 			property("EntryState", "s", func(st assess.Status) any { return string(s.node.EntryState(st.Boot.Entry)) }),
 			property("Boot", "a{sv}", func(s assess.Status) any { return bus.Dict(s.Boot) }),
 			property("LastFallback", "a{sv}", func(s assess.Status) any { return fallback(s.LastFallback) }),
+			{Name: "Transaction", Type: "o", Get: func() any { return s.jobs.Running() }},
 			property("Quarantined", "aa{sv}", func(s assess.Status) any { return bus.Dicts(s.Quarantined) }),
 		},
 		Signals: []bus.Signal{
 			{Name: "Assessed", Args: []bus.Arg{{Name: "verdict", Type: "s"}, {Name: "reason", Type: "s"}, {Name: "boot", Type: "a{sv}"}}},
 			{Name: "FellBack", Args: []bus.Arg{{Name: "fallback", Type: "a{sv}"}}},
-			{Name: "Repaired", Args: []bus.Arg{{Name: "status", Type: "i"}, {Name: "error", Type: "s"}, {Name: "problems", Type: "aa{sv}"}}},
+			bus.CompletedSignal,
 		},
 	}
 }
@@ -130,7 +132,7 @@ func (s *Service) refresh() {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
 	status := s.read()
-	s.tell(s.object.Changed(Name))
+	s.jobs.Tell(s.object.Changed(Name))
 	s.announce(status)
 }
 
@@ -146,14 +148,6 @@ func (s *Service) read() assess.Status {
 		s.mu.Unlock()
 	}
 	return status
-}
-
-// tell tells of a signal that could not be sent; a bus that is gone has
-// nobody to hear it.
-func (s *Service) tell(err error) {
-	if err != nil && !errors.Is(err, dbus.ErrClosed) {
-		s.log.Warn("signal", "error", err)
-	}
 }
 
 // watch refreshes the properties whenever what is known of this boot or the
