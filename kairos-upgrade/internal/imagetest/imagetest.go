@@ -57,6 +57,8 @@ type Layer struct {
 	DiffID digest.Digest
 	// MediaType replaces the right one.
 	MediaType string
+	// URLs say where else it is.
+	URLs []string
 	// Annotations, if not nil, changes those of the layer.
 	Annotations func(map[string]string) map[string]string
 }
@@ -166,7 +168,7 @@ func Build(t testing.TB, img Image) *Built {
 		}
 		d := b.add(blob)
 		b.Layers = append(b.Layers, d)
-		layers = append(layers, imgspecv1.Descriptor{MediaType: kind, Digest: d, Size: int64(len(blob)), Annotations: annotations})
+		layers = append(layers, imgspecv1.Descriptor{MediaType: kind, Digest: d, Size: int64(len(blob)), URLs: l.URLs, Annotations: annotations})
 	}
 	b.describe(t, img, layers)
 	return b

@@ -33,20 +33,17 @@ func (img *Image) OpenLayer(ctx context.Context, i int) (*LayerReader, error) {
 
 func (img *Image) openLayer(ctx context.Context, i int) (*LayerReader, error) {
 	l := &img.Layers[i]
-	body, size, err := img.openBody(ctx, i)
+	body, err := img.openBody(ctx, i)
 	if err != nil {
 		return nil, err
-	}
-	if size >= 0 && l.Size >= 0 && size != l.Size {
-		body.Close()
-		return nil, fmt.Errorf("%w: %d bytes are offered, the manifest says %d", ErrDigest, size, l.Size)
 	}
 	b := &blob{ctx: ctx, body: body, want: l.Size, digest: l.Digest, sum: l.Digest.Verifier()}
 	head := bufio.NewReaderSize(b, 64<<10)
 	stream, err := decompress(head)
 	if err != nil {
+		err = b.explain(err)
 		body.Close()
-		return nil, b.explain(err)
+		return nil, err
 	}
 	return &LayerReader{
 		img: img, index: i, blob: b, rest: head,
@@ -93,16 +90,12 @@ func (b *blob) Read(p []byte) (int, error) {
 	b.sum.Write(p[:n])
 	switch {
 	case b.want >= 0 && have > b.want:
-		b.err = fmt.Errorf("%w: more than the %d bytes that the manifest says", ErrDigest, b.want)
+		b.err = b.body.wrong(fmt.Errorf("%w: more than the %d bytes that the manifest says", ErrDigest, b.want))
 		return 0, b.err
 	case err == io.EOF && b.want >= 0 && have < b.want:
-		b.err = fmt.Errorf("only %d of %d bytes came: %w", have, b.want, io.ErrUnexpectedEOF)
+		b.err = b.body.again(fmt.Errorf("only %d of %d bytes came: %w", have, b.want, io.ErrUnexpectedEOF))
 	case err == io.EOF && !b.sum.Verified():
-		b.err = fmt.Errorf("%w %s", ErrDigest, b.digest)
-		if b.body.kept > 0 {
-			b.err = fmt.Errorf("%w: %w", errPartial, b.err)
-		}
-		b.body.discard()
+		b.err = b.body.wrong(fmt.Errorf("%w %s", ErrDigest, b.digest))
 	default:
 		b.err = err
 	}
@@ -115,14 +108,11 @@ func (b *blob) explain(err error) error {
 	switch {
 	case b.err != nil && b.err != io.EOF:
 		return b.err
-	case b.body.kept > 0: // it may be at fault
-		b.body.discard()
-		return fmt.Errorf("%w: %w", errPartial, err)
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		// Not wrapped: the blob is whole, so trying again would not help.
-		return fmt.Errorf("%w: the compressed stream ends in the middle", ErrCompressed)
+		return b.body.wrong(fmt.Errorf("%w: the compressed stream ends in the middle", ErrCompressed))
 	}
-	return fmt.Errorf("%w: %w", ErrCompressed, err)
+	return b.body.wrong(fmt.Errorf("%w: %w", ErrCompressed, err))
 }
 
 // LayerReader is the uncompressed tar stream of a layer. Read returns io.EOF

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
+	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
+	"go.podman.io/image/v5/types"
 )
 
 // Spool keeps what has arrived of large blobs, so that a transfer that was
@@ -29,6 +32,10 @@ var spoolMin int64 = 8 << 20
 // has been removed: another attempt is worth it.
 var errPartial = errors.New("what was kept of an interrupted transfer was wrong")
 
+// errMirror says that a mirror failed in the middle, or has other bytes than it
+// should. It is not asked any more: another attempt is worth it.
+var errMirror = errors.New("from a mirror")
+
 // body is a blob as it arrives: first what was kept of it, then the rest over
 // one connection, and when that breaks, over others for what is left.
 type body struct {
@@ -36,6 +43,7 @@ type body struct {
 	img   *Image
 	layer int
 	guard *guard // of the first connection
+	from  types.ImageSource
 
 	at   int64 // in the blob
 	kept int64 // bytes that were here before
@@ -44,9 +52,9 @@ type body struct {
 	tail bool // now is a rangeReader
 }
 
-// openBody opens the blob of a layer. size is what the source says, -1 when it
-// says nothing.
-func (img *Image) openBody(ctx context.Context, layer int) (b *body, size int64, err error) {
+// openBody opens the blob of a layer, at the first place that has it in its
+// length.
+func (img *Image) openBody(ctx context.Context, layer int) (b *body, err error) {
 	b = &body{ctx: ctx, img: img, layer: layer}
 	guarded, guard := img.guard(ctx)
 	b.guard = guard
@@ -54,23 +62,33 @@ func (img *Image) openBody(ctx context.Context, layer int) (b *body, size int64,
 	b.openFile()
 	if b.kept > 0 {
 		b.now = io.NopCloser(io.NewSectionReader(b.file, 0, b.kept))
-		return b, l.Size, nil
+		return b, nil
 	}
 	if img.remote {
 		img.requests.Add(1)
 	}
 	for {
-		from := img.here()
+		b.from = img.here()
+		var size int64
 		err = b.guard.open(func() (err error) {
-			b.now, size, err = from.GetBlob(guarded, l.info, none.NoCache)
+			b.now, size, err = b.from.GetBlob(guarded, l.info, none.NoCache)
 			return err
 		})
-		if err == nil {
-			return b, size, nil
+		if err == nil && size >= 0 && l.Size >= 0 && size != l.Size {
+			b.now.Close()
+			err = fmt.Errorf("%w: %d bytes are offered, the manifest says %d", ErrDigest, size, l.Size)
 		}
-		if !img.elsewhere(ctx, from, err) {
+		if err == nil {
+			return b, nil
+		}
+		if !img.elsewhere(ctx, b.from, err) {
+			b.now = nil
 			b.Close()
-			return nil, 0, img.places.explain(err)
+			if l.elsewhere && (isMissing(err) || errors.Is(err, fs.ErrNotExist)) {
+				err = exit.Hint(fmt.Errorf("it is kept elsewhere than the image (%s): %w", l.MediaType, err),
+					"build the image with all its layers")
+			}
+			return nil, img.places.explain(err)
 		}
 	}
 }
@@ -126,6 +144,8 @@ func (b *body) Read(p []byte) (int, error) {
 		b.now = newRangeReader(b.ctx, b.img, b.layer, []Range{{b.at, size - b.at}})
 		b.tail = true
 		return n, nil
+	default:
+		return n, b.again(err)
 	}
 	return n, err
 }
@@ -154,6 +174,25 @@ func (b *body) keep(p []byte) {
 		b.img.log.Debug("a transfer can't be kept", "error", err)
 		b.discard()
 	}
+}
+
+// wrong is called with an error that says that the bytes are not those of the
+// blob. It returns a transient one where they may be at another attempt: without
+// what was kept, or from another place.
+func (b *body) wrong(err error) error {
+	b.discard()
+	if b.kept > 0 {
+		return fmt.Errorf("%w: %w", errPartial, err)
+	}
+	return b.again(err)
+}
+
+// again goes on to another place after an error, if there is one.
+func (b *body) again(err error) error {
+	if b.img.elsewhere(b.ctx, b.from, err) {
+		return fmt.Errorf("%w: %w", errMirror, err)
+	}
+	return err
 }
 
 // discard removes the file.

@@ -115,7 +115,7 @@ func Transient(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return false
-	case errors.Is(err, errPartial), errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+	case errors.Is(err, errPartial), errors.Is(err, errMirror), errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, net.ErrClosed):
 		return true
 	case errors.As(err, &dns):
@@ -145,6 +145,9 @@ func retry(ctx context.Context, remote bool, log *slog.Logger, try func() error)
 	var p patience
 	for {
 		err := try()
+		if errors.Is(err, errMirror) { // as often as there are mirrors
+			continue
+		}
 		if err == nil || !remote || !p.allows(err) {
 			return err
 		}

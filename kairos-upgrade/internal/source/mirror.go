@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,17 +19,19 @@ import (
 )
 
 // A mirror may lack a part of what it has: the image of a list, a
-// configuration, a layer. containers/image chooses a mirror by the manifest
-// that was asked for and stays with it. Everything below that manifest is named
-// by a digest, so it may come from anywhere: the next mirror is asked, and the
-// registry itself at last.
+// configuration, a layer, a signature; or have it damaged, keep it to itself, or
+// be in trouble. containers/image chooses a mirror by the manifest that was
+// asked for and stays with it. Everything below that manifest is named by a
+// digest, so it may come from anywhere: the next mirror is asked, and the
+// registry itself at last. What each has is held against the signature policy.
 
 // endpoints are the places that registries.conf names for one reference: its
 // mirrors, and at the end the registry itself.
 type endpoints struct {
 	registry *sysregistriesv2.Registry
 	sources  []sysregistriesv2.PullSource
-	skipped  int // of the first ones, which lack something
+	skipped  int // of the first ones, which have failed
+	log      *slog.Logger
 }
 
 // endpoints returns nil where there is no mirror.
@@ -51,15 +54,16 @@ func (o *opener) endpoints() (*endpoints, error) {
 	if err != nil || len(sources) < 2 {
 		return nil, err
 	}
-	return &endpoints{registry: found, sources: sources}, nil
+	return &endpoints{registry: found, sources: sources, log: o.opts.log()}, nil
 }
 
-// next gives up the first mirror that is left, after an error which says that
-// something is not there. It reports whether another place is left.
-func (e *endpoints) next(err error) bool {
-	if e == nil || !isMissing(err) || e.skipped >= len(e.sources)-1 {
+// next gives up the first mirror that is left, after an error of it. It reports
+// whether another place is left.
+func (e *endpoints) next(ctx context.Context, err error) bool {
+	if e == nil || ctx.Err() != nil || e.skipped >= len(e.sources)-1 {
 		return false
 	}
+	e.log.Warn("a mirror has failed, the next one is asked", "mirror", e.sources[e.skipped].Reference.Name(), "error", err)
 	e.skipped++
 	return true
 }
@@ -69,14 +73,11 @@ func (e *endpoints) explain(err error) error {
 	if err == nil || e == nil || e.skipped == 0 {
 		return err
 	}
-	return fmt.Errorf("%w (mirrors that lack it: %s)", err, strings.Join(e.names(), ", "))
-}
-
-func (e *endpoints) names() (names []string) {
+	var names []string
 	for _, s := range e.sources[:e.skipped] {
 		names = append(names, s.Reference.Name())
 	}
-	return names
+	return fmt.Errorf("%w (mirrors that failed before: %s)", err, strings.Join(names, ", "))
 }
 
 // source opens a reference at the places that are left. They are handed over to
@@ -125,8 +126,8 @@ func (img *Image) here() types.ImageSource {
 	return img.source
 }
 
-// elsewhere goes on to the next place after an error of a source, which lacks
-// a layer, and reports whether there is one.
+// elsewhere goes on to the next place after an error of a source, and reports
+// whether there is one.
 func (img *Image) elsewhere(ctx context.Context, from types.ImageSource, err error) bool {
 	img.moving.Lock()
 	defer img.moving.Unlock()
@@ -134,12 +135,11 @@ func (img *Image) elsewhere(ctx context.Context, from types.ImageSource, err err
 		if img.source != from { // somebody else met the same
 			return true
 		}
-		if !img.places.next(err) {
+		if !img.places.next(ctx, err) {
 			return false
 		}
 		source, errOpen := img.places.source(ctx, img.ref, img.sys)
 		if errOpen == nil {
-			img.log.Warn("a mirror is incomplete, the next one is asked", "lacking", strings.Join(img.places.names(), ", "), "error", err)
 			img.left = append(img.left, img.source)
 			img.source = source
 			return true
@@ -150,11 +150,15 @@ func (img *Image) elsewhere(ctx context.Context, from types.ImageSource, err err
 
 // isMissing reports whether an error says that a registry lacks something.
 func isMissing(err error) bool {
+	if err == nil {
+		return false
+	}
 	var status docker.UnexpectedHTTPStatusError
 	for _, code := range []errcode.ErrorCode{v2.ErrorCodeManifestUnknown, v2.ErrorCodeNameUnknown, v2.ErrorCodeBlobUnknown} {
 		if isRegistry(err, code) {
 			return true
 		}
 	}
-	return errors.As(err, &status) && status.StatusCode == http.StatusNotFound
+	return errors.As(err, &status) && status.StatusCode == http.StatusNotFound ||
+		strings.Contains(err.Error(), "StatusCode: 404") // a page instead of the registry's own words: that error has no type
 }

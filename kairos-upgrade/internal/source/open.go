@@ -169,6 +169,8 @@ type Layer struct {
 	TOC *TOC
 
 	info types.BlobInfo
+	// elsewhere: the manifest says that the blob is kept elsewhere.
+	elsewhere bool
 }
 
 // Fetched returns how many bytes of blobs have been read so far.

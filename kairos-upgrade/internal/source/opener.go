@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -98,10 +99,17 @@ func (o *opener) open(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	var refused error
 	for {
 		img, err := o.openAt(ctx, places)
-		if err == nil || !places.next(err) {
-			return img, places.explain(err)
+		if err == nil {
+			return img, nil
+		}
+		if refused == nil && exit.Code(err) == exit.Refused {
+			refused = err // says more than that nobody else answers
+		}
+		if !places.next(ctx, err) {
+			return nil, places.explain(cmp.Or(refused, err))
 		}
 	}
 }
@@ -186,6 +194,9 @@ func describeLayers(infos []types.BlobInfo, diffIDs []digest.Digest) ([]Layer, e
 			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(infos), err)
 		}
 		layers[i] = Layer{Digest: info.Digest, Size: info.Size, DiffID: diffIDs[i], MediaType: info.MediaType, TOC: tocOf(info), info: info}
+		// A blob of others may be here all the same; nobody else is asked for it.
+		layers[i].info.URLs = nil
+		layers[i].elsewhere = strings.Contains(info.MediaType, "nondistributable") || strings.Contains(info.MediaType, ".foreign.") || len(info.URLs) > 0
 	}
 	return layers, nil
 }
@@ -200,9 +211,6 @@ func checkLayer(info types.BlobInfo, diffID digest.Digest) error {
 	switch {
 	case info.Size < -1:
 		return fmt.Errorf("size %d", info.Size)
-	case strings.Contains(info.MediaType, "nondistributable"), strings.Contains(info.MediaType, ".foreign."), len(info.URLs) > 0:
-		return exit.Hint(fmt.Errorf("it is kept elsewhere than the image (%s)", info.MediaType),
-			"build the image with all its layers")
 	case strings.HasSuffix(info.MediaType, "+encrypted"):
 		return fmt.Errorf("it is encrypted (%s)", info.MediaType)
 	}

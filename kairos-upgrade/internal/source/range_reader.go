@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/textproto"
 	"slices"
+
+	"go.podman.io/image/v5/types"
 )
 
 // rangeReader reads ranges of a blob, one after the other, over as many
@@ -18,6 +20,7 @@ type rangeReader struct {
 	// left are the ranges to be read, the first one from where it is.
 	left     []Range
 	conn     *rangeConn // nil: to be made
+	from     types.ImageSource
 	patience patience
 	err      error // that ended it
 }
@@ -52,7 +55,8 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 
 func (r *rangeReader) attempt(p []byte) (int, error) {
 	if r.conn == nil {
-		conn, err := r.img.openRanges(r.ctx, r.layer, r.left)
+		r.from = r.img.here()
+		conn, err := r.img.openRanges(r.ctx, r.from, r.layer, r.left)
 		if err != nil {
 			return 0, err
 		}
@@ -67,10 +71,12 @@ func (r *rangeReader) lost(err error) {
 	switch {
 	case r.ctx.Err() != nil:
 		r.err = r.ctx.Err()
-	case !r.patience.allows(err):
-		r.err = err
-	default:
+	case r.patience.allows(err):
 		r.err = r.patience.pause(r.ctx, r.img.log, err)
+	case !errors.Is(err, ErrRanges) && r.img.elsewhere(r.ctx, r.from, err) && r.img.rangesOf(r.ctx, r.layer) > 0:
+		r.patience.progress()
+	default:
+		r.err = err
 	}
 }
 
@@ -121,12 +127,12 @@ type rangeConn struct {
 	body  io.Reader
 }
 
-func (img *Image) openRanges(ctx context.Context, layer int, ranges []Range) (*rangeConn, error) {
+func (img *Image) openRanges(ctx context.Context, from types.ImageSource, layer int, ranges []Range) (*rangeConn, error) {
 	c := &rangeConn{}
 	c.ctx, c.guard = img.guard(ctx)
 	img.requests.Add(1)
 	err := c.guard.open(func() (err error) {
-		c.parts, c.errs, err = requestRanges(c.ctx, img.here(), img.Layers[layer].info, ranges)
+		c.parts, c.errs, err = requestRanges(c.ctx, from, img.Layers[layer].info, ranges)
 		return err
 	})
 	if err == nil {

@@ -118,33 +118,44 @@ func abandon(parts chan io.ReadCloser, errs chan error) {
 func (img *Image) rangesOf(ctx context.Context, i int) int {
 	img.probing.Lock()
 	defer img.probing.Unlock()
-	l, here := img.Layers[i], img.here()
-	if l.Size < 0 || newBlobAt(here) == nil {
-		return 0
-	}
-	if known, ok := img.ranges[here]; ok {
-		return known
-	}
-	ranges := 0
-	for _, n := range []int{maxRanges, 1} {
-		behind := []Range{{l.Size, 8}, {l.Size + 16, 8}}[:min(n, 2)]
-		if img.unsatisfiable(ctx, here, l.info, behind) {
-			ranges = n
-			break
+	l := img.Layers[i]
+	for {
+		here := img.here()
+		if l.Size < 0 || newBlobAt(here) == nil {
+			return 0
 		}
+		if known, ok := img.ranges[here]; ok {
+			return known
+		}
+		ranges, err := img.probe(ctx, here, l)
+		if ctx.Err() != nil {
+			return 0
+		}
+		if isMissing(err) && img.elsewhere(ctx, here, err) {
+			continue
+		}
+		img.log.Debug("ranges of blobs", "at", img.Name, "in one request", ranges)
+		if img.ranges == nil {
+			img.ranges = map[types.ImageSource]int{}
+		}
+		img.ranges[here] = ranges
+		return ranges
 	}
-	if ctx.Err() != nil {
-		return 0
-	}
-	img.log.Debug("ranges of blobs", "at", img.Name, "in one request", ranges)
-	if img.ranges == nil {
-		img.ranges = map[types.ImageSource]int{}
-	}
-	img.ranges[here] = ranges
-	return ranges
 }
 
-func (img *Image) unsatisfiable(ctx context.Context, here types.ImageSource, info types.BlobInfo, ranges []Range) bool {
+// probe asks one place for what lies behind the end of a blob, as rangesOf says.
+func (img *Image) probe(ctx context.Context, here types.ImageSource, l Layer) (ranges int, err error) {
+	for _, n := range []int{maxRanges, 1} {
+		behind := []Range{{l.Size, 8}, {l.Size + 16, 8}}[:min(n, 2)]
+		var ok bool
+		if ok, err = img.unsatisfiable(ctx, here, l.info, behind); ok {
+			return n, nil
+		}
+	}
+	return 0, err
+}
+
+func (img *Image) unsatisfiable(ctx context.Context, here types.ImageSource, info types.BlobInfo, ranges []Range) (bool, error) {
 	ctx, guard := img.guard(ctx)
 	defer guard.stop()
 	var parts chan io.ReadCloser
@@ -156,16 +167,16 @@ func (img *Image) unsatisfiable(ctx context.Context, here types.ImageSource, inf
 	if err == nil {
 		guard.stop()
 		abandon(parts, errs)
-		return false
+		return false, nil
 	}
 	// Some registries (docker-registry built with Go before 1.23) send the length
 	// of the whole blob with 416, and hang up: what describes the error never
 	// comes. Who doesn't understand ranges answers 200, which is no error.
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
+		return true, nil
 	}
 	// containers/image has no type for it.
-	return strings.Contains(err.Error(), "StatusCode: 416") || strings.Contains(err.Error(), "RANGE_INVALID")
+	return strings.Contains(err.Error(), "StatusCode: 416") || strings.Contains(err.Error(), "RANGE_INVALID"), err
 }
 
 // plan says which requests ReadRanges makes for ranges, which are in order and
