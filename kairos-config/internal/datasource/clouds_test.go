@@ -167,7 +167,7 @@ func TestClouds(t *testing.T) {
 				answers["/preseed"] = "#cloud-config\ndatasource:\n  MAAS: {metadata_url: '" + server.URL + "/MAAS/metadata/', consumer_key: ck, consumer_secret: cs, token_key: t k, token_secret: ts}\n"
 			}
 			got, err := Fetch(t.Context(), []string{name}, Options{Root: machine(t, filesOf(name, server.URL)), AnyPlatform: true, Base: map[string]string{name: server.URL}})
-			want := Result{Provider: name, UserData: UserData{Config, []byte(config)}, Hostname: "host-1.internal", SSHKeys: []string{"ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"}}
+			want := Result{Provider: name, UserData: UserData{Kind: Config, Text: []byte(config)}, Hostname: "host-1.internal", SSHKeys: []string{"ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"}}
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
 			}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
@@ -30,8 +31,9 @@ const (
 
 // UserData is what a person gave the machine on its way.
 type UserData struct {
-	Kind Kind
-	Text []byte // UTF-8, at most source.MaxSize
+	Kind    Kind
+	Text    []byte   // of the config, or of the first script: UTF-8, at most source.MaxSize
+	Scripts [][]byte // all scripts, also those beside a config
 }
 
 // errBroken is returned for a config that is none.
@@ -40,12 +42,61 @@ var errBroken = errors.New("user data: it says that it is a config, and is not v
 // maxParts bounds the parts of a multipart text.
 const maxParts = 50
 
-// ReadUserData tells what user data is. gzip is undone, and of a multipart
-// text the first part that is a config is taken, or else the first that is a
-// script.
+// ReadUserData tells what user data is. gzip is undone. Of a multipart text and of a
+// #cloud-config-archive all parts that are configs are merged, later ones win, and
+// scripts stand beside them.
 func ReadUserData(data []byte) (UserData, error) {
 	left := maxUnpacked
-	return readUserData(data, 0, &left)
+	u, err := readUserData(data, 0, &left)
+	if err == nil && len(u.Text) > source.MaxSize {
+		return UserData{}, errTooLarge
+	}
+	return u, err
+}
+
+var errTooLarge = errors.New("user data: larger than 1 MB")
+
+// join gathers the parts of user data.
+type join struct {
+	UserData
+	merged *tree.Node
+}
+
+// add adds a part. What is for other programs is left out; what says that it is a
+// config and is none is an error.
+func (j *join) add(part UserData, err error) error {
+	switch {
+	case errors.Is(err, errBroken), errors.Is(err, errBomb):
+		return err
+	case err != nil:
+		return nil
+	}
+	j.Scripts = append(j.Scripts, part.Scripts...)
+	switch {
+	case part.Kind == Script && j.Kind != Config:
+		j.Kind, j.Text = Script, j.Scripts[0]
+	case part.Kind == Config && j.Kind != Config:
+		j.Kind, j.Text = Config, part.Text
+	case part.Kind == Config:
+		return j.merge(part.Text)
+	}
+	return nil
+}
+
+// merge lays one more config over those that came before it.
+func (j *join) merge(text []byte) error {
+	if j.merged == nil {
+		j.merged, _ = tree.Parse("user data", j.Text)
+	}
+	next, _ := tree.Parse("user data", text)
+	var replaced diag.List
+	j.merged = tree.Merge(j.merged, next, &replaced)
+	data, err := j.merged.MarshalJSON() // which is YAML too
+	if err != nil {
+		return fmt.Errorf("user data: %w", err)
+	}
+	j.Text = append([]byte("#cloud-config\n"), data...)
+	return nil
 }
 
 // maxUnpacked bounds all that is unpacked of one text, in bytes: parts that are
@@ -69,7 +120,7 @@ func readUserData(data []byte, depth int, left *int) (UserData, error) {
 		data = plain
 	}
 	if len(data) > source.MaxSize {
-		return UserData{}, errors.New("user data: larger than 1 MB")
+		return UserData{}, errTooLarge
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if !utf8.Valid(data) || bytes.ContainsRune(data, 0) {
@@ -84,21 +135,41 @@ func readUserData(data []byte, depth int, left *int) (UserData, error) {
 		}
 		return readMultipart(data, depth, left)
 	}
+	if source.IsArchive(data) {
+		if depth > 3 {
+			return UserData{}, errors.New("user data: archives within archives")
+		}
+		return readArchive(data, depth, left)
+	}
 	switch {
 	case bytes.HasPrefix(data, []byte("#!ipxe")): // for the firmware, not for us
 		return UserData{Kind: None}, nil
 	case bytes.HasPrefix(data, []byte("#!")):
-		return UserData{Script, data}, nil
+		return UserData{Script, data, [][]byte{data}}, nil
 	case source.IsConfig(data):
 		if root, problems := tree.Parse("user data", data); root == nil || problems.Failed() {
 			return UserData{}, fmt.Errorf("%w: %v", errBroken, problems)
 		}
-		return UserData{Config, data}, nil
+		return UserData{Kind: Config, Text: data}, nil
 	case bytes.HasPrefix(data, []byte("#include")), bytes.HasPrefix(data, []byte("#cloud-boothook")), bytes.HasPrefix(data, []byte("## template: jinja")):
 		line, _, _ := bytes.Cut(data, []byte("\n"))
 		return UserData{}, fmt.Errorf("user data: %q is not supported: use #cloud-config or a script", bytes.TrimSpace(line))
 	}
 	return UserData{}, errors.New("user data: neither a config nor a script: the first line must be #cloud-config or start with #!")
+}
+
+func readArchive(data []byte, depth int, left *int) (UserData, error) {
+	items, err := source.Archive(data)
+	if err != nil {
+		return UserData{}, fmt.Errorf("%w: %w", errBroken, err)
+	}
+	all := join{UserData: UserData{Kind: None}}
+	for _, item := range items {
+		if err := all.add(readUserData(item, depth+1, left)); err != nil {
+			return UserData{}, err
+		}
+	}
+	return all.UserData, nil
 }
 
 func gunzip(data []byte) ([]byte, error) {
@@ -129,12 +200,12 @@ func readMultipart(data []byte, depth int, left *int) (UserData, error) {
 	if err != nil || params["boundary"] == "" {
 		return UserData{}, errors.New("user data: a multipart text without a boundary")
 	}
-	script := UserData{Kind: None}
+	all := join{UserData: UserData{Kind: None}}
 	parts := multipart.NewReader(body, params["boundary"])
 	for range maxParts {
 		part, err := parts.NextRawPart()
 		if errors.Is(err, io.EOF) {
-			return script, nil
+			return all.UserData, nil
 		}
 		if err != nil {
 			return UserData{}, fmt.Errorf("user data: read multipart text: %w", err)
@@ -143,15 +214,8 @@ func readMultipart(data []byte, depth int, left *int) (UserData, error) {
 		if err != nil {
 			return UserData{}, fmt.Errorf("user data: read multipart text: %w", err)
 		}
-		found, err := readUserData(content, depth+1, left)
-		switch {
-		case errors.Is(err, errBroken), errors.Is(err, errBomb):
+		if err := all.add(readUserData(source.WithHeader(content, part.Header.Get("Content-Type")), depth+1, left)); err != nil {
 			return UserData{}, err
-		case err != nil: // a part for other programs
-		case found.Kind == Config:
-			return found, nil
-		case found.Kind == Script && script.Kind == None:
-			script = found
 		}
 	}
 	return UserData{}, fmt.Errorf("user data: a multipart text of more than %d parts", maxParts)

@@ -3,6 +3,7 @@ package facts
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -16,6 +17,14 @@ func random() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
+}
+
+// uuid is a random one: RFC 9562, version 4.
+func uuid() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // machineName is what uname -m prints.
@@ -122,7 +131,9 @@ func (m machine) network() []any {
 func Sample() Facts {
 	return Facts{
 		MachineID: "0123456789abcdef0123456789abcdef", Random: "fedcba9876543210fedcba9876543210",
+		UUID: "01234567-89ab-4def-8123-456789abcdef", ProtectedID: protected("0123456789abcdef0123456789abcdef"),
 		Values: map[string]any{
+			"Random":  "fedcba9876543210fedcba9876543210",
 			"node":    map[string]any{"hostname": "node", "machineid": "0123456789abcdef0123456789abcdef", "hypervisor": "kvm", "timezone": "UTC"},
 			"os":      map[string]any{"name": "Debian GNU/Linux 13 (trixie)", "vendor": "debian", "version": "13", "release": "13 (trixie)", "architecture": "amd64"},
 			"kernel":  map[string]any{"release": "6.12.0-amd64", "version": "#1 SMP", "architecture": "x86_64"},

@@ -4,6 +4,9 @@
 package facts
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"path"
 	"runtime"
 	"strconv"
@@ -18,6 +21,9 @@ type Facts struct {
 	Values    map[string]any
 	MachineID string
 	Random    string // 32 hex digits, others each time that facts are read
+	UUID      string // of version 4, another one each time that facts are read
+	// ProtectedID is a digest of the machine id that doesn't tell it.
+	ProtectedID string
 }
 
 // maxFile bounds each file that is read, in bytes.
@@ -31,7 +37,9 @@ type machine struct{ root *rootfs.Root }
 func Read(root *rootfs.Root) Facts {
 	m := machine{root}
 	id := m.text("/etc/machine-id")
-	return Facts{MachineID: id, Random: random(), Values: map[string]any{
+	once := random()
+	return Facts{MachineID: id, Random: once, UUID: uuid(), ProtectedID: protected(id), Values: map[string]any{
+		"Random": once,
 		"node": map[string]any{
 			"hostname": m.hostname(), "machineid": id, "hypervisor": m.hypervisor(), "timezone": m.timezone(),
 		},
@@ -46,6 +54,14 @@ func Read(root *rootfs.Root) Facts {
 		"storage": m.storage(),
 		"network": m.network(),
 	}}
+}
+
+// protected is the machine id for others: HMAC-SHA256 with the id as its key, as in
+// Kairos.
+func protected(id string) string {
+	sum := hmac.New(sha256.New, []byte(id))
+	sum.Write([]byte("kairos"))
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // text returns the content of a small file without the white space around it.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
@@ -49,6 +50,9 @@ func TestRead(t *testing.T) {
 	if f.MachineID != "0123456789abcdef0123456789abcdef" || len(f.Random) != 32 || f.Random == Read(root).Random {
 		t.Errorf("got %+v", f)
 	}
+	if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(f.UUID) || len(f.ProtectedID) != 64 || f.ProtectedID != Read(root).ProtectedID {
+		t.Errorf("got %q, %q", f.UUID, f.ProtectedID)
+	}
 	delete(f.Values["os"].(map[string]any), "architecture")
 	delete(f.Values["kernel"].(map[string]any), "architecture")
 	want := map[string]any{
@@ -61,6 +65,7 @@ func TestRead(t *testing.T) {
 		"memory":  map[string]any{"size": uint64(2000)},
 		"storage": []any{map[string]any{"name": "vda", "size": uint64(1), "vendor": "0x1af4"}},
 		"network": []any{map[string]any{"name": "eth0", "macaddress": "52:54:00:00:00:01"}},
+		"Random":  f.Random,
 	}
 	for key, value := range want {
 		if !reflect.DeepEqual(f.Values[key], value) {

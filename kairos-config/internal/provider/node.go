@@ -17,7 +17,7 @@ import (
 func own(root *rootfs.Root, stage string, merged *tree.Node, problems *diag.List) []source.Document {
 	switch stage {
 	case "rootfs":
-		return one(mounts(merged))
+		return one(mounts(root, merged, problems))
 	case "initramfs":
 		return one(hardening(root, merged))
 	case "network":
@@ -50,7 +50,7 @@ const layoutFile = "/run/cos/custom-layout.env"
 
 // mounts adds the paths of install.bind_mounts and install.ephemeral_mounts to
 // what kairos-root(8) makes writable.
-func mounts(merged *tree.Node) (diag.Pos, *tree.Node, string) {
+func mounts(root *rootfs.Root, merged *tree.Node, problems *diag.List) (diag.Pos, *tree.Node, string) {
 	install := merged.Field("install")
 	settings := schema.DecodeMounts(install)
 	text := ""
@@ -58,6 +58,12 @@ func mounts(merged *tree.Node) (diag.Pos, *tree.Node, string) {
 		name  string
 		paths []string
 	}{{"CUSTOM_BIND_MOUNTS", settings.Bind}, {"CUSTOM_EPHEMERAL_MOUNTS", settings.Ephemeral}} {
+		for _, p := range v.paths {
+			if !addable(root, p) {
+				problems.Warnf(install.Pos, "%s can't be made writable: the image has no such directory, and the root is read-only", p)
+				problems.Hint("put the directory into the image, or use one beneath /var, /srv or /usr/local")
+			}
+		}
 		if len(v.paths) > 0 {
 			text += v.name + "=\"" + strings.Join(v.paths, " ") + "\"\n"
 		}
@@ -71,6 +77,17 @@ func mounts(merged *tree.Node) (diag.Pos, *tree.Node, string) {
 	b.set(file, "append", b.text("true"))
 	b.set(step, "files", b.list(file))
 	return b.pos, step, "rootfs"
+}
+
+// addable reports whether something can be mounted at a path: the image has it, or
+// something above it is made writable anyway.
+func addable(root *rootfs.Root, name string) bool {
+	for _, dir := range []string{"/etc", "/var", "/srv", "/home", "/opt", "/root", "/usr/local", "/run", "/tmp"} {
+		if strings.HasPrefix(name, dir+"/") {
+			return true
+		}
+	}
+	return root.Exists(name)
 }
 
 // hardeningFile is a drop-in of sshd_config(5).

@@ -24,8 +24,8 @@ type Install struct {
 	GrubEntry    string            `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
 	Bundles      []Bundle          `key:"bundles" doc:"Software to add."`
 	Env          []string          `key:"env" doc:"Variables for the hooks of the installation." eg:"[SITE=berlin]" is:"assignment"`
-	Ephemeral    []string          `key:"ephemeral_mounts" doc:"More paths that can be written until the next boot." eg:"[/data]" is:"path"`
-	Bind         []string          `key:"bind_mounts" doc:"More paths that can be written and stay." eg:"[/var/lib/app]" is:"path"`
+	Ephemeral    []string          `key:"ephemeral_mounts" doc:"More paths that can be written until the next boot: directories of the image." eg:"[/data]" is:"path"`
+	Bind         []string          `key:"bind_mounts" doc:"More paths that can be written and stay: directories of the image." eg:"[/var/lib/app]" is:"path"`
 	Partitions   InstallPartitions `key:"partitions" doc:"Sizes and file systems of the partitions."`
 	Extra        []ExtraPartition  `key:"extra-partitions" doc:"More partitions, made and formatted, and not mounted."`
 	ExtraDirs    []string          `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path" none:"the root is what its digest says: put the directory into the image, or use one beneath /var, /srv or /usr/local"`

@@ -57,7 +57,7 @@ var modules = map[string]string{
 
 // NTP is cloud-init's time servers.
 type NTP struct {
-	Enabled bool     `key:"enabled" doc:"Use them." def:"true" eg:"true"`
+	Enabled *bool    `key:"enabled" doc:"Use them." def:"true" eg:"true"`
 	Servers []string `key:"servers" doc:"Names or addresses." eg:"[ntp.example.org]" is:"word"`
 	Pools   []string `key:"pools" doc:"The same." eg:"[pool.ntp.org]" is:"word"`
 }
@@ -65,7 +65,7 @@ type NTP struct {
 func (ntp NTP) timesyncd() Entries[string] {
 	var servers []string
 	servers = append(append(servers, ntp.Servers...), ntp.Pools...)
-	if len(servers) == 0 {
+	if len(servers) == 0 || ntp.Enabled != nil && !*ntp.Enabled {
 		return nil
 	}
 	return Entries[string]{{Key: "NTP", Value: strings.Join(servers, " ")}}

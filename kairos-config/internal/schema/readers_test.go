@@ -17,7 +17,7 @@ var elsewhere = map[string]string{
 	"Top.kubevip": "providers of the image", "Top.p2p": "providers of the image", "KubeVIP": "providers of the image",
 	"P2P": "providers of the image", "P2PAuto": "providers of the image", "P2PHA": "providers of the image", "P2PVPN": "providers of the image",
 	"name": "messages", "Challenger": "kcrypt.challenger is an error", "Kubernetes.replace_args": "provider",
-	"Password.type": "nobody: account finds out what a password is", "NTP.enabled": "timesyncd",
+	"Password.type": "nobody: account finds out what a password is",
 }
 
 // TestNoSilentKey walks the schema: each key has a reader (a selector of its

@@ -34,6 +34,7 @@ var rules = map[string]rule{
 	"gecos":       {what: "a text without colons and line breaks", ok: func(s string) bool { return !strings.ContainsAny(s, ":\n\x00") }, pattern: `^[^:\n]*$`},
 	"oneline":     {what: "one line", ok: func(s string) bool { return !strings.ContainsAny(strings.TrimRight(s, "\n"), "\n\x00") }},
 	"word":        {what: "one word", ok: func(s string) bool { return !strings.ContainsAny(s, " \t\r\n\x00") }, pattern: `^\S*$`},
+	"module":      {what: "the name of a module, with its parameters behind it", ok: module, pattern: `^[A-Za-z0-9_][A-Za-z0-9_-]*( .*)?$`},
 	"label":       {what: "a label: 36 characters at most, no slash", ok: label, pattern: `^[^/]{0,36}$`},
 	"regexp":      {what: "a regular expression", ok: func(s string) bool { _, err := regexp.Compile(s); return err == nil }},
 	"url":         {what: "a URL with https:// or http://", ok: webURL, pattern: `^https?://.`},
@@ -85,7 +86,14 @@ func credential(text string) bool { return strings.Contains(text, "${credential:
 func absolute(s string) bool    { return s[0] == '/' && !strings.ContainsRune(s, 0) }
 func accountPath(s string) bool { return absolute(s) && !strings.ContainsAny(s, ":\n") }
 func fileName(s string) bool    { return s != "." && s != ".." && !strings.ContainsAny(s, "/\x00\n") }
-func label(s string) bool       { return len([]rune(s)) <= 36 && !strings.ContainsAny(s, "/\n\x00") }
+
+// module is a kernel module, with parameters behind it.
+func module(s string) bool {
+	words := strings.Fields(s)
+	return len(words) > 0 && only(words[0], "-_") && words[0][0] != '-' && !strings.ContainsAny(s, "\n\x00")
+}
+
+func label(s string) bool { return len([]rune(s)) <= 36 && !strings.ContainsAny(s, "/\n\x00") }
 
 // hostname follows hostname(7), with systemd's limit of 64 bytes.
 func hostname(name string) bool {

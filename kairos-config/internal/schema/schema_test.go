@@ -113,7 +113,7 @@ func TestCheck(t *testing.T) {
 		{"stages: {boot: [text]}", `f:1:17: error: the step must be a map, not "text"`},
 		{"stages:\n  boot:\n  - commnds: []", `f:3:5: error: unknown key "commnds": did you mean "commands"?`},
 		{"stages: {boot: [{xyzzy: 1}]}", `f:1:18: error: unknown key "xyzzy" in the step`},
-		{"stages: {boot: [{sysctl: {a: b}, modules: [a b]}]}", `f:1:44: error: modules must be one word, not "a b"`},
+		{"stages: {boot: [{sysctl: {a: b}, modules: [-a b]}]}", `f:1:44: error: modules must be the name of a module, with its parameters behind it, not "-a b"`},
 		{"stages: {boot: [{only_os: '(', after: [a.x, {name: a.y}]}]}", `f:1:27: error: only_os must be a regular expression, not "("`},
 		{"stages: {boot: [{dns: {nameservers: [1.1.1.1, '[2001:db8::1]:53', '9.9.9.9#dns.quad9.net', x]}}]}", `error: nameservers must be an IP address, not "x"`},
 		{"stages: {boot: [{layout: {device: {label: x}, expand_partition: {size: 0}, add_partitions: [{fsLabel: a, size: many}]}}]}", `error: size must be a size in MiB, not "many"`},

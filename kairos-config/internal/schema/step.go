@@ -63,7 +63,7 @@ type Step struct {
 	Groups           Groups            `key:"groups" doc:"Groups to make sure of: names, maps of a name to its members, or maps with details." eg:"[docker, {admins: [alice]}]"`
 	Users            Users             `key:"users" doc:"A map of names to users, or a list of users with names. Users are made, or changed to what is asked for; what a key leaves open stays."`
 	AuthorizedKeys   Entries[[]string] `key:"authorized_keys" doc:"A map of users to keys for their ~/.ssh/authorized_keys. Keys are added, never taken away." eg:"{root: [github:octocat]}" is:"oneline" keyis:"account"`
-	Modules          []string          `key:"modules" doc:"Kernel modules to load, as in modules-load.d(5)." eg:"[br_netfilter, overlay]" is:"word"`
+	Modules          []string          `key:"modules" doc:"Kernel modules to load, as in modules-load.d(5), each with its parameters where it has some." eg:"[br_netfilter, nbd max_part=8]" is:"module"`
 	Timesyncd        Entries[string]   `key:"timesyncd" doc:"Settings of timesyncd.conf(5)." eg:"{NTP: ntp.example.org}" is:"oneline" keyis:"word"`
 	Systemctl        Systemctl         `key:"systemctl" doc:"What to do with units."`
 	Environment      Entries[string]   `key:"environment" doc:"Variables to set in a file." eg:"{HTTPS_PROXY: 'http://proxy.example.org:3128'}" is:"oneline" keyis:"variable"`
@@ -187,7 +187,7 @@ type Override struct {
 	Pos     diag.Pos
 	Service string `key:"service" doc:"The unit; .service is added where there is no type." eg:"ssh.service" is:"word" req:"y"`
 	Name    string `key:"name" doc:"The name of the drop-in; .conf is added where it is missing." def:"override-kairos.conf" eg:"10-limits.conf" is:"filename"`
-	Content string `key:"content" doc:"Its text." eg:"\"[Service]\\nLimitNOFILE=65536\\n\"" req:"y"`
+	Content string `key:"content" doc:"Its text; without one, the drop-in is empty, which takes away one of the image." eg:"\"[Service]\\nLimitNOFILE=65536\\n\""`
 }
 
 // Group is a group to make sure of.

@@ -155,6 +155,10 @@ func (c *Collection) read(root *rootfs.Root, name, source string) {
 
 // Add parses a config and adds it.
 func (c *Collection) Add(source string, data []byte) {
+	if IsArchive(data) {
+		c.addArchive(source, data)
+		return
+	}
 	node, problems := tree.Parse(source, data)
 	doc := Document{Source: source, Header: hasHeader(data), Root: node}
 	if !doc.Header && node.Field("stages") == nil {

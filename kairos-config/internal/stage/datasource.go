@@ -78,12 +78,16 @@ func (r *run) datasource(ctx context.Context) {
 	if text := metadata(result); text != "" {
 		r.keep(path.Join(dir, metadataName), []byte(text), 0o600)
 	}
-	switch result.UserData.Kind {
-	case datasource.Config:
+	if result.UserData.Kind == datasource.Config {
 		r.keep(path.Join(dir, name), result.UserData.Text, 0o600)
-	case datasource.Script:
-		if r.keep(userDataScript, result.UserData.Text, 0o700) {
-			if err := r.shell(ctx, userDataScript); err != nil {
+	}
+	for i, script := range result.UserData.Scripts {
+		file := userDataScript
+		if i > 0 {
+			file += fmt.Sprintf("-%d", i+1)
+		}
+		if r.keep(file, script, 0o700) {
+			if err := r.shell(ctx, file); err != nil {
 				r.fail(fmt.Errorf("datasource: the script of %s: %w", result.Provider, err))
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 )
@@ -49,6 +50,14 @@ func (r *run) file(f schema.File) (changed bool, err error) {
 	content, err := decodeContent(f.Content, f.Encoding)
 	if err != nil {
 		return false, err
+	}
+	if f.Encoding != "" && f.Encoding != "text/plain" { // others are filled already
+		var problems diag.List
+		content, problems = r.step.templates.Content(content, f.Pos)
+		r.report(problems)
+		if problems.Failed() {
+			return false, errors.New("not written: its template fails")
+		}
 	}
 	attr, err := r.attr(f.Permissions, f.Owner, f.Group, f.OwnerString)
 	if errors.Is(err, errNobody) {

@@ -171,16 +171,21 @@ func sysctlFile(key string) (string, error) {
 // the initrd the kernel's modules are not all there: systemd-modules-load does
 // it in the system.
 func (r *run) modules(ctx context.Context) {
-	for _, name := range r.step.Spec.Modules {
-		if !validModule(name) {
-			r.fail(fmt.Errorf("modules: %q is no name of a module", name))
+	for _, module := range r.step.Spec.Modules {
+		words := strings.Fields(module)
+		if len(words) == 0 || !validModule(words[0]) {
+			r.fail(fmt.Errorf("modules: %q is no name of a module", module))
 			continue
+		}
+		name, parameters := words[0], words[1:]
+		if len(parameters) > 0 {
+			r.settings(r.runtimeDir()+"/modprobe.d/kairos-config.conf", "", " ", []setting{{"options " + name, strings.Join(parameters, " ")}})
 		}
 		r.edit(r.runtimeDir()+"/modules-load.d/kairos-config.conf", func(old string) string { return withLine(old, name) })
 		if !r.Booted || r.Root.Exists("/sys/module/"+strings.ReplaceAll(name, "-", "_")) {
 			continue
 		}
-		if err := execute(ctx, "modprobe", "--", name); err != nil {
+		if err := execute(ctx, "modprobe", append([]string{"--", name}, parameters...)...); err != nil {
 			r.fail(fmt.Errorf("module %s: %w", name, err))
 			continue
 		}
@@ -224,7 +229,11 @@ func (r *run) overrides(ctx context.Context) {
 			r.fail(err)
 			continue
 		}
-		wrote, err := r.write(file, []byte(strings.TrimRight(o.Content, "\n")+"\n"), rootfs.KeepAll)
+		content := strings.TrimRight(o.Content, "\n")
+		if content != "" {
+			content += "\n"
+		}
+		wrote, err := r.write(file, []byte(content), rootfs.KeepAll)
 		r.fail(err)
 		if wrote {
 			r.changed(file)

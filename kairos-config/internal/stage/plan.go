@@ -68,7 +68,8 @@ type Step struct {
 	Problems  diag.List
 	Secrets   credential.Secrets // credentials that are in Spec
 
-	fingerprint string // see there
+	fingerprint string             // see there
+	templates   *template.Renderer // for contents that are encoded; nil leaves them
 }
 
 // required is the value of assess that makes failures count.
@@ -188,7 +189,7 @@ func (p *Plan) lastHostname() {
 }
 
 func (p *Plan) add(part string, doc source.Document, head schema.Head) {
-	step := Step{Part: part, Source: doc.Source, Config: head.Name, Strict: head.Strict, Assessed: head.Assess == required}
+	step := Step{Part: part, templates: p.fill.Templates, Source: doc.Source, Config: head.Name, Strict: head.Strict, Assessed: head.Assess == required}
 	if part == schema.CloudInitStage && doc.Header {
 		p.addCloudInit(step, doc.Root)
 	}

@@ -1,9 +1,11 @@
 package template
 
 import (
+	"bytes"
 	"errors"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
@@ -125,6 +127,20 @@ func spoiled(n *tree.Node) *tree.Node {
 	return &made
 }
 
+// Content renders what a file is to hold after its encoding is undone, as yip does. A
+// content that is no text, or no template, stays as it is.
+func (r *Renderer) Content(data []byte, pos diag.Pos) ([]byte, diag.List) {
+	var problems diag.List
+	if r == nil || !bytes.Contains(data, []byte("{{")) || !utf8.Valid(data) {
+		return data, nil
+	}
+	made := r.scalar(&tree.Node{Kind: tree.String, Text: string(data), Pos: pos}, &problems)
+	if made.Spoiled {
+		return nil, problems
+	}
+	return []byte(made.Text), problems
+}
+
 // nothing is what Go's templates write for what isn't there.
 var nothing = regexp.MustCompile(`<no value>|%!.\(<nil>\)|<nil>`)
 
@@ -132,5 +148,5 @@ var nothing = regexp.MustCompile(`<no value>|%!.\(<nil>\)|<nil>`)
 func Missing(text string) bool { return nothing.MatchString(text) }
 
 func mentionsFacts(text string) bool {
-	return strings.Contains(text, ".Values") || strings.Contains(text, ".MachineID") || strings.Contains(text, ".Random")
+	return strings.Contains(text, ".Values") || strings.Contains(text, ".MachineID") || strings.Contains(text, ".Random") || strings.Contains(text, ".UUID") || strings.Contains(text, ".ProtectedID")
 }

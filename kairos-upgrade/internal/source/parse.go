@@ -63,7 +63,8 @@ const forms = "sources are REGISTRY/REPOSITORY:TAG or @DIGEST, oci:DIRECTORY[:TA
 //     a registry reference, which is how Kairos spells them;
 //   - dir:PATH is an image in containers/image's layout if it has a file
 //     called version, otherwise the root of a file system;
-//   - file:PATH is an OCI or a docker archive, by its content.
+//   - oci://NAME is always a registry reference: Kairos writes both;
+//   - file:PATH is an OCI or a docker archive, by its content; ocifile:PATH is the same.
 //
 // Errors have exit status 2, and a hint.
 func Parse(s string) (Source, error) {
@@ -79,10 +80,18 @@ func Parse(s string) (Source, error) {
 	case "docker":
 		return src.registry(strings.TrimPrefix(rest, "//"))
 	case "oci":
+		if name, ok := strings.CutPrefix(rest, "//"); ok { // as Kairos prints them
+			return src.registry(name)
+		}
 		return src.oci(rest)
 	case "dir":
 		return src.dir(rest)
 	case "file":
+		return src.file(rest)
+	case "ocifile": // Kairos' name of it
+		if strings.HasPrefix(rest, "//") {
+			rest = rest[2:]
+		}
 		return src.file(rest)
 	case "store":
 		return src.store(rest)
@@ -131,7 +140,7 @@ func Mounts(source string) bool {
 // (HOST:PORT/…) or of a short name (NAME:TAG).
 func isTransport(s string) bool {
 	switch s {
-	case "docker", "oci", "dir", "file", "store", "oci-archive", "docker-archive", "containers-storage",
+	case "docker", "oci", "dir", "file", "ocifile", "store", "oci-archive", "docker-archive", "containers-storage",
 		// Known, but not for nodes.
 		"docker-daemon", "ostree", "ostree-image-signed", "ostree-unverified-image", "sif", "atomic", "tarball",
 		"http", "https":
