@@ -69,9 +69,13 @@ func app(m machine) *cli.App {
 	a.DisableSliceFlagSeparator = true // console=ttyS0,115200 is one kernel argument
 	cmdline.Completes(a, m.completions())
 	a.Commands = []*cli.Command{
+		upgradeCommand(m),
 		stageCommand(m),
+		switchCommand(m),
 		statusCommand(m),
 		rollbackCommand(m),
+		discardCommand(m),
+		removeCommand(m),
 		pinCommand(m),
 		unpinCommand(m),
 		gcCommand(m),

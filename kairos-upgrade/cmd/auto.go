@@ -58,11 +58,16 @@ func auto(c *cli.Context, m machine) error {
 			return err
 		}
 	}
+	if c.Bool("json") {
+		if err := cmdline.PrintJSON(c, d); err != nil {
+			return err
+		}
+	}
 	if d.Action == automation.None || d.Action == automation.Hold {
-		return exit.WithCode(errors.New("nothing to do: "+d.Reason), exit.Nothing)
+		return exit.WithCode(exit.Reason(errors.New("nothing to do: "+d.Reason), d.Code), exit.Nothing)
 	}
 	if c.Bool("json") {
-		return cmdline.PrintJSON(c, d)
+		return nil
 	}
 	printDecision(c.App.Writer, d)
 	return nil

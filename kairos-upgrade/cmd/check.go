@@ -30,43 +30,68 @@ func check(c *cli.Context, m machine) error {
 	if _, err := cmdline.Arguments(c, "[REFERENCE]"); err != nil {
 		return err
 	}
-	config, err := automation.Load(m.root)
-	reference := c.Args().First()
-	if err != nil && reference == "" {
+	f, err := m.find(c, c.Args().First(), false)
+	if err != nil {
 		return err
+	}
+	return printFound(c, f)
+}
+
+func printFound(c *cli.Context, f found) error {
+	if c.Bool("json") {
+		return cmdline.PrintJSON(c, f.checked)
+	}
+	printOffer(c.App.Writer, f.Offer, f.Staged)
+	return nil
+}
+
+// found is an update that the node can take, and what the settings say.
+type found struct {
+	checked
+	config automation.Config
+}
+
+// find looks for an update: of a reference or, with "", of what is followed. Exit
+// status of errors: 3, there is none.
+func (m machine) find(c *cli.Context, reference string, byHand bool) (f found, err error) {
+	f.config, err = automation.Load(m.root)
+	if err != nil && reference == "" {
+		return f, err
 	}
 	n, close, err := m.open(c)
 	if err != nil {
-		return err
+		return f, err
 	}
 	defer close()
-	f := automation.Follower{Node: n, Config: config, Source: m.sourceOptions(c), Exact: true}
+	follow := automation.Follower{
+		Node: n, Config: f.config, Source: m.sourceOptions(c), Exact: true, ByHand: byHand, Now: m.now(),
+	}
 	var verdict automation.Verdict
 	if reference != "" {
-		verdict, err = f.Judge(c.Context, reference)
+		verdict, err = follow.Judge(c.Context, reference)
 	} else {
-		verdict, err = f.Find(c.Context)
+		verdict, err = follow.Find(c.Context)
 	}
 	if err != nil {
-		return err
+		return f, err
 	}
 	offer, takes, reason := verdict.Offer()
 	if !takes {
-		return exit.WithCode(errors.New("no update: "+reason), exit.Nothing)
+		err := exit.Reason(exit.WithCode(errors.New("no update: "+reason), exit.Nothing), verdict.Code())
+		if offer != nil && byHand && verdict.Code() != "up_to_date" {
+			err = exit.Hint(err, "kairos-upgrade stage %s takes it nevertheless, what failed before with --force", offer.Reference)
+		}
+		return f, err
 	}
-	result := checked{Offer: offer}
+	f.checked = checked{Offer: offer}
 	if offer.Deployed != nil {
 		have, err := n.Inventory()
 		if err != nil {
-			return err
+			return f, err
 		}
 		if next := have.Roles().Next; next != nil && next.ID == offer.Deployed.ID {
-			result.Staged = next.ID
+			f.Staged = next.ID
 		}
 	}
-	if c.Bool("json") {
-		return cmdline.PrintJSON(c, result)
-	}
-	printOffer(c.App.Writer, offer, result.Staged)
-	return nil
+	return f, nil
 }

@@ -55,7 +55,7 @@ func (m machine) completeDigest(a argv.Asked) (list []argv.Candidate) {
 		return nil
 	}
 	defer root.Close()
-	refused, _ := deployment.QuarantineList(root)
+	refused, _ := deployment.QuarantineAll(root)
 	known := map[string]bool{}
 	for _, q := range refused {
 		known[q.ManifestDigest] = true

@@ -62,7 +62,7 @@ type document struct {
 // the config says all. Of a store that the options name, the config of the
 // running node says nothing.
 func (m machine) asked(c *cli.Context, args []string) (asked, error) {
-	if len(args) > 0 && (c.String("store") != "" || m.root != "/" || c.String("origin") != "stage") {
+	if len(args) > 0 && (c.String("store") != "" || m.root != "/" || cmp.Or(c.String("origin"), "stage") != "stage") {
 		return asked{Source: args[0]}, nil
 	}
 	data, err := nodeconfig.Get(c.Context, run.Runner{}, nil, ".")

@@ -24,6 +24,7 @@ func quarantineCommand(m machine) *cli.Command {
 				Flags: append(storeFlags(),
 					&cli.StringFlag{Name: "reason", Usage: "why, in words for people (`TEXT`)"},
 					&cli.StringFlag{Name: "deployment", Usage: "`ID` of the deployment that failed"},
+					&cli.BoolFlag{Name: "no-verdict", Usage: "nobody could judge it: it is tried once more before it is refused"},
 					cmdline.QuietFlag()),
 				Action: func(c *cli.Context) error { return quarantineAdd(c, m) },
 			},
@@ -62,8 +63,12 @@ func quarantineOn(c *cli.Context, n *deploy.Node, digest string) error {
 	q := deployment.Quarantine{
 		ManifestDigest: digest,
 		Deployment:     c.String("deployment"),
+		Cause:          deployment.Failed,
 		Reason:         c.String("reason"),
 		Time:           time.Now().UTC().Truncate(time.Second),
+	}
+	if c.Bool("no-verdict") {
+		q.Cause = deployment.NoVerdict
 	}
 	have, err := n.Inventory()
 	if err != nil {
@@ -114,7 +119,7 @@ func quarantineList(c *cli.Context, m machine) error {
 		return err
 	}
 	defer close()
-	list, err := deployment.QuarantineList(n.Store.Root())
+	list, err := deployment.QuarantineAll(n.Store.Root())
 	if err != nil {
 		return err
 	}

@@ -16,15 +16,16 @@ func rollbackCommand(m machine) *cli.Command {
 		ArgsUsage: "[ID]",
 		Flags: append(storeFlags(),
 			&cli.BoolFlag{Name: "force", Usage: "go back to what failed before"},
-			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return rollback(c, m) },
 	}
 }
 
 // rolledBack is the object that rollback --json prints.
 type rolledBack struct {
-	ID   string `json:"id"`   // of the new deployment, "" in a dry run
-	From string `json:"from"` // id of the older deployment
+	ID        string   `json:"id"`        // of the new deployment, of the old one where staged ones were discarded, "" in a dry run
+	From      string   `json:"from"`      // id of the older deployment
+	Discarded []string `json:"discarded"` // ids of staged deployments that went instead
 	deployedImage
 }
 
@@ -39,8 +40,15 @@ func rollback(c *cli.Context, m machine) error {
 	if _, err := cmdline.Arguments(c, "[ID]"); err != nil {
 		return err
 	}
+	if err := m.mayApply(c); err != nil {
+		return err
+	}
 	id, dryRun := c.Args().First(), c.Bool("dry-run")
-	return m.with(c, changeUnless(dryRun, "rollback").on(id), func(n *deploy.Node) error { return rollbackOn(c, n, id, dryRun) })
+	err := m.with(c, changeUnless(dryRun, "rollback").on(id), func(n *deploy.Node) error { return rollbackOn(c, n, id, dryRun) })
+	if err != nil || !c.Bool("apply") {
+		return err
+	}
+	return m.reboot(c.Context)
 }
 
 func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
@@ -48,18 +56,32 @@ func rollbackOn(c *cli.Context, n *deploy.Node, id string, dryRun bool) error {
 	if err != nil {
 		return err
 	}
-	done := rolledBackTo("", to)
+	have, err := n.Inventory()
+	if err != nil {
+		return err
+	}
+	done := rolledBackTo("", to, []string{})
+	for _, d := range deploy.Discards(have.Deployments, to) {
+		done.Discarded = append(done.Discarded, d.ID)
+	}
 	if !dryRun {
-		r, err := n.Rollback(c.Context, to)
+		r, discarded, err := n.GoBack(c.Context, to)
 		if err != nil {
 			return err
 		}
-		done.ID = r.ID
+		done.ID, done.Discarded = r.ID, discarded
 	}
 	if c.Bool("json") {
 		return cmdline.PrintJSON(c, done)
 	}
-	if done.ID == "" {
+	switch {
+	case len(done.Discarded) > 0 && dryRun:
+		terminal.Fprintf(c.App.Writer, "1. remove %s, not booted yet: %s boots next\n", listOf(done.Discarded), to.ID)
+		return nil
+	case len(done.Discarded) > 0:
+		terminal.Fprintf(c.App.Writer, "discarded %s\n%s: %s\n  %s\n", listOf(done.Discarded), to.ID, deploy.Title(to.Record), bootsNext(n))
+		return nil
+	case dryRun:
 		terminal.Fprintf(c.App.Writer, "1. write the boot files of %s, unless they are there\n2. publish a new boot entry for its image, %s: boots next\n",
 			to.ID, deploy.Title(to.Record))
 		return nil
@@ -81,6 +103,6 @@ func rollbackTo(n *deploy.Node, id string, force bool) (*deploy.Deployment, erro
 	return to, nil
 }
 
-func rolledBackTo(id string, to *deploy.Deployment) rolledBack {
-	return rolledBack{id, to.ID, deployedImage{to.ImageDigest, to.ManifestDigest, to.Reference, to.Version}}
+func rolledBackTo(id string, to *deploy.Deployment, discarded []string) rolledBack {
+	return rolledBack{id, to.ID, discarded, deployedImage{to.ImageDigest, to.ManifestDigest, to.Reference, to.Version}}
 }

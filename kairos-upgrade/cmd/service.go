@@ -174,8 +174,8 @@ func (s *service) rollback(_ context.Context, c *bus.Call, id string, options ma
 		if err != nil {
 			return nil, err
 		}
-		r, err := n.Rollback(ctx, to)
-		return rolledBackTo(r.ID, to), err
+		r, discarded, err := n.GoBack(ctx, to)
+		return rolledBackTo(r.ID, to, discarded), err
 	})
 }
 

@@ -56,7 +56,7 @@ func stageCommand(m machine) *cli.Command {
 			&cli.BoolFlag{Name: "allow-unverified", Usage: "go on where the store has lost fs-verity: contents are not checked any more"},
 			&cli.StringFlag{Name: "title", Usage: "call the system `TEXT` in the boot menu, here and in all later deployments"},
 			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
-			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return stage(c, m) },
 	}
 }
@@ -66,11 +66,20 @@ func stage(c *cli.Context, m machine) error {
 	if err != nil {
 		return err
 	}
-	asked, err := m.asked(c, args)
+	if err := m.mayApply(c); err != nil {
+		return err
+	}
+	a, err := m.asked(c, args)
 	if err != nil {
 		return err
 	}
-	req := deploy.Request{
+	a.Reboot = a.Reboot || c.Bool("apply")
+	return m.stage(c, a, m.request(c, a))
+}
+
+// request is what the options and the config ask for.
+func (m machine) request(c *cli.Context, asked asked) deploy.Request {
+	return deploy.Request{
 		Source:      asked.Source,
 		Options:     m.sourceOptions(c),
 		Force:       c.Bool("force") || asked.Force,
@@ -78,10 +87,13 @@ func stage(c *cli.Context, m machine) error {
 		AddKargs:    c.StringSlice("karg"),
 		DeleteKargs: c.StringSlice("delete-karg"),
 		Title:       cmp.Or(c.String("title"), asked.Title),
-		Origin:      c.String("origin"),
+		Origin:      cmp.Or(c.String("origin"), "stage"),
 
 		AllowUnverified: c.Bool("allow-unverified"),
 	}
+}
+
+func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err error) {
 	if req.Volumes, err = volumesAsked(c.StringSlice("crypt")); err != nil {
 		return err
 	}

@@ -250,7 +250,7 @@ func describe(s *status, d deploy.Deployment) string {
 	default:
 		add(true, string(d.State))
 	}
-	add(d.Quarantined != nil, "quarantined")
+	add(d.Quarantined.Refuses(), "quarantined")
 	add(d.Pinned, "pinned")
 	return strings.Join(slices.Compact(words), ", ")
 }

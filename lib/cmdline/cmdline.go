@@ -90,6 +90,9 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	}
 	err = exit.Cancelled(ctx, err)
 	exit.Print(app.ErrWriter, app.Name, err, call.Bool("json"))
+	if call.Bool("json") && !terminal.Wrote(app.Writer) {
+		exit.Print(app.Writer, app.Name, err, true) // whoever reads stdout alone reads an object, too
+	}
 	return exit.Code(err)
 }
 

@@ -88,6 +88,40 @@ func HintOf(err error) string {
 	return ""
 }
 
+type reasonError struct {
+	error
+	reason string
+}
+
+func (e *reasonError) Unwrap() error { return e.error }
+
+// Reason gives an error the word by which programs know it: up_to_date,
+// quarantined. kairos-json(5) lists them all.
+func Reason(err error, reason string) error {
+	if err == nil {
+		return nil
+	}
+	return &reasonError{err, reason}
+}
+
+// reasons are the words for errors that have none of their own.
+var reasons = map[int]string{
+	Failed: "failed", Usage: "usage", Nothing: "nothing_to_do", Refused: "refused", NoSpace: "no_space",
+	Busy: "busy", Interrupted: "interrupted",
+}
+
+// ReasonOf returns the word of an error, or that of its exit status.
+func ReasonOf(err error) string {
+	var known *reasonError
+	if errors.As(err, &known) && Code(err) != Interrupted {
+		return known.reason
+	}
+	if reason, ok := reasons[Code(err)]; ok {
+		return reason
+	}
+	return reasons[Failed]
+}
+
 type detailedError struct {
 	err   error
 	lines []string
@@ -105,11 +139,12 @@ func Details(err error, lines ...string) error {
 	return &detailedError{err, lines}
 }
 
-// Report is the object that a program prints on stderr as its last line
-// when it fails under --json.
+// Report is the object that a program prints when it fails under --json: as the
+// last line on stderr and, unless it has printed a result, on stdout.
 type Report struct {
 	MessageType string `json:"message_type"` // always "exit_error"
 	Code        int    `json:"code"`
+	Reason      string `json:"reason"` // see Reason
 	Message     string `json:"message"`
 	Hint        string `json:"hint,omitempty"`
 }
@@ -118,7 +153,7 @@ type Report struct {
 func Print(w io.Writer, name string, err error, asJSON bool) {
 	message, hint := line(err.Error()), line(HintOf(err))
 	if asJSON {
-		if text, err := terminal.JSON(Report{"exit_error", Code(err), message, hint}); err == nil {
+		if text, err := terminal.JSON(Report{"exit_error", Code(err), ReasonOf(err), message, hint}); err == nil {
 			_, _ = w.Write(text)
 		}
 		return

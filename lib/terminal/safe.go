@@ -68,15 +68,24 @@ func Data(w io.Writer) io.Writer {
 	if f, ok := masking.w.(*os.File); ok && Is(f) {
 		return w
 	}
+	masking.wrote = true
 	return masking.w
 }
 
+// Wrote reports whether anything was written to a Writer, or to its Data.
+func Wrote(w io.Writer) bool {
+	masking, ok := w.(*writer)
+	return ok && masking.wrote
+}
+
 type writer struct {
-	w    io.Writer
-	rest []byte
+	w     io.Writer
+	rest  []byte
+	wrote bool
 }
 
 func (w *writer) Write(p []byte) (int, error) {
+	w.wrote = w.wrote || len(p) > 0
 	text := append(w.rest, p...)
 	cut := len(text)
 	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {

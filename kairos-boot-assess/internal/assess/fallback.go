@@ -67,9 +67,16 @@ func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Bo
 		n.Log.Warn("a boot entry used up its tries and its deployment is unknown", "deployment", id, "error", err)
 	}
 	boots := history.Of(history.Boots(events, n.bootID()), id)
+	reason, judged := whyBad(boots, tries)
+	trace := n.trace(ctx, record, boots)
+	// A kernel that crashed has failed, whoever could write that down.
+	noVerdict := !judged && len(trace.Kernel) == 0
+	if !judged && !noVerdict {
+		reason += "; the kernel crashed"
+	}
 	f := history.Fallback{
 		From: id, FromVersion: record.Version, To: booted.ID, ToVersion: booted.Version,
-		Reason: whyBad(boots, tries), Tries: tries, ManifestDigest: record.ManifestDigest,
+		Reason: reason, Tries: tries, ManifestDigest: record.ManifestDigest, FailedBoot: trace,
 	}
 	known, err := n.quarantined(store, record)
 	if err != nil {
@@ -78,18 +85,22 @@ func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Bo
 	switch {
 	case known != nil && known.Deployment == id:
 		return nil // settled before, and the history has forgotten
-	case known != nil:
+	case known != nil && known.Cause == deployment.Failed:
 		f.Quarantined = true
 	default:
-		if f.NotQuarantined = spare(record, booted, boots); f.NotQuarantined == "" {
-			err := n.Upgrade(ctx, "quarantine", "add", "--deployment", id, "--reason", f.Reason, record.ManifestDigest)
-			if err != nil {
-				return fmt.Errorf("quarantine the image of deployment %s: %w", id, err)
-			}
-			f.Quarantined = true
+		if f.NotQuarantined = spare(record, booted, boots); f.NotQuarantined != "" {
+			break
 		}
+		command := []string{"quarantine", "add", "--deployment", id, "--reason", f.Reason}
+		f.TriedAgain = noVerdict && known == nil
+		if noVerdict {
+			command = append(command, "--no-verdict")
+		}
+		if err := n.Upgrade(ctx, append(command, record.ManifestDigest)...); err != nil {
+			return fmt.Errorf("quarantine the image of deployment %s: %w", id, err)
+		}
+		f.Quarantined = !f.TriedAgain
 	}
-	f.FailedBoot = n.trace(ctx, record, boots)
 	n.tell(journalFallback(f))
 	return n.record(history.Event{Kind: history.KindFallback, Fallback: &f})
 }

@@ -109,6 +109,10 @@ func (m *machine) quarantine(_ context.Context, args ...string) error {
 	if m.upgrade != nil {
 		return m.upgrade
 	}
+	noVerdict := len(args) == 8 && args[6] == "--no-verdict"
+	if noVerdict {
+		args = append(args[:6:6], args[7])
+	}
 	if len(args) != 7 || args[0] != "quarantine" || args[1] != "add" || args[2] != "--deployment" || args[4] != "--reason" {
 		return fmt.Errorf("unexpected arguments %q", args)
 	}
@@ -116,8 +120,14 @@ func (m *machine) quarantine(_ context.Context, args ...string) error {
 	if err != nil {
 		return err
 	}
-	m.writeJSON(filepath.Join(deployment.StoreMount, path),
-		deployment.Quarantine{ManifestDigest: args[6], Deployment: args[3], Reason: args[5], Time: m.now})
+	q := deployment.Quarantine{ManifestDigest: args[6], Deployment: args[3], Reason: args[5], Time: m.now, Cause: deployment.Failed}
+	if old := m.quarantineOf(args[6]); noVerdict && (old == nil || old.Cause == deployment.NoVerdict) {
+		q.Cause, q.Attempts = deployment.NoVerdict, 1
+		if old != nil {
+			q.Attempts += old.Attempts
+		}
+	}
+	m.writeJSON(filepath.Join(deployment.StoreMount, path), q)
 	return nil
 }
 

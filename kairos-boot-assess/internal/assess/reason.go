@@ -10,14 +10,13 @@ import (
 )
 
 // whyBad says why a deployment that made so many tries is bad, from the boots
-// that the history knows.
-func whyBad(boots []history.Boot, tries int) string {
+// that the history knows, and whether any of them was judged.
+func whyBad(boots []history.Boot, tries int) (reason string, judged bool) {
 	if last := len(boots) - 1; last >= 0 && boots[last].Marked && boots[last].Outcome == history.Bad {
-		return boots[last].Reason // not a matter of tries
+		return boots[last].Reason, true // not a matter of tries
 	}
 	// What a soft-reboot started was no try.
 	boots = slices.DeleteFunc(slices.Clone(boots), func(b history.Boot) bool { return b.SoftReboots > 0 })
-	var reason string
 	var same, none, good int
 	for _, b := range boots {
 		switch {
@@ -36,14 +35,14 @@ func whyBad(boots []history.Boot, tries int) string {
 	case reason != "" && tries > 0:
 		reason = fmt.Sprintf("%s (%d of %s)", reason, same, plural(max(tries, len(boots)), "try", "tries"))
 	case good > 0 && none+unseen == 0:
-		return "its boots were good, but the boot entry could not be blessed"
+		return "its boots were good, but the boot entry could not be blessed", true
 	case reason == "":
-		return "no verdict: " + ends(none, unseen)
+		return "no verdict: " + ends(none, unseen), false
 	}
 	if none+unseen > 0 {
 		reason += "; no verdict: " + ends(none, unseen)
 	}
-	return reason
+	return reason, true
 }
 
 // ends tells how boots ended that were not judged: none of them were recorded

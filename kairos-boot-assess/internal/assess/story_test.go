@@ -162,6 +162,35 @@ func TestForcedImageFailsAgain(t *testing.T) {
 	}
 }
 
+// TestNoVerdict: boots that ended before anybody could judge them may be the
+// power supply's fault. The image is tried once more, and then refused; what the
+// kernel says when it crashes is a verdict.
+func TestNoVerdict(t *testing.T) {
+	m := newMachine(t)
+	m.write("efi/loader/entries/kairos-"+fresh+"+0-3.conf", "sort-key kairos\n")
+	m.boot(good, "", deployment.Passive)
+	m.start()
+	q := m.quarantineOf(digest("b"))
+	if q == nil || q.Cause != deployment.NoVerdict || q.Refuses() || q.Reason != "no verdict: 3 boots ended before they could be recorded" {
+		t.Fatalf("%+v", q)
+	}
+	if told := history.Fallbacks(m.events()); len(told) != 1 || !told[0].Fallback.TriedAgain || told[0].Fallback.Quarantined ||
+		!strings.HasSuffix(told[0].Fallback.String(), "; it is tried once more before it is refused") {
+		t.Errorf("%+v", told)
+	}
+	const again = "4-333333333333"
+	m.record(deployment.Record{Format: 1, ID: again, Serial: 4, ImageDigest: digest("3"), ManifestDigest: digest("b")})
+	m.write("efi/loader/entries/kairos-"+again+"+0-3.conf", "sort-key kairos\n")
+	m.boot(good, "", deployment.Passive)
+	m.start()
+	if q := m.quarantineOf(digest("b")); q == nil || !q.Refuses() || q.Attempts != 2 {
+		t.Errorf("%+v", q)
+	}
+	if told := history.Fallbacks(m.events()); len(told) != 2 || told[1].Fallback.TriedAgain || !told[1].Fallback.Quarantined {
+		t.Errorf("%+v", told)
+	}
+}
+
 func TestQuarantineIsTriedAgain(t *testing.T) {
 	m := newMachine(t)
 	m.write("efi/loader/entries/kairos-"+fresh+"+0-3.conf", "sort-key kairos\n")

@@ -145,7 +145,7 @@ func TestSoftReboot(t *testing.T) {
 		t.Errorf("%+v, %v", boots, err)
 	}
 	// It was no try.
-	if why := whyBad(append(boots, history.Boot{Verdict: history.Verdict{Outcome: history.None}}), 3); !strings.Contains(why, "1 boot ended before it could be recorded") {
+	if why, _ := whyBad(append(boots, history.Boot{Verdict: history.Verdict{Outcome: history.None}}), 3); !strings.Contains(why, "1 boot ended before it could be recorded") {
 		t.Error(why)
 	}
 	// It is in emergency mode before anything was recorded.

@@ -90,7 +90,10 @@ type Fallback struct {
 	ManifestDigest string `json:"manifest_digest,omitempty"`
 	Quarantined    bool   `json:"quarantined"`
 	NotQuarantined string `json:"not_quarantined,omitempty"` // why not
-	FailedBoot     *Trace `json:"failed_boot,omitempty"`
+	// TriedAgain says that no boot of it was judged, so that one more deployment of
+	// the image is tried before it is refused.
+	TriedAgain bool   `json:"tried_again,omitempty"`
+	FailedBoot *Trace `json:"failed_boot,omitempty"`
 }
 
 // Trace is what the last boot of a deployment that failed has left behind.
@@ -116,6 +119,9 @@ func (f Fallback) String() string {
 	s := fmt.Sprintf("fell back from %s to %s: %s", Named(f.From, f.FromVersion), Named(f.To, f.ToVersion), f.Reason)
 	if f.NotQuarantined != "" {
 		s += "; not quarantined: " + f.NotQuarantined
+	}
+	if f.TriedAgain {
+		s += "; it is tried once more before it is refused"
 	}
 	return s
 }

@@ -32,9 +32,10 @@ type Decision struct {
 	Checked time.Time     `json:"checked"`
 	Mode    Mode          `json:"mode"`
 	Action  Action        `json:"action"`
-	Reason  string        `json:"reason"` // for people
-	Update  *deploy.Offer `json:"update"` // null when there is nothing new
-	Staged  string        `json:"staged"` // id of its deployment if that boots next, ""
+	Code    string        `json:"reason_code"` // for programs: kairos-json(5)
+	Reason  string        `json:"reason"`      // for people
+	Update  *deploy.Offer `json:"update"`      // null when there is nothing new
+	Staged  string        `json:"staged"`      // id of its deployment if that boots next, ""
 	// WindowOpens is when what has to wait will be done, null otherwise.
 	WindowOpens *time.Time `json:"window_opens"`
 }
@@ -50,11 +51,29 @@ type Follower struct {
 	// Exact finds out exactly how much would be fetched, which takes reading
 	// the tables of contents of layers. A timer does without.
 	Exact bool
+	// ByHand says that a person asks: what others have staged or gone back from
+	// is no obstacle then, and what is staged is followed, if something is.
+	ByHand bool
+	Now    time.Time
+}
+
+// retryAfter is how long an image rests that no boot could give a verdict of,
+// before the automation tries it once more: whatever was wrong with the supply may
+// be over by then.
+const retryAfter = 24 * time.Hour
+
+// from returns the deployment whose image is followed.
+func (f *Follower) from(roles deploy.Roles) *deploy.Deployment {
+	if f.ByHand {
+		return cmp.Or(roles.Next, roles.Booted)
+	}
+	return cmp.Or(roles.Booted, roles.Next)
 }
 
 // Decide finds out what there is, and what is to be done about it now. An
 // error means that it could not be found out.
 func (f *Follower) Decide(ctx context.Context, now time.Time) (*Decision, error) {
+	f.Now = now
 	d := &Decision{Checked: now.UTC().Truncate(time.Second), Mode: f.Config.Mode}
 	have, err := f.Node.Inventory()
 	if err := errors.Join(err, have.Complete()); err != nil {
@@ -62,14 +81,17 @@ func (f *Follower) Decide(ctx context.Context, now time.Time) (*Decision, error)
 	}
 	roles := have.Roles()
 	if reason := f.unready(roles); reason != "" {
-		d.Action, d.Reason = Hold, reason
+		d.Action, d.Code, d.Reason = Hold, "on_trial", reason
+		if f.Node.Booted.Mode != deployment.Active && f.Node.Booted.Mode != deployment.Passive {
+			d.Code = "not_installed_system"
+		}
 		return d, nil
 	}
 	v, err := f.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d.Action, d.Reason = v.action, v.reason
+	d.Action, d.Code, d.Reason = v.action, v.code, v.reason
 	if v.action == None {
 		return d, nil
 	}
@@ -99,17 +121,17 @@ func (f *Follower) act(d *Decision, now time.Time) {
 	open := f.Config.Windows.Contains(now)
 	switch {
 	case f.Config.Mode == Check:
-		d.Action, d.Reason = Tell, "Mode=check"
+		d.Action, d.Code, d.Reason = Tell, "mode", "Mode=check"
 	case f.Config.Mode == Stage && d.Staged != "":
-		d.Action, d.Reason = None, "it is staged and boots next"
+		d.Action, d.Code, d.Reason = None, "staged", "it is staged and boots next"
 	case !open:
 		next := f.Config.Windows.Next(now)
-		d.Action, d.WindowOpens = Wait, &next
+		d.Action, d.Code, d.WindowOpens = Wait, "window", &next
 		d.Reason = "the window opens " + next.Format("Mon 2006-01-02 15:04")
 	case d.Staged != "":
-		d.Action, d.Reason = Reboot, "it is staged"
+		d.Action, d.Code, d.Reason = Reboot, "staged", "it is staged"
 	default:
-		d.Action, d.Reason = Fetch, "Mode="+string(f.Config.Mode)
+		d.Action, d.Code, d.Reason = Fetch, "mode", "Mode="+string(f.Config.Mode)
 	}
 }
 
@@ -117,8 +139,12 @@ func (f *Follower) act(d *Decision, now time.Time) {
 type Verdict struct {
 	offer  *deploy.Offer
 	action Action
+	code   string // of the reason, for programs
 	reason string
 }
+
+// Code is the word for programs of why the node can't take the offer.
+func (v Verdict) Code() string { return v.code }
 
 // Offer returns the offer, nil when there was none, and whether the node can
 // take it; reason says why not.
@@ -149,9 +175,9 @@ func (f *Follower) Find(ctx context.Context) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	runs := current(repository, roles)
+	runs := current(repository, f.from(roles))
 	newer := f.Config.Newer(For(tags, runs, cmp.Or(f.Source.Architecture, runtime.GOARCH)), runs)
-	held := Verdict{action: None, reason: fmt.Sprintf("%s has no release that is followed", repository)}
+	held := Verdict{action: None, code: "up_to_date", reason: fmt.Sprintf("%s has no release that is followed", repository)}
 	if runs.Version != nil {
 		held.reason += fmt.Sprintf(" and newer than %s", runs.Version)
 	}
@@ -173,7 +199,7 @@ func (f *Follower) reference(roles deploy.Roles) (string, error) {
 		return f.Config.Reference, nil
 	}
 	const hint = "Reference= in /etc/kairos/upgrade.conf says what to follow"
-	from := cmp.Or(roles.Booted, roles.Next)
+	from := f.from(roles)
 	if from == nil {
 		return "", exit.Hint(errors.New("there is no deployment whose image could be followed"), hint)
 	}
@@ -192,8 +218,7 @@ func (f *Follower) reference(roles deploy.Roles) (string, error) {
 
 // current returns the release that runs: of its tag, or of what the image says.
 // It may be no version.
-func current(repository string, roles deploy.Roles) Release {
-	from := cmp.Or(roles.Booted, roles.Next)
+func current(repository string, from *deploy.Deployment) Release {
 	if from == nil {
 		return Release{}
 	}
@@ -215,30 +240,47 @@ func (f *Follower) Judge(ctx context.Context, reference string) (Verdict, error)
 	if err != nil {
 		return Verdict{}, err
 	}
-	action, reason := f.judge(o, have.Roles())
-	return Verdict{o, action, reason}, nil
+	v := f.judge(o, have.Roles())
+	v.offer = o
+	return v, nil
 }
 
-func (f *Follower) judge(o *deploy.Offer, roles deploy.Roles) (Action, string) {
-	next, booted := roles.Next, roles.Booted
+func (f *Follower) judge(o *deploy.Offer, roles deploy.Roles) Verdict {
+	next, booted, q := roles.Next, roles.Booted, o.Quarantined
 	staged := next != nil && !next.Booted
+	hold := func(code, format string, args ...any) Verdict {
+		return Verdict{action: Hold, code: code, reason: fmt.Sprintf(format, args...)}
+	}
+	none := func(how string) Verdict {
+		return Verdict{action: None, code: "up_to_date", reason: o.Reference + how}
+	}
+	rests := q != nil && q.Cause == deployment.NoVerdict && f.Now.Before(q.Time.Add(retryAfter))
 	switch {
 	case booted != nil && booted.ManifestDigest == o.ManifestDigest:
-		return None, fmt.Sprintf("%s is running", o.Reference)
+		return none(" is running")
 	case staged && next.ManifestDigest == o.ManifestDigest:
-		return Tell, ""
+		return Verdict{action: Tell}
 	case next != nil && next.ManifestDigest == o.ManifestDigest:
-		return None, fmt.Sprintf("%s boots next", o.Reference)
-	case o.Quarantined != nil:
-		return Hold, fmt.Sprintf("%s failed on this node on %s: %s", o.Reference, o.Quarantined.Time.Local().Format(time.DateTime), o.Quarantined.Reason)
+		return none(" boots next")
+	case q.Refuses():
+		return hold("quarantined", "%s failed on this node on %s: %s", o.Reference, q.Time.Local().Format(time.DateTime), q.Reason)
+	case f.ByHand: // a person has seen it
+	case q != nil && q.Cause == deployment.Discarded:
+		return hold("discarded", "somebody discarded %s: stage it by hand, or wait for what comes after it", o.Reference)
+	case rests:
+		return hold("rests", "%s had no verdict on this node (%s): it is tried once more from %s on, and by hand at any time",
+			o.Reference, q.Reason, q.Time.Add(retryAfter).Local().Format(time.DateTime))
+	case q != nil: // it is tried once more
 	case o.Deployed != nil && o.Deployed.State == deploy.Bad:
-		return Hold, fmt.Sprintf("%s failed on this node: deployment %s has no tries left", o.Reference, o.Deployed.ID)
+		return hold("quarantined", "%s failed on this node: deployment %s has no tries left", o.Reference, o.Deployed.ID)
 	case o.Deployed != nil && next != nil && next.Origin == "rollback" && o.Deployed.Serial < next.Serial:
-		return Hold, fmt.Sprintf("somebody went back from %s: stage it by hand, or wait for what comes after it", o.Reference)
-	case staged && next.Origin != Origin:
-		return Hold, fmt.Sprintf("somebody has staged %s, which boots next", next.ID)
-	case o.Downgrade && f.Config.Follow != FollowAlways:
-		return Hold, fmt.Sprintf("%s is version %s, older than %s", o.Reference, o.Version, o.FromVersion)
+		return hold("rolled_back", "somebody went back from %s: stage it by hand, or wait for what comes after it", o.Reference)
 	}
-	return Tell, ""
+	switch {
+	case staged && next.Origin != Origin && !f.ByHand:
+		return hold("staged_by_hand", "somebody has staged %s, which boots next: boot it, or take it back with kairos-upgrade discard", next.ID)
+	case o.Downgrade && f.Config.Follow != FollowAlways:
+		return hold("downgrade", "%s is version %s, older than %s", o.Reference, o.Version, o.FromVersion)
+	}
+	return Verdict{action: Tell}
 }

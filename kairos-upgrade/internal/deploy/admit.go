@@ -35,12 +35,18 @@ func (t *transaction) lift(q *deployment.Quarantine) error {
 	switch {
 	case q == nil:
 		return nil
+	case q.Cause == deployment.Discarded:
+		t.lifts = true
+		return nil
 	case t.req.Force:
-		t.result.Lifted = q.Reason
+		t.lifts, t.result.Lifted = true, q.Reason
+		return nil
+	case !q.Refuses():
+		t.node.Log.Warn("this image had no verdict on this node, and is tried once more", "reason", q.Reason)
 		return nil
 	}
 	err := fmt.Errorf("%s failed on this node on %s: %s", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
-	return exit.Hint(exit.WithCode(err, exit.Refused), "--force tries it once more")
+	return exit.Hint(exit.WithCode(exit.Reason(err, "quarantined"), exit.Refused), "--force tries it once more")
 }
 
 // ErrAlready says that there is nothing to do.
@@ -54,8 +60,8 @@ func (t *transaction) already(next *Deployment) error {
 	case next.Booted:
 		how = "is running and boots next"
 	}
-	return exit.Hint(exit.WithCode(fmt.Errorf("%w: deployment %s of this image %s", ErrAlready, next.ID, how), exit.Nothing),
-		"--force makes a new deployment of it")
+	err := exit.Reason(fmt.Errorf("%w: deployment %s of this image %s", ErrAlready, next.ID, how), "up_to_date")
+	return exit.Hint(exit.WithCode(err, exit.Nothing), "--force makes a new deployment of it")
 }
 
 // admitImage repeats the checks of admit with what is known only now: the

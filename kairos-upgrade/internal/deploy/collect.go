@@ -34,11 +34,14 @@ func (c Collected) Nothing() bool {
 // its entry, so that nothing incomplete can be booted.
 //
 // What an interrupted staging has left is kept for a week, for the next one.
-func (n *Node) Collect(dryRun bool) (Collected, error) { return n.collect(dryRun, true, nil) }
+func (n *Node) Collect(dryRun bool) (Collected, error) {
+	return n.collect(keepers, dryRun, true, nil)
+}
 
-// collect keeps what an interrupted staging has left only if it is told to, and
-// besides what some records reach that are not published yet.
-func (n *Node) collect(dryRun, interrupted bool, unpublished []deployment.Record) (c Collected, err error) {
+// collect keeps the deployments that keep names, what an interrupted staging has
+// left only if it is told to, and besides what some records reach that are not
+// published yet.
+func (n *Node) collect(keepers func([]Deployment) []string, dryRun, interrupted bool, unpublished []deployment.Record) (c Collected, err error) {
 	c.Deployments, c.BootFiles = []string{}, []deployment.File{}
 	have, err := n.Inventory()
 	if err := errors.Join(err, have.Complete()); err != nil {

@@ -50,12 +50,12 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 		}
 	}
 	for i := range list {
-		if d := &list[i]; whole(d) && d.Quarantined == nil {
+		if d := &list[i]; whole(d) && !d.Quarantined.Refuses() {
 			return &Revival{To: d, Reason: "it is whole, and not in quarantine"}, nil
 		}
 	}
 	for _, d := range list {
-		if d.ImageDigest == own && d.Quarantined != nil && whole(&d) {
+		if d.ImageDigest == own && d.Quarantined.Refuses() && whole(&d) {
 			err := fmt.Errorf("no damage was found: %s failed by itself (%s), and is the recovery system's own image", d.ID, d.Quarantined.Reason)
 			return nil, exit.Hint(exit.WithCode(err, exit.Refused), "kairos-upgrade stage IMAGE installs another one")
 		}

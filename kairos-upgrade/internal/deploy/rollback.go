@@ -16,21 +16,21 @@ func RollbackTarget(list []Deployment, id string, force bool) (*Deployment, erro
 	next := RolesOf(list).Next
 	if id == "" {
 		for i := range list {
-			if d := &list[i]; d.State == Good && differs(d, next) && d.Quarantined == nil {
+			if d := &list[i]; d.State == Good && differs(d, next) && !d.Quarantined.Refuses() {
 				return d, nil
 			}
 		}
-		return nil, exit.WithCode(fmt.Errorf("%w: there is no good deployment beside the one that boots next", ErrAlready), exit.Nothing)
+		return nil, exit.WithCode(exit.Reason(fmt.Errorf("%w: there is no good deployment beside the one that boots next", ErrAlready), "no_way_back"), exit.Nothing)
 	}
 	d, err := Find(list, id)
 	switch {
 	case err != nil:
 		return nil, err
 	case d == next:
-		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next", ErrAlready, d.ID), exit.Nothing)
+		return nil, exit.WithCode(exit.Reason(fmt.Errorf("%w: %s boots next", ErrAlready, d.ID), "up_to_date"), exit.Nothing)
 	case force:
-	case d.Quarantined != nil:
-		err = fmt.Errorf("deployment %s failed on this node: %s", d.ID, d.Quarantined.Reason)
+	case d.Quarantined.Refuses():
+		err = exit.Reason(fmt.Errorf("deployment %s failed on this node: %s", d.ID, d.Quarantined.Reason), "quarantined")
 	case d.State == Bad:
 		err = fmt.Errorf("deployment %s failed to boot: no tries are left", d.ID)
 	}

@@ -33,7 +33,7 @@ func (t *transaction) makeRoom(ctx context.Context) error {
 	// What an interrupted attempt had fetched, of this image or of another, goes
 	// only if the rest is not enough.
 	for _, interrupted := range []bool{true, false} {
-		c, err := t.node.collect(false, interrupted, t.unpublished())
+		c, err := t.node.collect(keepers, false, interrupted, t.unpublished())
 		if err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func (t *transaction) checkBoot(files []deployment.File) error {
 	if err != nil || need == 0 || need+boot.Reserve <= free {
 		return err
 	}
-	c, err := n.collect(true, true, nil)
+	c, err := n.collect(keepers, true, true, nil)
 	if err != nil || need+boot.Reserve <= free+c.ESPBytes {
 		return err
 	}
@@ -149,7 +149,7 @@ func (t *transaction) makeRoomForBoot(need int64) error {
 	if err != nil || need == 0 || need+boot.Reserve <= free {
 		return err
 	}
-	c, err := t.node.collect(false, true, t.unpublished())
+	c, err := t.node.collect(keepers, false, true, t.unpublished())
 	if err != nil {
 		return err
 	}

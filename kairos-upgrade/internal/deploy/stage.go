@@ -74,6 +74,7 @@ type transaction struct {
 	volumes deployment.Volumes
 	// contents are in the store, but no record reaches them yet.
 	contents *contents
+	lifts    bool // what is in quarantine is taken out
 	result   Staged
 }
 
@@ -233,7 +234,7 @@ func (t *transaction) putBootFiles(ctx context.Context, files []deployment.File)
 // stands: a failure here is a warning.
 func (t *transaction) tidy(c *contents) {
 	n := t.node
-	if t.result.Lifted != "" {
+	if t.lifts {
 		for _, d := range []string{t.about.ManifestDigest, t.result.ImageDigest} {
 			if d == "" {
 				continue

@@ -31,14 +31,29 @@ func (s *Store) PutRecord(r deployment.Record) error {
 func (s *Store) RemoveRecord(id string) error { return s.remove(deployment.Path(id)) }
 
 // PutQuarantine records that a manifest digest failed. The first reason
-// stands: what comes later is a consequence.
+// stands: what comes later is a consequence. Only a verdict outweighs none, and
+// any failure that somebody discarded it.
 func (s *Store) PutQuarantine(q deployment.Quarantine) (added bool, err error) {
 	name, err := deployment.QuarantinePath(q.ManifestDigest)
 	if err != nil {
 		return false, err
 	}
-	if old, err := deployment.Quarantined(s.root, q.ManifestDigest); err != nil || old != nil {
+	old, err := deployment.Quarantined(s.root, q.ManifestDigest)
+	if err != nil {
 		return false, err
+	}
+	if q.Cause == deployment.NoVerdict {
+		q.Attempts = 1
+	}
+	switch {
+	case old == nil:
+	case old.Cause == deployment.Failed, q.Cause == deployment.Discarded:
+		return false, nil
+	case old.Cause == deployment.NoVerdict && q.Cause == deployment.NoVerdict:
+		if old.Deployment == q.Deployment {
+			return false, nil
+		}
+		q.Attempts += old.Attempts
 	}
 	return true, s.writeJSON(name, q)
 }
