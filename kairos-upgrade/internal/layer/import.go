@@ -20,9 +20,10 @@ import (
 // Nothing is written anywhere but into objects, and names never mean anything
 // outside the layer: ".." is refused, "/a" and "./a" are "a". Refused with
 // ErrLayer are also names and targets that Linux can't hold, hard links to
-// directories, through symbolic links or to nothing, entries beneath something
-// that is no directory, and types that are no files. Of duplicates the last
-// one stays. Fractions of mtimes are cut off (towards the past), global PAX
+// directories, through symbolic links of lower layers or to nothing, entries
+// beneath something that is no directory, and types that are no files. A name
+// that leads through a symbolic link of the layer itself means what is behind
+// it, within the layer. Of duplicates the last one stays. Fractions of mtimes are cut off (towards the past), global PAX
 // headers and the files of AUFS (.wh..wh.*) are skipped.
 //
 // archive/tar reads the headers: it knows PAX, GNU and sparse formats, bounds
@@ -98,6 +99,9 @@ func (im *importer) entry(h *tar.Header) error {
 		return err
 	}
 	if err := im.spent.meta(len(h.Name)); err != nil {
+		return err
+	}
+	if path, err = im.resolve(path); err != nil {
 		return err
 	}
 	if done, err := im.whiteout(path); done || err != nil {

@@ -44,6 +44,9 @@ type Layer struct {
 	metadata int64
 	// lowerLinks counts the names that are hard links to lower layers.
 	lowerLinks int
+	// unlinked are names of symbolic links that later entries of the same layer
+	// replaced by something else. A record of the layer doesn't have them.
+	unlinked []string
 }
 
 // mark is what a directory of a layer can be beside a directory.

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
@@ -22,23 +23,48 @@ import (
 // Error: ErrLayer, for a hard link to what isn't there.
 func Merge(layers []*Layer) (*tree.Node, error) { return MergeTelling(layers, nil) }
 
+// ways are the links that programs and their dynamic loader are found by, on a
+// system whose programs are all in /usr.
+var ways = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr/bin", "usr/sbin", "usr/lib64"}
+
 // MergeTelling does the same, and calls tell for each layer, counted from 0,
-// that turns a link of the root directory, such as lib, into a directory: no
-// program starts any more where that led to the dynamic loader.
-func MergeTelling(layers []*Layer, tell func(layer int, name string)) (*tree.Node, error) {
+// that makes something else of one of the links by which programs are found,
+// such as lib: now is what, "" where it is gone. No program starts any more where
+// the link led to the dynamic loader.
+func MergeTelling(layers []*Layer, tell func(layer int, name, now string)) (*tree.Node, error) {
 	root := tree.NewDir(implicitPerm)
+	links := map[string]bool{}
 	for i, l := range layers {
 		if err := l.resolve(root); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
-		for name, child := range l.root.Children() {
-			if old := root.Lookup(name); tell != nil && old != nil && old.IsSymlink() && child.IsDir() {
-				tell(i, name)
-			}
-		}
 		l.mergeDir(root, l.root)
+		for _, way := range ways {
+			n := lookup(root, way)
+			is := n != nil && n.IsSymlink()
+			if tell != nil && !is && (links[way] || slices.Contains(l.unlinked, way)) {
+				now := ""
+				if n != nil {
+					now = describe(n)
+				}
+				tell(i, way, now)
+			}
+			links[way] = is
+		}
 	}
 	return root, nil
+}
+
+// lookup returns what a path leads to without links, nil if there is nothing.
+func lookup(root *tree.Node, path string) *tree.Node {
+	n := root
+	for name := range strings.SplitSeq(path, "/") {
+		if n == nil || !n.IsDir() {
+			return nil
+		}
+		n = n.Lookup(name)
+	}
+	return n
 }
 
 // resolve replaces the links to lower layers by the files they mean.

@@ -48,6 +48,77 @@ func checkTarget(target string) error {
 	return nil
 }
 
+// linksMax is how many symbolic links a name may lead through, as on Linux.
+const linksMax = 40
+
+// resolve returns path without the symbolic links of the layer itself on the way
+// to its last component, which lead to places within the layer whatever their
+// targets are: what lies beneath such a link was packed from there, and archives
+// that are put together from several, one of which has the link lib, name
+// lib/x. Where nothing is, or a file, nothing is said against it here.
+func (im *importer) resolve(path []string) ([]string, error) {
+	if im.direct(path) {
+		return path, nil
+	}
+	todo, last := path[:len(path)-1], path[len(path)-1]
+	way := []*tree.Node{im.layer.root} // nil: not there
+	var at []string
+	for links, steps := 0, 0; len(todo) > 0; steps++ {
+		name := todo[0]
+		todo = todo[1:]
+		if name == ".." {
+			if len(at) > 0 {
+				at, way = at[:len(at)-1], way[:len(way)-1]
+			}
+			continue
+		}
+		var next *tree.Node
+		if dir := way[len(way)-1]; dir != nil && dir.IsDir() {
+			next = dir.Lookup(name)
+		}
+		if next == nil || !next.IsSymlink() {
+			at, way = append(at, name), append(way, next)
+			continue
+		}
+		if links++; links > linksMax || steps > pathMax {
+			return nil, fmt.Errorf("%w: too many symbolic links in a name", ErrLayer)
+		}
+		target := next.Content
+		if strings.HasPrefix(target, "/") {
+			at, way = at[:0], way[:1]
+		}
+		var through []string
+		for part := range strings.SplitSeq(target, "/") {
+			if len(part) > tree.NameMax {
+				return nil, fmt.Errorf("%w: component of %d bytes in the target of a link", ErrLayer, len(part))
+			}
+			if part != "" && part != "." {
+				through = append(through, part)
+			}
+		}
+		todo = append(through, todo...)
+	}
+	at = append(at, last)
+	n := len(strings.Join(at, "/"))
+	if n > pathMax {
+		return nil, fmt.Errorf("%w: name of %d bytes behind symbolic links", ErrLayer, n)
+	}
+	return at, im.spent.meta(n)
+}
+
+// direct reports whether no symbolic link of the layer is on the way of a path.
+func (im *importer) direct(path []string) bool {
+	dir := im.layer.root
+	for _, name := range path[:max(len(path), 1)-1] {
+		next := dir.Lookup(name)
+		if next == nil || !next.IsDir() {
+			return next == nil || !next.IsSymlink()
+		}
+		dir = next
+	}
+	return true
+}
+
 // parent returns the directory that holds path, and makes the directories on
 // the way that are missing.
 func (im *importer) parent(path []string) (*tree.Node, error) {
@@ -99,6 +170,9 @@ func (im *importer) place(path []string, n *tree.Node) error {
 		}
 		return nil
 	}
+	if old != nil && old.IsSymlink() && !n.IsSymlink() {
+		im.layer.unlinked = append(im.layer.unlinked, strings.Join(path, "/"))
+	}
 	im.replaced(old)
 	return dir.Insert(strings.Clone(name), n)
 }
@@ -128,6 +202,9 @@ func (im *importer) hardLink(path []string, h *tar.Header) error {
 	}
 	if len(path) == 0 || len(target) == 0 {
 		return fmt.Errorf("%w: hard link to or from the root", ErrLayer)
+	}
+	if target, err = im.resolve(target); err != nil {
+		return fmt.Errorf("hard link to %q: %w", clip(h.Linkname), err)
 	}
 	n, err := im.linkTarget(target)
 	if err != nil {

@@ -174,8 +174,12 @@ func (p *puller) merge(ctx context.Context) (*tree.Node, error) {
 			layers[i] = layers[at].Clone()
 		}
 	}
-	root, err := layer.MergeTelling(layers, func(i int, name string) {
-		p.img.Log().Warn("a layer replaces a link by a directory: programs may not start any more", "layer", i+1, "link", "/"+name)
+	root, err := layer.MergeTelling(layers, func(i int, name, now string) {
+		what := "a layer takes away a link"
+		if now != "" {
+			what = "a layer replaces a link by " + now
+		}
+		p.img.Log().Warn(what+": programs may not start any more", "layer", i+1, "link", "/"+name)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("merge layers: %w", err)

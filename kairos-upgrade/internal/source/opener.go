@@ -150,21 +150,27 @@ func checkManifest(raw []byte, mime string) error {
 // checkPlatform refuses an image that this machine can't run.
 func (o *opener) checkPlatform(config *imgspecv1.Image) error {
 	want := o.opts.architecture()
-	if config.OS != "" && config.OS != "linux" {
-		return fmt.Errorf("the image is for %s, not for linux", config.OS)
-	}
-	if config.Architecture != want {
-		return exit.Hint(fmt.Errorf("the image is for %s, this machine is %s", config.Architecture, want),
-			"push the image for %s, best as one reference for several architectures", want)
+	switch {
+	case config.OS != "" && config.OS != "linux", config.Architecture != "" && config.Architecture != want:
+		return exit.Hint(fmt.Errorf("the image is for %s, not for linux/%s", platform(config.Platform), want),
+			"push the image for linux/%s, best as one reference for several architectures", want)
+	case config.Architecture == "":
+		return exit.Hint(fmt.Errorf("the image does not say which architecture it is for; linux/%s is wanted", want),
+			"build it with a tool that writes architecture and os into its configuration")
 	}
 	return nil
 }
 
-// noInstance says which architectures a list of images has.
+// platform names what an image is for, as podman build --platform takes it.
+func platform(p imgspecv1.Platform) string {
+	return strings.TrimSuffix(cmp.Or(p.OS, "linux")+"/"+cmp.Or(p.Architecture, "unknown")+"/"+p.Variant, "/")
+}
+
+// noInstance says which platforms a list of images has.
 func noInstance(raw []byte, want string, cause error) error {
 	var list struct {
 		Manifests []struct {
-			Platform struct{ OS, Architecture, Variant string } `json:"platform"`
+			Platform imgspecv1.Platform `json:"platform"`
 		} `json:"manifests"`
 	}
 	if json.Unmarshal(raw, &list) != nil {
@@ -172,12 +178,16 @@ func noInstance(raw []byte, want string, cause error) error {
 	}
 	var have []string
 	for _, m := range list.Manifests {
-		if p := m.Platform; p.Architecture != "" && p.Architecture != "unknown" && !slices.Contains(have, p.OS+"/"+p.Architecture) {
-			have = append(have, p.OS+"/"+p.Architecture)
+		p := platform(m.Platform)
+		if m.Platform.Architecture != "" && m.Platform.Architecture != "unknown" && !slices.Contains(have, p) { // attestations are unknown
+			have = append(have, p)
 		}
 	}
-	return exit.Hint(fmt.Errorf("no image for linux/%s, only for %s", want, strings.Join(have, ", ")),
-		"push the image for %s, too", want)
+	only := "the list names no platform"
+	if len(have) > 0 {
+		only = "only for " + strings.Join(have, ", ")
+	}
+	return exit.Hint(fmt.Errorf("no image for linux/%s, %s", want, only), "push the image for linux/%s, too", want)
 }
 
 // describeLayers pairs blobs with the digests of what they hold.
