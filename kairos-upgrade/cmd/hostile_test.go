@@ -144,9 +144,9 @@ func TestHostileLayers(t *testing.T) {
 		status  int
 		entries []tar.Header
 	}{
-		"..":                        {1, entriesOf("../outside")},
-		".. far":                    {1, entriesOf("usr/" + up + h.outside[1:])},
-		"absolute path":             {0, entriesOf(h.outside)},
+		"..":            {1, entriesOf("../outside")},
+		".. far":        {1, entriesOf("usr/" + up + h.outside[1:])},
+		"absolute path": {0, entriesOf(h.outside)},
 		// What is behind a link of the layer is in the layer, whatever the target is.
 		"through an absolute link":  {0, entriesOf("usr/out -> "+h.dir, "usr/out/outside")},
 		"through a relative link":   {0, entriesOf("usr/out -> "+up+h.dir[1:], "usr/out/outside")},
