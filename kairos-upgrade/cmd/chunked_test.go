@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -213,4 +214,35 @@ func TestExactSpace(t *testing.T) {
 	fill(t, n.store, need+512<<10) // and the image, records, boot entries
 	n.stage(registry.Host + "/os:v2")
 	n.want(0, "verify")
+}
+
+// TestTwoFaces: a node that had an older image and one that had none come to the
+// same image, which `digest` prints, although a table of contents says something
+// else.
+func TestTwoFaces(t *testing.T) {
+	registry := imagetest.NewRegistry(t)
+	push := func(tag string, changed func(i int) bool, lie func(map[string]any)) {
+		l := imagetest.Layer{Tar: osLayer(t, 50, 20_000, changed), Compression: "zstd:chunked", Table: lie}
+		registry.Push("os", tag, imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{l}}))
+	}
+	push("v1", nil, nil)
+	push("v2", func(i int) bool { return i == 5 }, func(e map[string]any) {
+		if e["name"] == "usr/share/0007" {
+			e["mode"] = 0o4755
+		}
+	})
+	had, fresh := newNode(t), newNode(t)
+	had.stage(registry.Host + "/os:v1")
+	had.bless(1)
+	ref := registry.Host + "/os:v2"
+	one, two := had.stage(ref), fresh.stage(ref)
+	if one["layers_partial"] != 1.0 || two["layers_partial"] != 0.0 {
+		t.Errorf("in part: %v and %v", one["layers_partial"], two["layers_partial"])
+	}
+	if one["image_digest"] != two["image_digest"] || one["manifest_digest"] != two["manifest_digest"] {
+		t.Errorf("%v is %v on one node, %v on the other", one["manifest_digest"], one["image_digest"], two["image_digest"])
+	}
+	if out, err := exec.Command("kairos-upgrade", "digest", "--insecure", ref).Output(); err != nil || strings.TrimSpace(string(out)) != one["image_digest"] {
+		t.Errorf("digest says %s (%v), the nodes have %v", out, err, one["image_digest"])
+	}
 }

@@ -96,9 +96,7 @@ func (o *container) bootFiles(s *store.Store) (files []deployment.File) {
 		}
 		var err error
 		if layers[i], err = s.Load(l.DiffID.String()); err != nil {
-			if layers[i], err = s.Load(l.PartialID()); err != nil {
-				return nil
-			}
+			return nil
 		}
 	}
 	root, err := layer.Merge(layers)
@@ -138,7 +136,7 @@ func (o *container) spooled(s *store.Store) (sum int64) {
 // unknown returns the indices of the layers that a store knows nothing of.
 func (o *container) unknown(s *store.Store) (layers []int) {
 	for i, l := range o.Layers {
-		if s != nil && (s.Knows(l.DiffID.String()) || s.Knows(l.PartialID())) {
+		if s != nil && s.Knows(l.DiffID.String()) {
 			continue
 		}
 		layers = append(layers, i)
@@ -167,6 +165,7 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 	options := pull.Options{
 		Cache:    n.Store,
 		Known:    func(ctx context.Context) (pull.Known, error) { return n.Store.Contents(ctx) },
+		Open:     n.Store.OpenObject,
 		Survey:   o.survey,
 		Needed:   func(root *tree.Node, visit func(fsverity.Digest)) error { return visitNeeded(n.Store, root, visit) },
 		Progress: n.Progress.Set,

@@ -190,21 +190,15 @@ func (o *stored) fetch(ctx context.Context, n *Node) (*contents, Fetched, error)
 func (o *stored) copyLayers(s *store.Store) error {
 	s.CopyContents(o.store)
 	for _, diffID := range o.record.Layers {
-		ids, err := o.store.Layers(diffID)
+		if s.Knows(diffID) {
+			continue
+		}
+		l, err := o.store.Load(diffID)
 		if err != nil {
 			continue
 		}
-		for _, id := range ids {
-			if s.Knows(id) {
-				continue
-			}
-			l, err := o.store.Load(id)
-			if err != nil {
-				continue
-			}
-			if err := s.Save(id, l); err != nil {
-				return err
-			}
+		if err := s.Save(diffID, l); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ package imagetest
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -59,6 +60,9 @@ type Layer struct {
 	MediaType string
 	// URLs say where else it is.
 	URLs []string
+	// Table, if not nil, changes an entry of the table of contents of a
+	// zstd:chunked layer.
+	Table func(entry map[string]any)
 	// Annotations, if not nil, changes those of the layer.
 	Annotations func(map[string]string) map[string]string
 }
@@ -114,6 +118,58 @@ func Chunked(t testing.TB, data []byte) ([]byte, map[string]string) {
 	return buf.Bytes(), annotations
 }
 
+// Annotations of a zstd:chunked layer.
+const (
+	TableDigest   = "io.github.containers.zstd-chunked.manifest-checksum"
+	TablePosition = "io.github.containers.zstd-chunked.manifest-position"
+	SplitPosition = "io.github.containers.zstd-chunked.tarsplit-position"
+)
+
+// retable gives a zstd:chunked blob another table of contents.
+func retable(t testing.TB, blob []byte, annotations map[string]string, edit func(map[string]any)) ([]byte, map[string]string) {
+	t.Helper()
+	var at, length, plain, splitAt, splitLength, splitPlain int64
+	_, err := fmt.Sscanf(annotations[TablePosition]+" "+annotations[SplitPosition], "%d:%d:%d:1 %d:%d:%d",
+		&at, &length, &plain, &splitAt, &splitLength, &splitPlain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := z.DecodeAll(blob[at:at+length], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(table))
+	decoder.UseNumber()
+	if err := decoder.Decode(&doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range doc["entries"].([]any) {
+		edit(e.(map[string]any))
+	}
+	if table, err = json.Marshal(doc); err != nil {
+		t.Fatal(err)
+	}
+	packed := Compress(t, table, "zstd")
+	split := blob[splitAt : splitAt+splitLength]
+	const magic, header = 0x184D2A50, 8 // of a frame that decoders skip
+	out := bytes.Clone(blob[:at-header])
+	for _, frame := range [][]byte{packed, split} {
+		out = binary.LittleEndian.AppendUint32(out, magic)
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(frame)))
+		out = append(out, frame...)
+	}
+	return out, map[string]string{
+		TableDigest:   digest.FromBytes(packed).String(),
+		TablePosition: fmt.Sprintf("%d:%d:%d:1", at, len(packed), len(table)),
+		SplitPosition: fmt.Sprintf("%d:%d:%d", at+int64(len(packed))+header, splitLength, splitPlain),
+	}
+}
+
 // Built is an image as blobs.
 type Built struct {
 	Blobs map[digest.Digest][]byte
@@ -156,6 +212,9 @@ func Build(t testing.TB, img Image) *Built {
 		var annotations map[string]string
 		if l.Compression == "zstd:chunked" {
 			blob, annotations = Chunked(t, l.Tar)
+			if l.Table != nil {
+				blob, annotations = retable(t, blob, annotations, l.Table)
+			}
 		} else {
 			blob = Compress(t, l.Tar, l.Compression)
 		}

@@ -22,7 +22,7 @@ func (p *puller) survey(ctx context.Context, indices []int) (*Survey, error) {
 		return s, nil
 	}
 	chunked := func(i int) bool { return p.img.Layers[i].TOC != nil }
-	if p.options.Known == nil || !slices.ContainsFunc(indices, chunked) {
+	if p.options.Known == nil || p.options.Open == nil || !slices.ContainsFunc(indices, chunked) {
 		return nil, nil
 	}
 	known, err := p.options.Known(ctx)
@@ -39,7 +39,7 @@ type staleCache struct{ p *puller }
 
 func (c staleCache) Load(id string) (*layer.Layer, error) {
 	for _, l := range c.p.img.Layers {
-		if id == l.DiffID.String() || id == l.PartialID() {
+		if id == l.DiffID.String() {
 			if c.p.options.Cache == nil || c.p.stale[l.DiffID] && !c.p.fresh[l.DiffID] {
 				return nil, errors.New("stale")
 			}
@@ -89,38 +89,51 @@ type storeError struct{ error }
 
 func (e storeError) Unwrap() error { return e.error }
 
-// partial fetches what is missing of a layer.
+// errTable says that a table of contents describes another layer than the one
+// that the image names.
+var errTable = errors.New("its table of contents says something else than its tar stream")
+
+// partial fetches what is missing of a layer, and puts its tar stream together
+// again: that has the DiffID, or the layer is not believed.
 func (p *puller) partial(ctx context.Context, i int, part *layer.Partial, bar *bar) (*layer.Layer, error) {
 	l := p.img.Layers[i]
-	if !worthwhile(part, l.Size) {
+	if !worthwhile(part, l) {
 		return nil, errNotWorthwhile
 	}
-	frames := make([]source.Range, len(part.Missing))
+	frames := make([]source.Range, len(part.Missing), len(part.Missing)+1)
 	for k, m := range part.Missing {
 		frames[k] = source.Range{Offset: m.Offset, Length: m.Length}
 	}
 	done := int64(0)
-	if len(frames) > 0 {
-		err := p.img.ReadFrames(ctx, i, frames, func(k int, r io.Reader) error {
-			m := part.Missing[k]
-			report := func(read int64) { bar.set(i, done+m.Length*read/max(1, m.Size)) }
-			if err := p.content(ctx, m, r, report); err != nil {
-				return fmt.Errorf("content %x of layer %d: %w", m.Sum[:6], i+1, err)
-			}
-			done += m.Length
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	stream := l.DiffID.Verifier()
+	var made *layer.Layer
+	err := p.img.ReadFrames(ctx, i, append(frames, l.TOC.Split), func(k int, r io.Reader) (err error) {
+		if k == len(part.Missing) {
+			made, err = part.Import(ctx, r, p.options.Open, stream, p.options.Limits)
+			return err
 		}
+		m := part.Missing[k]
+		report := func(read int64) { bar.set(i, done+m.Length*read/max(1, m.Size)) }
+		if err := p.content(ctx, m, r, report); err != nil {
+			return fmt.Errorf("content %x of layer %d: %w", m.Sum[:6], i+1, err)
+		}
+		done += m.Length
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err := p.save(i, l.PartialID(), part.Layer); err != nil {
+	bar.set(i, fetchSize(part, l))
+	if !stream.Verified() {
+		return nil, fmt.Errorf("%w (%w: diff ID %s)", errTable, source.ErrDigest, l.DiffID)
+	}
+	if err := p.save(i, l.DiffID.String(), made); err != nil {
 		return nil, storeError{err}
 	}
 	p.counting.Lock()
 	p.counted.Partial++
 	p.counting.Unlock()
-	return part.Layer, nil
+	return made, nil
 }
 
 // content reads one content and puts it where it belongs.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -42,7 +43,7 @@ func openStore(t testing.TB, dir string) *store.Store {
 
 // into are options that pull into a store.
 func into(s *store.Store) Options {
-	return Options{Cache: s, Known: func(ctx context.Context) (Known, error) { return s.Contents(ctx) }}
+	return Options{Cache: s, Open: s.OpenObject, Known: func(ctx context.Context) (Known, error) { return s.Contents(ctx) }}
 }
 
 // digestOf writes the image of a tree that was pulled.
@@ -163,7 +164,7 @@ func TestPartial(t *testing.T) {
 		t.Errorf("v2: %+v", stats)
 	}
 	if limit := toc + 10*3000*12/10; stats.Bytes > limit {
-		t.Errorf("v2: %d bytes fetched, want at most %d, of which %d are the table of contents", stats.Bytes, limit, toc)
+		t.Errorf("v2: %d bytes fetched, want at most %d, of which %d are the table of contents and tar-split data", stats.Bytes, limit, toc)
 	}
 	if stats.Bytes <= toc {
 		t.Errorf("v2: %d bytes are too few to be true", stats.Bytes)
@@ -183,7 +184,7 @@ func tocLength(t testing.TB, registry *imagetest.Registry, tag string) (sum int6
 		if l.TOC == nil {
 			t.Fatalf("a layer of %s has no table of contents", tag)
 		}
-		sum += l.TOC.Length
+		sum += l.TOC.Length + l.TOC.Split.Length
 	}
 	return sum
 }
@@ -328,8 +329,58 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestNoPoison: a layer made from its table of contents is no evidence for its
-// DiffID, which another image may claim in good faith.
+// TestTwoFaces: whatever a table of contents says, one manifest is one image:
+// that of its tar stream.
+func TestTwoFaces(t *testing.T) {
+	registry := imagetest.NewRegistry(t)
+	const reviewed, other = "usr/lib/file-0077", "usr/lib/file-0078"
+	data := files(t, 200, func(name string, i int) (string, bool) {
+		return noise(uint64(i)+999, 700), name == reviewed || name == other
+	})
+	registry.Push("os", "v1", chunked(t, files(t, 200, func(_ string, i int) (string, bool) {
+		return noise(uint64(i)+999, 700), i == 77 || i == 78 || i == 5
+	})))
+	var theirs map[string]any
+	twin := imagetest.Layer{Tar: data, Compression: "zstd:chunked", Table: func(e map[string]any) {
+		if e["name"] == other {
+			theirs = e
+		}
+	}}
+	imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{twin}})
+	for what, lie := range map[string]func(e map[string]any){
+		"content": func(e map[string]any) {
+			for _, k := range []string{"digest", "size", "offset", "endOffset"} {
+				e[k] = theirs[k]
+			}
+		},
+		"mode":  func(e map[string]any) { e["mode"] = 0o4755 },
+		"owner": func(e map[string]any) { e["uid"] = 1000 },
+		"xattr": func(e map[string]any) { e["xattrs"] = map[string]string{"security.capability": "AQAAAv/+AA=="} },
+		"type":  func(e map[string]any) { e["type"], e["linkName"], e["size"] = "symlink", "/tmp/x", 0 },
+		"name":  func(e map[string]any) { e["name"] = "usr/lib/another" },
+	} {
+		t.Run(what, func(t *testing.T) {
+			twoFaced := imagetest.Layer{Tar: data, Compression: "zstd:chunked", Table: func(e map[string]any) {
+				if e["name"] == reviewed {
+					lie(e)
+				}
+			}}
+			registry.Push("os", "v2", imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{twoFaced}}))
+			want := whole(t, registry, "v2")
+			s := openStore(t, t.TempDir())
+			pullInto(t, s, registry, "v1")
+			if have, stats := pullInto(t, s, registry, "v2"); have != want {
+				t.Errorf("a store that had v1 comes to %s, an empty one to %s: %+v", have, want, stats)
+			}
+			if have, stats := pullInto(t, s, registry, "v2"); have != want || stats.Reused != 1 {
+				t.Errorf("again: %s, want %s: %+v", have, want, stats)
+			}
+		})
+	}
+}
+
+// TestNoPoison: a layer whose DiffID is that of another one is refused, in part
+// as well as whole, and leaves no record that others would believe.
 func TestNoPoison(t *testing.T) {
 	registry := imagetest.NewRegistry(t)
 	good, evil := files(t, 200, nil), files(t, 200, func(_ string, i int) (string, bool) { return noise(uint64(i)+999, 500), i == 77 })
@@ -339,15 +390,15 @@ func TestNoPoison(t *testing.T) {
 	registry.Push("os", "good", chunked(t, good))
 	s := openStore(t, t.TempDir())
 	pullInto(t, s, registry, "base")
-	if _, stats := pullInto(t, s, registry, "evil"); stats.Partial != 1 {
-		t.Fatalf("the lie is not met: %+v", stats)
+	img := open(t, registry.Host+"/os:evil", source.Options{RegistriesConf: registry.Conf(t), Spool: s})
+	if _, _, err := Tree(t.Context(), img, s, into(s)); !errors.Is(err, source.ErrDigest) {
+		t.Errorf("another layer than the DiffID names: %v", err)
 	}
-	if have, want := firstOf(pullInto(t, s, registry, "good")), whole(t, registry, "good"); have != want {
-		t.Errorf("digest %s, want %s", have, want)
+	have, stats := pullInto(t, s, registry, "good")
+	if want := whole(t, registry, "good"); have != want || stats.Partial != 1 {
+		t.Errorf("digest %s, want %s: %+v", have, want, stats)
 	}
 }
-
-func firstOf(d fsverity.Digest, _ Stats) fsverity.Digest { return d }
 
 // TestPartialFaults: whatever is wrong with the parts, the image is right or
 // there is an error, and the store is clean.
@@ -434,7 +485,7 @@ func TestTables(t *testing.T) {
 	registry := imagetest.NewRegistry(t)
 	data := files(t, 200, nil)
 	registry.Push("os", "v1", chunked(t, files(t, 200, func(_ string, i int) (string, bool) { return "x", i == 5 })))
-	const checksum, position = "io.github.containers.zstd-chunked.manifest-checksum", "io.github.containers.zstd-chunked.manifest-position"
+	const checksum, position, split = imagetest.TableDigest, imagetest.TablePosition, imagetest.SplitPosition
 	var offset, length, plain int64
 	_, right := imagetest.Chunked(t, data)
 	if _, err := fmt.Sscanf(right[position], "%d:%d:%d:1", &offset, &length, &plain); err != nil {
@@ -450,6 +501,10 @@ func TestTables(t *testing.T) {
 		{position: fmt.Sprintf("%d:%d:%d:1", int64(1)<<62, length, plain)},
 		{position: "x:y"},
 		{checksum: "sha256:../../x"},
+		{split: ""},
+		{split: fmt.Sprintf("%d:%d:%d", offset, length, plain)}, // the table itself
+		{split: fmt.Sprintf("%d:%d:%d", offset+length, 8, plain)},
+		{split: fmt.Sprintf("%d:%d:%d", int64(1)<<62, length, plain)},
 	} {
 		l := imagetest.Layer{Tar: data, Compression: "zstd:chunked", Annotations: func(a map[string]string) map[string]string {
 			a = maps.Clone(a)
@@ -462,5 +517,50 @@ func TestTables(t *testing.T) {
 		if have, stats := pullInto(t, s, registry, "v2"); have != whole(t, registry, "v2") || stats.Partial != 0 {
 			t.Errorf("%d: %+v", i, stats)
 		}
+	}
+}
+
+// BenchmarkPartial: of a layer with 100 MB in 2,000 files one in a hundred is
+// another one. The peer in the same run is the layer read whole.
+func BenchmarkPartial(b *testing.B) {
+	registry := imagetest.NewRegistry(b)
+	layer := func(tag string, changed func(i int) bool) {
+		var headers []tar.Header
+		bodies := map[string]string{}
+		for i := range 2000 {
+			h := file(fmt.Sprintf("usr/lib/file-%04d", i))
+			seed := uint64(i)
+			if changed(i) {
+				seed += 5000
+			}
+			bodies[h.Name] = noise(seed, 25_000) + strings.Repeat("text that compresses ", 1250)
+			headers = append(headers, h)
+		}
+		registry.Push("os", tag, chunked(b, imagetest.Tar(b, headers, bodies)))
+	}
+	layer("v1", func(int) bool { return false })
+	layer("v2", func(i int) bool { return i%100 == 50 })
+	for name, first := range map[string]string{"part": "v1", "whole": ""} {
+		b.Run(name, func(b *testing.B) {
+			var fetched int64
+			for range b.N {
+				b.StopTimer()
+				s := openStore(b, b.TempDir())
+				if first != "" {
+					pullInto(b, s, registry, first)
+				}
+				b.StartTimer()
+				img := open(b, registry.Host+"/os:v2", source.Options{RegistriesConf: registry.Conf(b), Spool: s})
+				_, stats, err := Tree(b.Context(), img, s, into(s))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Commit(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				fetched = stats.Bytes
+			}
+			b.ReportMetric(float64(fetched), "B-fetched")
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
@@ -18,8 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// LayerCache keeps the records of layers under their DiffIDs ("sha256:<hex>"),
-// and of those that were made from a table of contents under their PartialIDs.
+// LayerCache keeps the records of layers under their DiffIDs ("sha256:<hex>").
 type LayerCache interface {
 	// Load returns a layer of its own to every caller; any error means that
 	// the layer is not known.
@@ -41,6 +41,9 @@ type Options struct {
 	Limits layer.Limits
 	// Known returns the contents that are here already; nil: none are.
 	Known func(context.Context) (Known, error)
+	// Open opens an object, which may be a new one; nil: every layer is read
+	// whole.
+	Open func(fsverity.Digest) (*os.File, error)
 	// Survey of the image, if one was made: it is used up.
 	Survey *Survey
 	// Progress, if not nil, is told about bytes; see Progress.
@@ -215,17 +218,13 @@ func (p *puller) load(l source.Layer) *layer.Layer {
 	return load(p.options.Cache, l)
 }
 
-// load returns what is known of a layer. What was read whole comes first.
+// load returns what is known of a layer.
 func load(cache LayerCache, l source.Layer) *layer.Layer {
-	for _, id := range []string{l.DiffID.String(), l.PartialID()} {
-		if id == "" {
-			continue
-		}
-		if known, err := cache.Load(id); err == nil {
-			return known
-		}
+	known, err := cache.Load(l.DiffID.String())
+	if err != nil {
+		return nil
 	}
-	return nil
+	return known
 }
 
 // fetch fills in the layers with the given indices.
@@ -275,7 +274,11 @@ func (p *puller) layer(ctx context.Context, i int, survey *Survey, bar *bar) (*l
 		}
 		// Whatever is wrong with the parts, the whole may be right; if not,
 		// what is said of it is said of what the manifest names.
-		p.img.Log().Debug("the layer is read whole", "layer", i+1, "after", err)
+		log := p.img.Log().Debug
+		if errors.Is(err, errTable) {
+			log = p.img.Log().Warn
+		}
+		log("the layer is read whole", "layer", i+1, "after", err)
 	}
 	return p.whole(ctx, i, bar)
 }

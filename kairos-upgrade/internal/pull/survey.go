@@ -7,6 +7,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -35,15 +36,15 @@ func Look(ctx context.Context, img *source.Image, cache LayerCache, known Known,
 	if known.Empty() {
 		return s, nil
 	}
-	seen := make(map[string]bool)
+	seen := make(map[digest.Digest]bool)
 	budget := &budget{limits: limits.WithDefaults()}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(DefaultParallel)
 	for i, l := range img.Layers {
-		if l.TOC == nil || seen[l.PartialID()] || cache != nil && load(cache, l) != nil {
+		if l.TOC == nil || seen[l.DiffID] || cache != nil && load(cache, l) != nil {
 			continue
 		}
-		seen[l.PartialID()] = true
+		seen[l.DiffID] = true
 		group.Go(func() error {
 			part, err := table(ctx, img, i, known, limits)
 			if err == nil {
@@ -82,11 +83,11 @@ func (s *Survey) Missing(i int, visit func(size int64)) bool {
 
 // ToFetch returns how many bytes of a layer are to be fetched.
 func (s *Survey) ToFetch(img *source.Image, i int) int64 {
-	size := max(0, img.Layers[i].Size)
-	if part := s.part(i); part != nil && worthwhile(part, size) {
-		return fetchSize(part)
+	l := img.Layers[i]
+	if part := s.part(i); part != nil && worthwhile(part, l) {
+		return fetchSize(part, l)
 	}
-	return size
+	return max(0, l.Size)
 }
 
 // Layer returns a copy of what the table of contents says of a layer, nil where
@@ -120,7 +121,10 @@ func (s *Survey) take(i int) *layer.Partial {
 	return part
 }
 
-func fetchSize(part *layer.Partial) (sum int64) {
+// fetchSize returns how many bytes of a layer with a table of contents are
+// fetched if it is fetched in part.
+func fetchSize(part *layer.Partial, l source.Layer) int64 {
+	sum := l.TOC.Split.Length
 	for _, m := range part.Missing {
 		sum += m.Length
 	}
@@ -128,6 +132,8 @@ func fetchSize(part *layer.Partial) (sum int64) {
 }
 
 // worthwhile reports whether the missing parts are so much less than the whole
-// blob, of size bytes, that they are fetched alone. The whole is one request,
-// and its DiffID can be checked.
-func worthwhile(part *layer.Partial, size int64) bool { return fetchSize(part) < size-size/10 }
+// blob that they are fetched alone. The whole is one request, and what is here
+// already need not be read.
+func worthwhile(part *layer.Partial, l source.Layer) bool {
+	return fetchSize(part, l) < l.Size-l.Size/10
+}

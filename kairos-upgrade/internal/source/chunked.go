@@ -14,13 +14,17 @@ import (
 
 // A zstd:chunked blob is an ordinary zstd stream of a tar stream, with two
 // additions: the content of each file is in frames of its own, and a table of
-// contents lies in a skippable frame at the end. Annotations of the layer in
-// the manifest say where, and have its digest: the manifest vouches for the
-// table, and the table for each file. (containers/storage, pkg/chunked, and its
-// docs/containers-storage-zstd-chunked.md.)
+// contents lies in a skippable frame at the end, with all that the tar stream has
+// beside contents (tar-split) in another one behind it. Annotations of the layer
+// in the manifest say where, and have the digest of the table. (containers/storage,
+// pkg/chunked, and its docs/containers-storage-zstd-chunked.md.)
+//
+// The table says what to fetch, and nothing else: whether the layer is the one
+// whose DiffID the image names is known from the tar stream put together again.
 const (
 	annotationTOC         = "io.github.containers.zstd-chunked.manifest-checksum"
 	annotationTOCPosition = "io.github.containers.zstd-chunked.manifest-position"
+	annotationSplit       = "io.github.containers.zstd-chunked.tarsplit-position"
 )
 
 // TOC says where a layer's table of contents is.
@@ -30,46 +34,48 @@ type TOC struct {
 	Range
 	// Uncompressed is its length in bytes as JSON.
 	Uncompressed int64
+	// Split is where the tar-split data are, behind the table.
+	Split Range
 }
 
 // maxTOC is how long a table may be in the blob, in bytes.
 const maxTOC = 128 << 20
 
 // tocOf reads the annotations of a layer. Without, or with ones that make no
-// sense, the layer has no table: it can still be read whole.
+// sense, the layer has no table: it can still be read whole. Without tar-split
+// data, which older programs left out, a table is of no use: nobody could say
+// whether it tells the truth.
 func tocOf(info types.BlobInfo) *TOC {
 	d, err := digest.Parse(info.Annotations[annotationTOC])
 	if err != nil || d.Algorithm() != digest.SHA256 || info.Size < 0 {
 		return nil
 	}
-	fields := strings.Split(info.Annotations[annotationTOCPosition], ":")
-	if len(fields) != 4 || fields[3] != "1" { // the type of the table: CRFS
+	table, ok := numbers(strings.TrimSuffix(info.Annotations[annotationTOCPosition], ":1")) // the type of the table: CRFS
+	split, also := numbers(info.Annotations[annotationSplit])
+	if !ok || !also || !strings.HasSuffix(info.Annotations[annotationTOCPosition], ":1") {
 		return nil
 	}
-	var n [3]int64
-	for i := range n {
-		if n[i], err = strconv.ParseInt(fields[i], 10, 64); err != nil || n[i] <= 0 {
-			return nil
-		}
-	}
-	t := &TOC{Digest: d, Range: Range{n[0], n[1]}, Uncompressed: n[2]}
-	if t.Length > maxTOC || t.Offset > info.Size-t.Length {
+	t := &TOC{Digest: d, Range: Range{table[0], table[1]}, Uncompressed: table[2], Split: Range{split[0], split[1]}}
+	if t.Length > maxTOC || t.Split.Length > maxTOC || t.Split.Offset > info.Size-t.Split.Length ||
+		t.Offset > t.Split.Offset-t.Length {
 		return nil
 	}
 	return t
 }
 
-// PartialID is what a record of the layer is called that was made from its
-// table of contents; "" where it has none.
-//
-// Nobody has read the whole stream of such a layer, so nobody knows whether it
-// has the DiffID that the image claims. Under the DiffID alone, one image could
-// leave a record that others take for the layer which they mean.
-func (l Layer) PartialID() string {
-	if l.TOC == nil {
-		return ""
+// numbers reads offset, length and uncompressed length.
+func numbers(s string) (n [3]int64, ok bool) {
+	fields := strings.Split(s, ":")
+	if len(fields) != len(n) {
+		return n, false
 	}
-	return l.DiffID.String() + "." + l.TOC.Digest.Encoded()
+	for i := range n {
+		var err error
+		if n[i], err = strconv.ParseInt(fields[i], 10, 64); err != nil || n[i] <= 0 {
+			return n, false
+		}
+	}
+	return n, true
 }
 
 // ReadTOC calls read with the table of contents of a layer, as JSON. What read
@@ -104,8 +110,8 @@ func (img *Image) ReadTOC(ctx context.Context, i int, read func(r io.Reader) err
 }
 
 // ReadFrames reads contents of a layer from their frames, which are in order
-// and don't overlap, and calls read for each. What it reads has not been
-// checked: the table of contents knows its digest.
+// and don't overlap, or its tar-split data, and calls read for each. What it
+// reads has not been checked.
 func (img *Image) ReadFrames(ctx context.Context, i int, frames []Range, read func(k int, r io.Reader) error) error {
 	z, err := newFrames(nil)
 	if err != nil {

@@ -197,7 +197,7 @@ func sorted(entries []indexEntry) []indexEntry {
 
 // addInline collects the small contents of all layers that are known.
 func (s *Store) addInline(ctx context.Context, inline map[Sum]string) error {
-	ids, err := s.Layers("")
+	ids, err := s.Layers()
 	if err != nil {
 		return err
 	}

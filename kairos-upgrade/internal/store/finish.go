@@ -64,7 +64,7 @@ func (s *Store) finish(j job) error {
 	_, twice := s.known[j.digest]
 	s.known[j.digest] = struct{}{}
 	if !twice {
-		s.open++
+		s.unfinished[j.digest] = struct{}{}
 	}
 	s.mu.Unlock()
 	if twice { // put by two goroutines at once
@@ -77,9 +77,8 @@ func (s *Store) finish(j job) error {
 func (s *Store) note(j job, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open--; s.open == 0 {
-		s.idle.Broadcast()
-	}
+	delete(s.unfinished, j.digest)
+	s.finished.Broadcast()
 	if err != nil {
 		delete(s.known, j.digest)
 		if s.failed == nil {
@@ -139,8 +138,8 @@ func (s *Store) name(temp string, d fsverity.Digest) error {
 // does not make the names durable; Sync does.
 func (s *Store) Commit(ctx context.Context) error {
 	s.mu.Lock()
-	for s.open > 0 {
-		s.idle.Wait()
+	for len(s.unfinished) > 0 {
+		s.finished.Wait()
 	}
 	s.mu.Unlock()
 	if err := s.failure(ctx); err != nil {

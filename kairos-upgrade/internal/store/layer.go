@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
@@ -18,16 +17,9 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
-// layerPath returns where the record of a layer lives. id is its DiffID, or,
-// for one made from a table of contents, source.Layer.PartialID: the DiffID,
-// a dot, and the hexadecimal digits of the table's digest.
+// layerPath returns where the record of the layer with a DiffID lives.
 func layerPath(id string) (string, error) {
-	diffID, toc, partial := strings.Cut(id, ".")
-	hex, err := deployment.ParseDigest(diffID)
-	if err == nil && partial {
-		toc, err = deployment.ParseDigest("sha256:" + toc)
-		hex += "." + toc
-	}
+	hex, err := deployment.ParseDigest(id)
 	if err != nil {
 		return "", fmt.Errorf("layer: %w", err)
 	}
@@ -55,22 +47,16 @@ func (s *Store) recordName(id, name string) string {
 	return name
 }
 
-// Layers returns the ids of all records of layers, of those with one DiffID if
-// that is not "".
-func (s *Store) Layers(diffID string) (ids []string, err error) {
+// Layers returns the DiffIDs of all layers that have a record.
+func (s *Store) Layers() (ids []string, err error) {
 	names, err := s.names(layersDir)
 	for _, name := range names {
 		id := "sha256:" + name
-		if _, bad := layerPath(id); bad == nil && (diffID == "" || diffIDOf(id) == diffID) {
+		if _, bad := layerPath(id); bad == nil {
 			ids = append(ids, id)
 		}
 	}
 	return ids, err
-}
-
-func diffIDOf(id string) string {
-	diffID, _, _ := strings.Cut(id, ".")
-	return diffID
 }
 
 // Load returns what is known of a layer. Errors: fs.ErrNotExist,

@@ -62,7 +62,7 @@ func TestSave(t *testing.T) {
 	if err := s.Undo(); err != nil {
 		t.Fatal(err)
 	}
-	if ids, err := s.Layers(""); err != nil || len(ids) != 0 {
+	if ids, err := s.Layers(); err != nil || len(ids) != 0 {
 		t.Errorf("after Undo there are %v, %v", ids, err)
 	}
 

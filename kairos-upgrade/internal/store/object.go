@@ -155,11 +155,17 @@ func (s *Store) copyContent(dst, src *os.File, d fsverity.Digest) (int64, error)
 
 // OpenObject opens an object for reading, whether or not it has been committed.
 func (s *Store) OpenObject(d fsverity.Digest) (*os.File, error) {
+	s.mu.Lock()
+	for _, wait := s.unfinished[d]; wait; _, wait = s.unfinished[d] {
+		s.finished.Wait()
+	}
+	s.mu.Unlock()
 	f, err := s.openObject(d)
 	if errors.Is(err, fs.ErrNotExist) && s.tmp != nil {
 		if f, err := s.openTemp(d.String()); err == nil {
 			return f, nil
 		}
+		f, err = s.openObject(d) // it may have got its name in between
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open object %s: %w", d, err)

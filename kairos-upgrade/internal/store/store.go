@@ -47,14 +47,14 @@ type Store struct {
 	distrusted map[fsverity.Digest]struct{} // present, but found damaged
 	waiting    []fsverity.Digest            // written, not yet under their final names
 	added      []Added
-	learnt     [][]indexEntry    // for the index of contents, in blocks
-	images     []fsverity.Digest // written by this process, as saved
-	saved      []string          // ids of layers
-	unnamed    []string          // ids of layers whose records have no name yet
-	committed  time.Time         // the last Commit
-	failed     error             // the first failure of a finisher
-	open       int               // objects handed to the finishers and not finished
-	idle       *sync.Cond        // open has become 0
+	learnt     [][]indexEntry               // for the index of contents, in blocks
+	images     []fsverity.Digest            // written by this process, as saved
+	saved      []string                     // ids of layers
+	unnamed    []string                     // ids of layers whose records have no name yet
+	committed  time.Time                    // the last Commit
+	failed     error                        // the first failure of a finisher
+	unfinished map[fsverity.Digest]struct{} // objects handed to the finishers
+	finished   *sync.Cond                   // one of them is finished
 
 	jobs      chan job
 	finishers sync.WaitGroup
@@ -71,7 +71,8 @@ func Open(v *view.View) (*Store, error) { return open(v, kernel{}) }
 
 func newStore(v *view.View, k Kernel) *Store {
 	s := &Store{view: v, root: v.Root, kernel: k, known: map[fsverity.Digest]struct{}{}, committed: time.Now()}
-	s.idle = sync.NewCond(&s.mu)
+	s.unfinished = make(map[fsverity.Digest]struct{})
+	s.finished = sync.NewCond(&s.mu)
 	return s
 }
 

@@ -192,8 +192,8 @@ func TestNotNamedBeforeCommit(t *testing.T) {
 	s := writer(t, dir, none{})
 	d := put(t, s, content(1, 5000))
 	s.mu.Lock()
-	for s.open > 0 {
-		s.idle.Wait()
+	for len(s.unfinished) > 0 {
+		s.finished.Wait()
 	}
 	s.mu.Unlock()
 	if _, err := os.Stat(filepath.Join(dir, ObjectPath(d))); err == nil {

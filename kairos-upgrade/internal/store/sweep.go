@@ -167,7 +167,7 @@ func (s *Store) sweepLayers(live Live, since time.Time, remove func(string) erro
 		return err
 	}
 	for _, name := range names {
-		if _, keep := live.Layers[diffIDOf("sha256:"+name)]; keep || strings.HasPrefix(name, ".") && !atomicfile.IsTemp(name) {
+		if _, keep := live.Layers["sha256:"+name]; keep || strings.HasPrefix(name, ".") && !atomicfile.IsTemp(name) {
 			continue
 		}
 		if !since.IsZero() {
