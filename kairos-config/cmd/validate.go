@@ -20,12 +20,18 @@ import (
 func validateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "validate", Usage: "check configs: syntax, keys, values and templates", ArgsUsage: "FILE|DIR...",
-		Flags:  []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "kairos", Usage: "say of each key of a Kairos node's configs, in /oem or DIR, what becomes of it"},
+			cmdline.JSONFlag(), cmdline.QuietFlag(),
+		},
 		Action: validate,
 	}
 }
 
 func validate(c *cli.Context) error {
+	if c.Bool("kairos") {
+		return migrate(c)
+	}
 	names, err := cmdline.Arguments(c, "FILE|DIR...")
 	if err != nil {
 		return err
@@ -89,6 +95,12 @@ func configsIn(names []string) ([]string, error) {
 // check finds what is wrong with a config. Templates are rendered with the
 // facts of no machine: what they make is checked too.
 func check(name string) diag.List {
+	_, problems := checked(name)
+	return problems
+}
+
+// checked is check with the configs of the file.
+func checked(name string) ([]source.Document, diag.List) {
 	var file source.Collection
 	file.AddFile(name)
 	problems := file.Problems
@@ -101,5 +113,5 @@ func check(name string) diag.List {
 		problems = append(problems, schema.Check(rendered)...)
 	}
 	problems.Sort()
-	return problems.Once()
+	return file.Documents, problems.Once()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 )
 
 // RecordDir is where the records of the stages of this boot are, one file
@@ -84,6 +85,22 @@ type Validation struct {
 type Finding struct {
 	ProblemRecord
 	Text string `json:"text,omitempty"`
+}
+
+// Migration is what becomes of the configs of a Kairos node.
+type Migration struct {
+	Ready  bool                   `json:"ready"` // nothing must change
+	Keys   []MigratedKey          `json:"keys"`
+	Counts map[schema.Verdict]int `json:"counts"`
+}
+
+// MigratedKey is what becomes of one key, or of a whole file.
+type MigratedKey struct {
+	File    string         `json:"file"`
+	Line    int            `json:"line,omitempty"`
+	Key     string         `json:"key,omitempty"`
+	Verdict schema.Verdict `json:"verdict"`
+	Text    string         `json:"text,omitempty"`
 }
 
 // Applied is what can be applied without a reboot, or was.
