@@ -80,7 +80,7 @@ func printGenerations(w io.Writer, s staging.State) {
 		for i, f := range g.Files {
 			names[i] = f.Name
 		}
-		terminal.Fprintf(w, "generation %s, %s: %s (%s)\n", g.ID, g.State, strings.Join(names, " "), g.Created.Local().Format(time.DateTime))
+		terminal.Fprintf(w, "generation %s, %s: %s (%s)\n", g.ID, g.State, strings.Join(names, " "), terminal.Time(g.Created))
 		if g.Reason != "" {
 			terminal.Fprintf(w, "  %s\n", g.Reason)
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
-	"time"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
@@ -89,7 +88,7 @@ func printSlot(w io.Writer, slot report.Slot) {
 
 // ended says how an unlock ended.
 func ended(u *report.Unlock) string {
-	when := u.Time.Local().Format(time.DateTime)
+	when := terminal.Time(u.Time)
 	if u.Error != "" {
 		return when + ", failed: " + u.Error
 	}

@@ -37,11 +37,21 @@ func autoCommand(m machine) *cli.Command {
 	}
 }
 
+// auto does what the settings say. What keeps it from that is noted, for status.
 func auto(c *cli.Context, m machine) error {
 	config, err := automation.Load(m.root)
-	if err != nil {
+	if err == nil {
+		err = m.automate(c, config)
+	}
+	if err == nil || exit.Code(err) == exit.Nothing || exit.Code(err) == exit.Interrupted || c.Bool("dry-run") {
 		return err
 	}
+	d := &automation.Decision{Checked: m.now().UTC().Truncate(time.Second), Mode: config.Mode, Action: automation.None,
+		Code: exit.ReasonOf(err), Reason: "it failed", Error: err.Error()}
+	return errors.Join(err, m.note(d))
+}
+
+func (m machine) automate(c *cli.Context, config automation.Config) error {
 	if config.Mode == automation.Off {
 		return exit.Hint(exit.WithCode(errors.New("nothing to do: Mode=off"), exit.Nothing),
 			"Mode= in /etc/kairos/upgrade.conf turns it on: kairos-upgrade.conf(5)")

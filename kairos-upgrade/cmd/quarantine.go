@@ -132,7 +132,7 @@ func quarantineList(c *cli.Context, m machine) error {
 		}{list})
 	}
 	for _, q := range list {
-		terminal.Fprintf(c.App.Writer, "%s  %s  %s  %s\n", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Deployment, q.Reason)
+		terminal.Fprintf(c.App.Writer, "%s  %s  %s  %s\n", q.ManifestDigest, terminal.Time(q.Time), q.Deployment, q.Reason)
 	}
 	return nil
 }

@@ -128,9 +128,9 @@ func printReleases(c *cli.Context, releases []release) error {
 		var words []string
 		switch {
 		case r.Booted:
-			mark, words = "●", []string{"booted"}
+			mark, words = terminal.Mark("●"), []string{"booted"}
 		case r.Staged:
-			mark, words = "→", []string{"boots next"}
+			mark, words = terminal.Mark("→"), []string{"boots next"}
 		}
 		if r.Newer {
 			words = append(words, "newer")

@@ -99,6 +99,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("NODE", filepath.Join(e.WorkDir, "node"))
 			e.Setenv("TZ", "UTC")
+			e.Setenv("LANG", "C.UTF-8")
 			e.Setenv("REGISTRY", registry.Host+"/"+filepath.Base(e.WorkDir))
 			conf := filepath.Join(e.WorkDir, "node/etc/containers/registries.conf")
 			imagetest.Write(t, conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = true\n", registry.Host))

@@ -6,8 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
+	"unicode/utf8"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
@@ -32,6 +31,7 @@ type status struct {
 	Recovery    *deploy.Recovery        `json:"recovery"` // null when there is none, or it is this store
 	Quarantined []deployment.Quarantine `json:"quarantined"`
 	Automation  *automation.Decision    `json:"automation"` // the last decision since the boot, null
+	Settings    settings                `json:"settings"`   // of the automation
 	Store       storeStatus             `json:"store"`
 	ESP         espStatus               `json:"esp"`
 	Loader      *sdboot.Status          `json:"loader"`   // null when nothing runs from this store
@@ -46,6 +46,14 @@ type deployed struct {
 	deploy.Deployment
 	Usage deploy.Usage `json:"usage"`
 	Boots *boots       `json:"boots"` // null when it is not known to have been booted
+}
+
+// settings are those of upgrade.conf.
+type settings struct {
+	Mode      automation.Mode   `json:"mode"`
+	Follow    automation.Follow `json:"follow"`
+	Reference string            `json:"reference"` // "": where the running deployment came from
+	Error     string            `json:"error"`     // why nothing is automated, ""
 }
 
 type storeStatus struct {
@@ -124,7 +132,7 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 		return nil, err
 	}
 	if n.Booted.Mode != "" {
-		m.recall(ctx, n, s)
+		m.recall(ctx, n, s, roles)
 		s.Loader = m.loaderOf(n)
 	}
 	return s, nil
@@ -158,11 +166,16 @@ func measure(n *deploy.Node, s *status, list []deploy.Deployment) error {
 
 // recall fills in what is known of the past of the node that runs: what the
 // automation has decided, and how boots went. Status does without it.
-func (m machine) recall(ctx context.Context, n *deploy.Node, s *status) {
-	var err error
+func (m machine) recall(ctx context.Context, n *deploy.Node, s *status, roles deploy.Roles) {
+	config, err := automation.Load(m.root)
+	s.Settings = settings{Mode: config.Mode, Follow: config.Follow, Reference: config.Reference}
+	if err != nil {
+		s.Settings.Error = err.Error()
+	}
 	if s.Automation, err = m.noted(); err != nil {
 		n.Log.Warn("what the automation has decided is not known", "error", err)
 	}
+	s.Automation.Renew(roles)
 	history, err := m.history(ctx)
 	if err != nil {
 		n.Log.Debug("the history of boots is not known", "error", err)
@@ -182,19 +195,18 @@ func idOf(d *deploy.Deployment) string {
 }
 
 func printStatus(w io.Writer, s *status) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if len(s.Deployments) == 0 {
 		fmt.Fprintln(w, "no deployments")
-	} else {
-		fmt.Fprintln(table, " \tDEPLOYMENT\tSYSTEM\tSTATE\tSIZE\tOWN\tSTAGED\tIMAGE")
 	}
 	for _, d := range s.Deployments {
-		terminal.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark(s, d.Deployment), d.ID, deploy.Title(d.Record), describe(s, d.Deployment),
-			progress.Bytes(d.Usage.Disk), progress.Bytes(d.Usage.Exclusive), d.Created.Local().Format("2006-01-02 15:04"), d.Reference)
+		printDeployment(w, s, d)
 	}
-	table.Flush()
 	for _, q := range s.Quarantined {
-		terminal.Fprintf(w, "\nquarantined: %s\n  %s\n  since %s: %s\n", q.Reference, q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
+		how := "quarantined"
+		if !q.Refuses() {
+			how = "no verdict"
+		}
+		terminal.Fprintf(w, "\n%s: %s\n  %s\n  since %s: %s\n", how, q.Reference, q.ManifestDigest, terminal.Time(q.Time), q.Reason)
 	}
 	verity := "fs-verity"
 	if !s.Store.Verity {
@@ -211,13 +223,68 @@ func printStatus(w io.Writer, s *status) {
 	}
 }
 
-// printAutomation tells of an update that waits.
+// width is how wide a page is that fits everywhere.
+const width = 80
+
+// printDeployment prints a block: what it is to the node, and where it came from.
+func printDeployment(w io.Writer, s *status, d deployed) {
+	title, state := deploy.Title(d.Record), describe(s, d.Deployment)
+	head := fmt.Sprintf("%s %s  %s", terminal.Mark(mark(s, d.Deployment)), d.ID, terminal.Line(title))
+	if utf8.RuneCountInString(head)+2+len(state) <= width {
+		terminal.Fprintf(w, "%s  %s\n", head, state)
+	} else {
+		terminal.Fprintf(w, "%s\n  %s\n", head, state)
+	}
+	if d.Version != "" && !strings.Contains(title, d.Version) {
+		terminal.Fprintf(w, "  version %s\n", d.Version)
+	}
+	terminal.Fprintf(w, "  %s\n", d.Reference)
+	if d.ManifestDigest != "" {
+		terminal.Fprintf(w, "  digest %s\n", d.ManifestDigest) // 80 columns
+	}
+	terminal.Fprintf(w, "  staged %s %s; %s, %s of them its own\n", terminal.Time(d.Created), by(d.Origin),
+		progress.Bytes(d.Usage.Disk), progress.Bytes(d.Usage.Exclusive))
+}
+
+// by says who staged a deployment.
+func by(origin string) string {
+	switch origin {
+	case "stage":
+		return "by hand"
+	case automation.Origin:
+		return "by the automation"
+	case "rollback":
+		return "by a rollback"
+	case "install":
+		return "by the installation"
+	}
+	return "by " + origin
+}
+
+// printAutomation tells what the automation is set to, when it last looked, and
+// what came of that.
 func printAutomation(w io.Writer, s *status) {
-	d := s.Automation
-	if d == nil || d.Update == nil || d.Staged != "" && d.Staged == s.Booted {
+	if s.Settings.Error != "" {
+		terminal.Fprintf(w, "\nautomation: stopped, %s\n", s.Settings.Error)
 		return
 	}
-	terminal.Fprintf(w, "\nupdate: %s%s: %s\n", d.Update.Reference, inBrackets(d.Update.Version), d.Reason)
+	if s.Settings.Mode == automation.Off && s.Automation == nil {
+		return
+	}
+	terminal.Fprintf(w, "\nautomation: Mode=%s\n", s.Settings.Mode)
+	d := s.Automation
+	if d == nil {
+		fmt.Fprintln(w, "  has not looked for an update since the boot")
+		return
+	}
+	if d.Error != "" {
+		terminal.Fprintf(w, "  failed at %s: %s\n", terminal.Time(d.Checked), d.Error)
+		return
+	}
+	terminal.Fprintf(w, "  looked at %s: %s\n", terminal.Time(d.Checked), d.Reason)
+	if d.Update != nil {
+		terminal.Fprintf(w, "update: %s%s: %s\n", d.Update.Reference, inBrackets(d.Update.Version), d.Reason)
+	}
 }
 
 // mark is the first thing that the eye catches.

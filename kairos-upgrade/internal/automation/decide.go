@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // Action is what the automation does next.
@@ -38,6 +39,25 @@ type Decision struct {
 	Staged  string        `json:"staged"`      // id of its deployment if that boots next, ""
 	// WindowOpens is when what has to wait will be done, null otherwise.
 	WindowOpens *time.Time `json:"window_opens"`
+	Error       string     `json:"error"` // why nothing could be decided or done, ""
+}
+
+// Renew brings an old decision into line with what has happened since: what runs
+// is no update any more, and what was staged may have gone. d may be nil.
+func (d *Decision) Renew(roles deploy.Roles) {
+	if d == nil || d.Update == nil {
+		return
+	}
+	digest := d.Update.ManifestDigest
+	switch next := roles.Next; {
+	case roles.Booted != nil && roles.Booted.ManifestDigest == digest:
+		d.Update, d.Staged, d.Action = nil, "", None
+		d.Code, d.Reason = "up_to_date", "it is running"
+	case next != nil && next.ManifestDigest == digest && d.Staged != next.ID:
+		d.Staged, d.Code, d.Reason = next.ID, "staged", "it is staged and boots next"
+	case d.Staged != "" && (next == nil || next.ID != d.Staged):
+		d.Staged, d.Code, d.Reason = "", "discarded", "it does not boot next any more"
+	}
 }
 
 // Origin of the records of what the automation has staged.
@@ -263,13 +283,13 @@ func (f *Follower) judge(o *deploy.Offer, roles deploy.Roles) Verdict {
 	case next != nil && next.ManifestDigest == o.ManifestDigest:
 		return none(" boots next")
 	case q.Refuses():
-		return hold("quarantined", "%s failed on this node on %s: %s", o.Reference, q.Time.Local().Format(time.DateTime), q.Reason)
+		return hold("quarantined", "%s failed on this node on %s: %s", o.Reference, terminal.Time(q.Time), q.Reason)
 	case f.ByHand: // a person has seen it
 	case q != nil && q.Cause == deployment.Discarded:
 		return hold("discarded", "somebody discarded %s: stage it by hand, or wait for what comes after it", o.Reference)
 	case rests:
 		return hold("rests", "%s had no verdict on this node (%s): it is tried once more from %s on, and by hand at any time",
-			o.Reference, q.Reason, q.Time.Add(retryAfter).Local().Format(time.DateTime))
+			o.Reference, q.Reason, terminal.Time(q.Time.Add(retryAfter)))
 	case q != nil: // it is tried once more
 	case o.Deployed != nil && o.Deployed.State == deploy.Bad:
 		return hold("quarantined", "%s failed on this node: deployment %s has no tries left", o.Reference, o.Deployed.ID)

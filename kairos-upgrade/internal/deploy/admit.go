@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // admit refuses what failed before, and what there is no need to stage.
@@ -45,7 +45,7 @@ func (t *transaction) lift(q *deployment.Quarantine) error {
 		t.node.Log.Warn("this image had no verdict on this node, and is tried once more", "reason", q.Reason)
 		return nil
 	}
-	err := fmt.Errorf("%s failed on this node on %s: %s", q.ManifestDigest, q.Time.Local().Format(time.DateTime), q.Reason)
+	err := fmt.Errorf("%s failed on this node on %s: %s", q.ManifestDigest, terminal.Time(q.Time), q.Reason)
 	return exit.Hint(exit.WithCode(exit.Reason(err, "quarantined"), exit.Refused), "--force tries it once more")
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +33,7 @@ func (h Holder) String() string {
 		return "another transaction"
 	}
 	what := strings.TrimSpace(h.Command + " " + h.Reference)
-	return fmt.Sprintf("%s (pid %d, since %s)", what, h.PID, h.Since.Local().Format(time.DateTime))
+	return fmt.Sprintf("%s (pid %d, since %s)", what, h.PID, terminal.Time(h.Since))
 }
 
 // BusyError says that another process writes to the store.
