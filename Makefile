@@ -20,6 +20,7 @@ LIBDIR      ?= $(PREFIX)/lib/kairos
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 PRESETDIR   ?= $(PREFIX)/lib/systemd/system-preset
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+DATADIR     ?= $(PREFIX)/share/kairos
 DRACUTDIR   ?= $(PREFIX)/lib/dracut/modules.d
 DBUSDIR     ?= $(PREFIX)/share/dbus-1
 POLKITDIR   ?= $(PREFIX)/share/polkit-1/actions
@@ -67,6 +68,9 @@ build: ## build the static programs into build/bin and build/lib
 		-ldflags '$(GO_LDFLAGS)' -o $(CURDIR)/$(BUILD)/bin/$(tool) .);)
 	@mkdir -p $(BUILD)/lib
 	@$(foreach part,$(PARTS),(cd $(part) && $(GO_BUILD) -ldflags '$(GO_LDFLAGS)' -o $(CURDIR)/$(BUILD)/lib/$(notdir $(part)) .);)
+	@mkdir -p $(BUILD)/share
+	@cd kairos-config && GOOS= GOARCH= $(GO_ALONE) run -trimpath -tags "$(GO_TAGS) $(GO_TAGS_kairos-config)" $(GO_FLAGS_kairos-config) . schema \
+		> $(CURDIR)/$(BUILD)/share/cloud-config.schema.json
 	@ls -l $(BUILD)/bin $(BUILD)/lib | awk 'NF > 2 {printf "  %-22s %5.1f MB\n", $$NF, $$5 / 1e6}'
 
 build-alone: ## build all packages of each module
@@ -178,6 +182,8 @@ install: ## install programs, units, presets, D-Bus and polkit files, dracut mod
 		install -d $(DESTDIR)$(MANDIR)/man$$section; \
 		install -m 0644 man/*.$$section $(DESTDIR)$(MANDIR)/man$$section; \
 	done
+	install -d $(DESTDIR)$(DATADIR)
+	install -m 0644 $(BUILD)/share/cloud-config.schema.json $(DESTDIR)$(DATADIR)
 	install -d $(DESTDIR)$(BASHCOMPDIR) $(DESTDIR)$(ZSHCOMPDIR) $(DESTDIR)$(FISHCOMPDIR)
 	for tool in $(TOOLS); do \
 		sed "s/@TOOL@/$$tool/g" units/completion/bash > $(DESTDIR)$(BASHCOMPDIR)/$$tool; \

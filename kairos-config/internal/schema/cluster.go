@@ -17,11 +17,11 @@ type Kubernetes struct {
 
 // KubeVIP is an address that the servers of a cluster share.
 type KubeVIP struct {
-	Enable      bool     `key:"enable" doc:"Use it." def:"true when eip is set" eg:"true"`
-	EIP         string   `key:"eip" doc:"The address." eg:"192.0.2.10" is:"nameserver"`
+	Enable      bool     `key:"enable" doc:"Announce an address that the servers of the cluster share." def:"true when eip is set" eg:"true"`
+	EIP         string   `key:"eip" doc:"The shared address of the cluster, which no machine has yet." eg:"192.0.2.10" is:"nameserver"`
 	Interface   string   `key:"interface" doc:"The network interface that carries it." eg:"ens18" is:"word"`
 	Args        []string `key:"args" doc:"Arguments of kube-vip." eg:"[--arp]" is:"oneline"`
-	ManifestURL string   `key:"manifest_url" doc:"The manifest." eg:"https://example.org/kube-vip.yaml"`
+	ManifestURL string   `key:"manifest_url" doc:"Where to fetch the manifest of kube-vip, instead of the one of its version." eg:"https://example.org/kube-vip.yaml"`
 	Version     string   `key:"version" doc:"The version of kube-vip." eg:"v0.8.9" is:"word"`
 	StaticPod   bool     `key:"static_pod" doc:"Run it as a static pod." def:"false" eg:"true"`
 	CIDR        string   `key:"cidr" doc:"The prefix of the address." eg:"'32'" is:"word"`
@@ -37,14 +37,14 @@ type P2P struct {
 	LogLevel     string  `key:"loglevel" doc:"How much is logged." eg:"info" is:"word"`
 	MinimumNodes int     `key:"minimum_nodes" doc:"Wait for this many nodes." def:"0" eg:"3"`
 	DynamicRoles bool    `key:"dynamic_roles" doc:"Let roles change." def:"false" eg:"true"`
-	Auto         P2PAuto `key:"auto" doc:"Roles by themselves."`
+	Auto         P2PAuto `key:"auto" doc:"How nodes find their roles in the cluster by themselves."`
 	VPN          P2PVPN  `key:"vpn" doc:"The network between the nodes."`
 }
 
 // P2PAuto is how roles are given out.
 type P2PAuto struct {
 	Enable bool  `key:"enable" doc:"Give out roles." def:"true" eg:"true"`
-	HA     P2PHA `key:"ha" doc:"Several servers."`
+	HA     P2PHA `key:"ha" doc:"Whether the cluster gets several servers."`
 }
 
 // P2PHA is several servers.
@@ -68,7 +68,7 @@ type Kcrypt struct {
 	Challenger Challenger `key:"challenger" doc:"A server that keeps them."`
 	NVIndex    string     `key:"nv_index" doc:"The index of the TPM that keeps a local key." eg:"'0x1500000'" is:"word" none:"TPM keys are in the volume itself"`
 	CIndex     string     `key:"c_index" doc:"The handle of the key that encrypts it." eg:"'0x1500001'" is:"word" none:"TPM keys are in the volume itself"`
-	TPMDevice  string     `key:"tpm_device" doc:"The TPM." def:"/dev/tpmrm0" eg:"/dev/tpmrm0" is:"path" none:"the TPM of the machine is taken"`
+	TPMDevice  string     `key:"tpm_device" doc:"The device of the TPM." def:"/dev/tpmrm0" eg:"/dev/tpmrm0" is:"path" none:"the TPM of the machine is taken"`
 }
 
 // Escrow is who keeps the recovery key of a node: see kairos-install(8).
@@ -80,12 +80,12 @@ type Escrow struct {
 
 // Challenger is a server that keeps keys.
 type Challenger struct {
-	Server      string `key:"challenger_server" doc:"Its address." eg:"https://kcrypt.example.org" is:"oneline"`
+	Server      string `key:"challenger_server" doc:"The address of the server that keeps passphrases." eg:"https://kcrypt.example.org" is:"oneline"`
 	MDNS        bool   `key:"mdns" doc:"Find it by multicast DNS." def:"false" eg:"true"`
 	Certificate string `key:"certificate" doc:"The certificate to trust, in PEM form." eg:"\"-----BEGIN CERTIFICATE-----\\n...\\n-----END CERTIFICATE-----\\n\""`
-	NVIndex     string `key:"nv_index" doc:"As above." eg:"'0x1500000'" is:"word" none:"TPM keys are in the volume itself"`
-	CIndex      string `key:"c_index" doc:"As above." eg:"'0x1500001'" is:"word" none:"TPM keys are in the volume itself"`
-	TPMDevice   string `key:"tpm_device" doc:"As above." eg:"/dev/tpmrm0" is:"path" none:"the TPM of the machine is taken"`
+	NVIndex     string `key:"nv_index" doc:"An address in the memory of the TPM." eg:"'0x1500000'" is:"word" none:"TPM keys are in the volume itself"`
+	CIndex      string `key:"c_index" doc:"An address in the memory of the TPM for certificates." eg:"'0x1500001'" is:"word" none:"TPM keys are in the volume itself"`
+	TPMDevice   string `key:"tpm_device" doc:"The device of the TPM." eg:"/dev/tpmrm0" is:"path" none:"the TPM of the machine is taken"`
 }
 
 // ConfigURL is a config to fetch: a URL, which may end in #sha256=DIGEST, or a

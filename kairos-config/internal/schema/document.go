@@ -22,16 +22,16 @@ type Head struct {
 // CloudInit is what cloud-init has at the top; it becomes a step of the stage
 // boot, before the other steps of the file.
 type CloudInit struct {
-	Hostname          string      `key:"hostname" doc:"As in a step. Of several configs, the last one counts." eg:"node-1" is:"hostname"`
+	Hostname          string      `key:"hostname" doc:"The host name of the node, set before the services start. Of several configs, the last one counts." eg:"node-1" is:"hostname"`
 	Users             Users       `key:"users" doc:"A list of users, each with name and the keys of a user in a step."`
-	Groups            Groups      `key:"groups" doc:"As in a step." eg:"[docker, {admins: [alice]}]"`
+	Groups            Groups      `key:"groups" doc:"Groups to make sure of: names, maps of a name to its members, or maps with details." eg:"[docker, {admins: [alice]}]"`
 	SSHAuthorizedKeys []string    `key:"ssh_authorized_keys" doc:"Keys for all users of this file, or for root when it has none." eg:"[github:octocat]" is:"oneline"`
-	WriteFiles        []WriteFile `key:"write_files" doc:"The files of a step."`
-	RunCmd            []Command   `key:"runcmd" doc:"The commands of a step." eg:"[systemctl daemon-reload]"`
+	WriteFiles        []WriteFile `key:"write_files" doc:"Files to write, in the words of cloud-init."`
+	RunCmd            []Command   `key:"runcmd" doc:"Commands for the shell, or lists of words, run one by one in the stage boot of every boot." eg:"[systemctl daemon-reload]"`
 	FQDN              string      `key:"fqdn" doc:"The host name, where hostname is not given." eg:"node-1.example.org" is:"hostname"`
 	BootCmd           []Command   `key:"bootcmd" doc:"Commands before those of runcmd." eg:"[echo hello]"`
-	Timezone          string      `key:"timezone" doc:"The time zone." eg:"Europe/Berlin" is:"word"`
-	Locale            string      `key:"locale" doc:"The language." eg:"en_GB.UTF-8" is:"word"`
+	Timezone          string      `key:"timezone" doc:"The time zone of the node, as in timedatectl(1)." eg:"Europe/Berlin" is:"word"`
+	Locale            string      `key:"locale" doc:"The locale of the system, as in locale.conf(5)." eg:"en_GB.UTF-8" is:"word"`
 	NTP               NTP         `key:"ntp" doc:"Time servers for systemd-timesyncd."`
 	Chpasswd          Chpasswd    `key:"chpasswd" doc:"Passwords of users."`
 	Growpart          Growpart    `key:"growpart" doc:"Partitions to grow. COS_PERSISTENT always grows by itself."`
@@ -41,7 +41,7 @@ type CloudInit struct {
 type Growpart struct {
 	Mode    string   `key:"mode" doc:"How; off grows nothing." def:"auto" enum:"auto|growpart|gpart|off|false" eg:"auto"`
 	Devices []string `key:"devices" doc:"Disks whose last partition grows, with its file system. / stands for the disk of the system, which needs nothing." eg:"[/dev/vdb]" is:"path"`
-	Ignore  bool     `key:"ignore_growroot_disabled" doc:"As in Kairos." def:"false" eg:"false" none:"COS_PERSISTENT always grows"`
+	Ignore  bool     `key:"ignore_growroot_disabled" doc:"Growing the root file system anyway." def:"false" eg:"false" none:"COS_PERSISTENT always grows"`
 }
 
 // Top is all keys at the top of a config.
@@ -62,11 +62,11 @@ type Top struct {
 	FailOnBundles  bool            `key:"fail_on_bundles_errors" doc:"A bundle that can't be added is a failure." def:"false" eg:"true"`
 	Env            []string        `key:"env" doc:"Variables for the programs of the toolkit." eg:"[SITE=berlin]" is:"assignment"`
 	Options        Opaque          `key:"options" doc:"Free settings for the programs of others." eg:"{site: berlin}"`
-	GrubOptions    Entries[string] `key:"grub_options" doc:"As in install." eg:"{extra_cmdline: 'console=ttyS0'}" is:"oneline"`
-	Debug          bool            `key:"debug" doc:"Log more." def:"false" eg:"true" none:"programs log all that matters; a command says more with set -x"`
+	GrubOptions    Entries[string] `key:"grub_options" doc:"As in install: extra_cmdline is kernel arguments for all boot entries." eg:"{extra_cmdline: 'console=ttyS0'}" is:"oneline"`
+	Debug          bool            `key:"debug" doc:"Log more of what Kairos' programs do." def:"false" eg:"true" none:"programs log all that matters; a command says more with set -x"`
 	Logs           Opaque          `key:"logs" doc:"What belongs to a report for others: files and journal." eg:"{journal: [k3s], files: [/var/log/app/*.log]}" none:"support archives are made by other programs"`
 	CloudInitPaths []string        `key:"cloud-init-paths" doc:"Configs are where kairos-config(8) says." eg:"[/some/path]" is:"path" none:"configs are where kairos-config(8) says"`
-	EjectCD        bool            `key:"eject-cd" doc:"As in install." def:"false" eg:"true" none:"what is installed boots first"`
+	EjectCD        bool            `key:"eject-cd" doc:"Eject the medium after the installation." def:"false" eg:"true" none:"what is installed boots first"`
 
 	Kcrypt    Kcrypt     `key:"kcrypt" doc:"Where the keys of encrypted volumes come from."`
 	K3s       Kubernetes `key:"k3s" doc:"A K3s server."`
@@ -80,11 +80,11 @@ type Top struct {
 
 	BindPCRs       Names  `key:"bind-pcrs" doc:"PCRs that keys of encrypted volumes are bound to." eg:"['7']" none:"kairos-crypt.conf(5) says what keys are bound to"`
 	BindPublicPCRs Names  `key:"bind-public-pcrs" doc:"The same, by a signed policy." eg:"['11']" none:"a signed policy is used where the image has one: kairos-crypt(8)"`
-	Arch           string `key:"arch" doc:"As in Kairos." eg:"amd64" is:"word" none:"the image says it"`
+	Arch           string `key:"arch" doc:"The architecture of the image." eg:"amd64" is:"word" none:"the image says it"`
 	Cosign         bool   `key:"cosign" doc:"Containers-policy.json(5) says whose images are accepted." def:"false" eg:"true" none:"containers-policy.json(5) says whose images are accepted"`
-	CosignKey      string `key:"cosign-key" doc:"As in Kairos." eg:"https://example.org/cosign.pub" none:"containers-policy.json(5) names keys"`
+	CosignKey      string `key:"cosign-key" doc:"The key that images are signed with." eg:"https://example.org/cosign.pub" none:"containers-policy.json(5) names keys"`
 	Verify         bool   `key:"verify" doc:"Images are always verified." def:"false" eg:"true" none:"images are always verified"`
-	UKIMaxEntries  int    `key:"uki-max-entries" doc:"As in Kairos." eg:"3" none:"old deployments are collected by themselves"`
+	UKIMaxEntries  int    `key:"uki-max-entries" doc:"How many boot entries of unified kernel images to keep." eg:"3" none:"old deployments are collected by themselves"`
 }
 
 var topType = reflect.TypeFor[Top]()

@@ -10,7 +10,7 @@ type Install struct {
 	Auto     bool   `key:"auto" doc:"Install without being asked: consent to erase what is on the disk." def:"false" eg:"true"`
 	Device   string `key:"device" doc:"The disk: auto for the largest, a device node, or script:///PROGRAM, which prints it." def:"auto" eg:"/dev/disk/by-id/nvme-example" is:"device"`
 	Source   string `key:"source" doc:"The image to install." def:"that of the live system" eg:"quay.io/example/os:1" is:"word"`
-	Image    string `key:"image" doc:"The same." eg:"quay.io/example/os:1" is:"word" old:"write source"`
+	Image    string `key:"image" doc:"The image to install: the old name of source." eg:"quay.io/example/os:1" is:"word" old:"write source"`
 	ISO      string `key:"iso" doc:"Media carry their image." eg:"https://example.org/os.iso" none:"media carry their image: write source"`
 	Reboot   bool   `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
 	Poweroff bool   `key:"poweroff" doc:"Power off when done. Not together with reboot." def:"false" eg:"true"`
@@ -22,7 +22,7 @@ type Install struct {
 	Encrypted    []string          `key:"encrypted_partitions" doc:"Labels of partitions to encrypt." eg:"[COS_PERSISTENT]" is:"label"`
 	GrubOptions  Entries[string]   `key:"grub_options" doc:"Options of the boot loader; extra_cmdline is kernel arguments for all entries." eg:"{extra_cmdline: 'console=ttyS0'}" is:"oneline"`
 	GrubEntry    string            `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
-	Bundles      []Bundle          `key:"bundles" doc:"Software to add."`
+	Bundles      []Bundle          `key:"bundles" doc:"Software to add to the node, at each boot."`
 	Env          []string          `key:"env" doc:"Variables for the hooks of the installation." eg:"[SITE=berlin]" is:"assignment"`
 	Ephemeral    []string          `key:"ephemeral_mounts" doc:"More paths that can be written until the next boot: directories of the image." eg:"[/data]" is:"path"`
 	Bind         []string          `key:"bind_mounts" doc:"More paths that can be written and stay: directories of the image." eg:"[/var/lib/app]" is:"path"`
@@ -36,7 +36,7 @@ type Install struct {
 	PartTable    string            `key:"part-table" doc:"It is always gpt." enum:"gpt|msdos" eg:"gpt" none:"it is always gpt"`
 	TTY          string            `key:"tty" doc:"The console for messages." eg:"ttyS0" is:"word" none:"messages go to all consoles"`
 	SkipEntries  []string          `key:"skip-entries" doc:"Boot entries not to write." eg:"[statereset]" is:"word" none:"there is one entry for each deployment"`
-	SkipKcrypt   bool              `key:"skip_copy_kcrypt_plugin" doc:"As in Kairos." def:"false" eg:"true" none:"there are no plugins"`
+	SkipKcrypt   bool              `key:"skip_copy_kcrypt_plugin" doc:"Leave Kairos' plugin for encryption out." def:"false" eg:"true" none:"there are no plugins"`
 	EjectCD      bool              `key:"eject-cd" doc:"Eject the medium when done." def:"false" eg:"true" none:"what is installed boots first"`
 }
 
@@ -63,7 +63,7 @@ type InstallPartitions struct {
 // InstallPartition is the size and the file system of a partition.
 type InstallPartition struct {
 	Size MiB    `key:"size" doc:"In MiB; 0 takes the rest or the default." def:"0" eg:"4096"`
-	FS   string `key:"fs" doc:"The file system." def:"ext4" enum:"ext2|ext3|ext4|xfs|btrfs|vfat|fat|swap" eg:"ext4"`
+	FS   string `key:"fs" doc:"The file system to make in the partition." def:"ext4" enum:"ext2|ext3|ext4|xfs|btrfs|vfat|fat|swap" eg:"ext4"`
 	Name string `key:"name" doc:"Names are fixed." eg:"oem" is:"label" none:"names are fixed"`
 }
 
@@ -77,10 +77,10 @@ type ExtraPartition struct {
 
 // InstallImage is an image, in Kairos' words.
 type InstallImage struct {
-	Source string `key:"source" doc:"The image." eg:"oci:quay.io/example/os:1" is:"word"`
+	Source string `key:"source" doc:"The image, as in kairos-upgrade(8): oci:REGISTRY/NAME:TAG is a reference too." eg:"oci:quay.io/example/os:1" is:"word"`
 	URI    string `key:"uri" doc:"The image: the old name of source." eg:"oci:quay.io/example/os:1" is:"word"`
 	Size   MiB    `key:"size" doc:"An image takes what it needs." eg:"4096" none:"an image takes what it needs"`
-	FS     string `key:"fs" doc:"As in Kairos." eg:"ext2" is:"word" none:"images are no file system of their own"`
+	FS     string `key:"fs" doc:"The file system of an image file." eg:"ext2" is:"word" none:"images are no file system of their own"`
 }
 
 // Bundle is software that is added to a node.
@@ -99,7 +99,7 @@ type Bundle struct {
 type Upgrade struct {
 	Entry     string       `key:"entry" doc:"What to upgrade." enum:"active|passive|recovery" eg:"active"`
 	Recovery  bool         `key:"recovery" doc:"Upgrade the recovery system." def:"false" eg:"true" old:"write entry: recovery"`
-	System    InstallImage `key:"system" doc:"The image."`
+	System    InstallImage `key:"system" doc:"The image to upgrade to."`
 	RecSystem InstallImage `key:"recovery-system" doc:"The image for recovery."`
 	Reboot    bool         `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
 	Poweroff  bool         `key:"poweroff" doc:"Power off when done." def:"false" eg:"true"`

@@ -3,6 +3,7 @@ package schema
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
@@ -18,8 +19,15 @@ type object = map[string]any
 func JSONSchema() ([]byte, error) {
 	g := generator{defs: object{}}
 	top := g.block(topType)
-	top["additionalProperties"] = true
+	properties := top["properties"].(object)
+	for key, instead := range modules {
+		properties[key] = object{"not": object{}, "description": "Not supported here: " + instead + ".", "deprecated": true}
+	}
+	// Editors show what others may read, or nobody: VS Code by deprecationMessage.
+	top["additionalProperties"] = object{"deprecated": true, "deprecationMessage": "No key of the format: left to other programs.",
+		"description": "No key of the format: left to other programs."}
 	top["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	top["$id"] = "urn:kairos:toolkit:cloud-config"
 	top["title"] = "cloud-config"
 	top["description"] = "The config of a node: kairos-cloud-config(5)."
 	top["$defs"] = g.defs
@@ -97,7 +105,7 @@ func (g *generator) value(t reflect.Type, f *field) object {
 	case reflect.String:
 		return texts(f)
 	case reflect.Bool:
-		return pattern(`^([Tt]rue|TRUE|[Ff]alse|FALSE|[Yy](es)?|YES|[Nn]o?|NO|[Oo]n|ON|[Oo]ff|OFF)$`, "boolean", "string", "null")
+		return either(object{"type": []string{"boolean", "null"}}, object{"enum": booleans}, object{"type": "string", "pattern": later + "|^$"})
 	case reflect.Int, reflect.Int64:
 		return pattern(`^[0-9_]+$|^0[xXoObB][0-9a-fA-F_]+$`, "integer", "string", "null")
 	case reflect.Slice:
@@ -112,6 +120,18 @@ func (g *generator) value(t reflect.Type, f *field) object {
 
 // later are texts that only the node knows the value of.
 const later = `\{\{|\$\{credential:`
+
+// booleans are the texts that are booleans too.
+var booleans = func() (list []string) {
+	for _, word := range []string{"true", "false", "yes", "no", "on", "off", "y", "n"} {
+		list = append(list, word, strings.ToUpper(word[:1])+word[1:], strings.ToUpper(word))
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}()
+
+// either returns a schema that one of others must fit.
+func either(schemas ...any) object { return object{"anyOf": schemas} }
 
 // pattern returns the schema of scalars; the pattern is for strings only.
 func pattern(expr string, types ...string) object {
@@ -128,11 +148,14 @@ func texts(f *field) object {
 		words = f.enum
 		fallthrough
 	case words != nil:
-		quoted := make([]string, len(words))
-		for i, w := range words {
-			quoted[i] = strings.ReplaceAll(w, "+", `\+`)
+		values := []any{nil} // editors offer these
+		for _, w := range words {
+			values = append(values, w)
+			if w == "true" || w == "false" || w == "off" {
+				values = append(values, false)
+			}
 		}
-		expr = "^(" + strings.Join(quoted, "|") + ")$"
+		return either(object{"enum": unique(values)}, object{"type": "string", "pattern": later + "|^$"})
 	default:
 		expr = ruleOf(f).pattern
 	}
@@ -140,6 +163,17 @@ func texts(f *field) object {
 		s["pattern"] = expr + "|^$|" + later
 	}
 	return s
+}
+
+// unique leaves out what is there a second time: an enum may not have that.
+func unique(values []any) []any {
+	var list []any
+	for _, v := range values {
+		if !slices.Contains(list, v) {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 func ruleOf(f *field) rule {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -142,3 +143,72 @@ func TestJSONSchemaExamples(t *testing.T) {
 		t.Errorf("only %d examples", seen)
 	}
 }
+
+// TestJSONSchemaHelpsEditors: what an editor shows and offers.
+func TestJSONSchemaHelpsEditors(t *testing.T) {
+	text, err := JSONSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var top map[string]any
+	if err := json.Unmarshal(text, &top); err != nil {
+		t.Fatal(err)
+	}
+	if id, _ := top["$id"].(string); !strings.HasPrefix(id, "urn:") {
+		t.Errorf("$id %q", id)
+	}
+	if extra, _ := top["additionalProperties"].(map[string]any); extra["deprecationMessage"] == nil {
+		t.Error("unknown keys at the top are not to be seen")
+	}
+	if key := top["properties"].(map[string]any)["packages"].(map[string]any); !strings.Contains(key["description"].(string), "put it into the image") {
+		t.Error(key)
+	}
+	described := 0
+	var walk func(value any, name string)
+	walk = func(value any, name string) {
+		switch v := value.(type) {
+		case map[string]any:
+			if expr, ok := v["pattern"].(string); ok && strings.HasPrefix(expr, "^(") && !strings.ContainsAny(expr, "?*+[{\\") {
+				t.Errorf("%s: a pattern in place of an enumeration: %s", name, expr)
+			}
+			if properties, ok := v["properties"].(map[string]any); ok {
+				for key, p := range properties {
+					if doc, isDoc := p.(map[string]any)["description"].(string); isDoc {
+						described++
+						if vague.MatchString(doc) {
+							t.Errorf("%s.%s: %q says nothing", name, key, doc)
+						}
+					} else if name != "stages" {
+						t.Errorf("%s.%s: no description", name, key)
+					}
+				}
+			}
+			for key, inner := range v {
+				walk(inner, key)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(inner, name)
+			}
+		}
+	}
+	walk(any(top), "top")
+	if described < 280 {
+		t.Errorf("only %d descriptions", described)
+	}
+	// Mistakes that an editor shows, and words that it offers.
+	s := compiled(t)
+	for _, yaml := range []string{"strict: maybe", "assess: yes please", "install: {partitions: {oem: {fs: etx4}}}", "packages: [vim]", "upgrade: {entry: aktive}"} {
+		if s.Validate(instance(t, parse(t, yaml))) == nil {
+			t.Errorf("%s: accepted", yaml)
+		}
+	}
+	for _, word := range []string{`"recovery"`, `"gz+b64"`, `"first-boot"`, `"on"`} {
+		if !bytes.Contains(text, []byte(word)) {
+			t.Errorf("%s is not offered", word)
+		}
+	}
+}
+
+// vague are descriptions that only point elsewhere.
+var vague = regexp.MustCompile(`^(As (in|of|above)[^:]*|The same|Its? name|Absolute|Use (it|them)|The (text|image|disk|address|manifest))\.( |$)`)

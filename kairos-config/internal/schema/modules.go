@@ -57,9 +57,9 @@ var modules = map[string]string{
 
 // NTP is cloud-init's time servers.
 type NTP struct {
-	Enabled *bool    `key:"enabled" doc:"Use them." def:"true" eg:"true"`
+	Enabled *bool    `key:"enabled" doc:"Use these time servers; false changes nothing." def:"true" eg:"true"`
 	Servers []string `key:"servers" doc:"Names or addresses." eg:"[ntp.example.org]" is:"word"`
-	Pools   []string `key:"pools" doc:"The same." eg:"[pool.ntp.org]" is:"word"`
+	Pools   []string `key:"pools" doc:"Names that stand for several servers; used like servers." eg:"[pool.ntp.org]" is:"word"`
 }
 
 func (ntp NTP) timesyncd() Entries[string] {

@@ -91,8 +91,8 @@ type IfFiles struct {
 // Directory is a directory to make.
 type Directory struct {
 	Pos         diag.Pos
-	Path        string `key:"path" doc:"Absolute." eg:"/srv/data" is:"path" req:"y"`
-	Permissions Mode   `key:"permissions" doc:"As of a file." def:"0755" eg:"0750"`
+	Path        string `key:"path" doc:"The directory, with an absolute path." eg:"/srv/data" is:"path" req:"y"`
+	Permissions Mode   `key:"permissions" doc:"Octal digits, as the permissions of a file." def:"0755" eg:"0750"`
 	Owner       Owner  `key:"owner" doc:"A user, by number or name." def:"root" eg:"app"`
 	Group       Owner  `key:"group" doc:"A group, by number or name." def:"root" eg:"app"`
 }
@@ -100,8 +100,8 @@ type Directory struct {
 // File is a file to write.
 type File struct {
 	Pos         diag.Pos
-	Path        string `key:"path" doc:"Absolute." eg:"/etc/motd" is:"path" req:"y"`
-	Content     string `key:"content" doc:"The text." eg:"'Welcome to {{ .Values.node.hostname }}'"`
+	Path        string `key:"path" doc:"The file, with an absolute path." eg:"/etc/motd" is:"path" req:"y"`
+	Content     string `key:"content" doc:"What the file holds; it may be a template." eg:"'Welcome to {{ .Values.node.hostname }}'"`
 	Encoding    string `key:"encoding" doc:"How content is encoded: base64, gzip, or gzip within base64; text/plain is none. At most 64 MiB after decompression." enum:"|b64|base64|gz|gzip|gz+b64|gz+base64|gzip+b64|gzip+base64|text/plain" eg:"gz+b64"`
 	Permissions Mode   `key:"permissions" doc:"An octal number with a leading zero, or a string of octal digits." def:"0644 for a new file, else what the file has" eg:"0640"`
 	Owner       Owner  `key:"owner" doc:"A user, by number or name, or user:group." def:"root for a new file, else what the file has" eg:"app"`
@@ -120,7 +120,7 @@ type WriteFile struct {
 
 // URI is where a file's content comes from.
 type URI struct {
-	URI string `key:"uri" doc:"https or http." eg:"https://example.org/motd" is:"url" req:"y"`
+	URI string `key:"uri" doc:"Where to fetch the content from, by https or http." eg:"https://example.org/motd" is:"url" req:"y"`
 }
 
 // file returns it in the words of a step.
@@ -136,10 +136,10 @@ func (w WriteFile) file() File {
 // Download is a file to fetch.
 type Download struct {
 	Pos         diag.Pos
-	Path        string `key:"path" doc:"Absolute. A directory that exists takes the name from the URL." eg:"/usr/local/bin/tool" is:"path" req:"y"`
-	URL         string `key:"url" doc:"https or http." eg:"https://example.org/tool" is:"url" req:"y"`
+	Path        string `key:"path" doc:"Where the file goes, with an absolute path. A directory that exists takes the name from the URL." eg:"/usr/local/bin/tool" is:"path" req:"y"`
+	URL         string `key:"url" doc:"Where to fetch the file from, by https or http." eg:"https://example.org/tool" is:"url" req:"y"`
 	SHA256      string `key:"sha256" doc:"The digest that the file must have. One that has it already is not fetched again." eg:"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" is:"sha256"`
-	Permissions Mode   `key:"permissions" doc:"As of a file." def:"0644" eg:"0755"`
+	Permissions Mode   `key:"permissions" doc:"Octal digits, as the permissions of a file." def:"0644" eg:"0755"`
 	Owner       Owner  `key:"owner" doc:"A user, by number or name." def:"root" eg:"app"`
 	Group       Owner  `key:"group" doc:"A group, by number or name." def:"root" eg:"app"`
 	OwnerString string `key:"ownerstring" doc:"user or user:group, instead of both." eg:"app:app"`
@@ -193,8 +193,8 @@ type Override struct {
 // Group is a group to make sure of.
 type Group struct {
 	Pos     diag.Pos
-	Name    string `key:"name" doc:"Its name." eg:"app" is:"account" req:"y"`
-	GID     string `key:"gid" doc:"Its number." def:"the next free one" eg:"950" is:"id"`
+	Name    string `key:"name" doc:"The name of the group." eg:"app" is:"account" req:"y"`
+	GID     string `key:"gid" doc:"The number of the group." def:"the next free one" eg:"950" is:"id"`
 	System  bool   `key:"system" doc:"Take the number from the range of system groups." def:"false" eg:"true"`
 	Members Names  `key:"members" doc:"Users that belong to it." eg:"[alice]" is:"account"`
 }
@@ -215,7 +215,7 @@ type User struct {
 	NoCreateHome      bool     `key:"no_create_home" doc:"Make no home directory." def:"false" eg:"true"`
 	System            bool     `key:"system" doc:"A system user, with a number from that range; a home directory is made only where homedir says so." def:"false" eg:"true"`
 	GECOS             string   `key:"gecos" doc:"The full name." eg:"Alice Example" is:"gecos"`
-	NoLogInit         bool     `key:"no_log_init" doc:"As in Kairos." def:"false" eg:"true" none:"the logs have no size for each user"`
+	NoLogInit         bool     `key:"no_log_init" doc:"Keep the user out of the logs of logins." def:"false" eg:"true" none:"the logs have no size for each user"`
 }
 
 // DecodeStep reads one item of a stage. What can't be used is left out; a step

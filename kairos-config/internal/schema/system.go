@@ -44,7 +44,7 @@ var Providers = []string{
 // Layout is partitions to add to a disk, or to grow.
 type Layout struct {
 	Pos    diag.Pos
-	Device *Device     `key:"device" doc:"The disk." def:"the one with COS_STATE"`
+	Device *Device     `key:"device" doc:"The disk that is changed." def:"the one with COS_STATE"`
 	Expand *Expand     `key:"expand_partition" doc:"Grow the last partition and its file system."`
 	Parts  []Partition `key:"add_partitions" doc:"Partitions to add where none has their label."`
 }
