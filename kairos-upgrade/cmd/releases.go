@@ -10,6 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
@@ -55,7 +56,7 @@ func listReleases(c *cli.Context, m machine) error {
 		return err
 	}
 	marks := m.marks(c, repository)
-	releases := []release{}
+	releases, all := []release{}, len(tags)
 	if !c.Bool("all") {
 		tags = automation.For(tags, marks.runs, runtime.GOARCH)
 	}
@@ -67,6 +68,10 @@ func listReleases(c *cli.Context, m machine) error {
 			break
 		}
 		releases = append(releases, marks.of(r))
+	}
+	if len(releases) == 0 && all > 0 {
+		logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet")).
+			Warn("no tag is a release for this node; --all and --prerelease list more", "tags", all)
 	}
 	if c.Bool("json") {
 		return cmdline.PrintJSON(c, struct {

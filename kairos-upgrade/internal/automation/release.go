@@ -24,9 +24,9 @@ type Release struct {
 // Kairos' tags are SYSTEM-VARIANT-ARCHITECTURE-MODEL-vVERSION, and behind that
 // -k3svVERSION or -k0svVERSION. What follows else, as in -img, is no image to boot.
 var (
-	kairosTag = regexp.MustCompile(`^(.+-(?:core|standard)-([a-z0-9]+)-[a-z0-9_]+)-v([0-9]+\.[0-9]+\.[0-9]+(?:-(?:alpha|beta|rc)[a-z0-9.]*)?)` +
-		`(?:-(k3s|k0s)v?([0-9]+\.[0-9]+\.[0-9]+(?:[-+.]k[03]s[0-9.]*)?))?$`)
-	kairosLike = regexp.MustCompile(`-(?:core|standard)-[a-z0-9]+-[a-z0-9_]+-v[0-9]`)
+	kairosTag = regexp.MustCompile(`^(.+-(?:core|standard)-([a-z0-9]+)-[a-z0-9_-]+?)-v([0-9]+\.[0-9]+\.[0-9]+(?:-(?:alpha|beta|rc)[a-z0-9.]*)?)` +
+		`(?:-(k3s|k0s)-?v?([0-9]+\.[0-9]+\.[0-9]+(?:[-+.]k[03]s[0-9.]*)?))?$`)
+	kairosLike = regexp.MustCompile(`-(?:core|standard)-[a-z0-9]+-[a-z0-9_-]+-v[0-9]`)
 )
 
 // NewRelease reads a tag: one of Kairos' own, or a semantic version, with or
@@ -60,21 +60,25 @@ func (r Release) Newer(than Release) bool {
 	return r.Version != nil && than.Version != nil && r.compare(than) > 0
 }
 
+// date is how builds are tagged by their day; 2024.1.2 may be a version.
+var date = regexp.MustCompile(`^v?(?:19|20)[0-9]{2}[-._](?:0[1-9]|1[0-2])[-._](?:0[1-9]|[12][0-9]|3[01])\b`)
+
 // numberMin is the number from which digits alone are a date or the beginning of
 // a commit id, where there are versions of three parts.
 const numberMin = 100_000
 
-// read reads tags, among which digits alone may be none beside versions.
+// read reads tags, among which digits alone and dates may be none beside
+// versions.
 func read(tags []string) []Release {
 	releases := make([]Release, len(tags))
 	three := false
 	for i, tag := range tags {
 		releases[i] = NewRelease(tag)
 		v := releases[i].Version
-		three = three || v != nil && v.Major() < numberMin && strings.Count(tag, ".") >= 2
+		three = three || v != nil && v.Major() < numberMin && strings.Count(tag, ".") >= 2 && !date.MatchString(tag)
 	}
 	for i := range releases {
-		if v := releases[i].Version; three && v != nil && v.Major() >= numberMin {
+		if v := releases[i].Version; three && v != nil && (v.Major() >= numberMin || date.MatchString(tags[i])) {
 			releases[i].Version = nil
 		}
 	}
