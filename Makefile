@@ -9,7 +9,9 @@ PARTS    := $(patsubst %/main.go,%,$(wildcard kairos-*/kairos-*/main.go))
 MODULES  := $(patsubst %/go.mod,%,$(wildcard */go.mod))
 BUILD    ?= build
 # In a source archive ("make dist") the file VERSION says it.
-VERSION  ?= $(shell cat VERSION 2>/dev/null || git describe --tags --always --dirty 2>/dev/null || echo devel)
+ifndef VERSION
+VERSION  := $(shell cat VERSION 2>/dev/null || git describe --tags --always --dirty 2>/dev/null || echo devel)
+endif
 
 # Where "make install" puts things.
 DESTDIR     ?=

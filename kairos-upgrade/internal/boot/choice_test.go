@@ -33,12 +33,35 @@ func TestFindNotes(t *testing.T) {
 		{"usr/lib/modules/6.1/vmlinuz usr/lib/modules/6.1/initramfs.img usr/lib/modules/6.12/vmlinuz", "no initrd: /usr/lib/modules/6.12/vmlinuz"},
 		// One in another place counts as well.
 		{"usr/lib/modules/6.12/vmlinuz boot/vmlinuz-6.1 boot/initrd-6.1", "no initrd: /usr/lib/modules/6.12/vmlinuz"},
+		// What is kept is older than what took its place.
+		{"boot/vmlinuz boot/initrd boot/vmlinuz.old boot/initrd.old", "2 kernels: /boot/vmlinuz boots, not /boot/vmlinuz.old"},
+		{"boot/vmlinuz boot/initrd boot/vmlinuz.old boot/initrd.old usr/lib/modules/6.1/modules.dep", "2 kernels: /boot/vmlinuz boots, not /boot/vmlinuz.old"},
+		{"boot/vmlinuz-6.1 boot/initrd-6.1 boot/vmlinuz-6.1.old boot/initrd-6.1.old", "2 kernels: /boot/vmlinuz-6.1 boots, not /boot/vmlinuz-6.1.old"},
+		{"boot/vmlinuz-6.2.old boot/initrd-6.2.old boot/vmlinuz-6.1 boot/initrd-6.1", "2 kernels: /boot/vmlinuz-6.2.old boots, not /boot/vmlinuz-6.1"},
+		{"boot/vmlinuz-6.9.0-rc3 boot/initrd-6.9.0-rc3 boot/vmlinuz-6.9.0 boot/initrd-6.9.0", "2 kernels: /boot/vmlinuz-6.9.0 boots, not /boot/vmlinuz-6.9.0-rc3"},
+		{"boot/vmlinuz-6.9.0-rc10 boot/initrd-6.9.0-rc10 boot/vmlinuz-6.9.0-rc9 boot/initrd-6.9.0-rc9", "2 kernels: /boot/vmlinuz-6.9.0-rc10 boots"},
+		// Leavings of packages are no kernels.
+		{"boot/vmlinuz-6.1 boot/initrd-6.1 boot/vmlinuz-6.1.dpkg-tmp boot/vmlinuz-6.1.sig boot/vmlinuz-6.1~ boot/vmlinuz-6.1.rpmsave", ""},
 	} {
 		k, err := Find(grow(t, strings.Fields(test.paths)...), inline)
 		notes := strings.Join(k.Notes, "\n")
 		if err != nil || (notes == "") != (test.note == "") || !strings.Contains(notes, test.note) {
 			t.Errorf("%s: %q, %v", test.paths, notes, err)
 		}
+	}
+}
+
+// A link to the kernel that boots is no other one, and a program that is no UKI is
+// named where nothing else boots.
+func TestFindLinks(t *testing.T) {
+	k, err := Find(grow(t, "boot/vmlinuz-6.2", "boot/initrd-6.2", "boot/vmlinuz -> vmlinuz-6.2", "boot/initrd -> initrd-6.2",
+		"boot/vmlinuz-6.1", "boot/initrd-6.1", "boot/vmlinuz.old -> vmlinuz-6.1", "boot/initrd.old -> initrd-6.1"), inline)
+	if err != nil || k.Release != "6.2" || len(k.Notes) != 1 || strings.Contains(k.Notes[0], "6.2,") || !strings.Contains(k.Notes[0], "/boot/vmlinuz-6.1") {
+		t.Errorf("%+v, %v", k, err)
+	}
+	_, err = Find(grow(t, "boot/EFI/Linux/tool.efi = "+program(".text", ".linux")), inline)
+	if err == nil || !strings.Contains(err.Error(), "/boot/EFI/Linux/tool.efi") {
+		t.Error(err)
 	}
 }
 

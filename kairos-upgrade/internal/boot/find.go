@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -40,10 +41,11 @@ type Kernel struct {
 }
 
 // order compares kernels by their releases, by the order of package bls. What
-// is kept as .old is older than what it was replaced by.
+// is kept as .old is older than what it was replaced by, and a release candidate
+// than its release.
 func order(a, b string) int {
-	stemA, oldA := strings.CutSuffix(a, ".old")
-	stemB, oldB := strings.CutSuffix(b, ".old")
+	stemA, oldA := strings.CutSuffix(strings.Replace(a, "-rc", "~rc", 1), ".old")
+	stemB, oldB := strings.CutSuffix(strings.Replace(b, "-rc", "~rc", 1), ".old")
 	older := map[bool]int{true: -1}
 	return cmp.Or(bls.CompareVersions(stemA, stemB), older[oldA]-older[oldB])
 }
@@ -65,7 +67,11 @@ var ErrNoKernel = errors.New("the image has no kernel that can be booted")
 // others of its version. content is asked whether a program is a UKI.
 func Find(root *tree.Node, content Content) (Kernel, error) {
 	var incomplete []Kernel
-	uki := func(root *tree.Node) ([]Kernel, []Kernel) { return findUKI(root, content), nil }
+	var passed []string
+	uki := func(root *tree.Node) (found, _ []Kernel) {
+		found, passed = findUKI(root, content)
+		return found, nil
+	}
 	for _, look := range []func(*tree.Node) (kernels, incomplete []Kernel){uki, findModules, findBoot} {
 		kernels, without := look(root)
 		incomplete = append(incomplete, without...)
@@ -82,7 +88,11 @@ func Find(root *tree.Node, content Content) (Kernel, error) {
 		}
 		return Kernel{}, fmt.Errorf("%w: no initrd for %s", ErrNoKernel, strings.Join(paths, ", "))
 	}
-	return Kernel{}, fmt.Errorf("%w: neither /usr/lib/modules/*/vmlinuz nor /boot/vmlinuz*, nor a UKI in /boot/EFI/Linux or /usr/lib/modules/*", ErrNoKernel)
+	err := fmt.Errorf("%w: neither /usr/lib/modules/*/vmlinuz nor /boot/vmlinuz*, nor a UKI in /boot/EFI/Linux or /usr/lib/modules/*", ErrNoKernel)
+	if len(passed) > 0 {
+		err = fmt.Errorf("%w (no UKI, without the sections .linux and .osrel: %s)", err, strings.Join(passed, ", "))
+	}
+	return Kernel{}, err
 }
 
 // note says what else there was.
@@ -92,34 +102,40 @@ func (k *Kernel) note(all, incomplete []Kernel) {
 			k.Notes = append(k.Notes, fmt.Sprintf("the newest kernel has no initrd: /%s; %s boots instead", other.Files[0].Path, k.Release))
 		}
 	}
-	if len(all) > 1 {
-		var others []string
-		for _, other := range all {
-			if other.Files[0].Path != k.Files[0].Path {
-				others = append(others, "/"+other.Files[0].Path)
-			}
+	var others []string
+	for _, other := range all {
+		if other.Files[0].Node != k.Files[0].Node { // links to the same are no choice
+			others = append(others, "/"+other.Files[0].Path)
 		}
-		k.Notes = append(k.Notes, fmt.Sprintf("the image has %d kernels: /%s boots, not %s", len(all), k.Files[0].Path, strings.Join(others, ", ")))
+	}
+	if len(others) > 0 {
+		k.Notes = append(k.Notes, fmt.Sprintf("the image has %d kernels: /%s boots, not %s", len(others)+1, k.Files[0].Path, strings.Join(others, ", ")))
 	}
 }
 
-func findUKI(root *tree.Node, content Content) (found []Kernel) {
+// findUKI returns UKIs, and the paths of programs that are none.
+func findUKI(root *tree.Node, content Content) (found []Kernel, passed []string) {
 	add := func(dir, release string) {
 		all := files(root, dir)
 		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if stem, ok := strings.CutSuffix(name, ".efi"); ok && mayBeUKI(all[name], content) {
+			stem, ok := strings.CutSuffix(name, ".efi")
+			switch {
+			case !ok:
+			case mayBeUKI(all[name], content):
 				found = append(found, Kernel{orElse(release, stem), []File{{UKI, path.Join(dir, name), all[name]}}, nil})
+			default:
+				passed = append(passed, "/"+path.Join(dir, name))
 			}
 		}
 	}
 	add("boot/EFI/Linux", "")
 	if len(found) > 0 {
-		return found
+		return found, nil
 	}
 	for _, release := range releases(root) {
 		add(path.Join("usr/lib/modules", release), release)
 	}
-	return found
+	return found, passed
 }
 
 // mayBeUKI reads the header of a program. One that isn't here yet may be.
@@ -154,13 +170,16 @@ func findModules(root *tree.Node) (found, incomplete []Kernel) {
 	return found, incomplete
 }
 
+// leftOver is what packages, and signatures beside kernels, are called.
+var leftOver = regexp.MustCompile(`(\.dpkg-\w+|\.rpm(save|new)|\.sig|\.hmac|~)$`)
+
 // findBoot pairs /boot/vmlinuz-X with the initrd that has X in its name, and
 // /boot/vmlinuz with one that has no version.
 func findBoot(root *tree.Node) (found, incomplete []Kernel) {
 	boot := files(root, "boot")
 	for _, name := range slices.Sorted(maps.Keys(boot)) {
 		version, ok := strings.CutPrefix(name, "vmlinuz")
-		if !ok {
+		if !ok || leftOver.MatchString(name) {
 			continue
 		}
 		initrd := ""
@@ -185,18 +204,23 @@ func findBoot(root *tree.Node) (found, incomplete []Kernel) {
 // in its name, a single directory of modules or the target of a symbolic link
 // may know it.
 func bootRelease(root *tree.Node, version string) string {
-	if version != "" {
+	stem, old := strings.CutSuffix(version, ".old")
+	if stem != "" {
 		return strings.TrimLeft(version, "-.")
 	}
-	if all := releases(root); len(all) == 1 {
-		return all[0]
-	}
-	if link := root.Find("boot/vmlinuz"); link != nil && link.IsSymlink() {
+	if link := root.Find("boot/vmlinuz" + version); link != nil && link.IsSymlink() {
 		if _, v, ok := strings.Cut(path.Base(link.Content), "vmlinuz-"); ok {
 			return v
 		}
 	}
-	return ""
+	release := ""
+	if all := releases(root); len(all) == 1 {
+		release = all[0]
+	}
+	if old {
+		release += ".old"
+	}
+	return release
 }
 
 // releases returns the names of the directories of modules.
