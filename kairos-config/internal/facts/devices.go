@@ -133,7 +133,7 @@ func Sample() Facts {
 		MachineID: "0123456789abcdef0123456789abcdef", Random: "fedcba9876543210fedcba9876543210",
 		UUID: "01234567-89ab-4def-8123-456789abcdef", ProtectedID: protected("0123456789abcdef0123456789abcdef"),
 		Values: map[string]any{
-			"Random":  "fedcba9876543210fedcba9876543210",
+			"Random": "fedcba9876543210fedcba9876543210", "ProtectedID": protected("0123456789abcdef0123456789abcdef"),
 			"node":    map[string]any{"hostname": "node", "machineid": "0123456789abcdef0123456789abcdef", "hypervisor": "kvm", "timezone": "UTC"},
 			"os":      map[string]any{"name": "Debian GNU/Linux 13 (trixie)", "vendor": "debian", "version": "13", "release": "13 (trixie)", "architecture": "amd64"},
 			"kernel":  map[string]any{"release": "6.12.0-amd64", "version": "#1 SMP", "architecture": "x86_64"},

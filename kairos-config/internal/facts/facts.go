@@ -39,7 +39,7 @@ func Read(root *rootfs.Root) Facts {
 	id := m.text("/etc/machine-id")
 	once := random()
 	return Facts{MachineID: id, Random: once, UUID: uuid(), ProtectedID: protected(id), Values: map[string]any{
-		"Random": once,
+		"Random": once, "ProtectedID": protected(id),
 		"node": map[string]any{
 			"hostname": m.hostname(), "machineid": id, "hypervisor": m.hypervisor(), "timezone": m.timezone(),
 		},

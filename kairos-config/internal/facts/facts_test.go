@@ -65,7 +65,7 @@ func TestRead(t *testing.T) {
 		"memory":  map[string]any{"size": uint64(2000)},
 		"storage": []any{map[string]any{"name": "vda", "size": uint64(1), "vendor": "0x1af4"}},
 		"network": []any{map[string]any{"name": "eth0", "macaddress": "52:54:00:00:00:01"}},
-		"Random":  f.Random,
+		"Random":  f.Random, "ProtectedID": f.ProtectedID,
 	}
 	for key, value := range want {
 		if !reflect.DeepEqual(f.Values[key], value) {

@@ -159,8 +159,8 @@ func decodeStruct(n *tree.Node, v reflect.Value, name string, problems *diag.Lis
 	usable := true
 	for _, f := range n.Fields {
 		i := slices.IndexFunc(fields, func(known *field) bool { return known.key == f.Key })
-		if i < 0 { // Kairos does not look at the case in blocks of its own
-			i = slices.IndexFunc(fields, func(known *field) bool { return strings.EqualFold(known.key, f.Key) && n.Field(known.key) == nil })
+		if i < 0 { // Kairos does not look at the case in blocks of its own, and its pages have other dashes
+			i = slices.IndexFunc(fields, func(known *field) bool { return alike(known.key, f.Key) && n.Field(known.key) == nil })
 			if i >= 0 {
 				problems.Warnf(f.Pos, "key %q is deprecated: write %q", f.Key, fields[i].key)
 			}
@@ -232,6 +232,46 @@ func keysOf(t reflect.Type) []string {
 		list = append(list, f.key)
 	}
 	return list
+}
+
+// alike reports whether two keys differ in nothing but case, dashes and underscores.
+func alike(a, b string) bool {
+	plain := strings.NewReplacer("-", "", "_", "")
+	return strings.EqualFold(a, b) || strings.EqualFold(plain.Replace(a), plain.Replace(b))
+}
+
+// dotted are the blocks whose keys Kairos takes with dots too: partitions.oem.size.
+var dotted = []string{"install", "upgrade", "reset"}
+
+// Undot puts such keys where they belong. What the map says itself comes after.
+func Undot(root *tree.Node) *tree.Node {
+	if root == nil || root.Kind != tree.Map {
+		return root
+	}
+	made := root
+	for _, f := range fieldsOf(topType) {
+		block := root.Field(f.key)
+		if !slices.Contains(dotted, f.key) || block == nil || block.Kind != tree.Map || !slices.ContainsFunc(block.Fields, func(at tree.Field) bool { return dottedKey(at, f.typ) }) {
+			continue
+		}
+		own := &tree.Node{Kind: tree.Map, Pos: block.Pos}
+		var plain diag.List // nothing of a kind meets another in one map
+		rest := &tree.Node{Kind: tree.Map, Pos: block.Pos}
+		for _, at := range block.Fields {
+			path, err := tree.ParsePath(at.Key)
+			if !dottedKey(at, f.typ) || err != nil || own.Set(path, at.Value) != nil {
+				rest.Fields = append(rest.Fields, at)
+			}
+		}
+		made = made.With([]tree.Field{{Key: f.key, Pos: block.Pos, Value: tree.Merge(own, rest, &plain)}})
+	}
+	return made
+}
+
+// dottedKey reports whether a key leads into a block of its block.
+func dottedKey(at tree.Field, t reflect.Type) bool {
+	first, _, ok := strings.Cut(at.Key, ".")
+	return ok && slices.ContainsFunc(fieldsOf(t), func(f *field) bool { return f.key == first })
 }
 
 // remark says what there is to say of a key that is used, whatever its value.

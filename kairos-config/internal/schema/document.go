@@ -84,6 +84,7 @@ type Top struct {
 	Cosign         bool   `key:"cosign" doc:"Containers-policy.json(5) says whose images are accepted." def:"false" eg:"true" none:"containers-policy.json(5) says whose images are accepted"`
 	CosignKey      string `key:"cosign-key" doc:"The key that images are signed with." eg:"https://example.org/cosign.pub" none:"containers-policy.json(5) names keys"`
 	Verify         bool   `key:"verify" doc:"Images are always verified." def:"false" eg:"true" none:"images are always verified"`
+	NoSquash       bool   `key:"squash-no-compression" doc:"Leave the images of a build without compression." def:"false" eg:"true" none:"images are made by other programs"`
 	UKIMaxEntries  int    `key:"uki-max-entries" doc:"How many boot entries of unified kernel images to keep." eg:"3" none:"old deployments are collected by themselves"`
 }
 

@@ -160,7 +160,7 @@ func told(p diag.Problem) string {
 func (m *migration) inside(n *tree.Node, t reflect.Type, prefix string) {
 	for _, f := range n.Fields {
 		key := prefix + f.Key
-		known := slices.IndexFunc(fieldsOf(t), func(k *field) bool { return strings.EqualFold(k.key, f.Key) })
+		known := slices.IndexFunc(fieldsOf(t), func(k *field) bool { return alike(k.key, f.Key) })
 		if known < 0 {
 			if t == topType && modules[f.Key] == "" {
 				m.add(f, key, None, "no key of the format: left to other programs")

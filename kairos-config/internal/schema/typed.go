@@ -86,7 +86,7 @@ func typedMap(n *tree.Node, t reflect.Type) *tree.Node {
 	made.Fields = nil
 	for _, f := range n.Fields {
 		for _, known := range fieldsOf(t) {
-			if known.key == f.Key || strings.EqualFold(known.key, f.Key) && n.Field(known.key) == nil {
+			if known.key == f.Key || alike(known.key, f.Key) && n.Field(known.key) == nil {
 				f.Key, f.Value = known.key, typed(f.Value, known.typ)
 				break
 			}

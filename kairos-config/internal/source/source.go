@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
@@ -160,6 +161,7 @@ func (c *Collection) Add(source string, data []byte) {
 		return
 	}
 	node, problems := tree.Parse(source, data)
+	node = schema.Undot(node)
 	doc := Document{Source: source, Header: hasHeader(data), Root: node}
 	if !doc.Header && node.Field("stages") == nil {
 		c.Skipped++
