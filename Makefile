@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-TOOLS    := $(patsubst %/main.go,%,$(wildcard kairos-*/main.go))
+TOOLS    := $(patsubst %/main.go,%,$(wildcard kairos/main.go kairos-*/main.go))
 # Programs that a person never runs, beside the tool that they belong to.
 PARTS    := $(patsubst %/main.go,%,$(wildcard kairos-*/kairos-*/main.go))
 MODULES  := $(patsubst %/go.mod,%,$(wildcard */go.mod))

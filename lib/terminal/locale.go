@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -24,3 +25,16 @@ func Mark(mark string) string {
 
 // Time is a time as people read it, with its zone.
 func Time(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
+
+// Bytes is a size as people read it.
+func Bytes(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, i := float64(n), 0
+	for ; v >= 1024 && i < len(units)-1; i++ {
+		v /= 1024
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}

@@ -277,14 +277,4 @@ func reused(s Snapshot) string {
 }
 
 // Bytes writes an amount for people: "312.4 MiB".
-func Bytes(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	v, i := float64(n), 0
-	for ; v >= 1024 && i < len(units)-1; i++ {
-		v /= 1024
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", v, units[i])
-}
+func Bytes(n int64) string { return terminal.Bytes(n) }
