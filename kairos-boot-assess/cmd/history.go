@@ -7,14 +7,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report/boots"
 )
-
-// historyResult is the result of history --json.
-type historyResult struct {
-	Persistent bool            `json:"persistent"` // whether it outlives a reboot
-	Boots      []history.Boot  `json:"boots"`      // newest first
-	Fallbacks  []history.Event `json:"fallbacks"`  // newest first
-}
 
 func historyCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
@@ -32,12 +26,12 @@ func historyCommand(node *assess.Node) *cli.Command {
 			if limit < 0 {
 				return exit.Usagef("--number %d: must not be negative", limit)
 			}
-			boots, fallbacks, lasting, err := node.History()
+			list, fallbacks, lasting, err := node.History()
 			if err != nil {
 				return err
 			}
-			boots, fallbacks = history.Newest(boots, fallbacks, limit)
-			r := historyResult{lasting, boots, fallbacks}
+			list, fallbacks = history.Newest(list, fallbacks, limit)
+			r := boots.History{Persistent: lasting, Boots: list, Fallbacks: fallbacks}
 			if c.Bool("json") {
 				return cmdline.PrintJSON(c, r)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kairos-io/toolkit/lib/report/boots"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 
@@ -86,7 +87,7 @@ func rearmCommand(node *assess.Node) *cli.Command {
 	}
 }
 
-func named(b history.Boot) string { return history.Named(b.Deployment, b.Version) }
+func named(b history.Boot) string { return boots.Named(b.Deployment, b.Version) }
 
 func say(c *cli.Context, format string, args ...any) error {
 	_, err := terminal.Fprintf(c.App.Writer, format+"\n", args...)

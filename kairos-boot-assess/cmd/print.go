@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/report/boots"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
@@ -72,7 +73,7 @@ func printStatus(w io.Writer, s assess.Status) error {
 	p := newPage()
 	b := s.Boot
 	p.field("boot", "%s", verdict(b))
-	p.field("deployment", "%s, %s", history.Named(b.Deployment, b.Version), b.Mode)
+	p.field("deployment", "%s, %s", boots.Named(b.Deployment, b.Version), b.Mode)
 	if b.Reference != "" {
 		p.field("image", "%s", b.Reference)
 	}
@@ -153,7 +154,7 @@ func trial(s assess.Status) string {
 	return fmt.Sprintf("try %d of %d", this, all)
 }
 
-func printHistory(w io.Writer, r historyResult) error {
+func printHistory(w io.Writer, r boots.History) error {
 	p := newPage()
 	p.line("STARTED\tDEPLOYMENT\tTRY\tVERDICT\tREASON")
 	fallbacks := r.Fallbacks
@@ -166,7 +167,7 @@ func printHistory(w io.Writer, r historyResult) error {
 		if this, all := b.Trial.Tries(); b.Trial.Counted {
 			try = fmt.Sprintf("%d/%d", this, all)
 		}
-		p.line("%s\t%s\t%s\t%s\t%s", when(b.Started), history.Named(b.Deployment, b.Version), try, b.Outcome, b.Reason)
+		p.line("%s\t%s\t%s\t%s\t%s", when(b.Started), boots.Named(b.Deployment, b.Version), try, b.Outcome, b.Reason)
 	}
 	if !r.Persistent {
 		p.line("(lost at the next reboot: %s is not persistent)", assess.HistoryDir)
@@ -176,7 +177,7 @@ func printHistory(w io.Writer, r historyResult) error {
 
 func (p *page) fallback(e history.Event) {
 	f := e.Fallback
-	p.line("%s\t%s\t-\tfallback\t%s", when(e.Time), history.Named(f.From, f.FromVersion), f)
+	p.line("%s\t%s\t-\tfallback\t%s", when(e.Time), boots.Named(f.From, f.FromVersion), f)
 }
 
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }

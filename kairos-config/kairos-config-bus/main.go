@@ -10,9 +10,9 @@ import (
 	"os"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
-	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -27,8 +27,8 @@ func main() {
 	cmdline.Main(app(places{
 		scratch:     cmp.Or(os.Getenv("RUNTIME_DIRECTORY"), os.TempDir()),
 		generations: generation.Dir,
-		records:     stage.RecordDir,
-		upgrades:    "/run/kairos/upgrade",
+		records:     report.ConfigDir,
+		upgrades:    report.TransactionDir,
 	}))
 }
 

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"os"
 	"path/filepath"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
@@ -11,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/inotify"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // state is what the properties of the service say.
@@ -86,9 +85,6 @@ func (s *service) matters(e inotify.Event) bool {
 	case e.Dir != s.upgrades || e.Name == "":
 		return true
 	}
-	data, err := os.ReadFile(filepath.Join(e.Dir, e.Name))
-	var published struct {
-		Completed bool `json:"completed"`
-	}
-	return err == nil && json.Unmarshal(data, &published) == nil && published.Completed
+	t, err := report.Read[report.Transaction](e.Dir, e.Name)
+	return err == nil && t.Completed
 }

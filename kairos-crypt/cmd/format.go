@@ -11,11 +11,11 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/kairos-io/toolkit/lib/terminal"

@@ -5,15 +5,14 @@ import (
 	"io"
 	"text/tabwriter"
 
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // words are verdicts on what opens.
-var words = map[forecast.Verdict]string{forecast.Yes: "opens", forecast.No: "stays closed", forecast.Unknown: "not known"}
+var words = map[report.Verdict]string{report.Yes: "opens", report.No: "stays closed", report.Unknown: "not known"}
 
-func printStatus(w io.Writer, s report.Status) error {
+func printStatus(w io.Writer, s report.Crypt) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i, v := range s.Volumes {
 		if i > 0 {

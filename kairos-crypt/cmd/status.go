@@ -9,13 +9,13 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/forecast"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -44,7 +44,7 @@ func statusCommand(m Machine) *cli.Command {
 					return exit.Silent(exit.Failed)
 				}
 				for _, v := range result.Volumes {
-					if v.AfterReboot != forecast.Yes {
+					if v.AfterReboot != report.Yes {
 						return exit.Silent(exit.Failed)
 					}
 				}
@@ -57,8 +57,8 @@ func statusCommand(m Machine) *cli.Command {
 	}
 }
 
-func (s *session) status(c *cli.Context, devices []string) (report.Status, error) {
-	result := report.Status{Volumes: []report.Volume{}, Foreign: []report.Foreign{}}
+func (s *session) status(c *cli.Context, devices []string) (report.Crypt, error) {
+	result := report.Crypt{Volumes: []report.Volume{}, Foreign: []report.Foreign{}}
 	volumes, err := s.volumes(devices)
 	if err == nil {
 		result.Foreign, err = s.foreign(devices)
@@ -146,7 +146,7 @@ func (s *session) volumes(devices []string) ([]*volume.Volume, error) {
 func (s *session) describe(v *volume.Volume, next *forecast.Next) report.Volume {
 	result := report.Volume{
 		Device: v.Device, Label: v.Header.Label, UUID: v.Header.UUID, Slots: []report.Slot{},
-		Now: forecast.No, AfterReboot: forecast.No,
+		Now: report.No, AfterReboot: report.No,
 	}
 	if v.Header.Damaged != nil {
 		result.Damaged = v.Header.Damaged.Error()
@@ -174,18 +174,18 @@ func (s *session) describe(v *volume.Volume, next *forecast.Next) report.Volume 
 }
 
 // better is the verdict of two ways, of which one is enough.
-func better(a, b forecast.Verdict) forecast.Verdict {
+func better(a, b report.Verdict) report.Verdict {
 	switch {
-	case a == forecast.Yes || b == forecast.Yes:
-		return forecast.Yes
-	case a == forecast.Unknown || b == forecast.Unknown:
-		return forecast.Unknown
+	case a == report.Yes || b == report.Yes:
+		return report.Yes
+	case a == report.Unknown || b == report.Unknown:
+		return report.Unknown
 	}
-	return forecast.No
+	return report.No
 }
 
 func (s *session) slot(slot volume.Slot, next *forecast.Next) report.Slot {
-	result := report.Slot{Slot: slot.Number, Kind: slot.Kind, Now: forecast.No, AfterReboot: forecast.No}
+	result := report.Slot{Slot: slot.Number, Kind: slot.Kind, Now: report.No, AfterReboot: report.No}
 	switch {
 	case slot.Bad != nil:
 		result.WhyNot = slot.Bad.Error()
@@ -194,16 +194,16 @@ func (s *session) slot(slot volume.Slot, next *forecast.Next) report.Slot {
 	case slot.Kind == volume.Orphan:
 		result.WhyNot = "nobody knows its key: an enrollment was cut off, erase it"
 	case slot.Kind == volume.Recovery, slot.Kind == volume.Passphrase:
-		result.Asks, result.Now, result.AfterReboot = true, forecast.Yes, forecast.Yes
+		result.Asks, result.Now, result.AfterReboot = true, report.Yes, report.Yes
 	case slot.Kind == volume.Tang:
 		result.URL = slot.Clevis.URL
-		result.Now, result.AfterReboot = forecast.Unknown, forecast.Unknown // nobody is asked over the network for this
+		result.Now, result.AfterReboot = report.Unknown, report.Unknown // nobody is asked over the network for this
 	case slot.Kind == volume.TPM2:
 		s.policyOf(slot.TPM2, next, &result)
 	default:
-		result.Now, result.AfterReboot, result.WhyNot = forecast.Unknown, forecast.Unknown, "its token is not known here"
+		result.Now, result.AfterReboot, result.WhyNot = report.Unknown, report.Unknown, "its token is not known here"
 	}
-	if result.WhyNot != "" && result.WhyNotAfter == "" && result.AfterReboot != forecast.Yes {
+	if result.WhyNot != "" && result.WhyNotAfter == "" && result.AfterReboot != report.Yes {
 		result.WhyNotAfter = result.WhyNot
 	}
 	return result
@@ -220,17 +220,17 @@ func (s *session) policyOf(token *luks.TPM2, next *forecast.Next, result *report
 	result.Asks = token.PIN
 	now := s.ways.TPM.Check(token)
 	if now == nil {
-		result.Now = forecast.Yes
+		result.Now = report.Yes
 	} else {
 		result.WhyNot = now.Error()
 	}
 	if next == nil {
-		result.AfterReboot = forecast.Unknown
+		result.AfterReboot = report.Unknown
 		return
 	}
 	signatures, err := s.ways.TPM.BootedSignatures(token)
 	if err != nil {
-		result.AfterReboot, result.WhyNotAfter = forecast.Unknown, err.Error()
+		result.AfterReboot, result.WhyNotAfter = report.Unknown, err.Error()
 		return
 	}
 	result.AfterReboot, result.WhyNotAfter = next.TPM2(token, now, signatures)

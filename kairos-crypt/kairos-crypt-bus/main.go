@@ -7,9 +7,9 @@
 package main
 
 import (
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -23,7 +23,7 @@ const (
 )
 
 func main() {
-	cmdline.Main(app(places{dev: "/dev", unlocks: report.UnlockDir, upgrades: "/run/kairos/upgrade"}))
+	cmdline.Main(app(places{dev: "/dev", unlocks: report.UnlockDir, upgrades: report.TransactionDir}))
 }
 
 // places are directories of the node.

@@ -20,10 +20,10 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/cmd"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/lib/bus/bustest"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -11,9 +9,9 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/inotify"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // maxStatus is how long the state of the volumes may take to read: the TPM is
@@ -39,7 +37,7 @@ func (s *service) refresh() {
 	defer s.refreshing.Unlock()
 	ctx, cancel := context.WithTimeout(s.bus.Context(), maxStatus)
 	defer cancel()
-	var read report.Status
+	var read report.Crypt
 	r := newRequest("status", "--json")
 	out, err := r.run(ctx)
 	if err == nil {
@@ -60,7 +58,7 @@ func (s *service) refresh() {
 
 // take makes a new state that of the objects, and returns what is to be told of
 // it once that is done.
-func (s *service) take(read report.Status) (news []func()) {
+func (s *service) take(read report.Crypt) (news []func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.staged = read.Staged
@@ -154,9 +152,6 @@ func (s *service) matters(e inotify.Event) bool {
 	case e.Dir != s.upgrades:
 		return strings.HasSuffix(e.Name, ".json")
 	}
-	data, err := os.ReadFile(filepath.Join(e.Dir, e.Name))
-	var published struct {
-		Completed bool `json:"completed"`
-	}
-	return err == nil && json.Unmarshal(data, &published) == nil && published.Completed
+	t, err := report.Read[report.Transaction](e.Dir, e.Name)
+	return err == nil && t.Completed
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/kairos-io/toolkit/kairos-crypt/internal/report"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 
 	volumes "github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 )

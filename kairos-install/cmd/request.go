@@ -3,7 +3,6 @@ package cmd
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/progress"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/run"
 	"github.com/urfave/cli/v2"
 )
@@ -184,37 +184,19 @@ func inspect(ctx context.Context, runner run.Runner, source string) (image image
 	return parseInspection(source, out)
 }
 
-// finding is what kairos-upgrade lint says of an image.
-type finding struct {
-	Level   string `json:"level"`
-	Path    string `json:"path"`
-	Message string `json:"message"`
-	Hint    string `json:"hint"`
-}
-
-func (f finding) String() string {
-	if f.Path == "" {
-		return f.Message
-	}
-	return f.Path + ": " + f.Message
-}
-
 // checkBoots makes sure that the image can boot, before anything is erased: a
 // kernel, an initrd with kairos-root in it, systemd. Its warnings are passed on.
-func checkBoots(ctx context.Context, runner run.Runner, report *progress.Reporter, source string) error {
+func checkBoots(ctx context.Context, runner run.Runner, log *progress.Reporter, source string) error {
 	out, failed := runner.Output(ctx, "kairos-upgrade", "lint", "--json", "--quiet", source)
-	var answer struct {
-		Boots    bool      `json:"boots"`
-		Findings []finding `json:"findings"`
-	}
-	if err := json.Unmarshal(out, &answer); err != nil {
+	answer, err := report.Parse[report.Lint]("kairos-upgrade lint", out)
+	if err != nil {
 		return fmt.Errorf("check that %s boots: %w", source, cmp.Or(failed, err))
 	}
 	var wrong []error
 	hint := ""
 	for _, f := range answer.Findings {
-		if f.Level != "error" {
-			report.Warn("the image: %v", f)
+		if f.Level != report.Error {
+			log.Warn("the image: %v", f)
 			continue
 		}
 		wrong = append(wrong, errors.New(f.String()))

@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
+	"github.com/kairos-io/toolkit/lib/report"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
@@ -36,7 +37,7 @@ func TestOutsideOfAnInitrd(t *testing.T) {
 }
 
 func TestNotBooted(t *testing.T) {
-	if _, err := os.Stat(initrd.ReportPath); err == nil {
+	if _, err := os.Stat(report.RootFile); err == nil {
 		t.Skip("this system was booted by kairos-root")
 	}
 	if _, stderr, status := run("status"); status != 1 || stderr != "kairos-root: "+deployment.ErrNotBooted.Error()+"\n" {

@@ -7,13 +7,13 @@ import (
 	"os"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -39,7 +39,7 @@ type machine struct {
 func thisMachine() machine {
 	return machine{
 		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
-		root: "/", run: transaction.Dir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+		root: "/", run: report.TransactionDir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
 		scratch: []string{os.TempDir(), "/var/tmp"},
 		notices: []string{"/run/issue.d/60-kairos-upgrade.issue", "/run/motd.d/60-kairos-upgrade"},
 	}

@@ -2,20 +2,20 @@ package cmd
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
+	"github.com/kairos-io/toolkit/lib/report"
+	"github.com/kairos-io/toolkit/lib/report/boots"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// boots says when a deployment was booted, and with what success, as far as
+// booted says when a deployment was booted, and with what success, as far as
 // the assessment's history goes back.
-type boots struct {
-	First   time.Time `json:"first"`   // its first boot that is known
-	Last    time.Time `json:"last"`    // its last
-	Verdict string    `json:"verdict"` // on the last: good, bad, none, pending
-	Reason  string    `json:"reason"`  // of a bad verdict, ""
+type booted struct {
+	First   time.Time     `json:"first"`   // its first boot that is known
+	Last    time.Time     `json:"last"`    // its last
+	Verdict boots.Outcome `json:"verdict"` // on the last: good, bad, none, pending
+	Reason  string        `json:"reason"`  // of a bad verdict, ""
 }
 
 // historyWithin bounds how long the history may take to be told.
@@ -29,27 +29,20 @@ func askHistory(ctx context.Context) ([]byte, error) {
 }
 
 // history returns the boots of deployments by their id.
-func (m machine) history(ctx context.Context) (map[string]boots, error) {
+func (m machine) history(ctx context.Context) (map[string]booted, error) {
 	data, err := m.ask(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var told struct {
-		Boots []struct { // newest first
-			Started    time.Time `json:"started"`
-			Deployment string    `json:"deployment"`
-			Verdict    string    `json:"verdict"`
-			Reason     string    `json:"reason"`
-		} `json:"boots"`
+	told, err := report.Parse[boots.History]("kairos-boot-assess history", data)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(data, &told); err != nil {
-		return nil, fmt.Errorf("read the history of boots: %w", err)
-	}
-	all := map[string]boots{}
-	for _, b := range told.Boots {
+	all := map[string]booted{}
+	for _, b := range told.Boots { // newest first
 		known, again := all[b.Deployment]
 		if !again {
-			known = boots{Last: b.Started, Verdict: b.Verdict, Reason: b.Reason}
+			known = booted{Last: b.Started, Verdict: b.Outcome, Reason: b.Reason}
 		}
 		known.First = b.Started
 		all[b.Deployment] = known

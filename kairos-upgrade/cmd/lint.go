@@ -9,6 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -43,21 +44,12 @@ func printFindings(c *cli.Context, given string, found []lint.Finding) error {
 		if found == nil {
 			found = []lint.Finding{}
 		}
-		err := cmdline.PrintJSON(c, struct {
-			Source   string         `json:"source"`
-			Boots    bool           `json:"boots"`
-			Findings []lint.Finding `json:"findings"`
-		}{given, boots, found})
-		if err != nil {
+		if err := cmdline.PrintJSON(c, report.Lint{Source: given, Boots: boots, Findings: found}); err != nil {
 			return err
 		}
 	} else {
 		for _, f := range found {
-			where := f.Path
-			if where != "" {
-				where += ": "
-			}
-			fmt.Fprintf(c.App.Writer, "%s: %s%s\n", f.Level, where, f.Message)
+			fmt.Fprintf(c.App.Writer, "%s: %v\n", f.Level, f)
 			if f.Hint != "" && !c.Bool("quiet") {
 				fmt.Fprintf(c.App.Writer, "  hint: %s\n", f.Hint)
 			}

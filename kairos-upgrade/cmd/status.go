@@ -16,24 +16,20 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
 
 // status is the object that status --json prints.
 type status struct {
-	Booted      string                  `json:"booted"`   // id, "" when nothing runs from this store
-	Staged      string                  `json:"staged"`   // id of what boots next, "" when that is what runs
-	Previous    string                  `json:"previous"` // id of the newest good one beside these, ""
-	Pinned      []string                `json:"pinned"`   // ids
-	Mode        deployment.Mode         `json:"mode"`     // how the machine was booted, ""
+	report.Upgrade
 	Deployments []deployed              `json:"deployments"`
 	Recovery    *deploy.Recovery        `json:"recovery"` // null when there is none, or it is this store
 	Quarantined []deployment.Quarantine `json:"quarantined"`
 	Automation  *automation.Decision    `json:"automation"` // the last decision since the boot, null
 	Settings    settings                `json:"settings"`   // of the automation
 	Store       storeStatus             `json:"store"`
-	ESP         espStatus               `json:"esp"`
 	Loader      *sdboot.Status          `json:"loader"`   // null when nothing runs from this store
 	Busy        *store.Holder           `json:"busy"`     // who changes it now, null
 	Progress    *transaction.State      `json:"progress"` // how far that is, null
@@ -45,7 +41,7 @@ type status struct {
 type deployed struct {
 	deploy.Deployment
 	Usage deploy.Usage `json:"usage"`
-	Boots *boots       `json:"boots"` // null when it is not known to have been booted
+	Boots *booted      `json:"boots"` // null when it is not known to have been booted
 }
 
 // settings are those of upgrade.conf.
@@ -63,12 +59,6 @@ type storeStatus struct {
 	Size   int64  `json:"size"` // bytes, of its file system
 	Free   int64  `json:"free"` // bytes
 	deploy.Totals
-}
-
-type espStatus struct {
-	Path string `json:"path"`
-	Size int64  `json:"size"` // bytes
-	Free int64  `json:"free"` // bytes
 }
 
 func statusCommand(m machine) *cli.Command {
@@ -110,7 +100,7 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 	for _, e := range have.Orphans {
 		n.Log.Warn("a boot entry has no record", "entry", e.Name.String())
 	}
-	s := &status{Mode: n.Booted.Mode, Busy: n.Store.Busy(), Pinned: []string{}, next: "boots next"}
+	s := &status{Upgrade: report.Upgrade{Mode: n.Booted.Mode, Pinned: []string{}}, Busy: n.Store.Busy(), next: "boots next"}
 	if before := have.Before(); n.Fixed() {
 		s.next = "in use"
 	} else if before != "" {
@@ -219,7 +209,7 @@ func printStatus(w io.Writer, s *status) {
 		terminal.Fprintf(w, "in progress: %s\n", s.Busy)
 	}
 	if s.Progress != nil && s.Progress.Phase != "" {
-		terminal.Fprintf(w, "  %s\n", progress.Text(s.Progress.Snapshot))
+		terminal.Fprintf(w, "  %s\n", progress.Text(s.Progress.Progress))
 	}
 }
 

@@ -45,7 +45,7 @@ func watch(c *cli.Context, m machine) error {
 		if c.Bool("json") {
 			failed = errors.Join(failed, cmdline.PrintJSON(c, s))
 		} else if s.Phase != "" && !s.Completed {
-			bar.Show(s.Snapshot)
+			bar.Show(s.Progress)
 		}
 	})
 	bar.Close()

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // BootedPath is where kairos-root writes what is running.
@@ -50,7 +51,7 @@ var ErrNotBooted = errors.New("this system was not booted from a deployment")
 // ReadBooted returns what is running.
 func ReadBooted(file string) (Booted, error) {
 	var b Booted
-	data, err := os.ReadFile(file)
+	data, err := bounded.File(file, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, ErrNotBooted
 	}

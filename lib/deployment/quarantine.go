@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // QuarantineDir is where a store keeps the digests that failed.
@@ -68,7 +70,7 @@ func Quarantined(store *os.Root, manifestDigest string) (*Quarantine, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := readBounded(store, name)
+	data, err := bounded.In(store, name, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -17,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // Format is the version of the record format written.
@@ -184,7 +185,7 @@ func ReadAll(store *os.Root) ([]Record, error) {
 
 // Read returns the record of one deployment.
 func Read(store *os.Root, id string) (Record, error) {
-	data, err := readBounded(store, Path(id))
+	data, err := bounded.In(store, Path(id), maxRecord)
 	if err != nil {
 		return Record{}, fmt.Errorf("read deployment %s: %w", id, err)
 	}
@@ -196,17 +197,4 @@ func Read(store *os.Root, id string) (Record, error) {
 		return Record{}, fmt.Errorf("read deployment %s: %w", id, err)
 	}
 	return r, nil
-}
-
-func readBounded(root *os.Root, name string) ([]byte, error) {
-	f, err := root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err == nil && len(data) > maxRecord {
-		err = fmt.Errorf("%s: larger than %d bytes", name, maxRecord)
-	}
-	return data, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/report/boots"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
@@ -155,7 +156,7 @@ func environment(b history.Boot) []string {
 // verdictEntry tells a verdict to the journal.
 func verdictEntry(b history.Boot) journal.Entry {
 	e := journal.Entry{
-		Message:   fmt.Sprintf("This boot of %s is good", history.Named(b.Deployment, b.Version)),
+		Message:   fmt.Sprintf("This boot of %s is good", boots.Named(b.Deployment, b.Version)),
 		MessageID: journal.BootGood,
 		Priority:  6,
 		Fields: map[string]string{
@@ -166,7 +167,7 @@ func verdictEntry(b history.Boot) journal.Entry {
 		},
 	}
 	if b.Outcome == history.Bad {
-		e.Message = fmt.Sprintf("This boot of %s is bad: %s", history.Named(b.Deployment, b.Version), b.Reason)
+		e.Message = fmt.Sprintf("This boot of %s is bad: %s", boots.Named(b.Deployment, b.Version), b.Reason)
 		e.MessageID, e.Priority = journal.BootBad, 3
 		e.Fields["KAIROS_REASON"] = b.Reason
 	}

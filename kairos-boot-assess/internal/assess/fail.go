@@ -9,6 +9,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/report/boots"
 )
 
 // Observe is the kernel argument with which a bad boot is recorded, but never
@@ -157,7 +158,7 @@ func (f Failure) announce() string {
 	if b.Outcome != history.Bad {
 		return fmt.Sprintf("Nothing recorded, not rebooting: %s", f.Stays)
 	}
-	s := fmt.Sprintf("This boot of %s failed: %s.", history.Named(b.Deployment, b.Version), b.Reason)
+	s := fmt.Sprintf("This boot of %s failed: %s.", boots.Named(b.Deployment, b.Version), b.Reason)
 	if f.Stays != "" {
 		return s + " Not rebooting: " + f.Stays
 	}

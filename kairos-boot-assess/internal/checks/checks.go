@@ -5,9 +5,10 @@ package checks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/report/boots"
 )
 
 // Check is one health check.
@@ -25,42 +26,12 @@ type Check struct {
 const BuiltIn = "built-in"
 
 // State is how a check ended.
-type State string
+type State = boots.CheckState
 
-const (
-	Passed   State = "passed"
-	Failed   State = "failed"
-	TimedOut State = "timed_out"
-)
+const Passed, Failed, TimedOut = boots.Passed, boots.Failed, boots.TimedOut
 
 // Result says how a check ended.
-type Result struct {
-	Name       string   `json:"name"`
-	Source     string   `json:"source"` // path, or "built-in"
-	Required   bool     `json:"required"`
-	State      State    `json:"state"`
-	Detail     string   `json:"detail,omitempty"`  // how it failed: "exit status 1"
-	Message    string   `json:"message,omitempty"` // the last line that it said about it
-	Output     []string `json:"output,omitempty"`  // its last lines
-	DurationMS int64    `json:"duration_ms"`
-}
-
-// OK reports whether the check passed.
-func (r Result) OK() bool { return r.State == Passed }
-
-// String says what failed, on one line.
-func (r Result) String() string {
-	kind := "wanted"
-	if r.Required {
-		kind = "required"
-	}
-	ended := map[State]string{Passed: "passed", Failed: "failed: ", TimedOut: "timed out "}[r.State]
-	s := fmt.Sprintf("%s check %s %s%s", kind, r.Name, ended, r.Detail)
-	if r.Message != "" {
-		s += ": " + r.Message
-	}
-	return s
-}
+type Result = boots.Check
 
 // errTimeout is the cause of a context that a check's timeout ended.
 var errTimeout = errors.New("check timed out")

@@ -5,34 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // ConfigName is the name of the built-in check of the config's stages.
 const ConfigName = "config"
-
-// configRecords is where kairos-config(8) records what its stages did, beneath
-// the root of the system.
-const configRecords = "run/kairos/config"
-
-// configRecord is the part of a record that says whether a stage failed in a
-// way that counts.
-type configRecord struct {
-	Stage      string `json:"stage"`
-	HardFailed bool   `json:"hard_failed"`
-	Problems   []struct {
-		Severity string `json:"severity"`
-		Message  string `json:"message"`
-	} `json:"problems"`
-	Steps []struct {
-		Stage    string   `json:"stage"`
-		Name     string   `json:"name"`
-		File     string   `json:"file"`
-		Line     int      `json:"line"`
-		Outcome  string   `json:"outcome"`
-		Assessed bool     `json:"assessed"`
-		Errors   []string `json:"errors"`
-	} `json:"steps"`
-}
 
 // ConfigStages returns the built-in check that no stage of the node's config
 // has failed in a way that counts: in a config that is strict, in one that
@@ -40,15 +18,16 @@ type configRecord struct {
 // It judges what has ended when it runs.
 func ConfigStages(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, _, problem io.Writer) error {
-		var failed []string
-		err := records(root, configRecords, func(r configRecord) {
-			for _, line := range r.failures() {
-				failed = append(failed, line)
-				fmt.Fprintln(problem, line)
-			}
-		})
+		stages, err := report.ReadDir[report.Stage](root, report.ConfigDir)
 		if err != nil {
 			return err
+		}
+		var failed []string
+		for _, r := range stages {
+			failed = append(failed, failures(r)...)
+		}
+		for _, line := range failed {
+			fmt.Fprintln(problem, line)
 		}
 		switch len(failed) {
 		case 0:
@@ -61,10 +40,10 @@ func ConfigStages(root string) func(context.Context, io.Writer, io.Writer) error
 }
 
 // failures says what counts, a line each.
-func (r configRecord) failures() []string {
+func failures(r report.Stage) []string {
 	var list []string
 	for _, s := range r.Steps {
-		if s.Outcome != "failed" || !s.Assessed && !r.HardFailed {
+		if s.Outcome != report.Failed || !s.Assessed && !r.HardFailed {
 			continue
 		}
 		line := fmt.Sprintf("stage %s, step %s (%s:%d) failed", s.Stage, s.Name, s.File, s.Line)
@@ -76,7 +55,7 @@ func (r configRecord) failures() []string {
 	if r.HardFailed && len(list) == 0 {
 		line := "stage " + r.Stage + " failed"
 		for _, p := range r.Problems {
-			if p.Severity == "error" {
+			if p.Severity == report.Error {
 				line += ": " + p.Message
 				break
 			}

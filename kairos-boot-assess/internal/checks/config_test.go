@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 func TestConfigStages(t *testing.T) {
@@ -22,10 +24,10 @@ func TestConfigStages(t *testing.T) {
 		{"no record", ``, "read /run/kairos/config/boot.json: unexpected end of JSON input", ""},
 	} {
 		root := t.TempDir()
-		if err := os.MkdirAll(filepath.Join(root, configRecords), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(root, report.ConfigDir), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(root, configRecords, "boot.json"), []byte(c.record), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(root, report.ConfigDir, "boot.json"), []byte(c.record), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		var problem strings.Builder

@@ -5,22 +5,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // UnlockName is the name of the built-in check of encrypted volumes.
 const UnlockName = "unlock"
-
-// unlockRecords is where kairos-crypt(8) records how unlocks ended, beneath the
-// root of the system.
-const unlockRecords = "run/kairos/crypt/unlocks"
-
-// unlockRecord is the part of a record that says what stayed locked, and whether
-// the deployment is why.
-type unlockRecord struct {
-	Name         string `json:"name"`
-	Error        string `json:"error"`
-	OfDeployment bool   `json:"of_deployment"`
-}
 
 // Unlock returns the built-in check that no encrypted volume stayed locked
 // because of this deployment. One that the deployment before would not have
@@ -29,7 +19,8 @@ type unlockRecord struct {
 func Unlock(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, out, problem io.Writer) error {
 		var locked []string
-		err := records(root, unlockRecords, func(r unlockRecord) {
+		unlocks, err := report.ReadDir[report.Unlock](root, report.UnlockDir)
+		for _, r := range unlocks {
 			why := strings.ReplaceAll(r.Error, "\n", "; ")
 			switch {
 			case why == "":
@@ -39,7 +30,7 @@ func Unlock(root string) func(context.Context, io.Writer, io.Writer) error {
 			default:
 				fmt.Fprintf(out, "%s stayed locked, as it would with another deployment: %s\n", r.Name, why)
 			}
-		})
+		}
 		if err == nil && len(locked) > 0 {
 			err = fmt.Errorf("%s stayed locked", list(locked))
 		}

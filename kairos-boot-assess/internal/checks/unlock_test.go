@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 func TestUnlock(t *testing.T) {
@@ -21,7 +23,7 @@ func TestUnlock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			dir := filepath.Join(root, unlockRecords)
+			dir := filepath.Join(root, report.UnlockDir)
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}

@@ -3,41 +3,27 @@ package checks
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/kairos-io/toolkit/lib/bounded"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // WritablePathsName is the name of the built-in check of writable paths.
 const WritablePathsName = "writable-paths"
 
-// Where kairos-root(8) records what it mounted, and the kernel what is mounted
-// (proc_pid_mountinfo(5)), beneath the root of the system.
-const (
-	rootReport = "run/kairos/root.json"
-	mountInfo  = "proc/self/mountinfo"
-)
+// mountInfo is where the kernel says what is mounted (proc_pid_mountinfo(5)),
+// beneath the root of the system.
+const mountInfo = "proc/self/mountinfo"
 
-// maxMountFile bounds either file, in bytes.
-const maxMountFile = 4 << 20
-
-// mountReport is the part of kairos-root's report that says what has to be
-// there.
-type mountReport struct {
-	Writable bool `json:"writable"`
-	Mounts   []struct {
-		Path   string `json:"path"`
-		Target string `json:"target"`
-	} `json:"mounts"`
-	Degraded []struct {
-		What   string `json:"what"`
-		Reason string `json:"reason"`
-	} `json:"degraded"`
-}
+// maxMountInfo bounds it, in bytes.
+const maxMountInfo = 4 << 20
 
 // WritablePaths returns the built-in check that the writable paths which
 // kairos-root mounted in the initrd are still mounted. What it had to do
@@ -45,41 +31,32 @@ type mountReport struct {
 // deployment before would not find it either.
 func WritablePaths(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, out, problem io.Writer) error {
-		system, err := os.OpenRoot(root)
-		if err != nil {
-			return err
-		}
-		defer system.Close()
-		data, err := readBounded(system, rootReport, maxMountFile)
-		if errors.Is(err, os.ErrNotExist) {
+		mounts, err := report.Read[report.Root](root, report.RootFile)
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil // an initrd without the report: nothing is known
 		}
 		if err != nil {
 			return err
 		}
-		var report mountReport
-		if err := json.Unmarshal(data, &report); err != nil {
-			return fmt.Errorf("read /%s: %w", rootReport, err)
-		}
-		for _, d := range report.Degraded {
+		for _, d := range mounts.Degraded {
 			fmt.Fprintf(out, "%s: %s\n", d.What, d.Reason)
 		}
-		if !report.Writable {
+		if !mounts.Writable {
 			return errors.New("the writable paths were not mounted")
 		}
-		data, err = readBounded(system, mountInfo, maxMountFile)
+		data, err := bounded.File(filepath.Join(root, mountInfo), maxMountInfo)
 		if err != nil {
 			return err
 		}
 		mounted, missing := mountPoints(string(data)), 0
-		for _, m := range report.Mounts {
+		for _, m := range mounts.Mounts {
 			if !mounted[m.Target] {
 				missing++
 				fmt.Fprintf(problem, "%s is not mounted any more\n", m.Target)
 			}
 		}
 		if missing > 0 {
-			return fmt.Errorf("missing mounts: %d of %d", missing, len(report.Mounts))
+			return fmt.Errorf("missing mounts: %d of %d", missing, len(mounts.Mounts))
 		}
 		return nil
 	}
@@ -90,7 +67,7 @@ func WritablePaths(root string) func(context.Context, io.Writer, io.Writer) erro
 func mountPoints(text string) map[string]bool {
 	points := map[string]bool{}
 	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, maxMountFile)
+	lines.Buffer(nil, maxMountInfo)
 	for lines.Scan() {
 		if words := strings.Fields(lines.Text()); len(words) > 4 {
 			points[unescape(words[4])] = true

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 func TestWritablePaths(t *testing.T) {
@@ -22,12 +24,12 @@ func TestWritablePaths(t *testing.T) {
 		"never mounted":   {`{"writable":false}`, table, "the writable paths were not mounted", "", ""},
 		"no data disk":    {`{"writable":true,"degraded":[{"what":"COS_PERSISTENT","reason":"absent"}]}`, table, "", "COS_PERSISTENT: absent\n", ""},
 		"damaged":         {`{`, table, "read /run/kairos/root.json: unexpected end of JSON input", "", ""},
-		"too large":       {strings.Repeat(" ", maxMountFile+1), table, "read /run/kairos/root.json: larger than 4194304 bytes", "", ""},
+		"too large":       {strings.Repeat(" ", 16<<20+1), table, "read /run/kairos/root.json: larger than 16 MiB", "", ""},
 		"nothing mounted": {`{"writable":true,"mounts":[` + etc + `]}`, "", "missing mounts: 1 of 1", "", "/etc is not mounted any more\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			for file, text := range map[string]string{rootReport: test.report, mountInfo: test.mounts} {
+			for file, text := range map[string]string{report.RootFile: test.report, mountInfo: test.mounts} {
 				file = filepath.Join(root, file)
 				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 					t.Fatal(err)
@@ -39,7 +41,7 @@ func TestWritablePaths(t *testing.T) {
 			var out, problem strings.Builder
 			got := ""
 			if err := WritablePaths(root)(t.Context(), &out, &problem); err != nil {
-				got = err.Error()
+				got = strings.Replace(err.Error(), root, "", 1)
 			}
 			if got != test.err || out.String() != test.out || problem.String() != test.problem {
 				t.Errorf("got %q, %q, %q", got, out.String(), problem.String())

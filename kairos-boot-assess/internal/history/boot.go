@@ -2,23 +2,7 @@ package history
 
 import (
 	"slices"
-	"time"
 )
-
-// Boot is everything that is known of one boot.
-type Boot struct {
-	BootID      string    `json:"boot_id"`
-	SoftReboots int       `json:"soft_reboots,omitempty"` // before this one, with the same id
-	Started     time.Time `json:"started"`                // when it was recorded, early in the boot
-	Start
-	Verdict
-	Assessed time.Time `json:"assessed,omitzero"`   // when it was judged
-	UptimeMS int64     `json:"uptime_ms,omitempty"` // when it was judged, since the kernel started
-	Running  string    `json:"running,omitempty"`   // check that is running now
-}
-
-// Tries says which try a boot was and how many there were to be: 2 of 3.
-func (t Trial) Tries() (this, all int) { return t.TriesDone, t.TriesDone + t.TriesLeft }
 
 // Boots folds events into boots, oldest first. current is the id of the
 // running boot: without a verdict it is pending, the others ended without one.
@@ -44,12 +28,12 @@ func Boots(events []Event, current string) []Boot {
 				boots[i].Outcome = Pending
 			}
 		}
-		boots[i].apply(e)
+		apply(&boots[i], e)
 	}
 	return boots
 }
 
-func (b *Boot) apply(e Event) {
+func apply(b *Boot, e Event) {
 	switch {
 	case e.Kind == KindStart && e.Start != nil:
 		b.Start = *e.Start

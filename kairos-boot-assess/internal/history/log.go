@@ -98,7 +98,7 @@ func extend(root *os.Root, old, line []byte) error {
 // older ones; the reason stays.
 func encode(e Event) ([]byte, error) {
 	line, err := json.Marshal(e)
-	for err == nil && len(line) >= maxLine && e.shorten() {
+	for err == nil && len(line) >= maxLine && shorten(&e) {
 		line, err = json.Marshal(e)
 	}
 	if err == nil && len(line) >= maxLine && e.Verdict != nil {
@@ -122,7 +122,7 @@ func encode(e Event) ([]byte, error) {
 
 // shorten drops the older half of what a fallback says of the failed boot, and
 // the output of hooks; false when there is nothing to drop.
-func (e *Event) shorten() bool {
+func shorten(e *Event) bool {
 	switch {
 	case e.Fallback != nil && e.Fallback.FailedBoot != nil:
 		f, trace := *e.Fallback, *e.Fallback.FailedBoot
@@ -212,14 +212,14 @@ func Parse(data []byte) []Event {
 	var events []Event
 	for line := range bytes.Lines(data) {
 		var e Event
-		if len(line) <= maxLine && json.Unmarshal(line, &e) == nil && e.valid() {
+		if len(line) <= maxLine && json.Unmarshal(line, &e) == nil && valid(e) {
 			events = append(events, e)
 		}
 	}
 	return events
 }
 
-func (e Event) valid() bool {
+func valid(e Event) bool {
 	switch e.Kind {
 	case KindStart:
 		return e.Start != nil

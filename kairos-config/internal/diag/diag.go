@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // Pos is a place in a source. Line and Column start at 1; they are 0 where the
@@ -34,12 +36,9 @@ func (p Pos) String() string {
 func (p Pos) FileLine() string { return Pos{Source: p.Source, Line: p.Line}.String() }
 
 // Severity says whether a problem spoils what it was found in.
-type Severity string
+type Severity = report.Severity
 
-const (
-	Error   Severity = "error"   // the value can't be used
-	Warning Severity = "warning" // the value is used, or left out with notice
-)
+const Error, Warning = report.Error, report.Warning
 
 // Problem is one thing wrong with a config.
 type Problem struct {

@@ -22,14 +22,15 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/template"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // Copies of fetched configs: of this boot, and the last good ones, for boots
 // without a network. A copy's name is the SHA-256 digest of its URL; it is not
 // one of a config, so that the directory is none of configs either.
 const (
-	bootCopies = "/run/kairos/config-url"
-	goodCopies = "/oem/.config-url"
+	bootCopies = report.ConfigCopies
+	goodCopies = "/oem/" + report.KeptConfigCopies
 )
 
 // Remote is a config to fetch.

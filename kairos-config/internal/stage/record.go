@@ -2,75 +2,40 @@ package stage
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/mask"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// RecordDir is where the records of the stages of this boot are, one file
-// STAGE.json each. Everybody may read them: they hold no values of configs.
-const RecordDir = "/run/kairos/config"
-
 // Outcome says how a step or a stage ended.
-type Outcome string
+type Outcome = report.Outcome
 
 const (
-	Running Outcome = "running" // not ended, or killed
-	Done    Outcome = "done"
-	Skipped Outcome = "skipped" // a condition did not hold
-	Failed  Outcome = "failed"  // in part at least
+	Running, Done, Skipped, Failed = report.Running, report.Done, report.Skipped, report.Failed
 )
 
 // Record is what a stage did.
-type Record struct {
-	Stage      string          `json:"stage"`
-	Outcome    Outcome         `json:"outcome"`     // failed: a step failed, or a config could not be read
-	HardFailed bool            `json:"hard_failed"` // a step of a strict config failed
-	Started    time.Time       `json:"started"`
-	DurationMS int64           `json:"duration_ms"`
-	Steps      []StepRecord    `json:"steps"`
-	Problems   []ProblemRecord `json:"problems"` // of configs as a whole
-}
+type Record = report.Stage
 
 // StepRecord is what a step did.
-type StepRecord struct {
-	Stage      string          `json:"stage"` // with .before or .after
-	Name       string          `json:"name"`
-	File       string          `json:"file"`
-	Line       int             `json:"line"`
-	Outcome    Outcome         `json:"outcome"`
-	Assessed   bool            `json:"assessed"`         // a failure counts as a failed health check of the boot
-	Reason     string          `json:"reason,omitempty"` // why it was skipped
-	DurationMS int64           `json:"duration_ms"`
-	Changed    []string        `json:"changed"` // paths, users, units
-	Errors     []string        `json:"errors"`
-	Problems   []ProblemRecord `json:"problems"`
-}
+type StepRecord = report.Step
 
 // ProblemRecord is a diag.Problem.
-type ProblemRecord struct {
-	File     string        `json:"file"`
-	Line     int           `json:"line,omitempty"`
-	Column   int           `json:"column,omitempty"`
-	Severity diag.Severity `json:"severity"`
-	Message  string        `json:"message"`
-	Hint     string        `json:"hint,omitempty"`
-}
+type ProblemRecord = report.Problem
 
 // ProblemRecords turns problems into what is recorded of them.
 func ProblemRecords(problems diag.List) []ProblemRecord {
 	list := make([]ProblemRecord, 0, len(problems))
 	for _, p := range problems {
-		list = append(list, ProblemRecord{p.Pos.Source, p.Pos.Line, p.Pos.Column, p.Severity, mask.Text(p.Message), mask.Text(p.Hint)})
+		list = append(list, ProblemRecord{
+			File: p.Pos.Source, Line: p.Pos.Line, Column: p.Pos.Column, Severity: p.Severity, Message: mask.Text(p.Message), Hint: mask.Text(p.Hint),
+		})
 	}
 	return list
 }
@@ -121,7 +86,7 @@ type StepName struct {
 }
 
 // masked is a record without secrets: everybody may read it.
-func (r *Record) masked() Record {
+func masked(r *Record) Record {
 	public := *r
 	public.Steps = slices.Clone(r.Steps)
 	for i := range public.Steps {
@@ -140,18 +105,18 @@ func maskedTexts(list []string) []string {
 	return public
 }
 
-// Save writes the record beneath a root.
-func (r *Record) Save(root *rootfs.Root) error {
-	data, err := json.Marshal(r.masked())
+// save writes a record beneath a root.
+func save(r *Record, root *rootfs.Root) error {
+	data, err := json.Marshal(masked(r))
 	if err != nil {
 		return fmt.Errorf("record stage %s: %w", r.Stage, err)
 	}
 	attr := rootfs.Attr{Mode: 0o755, UID: rootfs.Keep, GID: rootfs.Keep}
-	if _, err := root.Mkdir(RecordDir, attr); err != nil {
+	if _, err := root.Mkdir(report.ConfigDir, attr); err != nil {
 		return fmt.Errorf("record stage %s: %w", r.Stage, err)
 	}
 	attr.Mode = 0o644
-	if _, err := root.WriteFile(path.Join(RecordDir, r.Stage+".json"), append(data, '\n'), attr); err != nil {
+	if _, err := root.WriteFile(path.Join(report.ConfigDir, r.Stage+".json"), append(data, '\n'), attr); err != nil {
 		return fmt.Errorf("record stage %s: %w", r.Stage, err)
 	}
 	return nil
@@ -160,27 +125,9 @@ func (r *Record) Save(root *rootfs.Root) error {
 // Records returns the records beneath a root, in the order in which the
 // stages ran.
 func Records(root *rootfs.Root) ([]Record, error) {
-	entries, err := root.ReadDir(RecordDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	records, err := report.ReadDir[Record](root.Path(), report.ConfigDir)
 	if err != nil {
 		return nil, fmt.Errorf("read records: %w", err)
-	}
-	var records []Record
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") {
-			continue
-		}
-		data, err := root.ReadFile(path.Join(RecordDir, e.Name()), 16<<20)
-		if err != nil {
-			return nil, fmt.Errorf("read records: %w", err)
-		}
-		var r Record
-		if err := json.Unmarshal(data, &r); err != nil {
-			return nil, fmt.Errorf("read %s/%s: %w", RecordDir, e.Name(), err)
-		}
-		records = append(records, r)
 	}
 	slices.SortStableFunc(records, func(a, b Record) int { return a.Started.Compare(b.Started) })
 	return records, nil

@@ -79,7 +79,7 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 	}
 	s.save(record)
 	sdnotify.Status("%s: %s", plan.Stage, record.Outcome)
-	public := record.masked()
+	public := masked(record)
 	return &public
 }
 
@@ -95,7 +95,7 @@ func (s *System) discreet() *System {
 }
 
 func (s *System) save(record *Record) {
-	if err := record.Save(s.Root); err != nil {
+	if err := save(record, s.Root); err != nil {
 		s.Log.Error(err.Error())
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/fetch"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // TestNoSecretLeaves: addresses with logins, options, and what commands print are
@@ -35,7 +36,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		t.Errorf("the test is not what it was: %+v", record.Steps)
 	}
 	returned, _ := json.Marshal(record)
-	kept, err := os.ReadFile(filepath.Join(n.dir, RecordDir, "network.json"))
+	kept, err := os.ReadFile(filepath.Join(n.dir, report.ConfigDir, "network.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
 	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/report"
 	"golang.org/x/sys/unix"
 )
 
@@ -409,7 +410,7 @@ write_files: [{path: /etc/x, content: hunter2, permissions: "0600"}]
 stages: {boot: [{name: s, sysctl: {a: hunter2}, environment: {P: hunter2}}]}
 `})
 	n.run("boot")
-	name := filepath.Join(n.dir, RecordDir, "boot.json")
+	name := filepath.Join(n.dir, report.ConfigDir, "boot.json")
 	info, err := os.Stat(name)
 	if err != nil || info.Mode().Perm() != 0o644 {
 		t.Fatal(info, err)

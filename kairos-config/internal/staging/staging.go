@@ -17,6 +17,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,26 +26,16 @@ import (
 const kept = 5
 
 // Deployment is what kairos-upgrade says of one.
-type Deployment struct {
-	ID          string   `json:"id"`
-	ImageDigest string   `json:"image_digest"`
-	State       string   `json:"state"` // good, pending, bad, incomplete
-	TriesLeft   int      `json:"tries_left"`
-	NodeOptions []string `json:"node_options"`
-}
+type Deployment = report.Deployment
 
-// Generation returns the generation that the deployment boots with, "" when it
+// generationOf returns the generation that a deployment boots with, "" when it
 // boots with the plain configs.
-func (d Deployment) Generation() string {
-	return generation.FromCommandLine(strings.Join(d.NodeOptions, " "))
+func generationOf(nodeOptions []string) string {
+	return generation.FromCommandLine(strings.Join(nodeOptions, " "))
 }
 
 // Deployments is what kairos-upgrade says of all.
-type Deployments struct {
-	Booted      string       `json:"booted"`
-	Staged      string       `json:"staged"` // "" when what runs boots next
-	Deployments []Deployment `json:"deployments"`
-}
+type Deployments report.Upgrade
 
 // Find returns a deployment, nil when there is none with this id.
 func (s Deployments) Find(id string) *Deployment {
@@ -102,10 +93,10 @@ func (n *Node) Base(ctx context.Context) (*generation.Generation, error) {
 
 func (n *Node) base(list Deployments) (*generation.Generation, error) {
 	next := list.next()
-	if next == nil || next.Generation() == "" {
+	if next == nil || generationOf(next.NodeOptions) == "" {
 		return nil, nil
 	}
-	return generation.Read(n.Root, next.Generation())
+	return generation.Read(n.Root, generationOf(next.NodeOptions))
 }
 
 // Stage makes a generation of a change and a deployment that boots with it.
@@ -154,10 +145,10 @@ func (n *Node) begin() (unlock func(), err error) {
 		err := fmt.Errorf("a config can be staged on an installed system only, and this one was booted in mode %q", n.Booted.Mode)
 		return nil, exit.Hint(err, "put the file into %s to use it at the next boot without a trial", generation.OEM)
 	}
-	if _, err := n.Root.Mkdir("/run/kairos", rootfs.KeepAll); err != nil {
+	if _, err := n.Root.Mkdir(report.Dir, rootfs.KeepAll); err != nil {
 		return nil, err
 	}
-	lock, err := n.Root.OpenLock("/run/kairos/config-stage.lock")
+	lock, err := n.Root.OpenLock(report.Dir + "/config-stage.lock")
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +188,7 @@ func (n *Node) collect(ctx context.Context) {
 	if err == nil {
 		var named []string
 		for _, d := range list.Deployments {
-			named = append(named, d.Generation())
+			named = append(named, generationOf(d.NodeOptions))
 		}
 		_, err = generation.Collect(n.Disk, named, kept)
 	}
@@ -225,13 +216,13 @@ func (n *Node) Discard(ctx context.Context) (id string, err error) {
 	case staged.ImageDigest != booted.ImageDigest:
 		err := fmt.Errorf("deployment %s is staged: it is of another image, an upgrade and not a config", staged.ID)
 		return "", exit.Hint(exit.WithCode(err, exit.Nothing), "kairos-upgrade rollback %s makes what runs boot next", booted.ID)
-	case staged.Generation() == booted.Generation():
+	case generationOf(staged.NodeOptions) == generationOf(booted.NodeOptions):
 		return "", exit.WithCode(errors.New("nothing to do: what boots next has the config that runs"), exit.Nothing)
 	}
 	if err := n.Upgrade.Rollback(ctx, booted.ID); err != nil {
 		return "", err
 	}
-	id = staged.Generation()
+	id = generationOf(staged.NodeOptions)
 	if id != "" {
 		if err := n.removeUnnamed(ctx, id); err != nil {
 			n.Log.Warn(fmt.Sprintf("generation %s could not be removed: %v", id, err))
@@ -247,7 +238,7 @@ func (n *Node) removeUnnamed(ctx context.Context, id string) error {
 		return err
 	}
 	for _, d := range list.Deployments {
-		if d.Generation() == id {
+		if generationOf(d.NodeOptions) == id {
 			return nil // at the next collection
 		}
 	}
@@ -271,10 +262,10 @@ func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 	switch {
 	case booted == nil:
 		return "", errors.New("what runs is no deployment of this disk")
-	case to == "" && booted.Generation() == "":
+	case to == "" && generationOf(booted.NodeOptions) == "":
 		return "", exit.WithCode(errors.New("nothing to do: the plain configs are in use, there is no generation before"), exit.Nothing)
 	case to == "":
-		g, err := generation.Read(n.Root, booted.Generation())
+		g, err := generation.Read(n.Root, generationOf(booted.NodeOptions))
 		if err != nil {
 			return "", err
 		}
@@ -282,7 +273,7 @@ func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 	case to != Plain:
 		id = to
 	}
-	if id == booted.Generation() {
+	if id == generationOf(booted.NodeOptions) {
 		return "", exit.WithCode(errors.New("nothing to do: that is what runs"), exit.Nothing)
 	}
 	if id != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +33,7 @@ func (d *deployments) Stage(_ context.Context, id string, add, remove []string) 
 		return d.fail
 	}
 	next := *d.list.next()
-	made := Deployment{ID: id + "+", ImageDigest: d.list.Find(id).ImageDigest, State: "pending"}
+	made := Deployment{Record: deployment.Record{ID: id + "+", ImageDigest: d.list.Find(id).ImageDigest}, State: report.Pending}
 	for _, option := range next.NodeOptions {
 		if !slices.Contains(remove, option) {
 			made.NodeOptions = append(made.NodeOptions, option)
@@ -74,7 +75,7 @@ func newNode(t *testing.T) (*Node, *deployments) {
 	disk, close, err := generation.OpenDisk(filepath.Join(dir, "oem"))
 	must(t, err)
 	t.Cleanup(func() { close(); root.Close() })
-	d := &deployments{list: Deployments{Booted: "1", Deployments: []Deployment{{ID: "1", ImageDigest: "a", State: "good", NodeOptions: []string{"quiet"}}}}}
+	d := &deployments{list: Deployments{Booted: "1", Deployments: []Deployment{{Record: deployment.Record{ID: "1", ImageDigest: "a", NodeOptions: []string{"quiet"}}, State: report.Good}}}}
 	return &Node{
 		Root: root, Disk: disk, Upgrade: d, Booted: deployment.Booted{Mode: deployment.Active},
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
@@ -106,7 +107,7 @@ func TestLifeOfGenerations(t *testing.T) {
 	// One change after the other adds up, also before a reboot.
 	second, err := n.Stage(t.Context(), put("91.yaml", "two"))
 	must(t, err)
-	if len(second.Files) != 2 || second.Base != first.ID || d.list.next().Generation() != second.ID {
+	if len(second.Files) != 2 || second.Base != first.ID || generationOf(d.list.next().NodeOptions) != second.ID {
 		t.Errorf("got %+v, boots next %+v", second, d.list.next())
 	}
 	d.boot(t, n)
@@ -118,12 +119,12 @@ func TestLifeOfGenerations(t *testing.T) {
 	// Back to the one before, and to the plain configs.
 	id, err := n.Rollback(t.Context(), "")
 	must(t, err)
-	if id != first.ID || d.list.next().Generation() != first.ID {
+	if id != first.ID || generationOf(d.list.next().NodeOptions) != first.ID {
 		t.Errorf("went back to %s: %+v", id, d.list.next())
 	}
 	id, err = n.Rollback(t.Context(), Plain)
 	must(t, err)
-	if id != "" || d.list.next().Generation() != "" {
+	if id != "" || generationOf(d.list.next().NodeOptions) != "" {
 		t.Errorf("went back to %q: %+v", id, d.list.next())
 	}
 	if _, err := n.Rollback(t.Context(), second.ID); exit.Code(err) != exit.Nothing {
@@ -173,7 +174,7 @@ func TestDiscard(t *testing.T) {
 	must(t, err)
 	id, err := n.Discard(t.Context())
 	must(t, err)
-	if id != g.ID || d.list.next().Generation() != "" {
+	if id != g.ID || generationOf(d.list.next().NodeOptions) != "" {
 		t.Errorf("discarded %s: %+v", id, d.list)
 	}
 	if all, err := generation.All(n.Root); len(all) > 0 || err != nil {
@@ -182,7 +183,7 @@ func TestDiscard(t *testing.T) {
 	if _, err := n.Discard(t.Context()); exit.Code(err) != exit.Nothing {
 		t.Errorf("twice: %v", err)
 	}
-	d.list = Deployments{Booted: "1", Staged: "2", Deployments: []Deployment{{ID: "2", ImageDigest: "b"}, {ID: "1", ImageDigest: "a"}}}
+	d.list = Deployments{Booted: "1", Staged: "2", Deployments: []Deployment{{Record: deployment.Record{ID: "2", ImageDigest: "b"}}, {Record: deployment.Record{ID: "1", ImageDigest: "a"}}}}
 	if _, err := n.Discard(t.Context()); err == nil || !strings.Contains(err.Error(), "an upgrade and not a config") || exit.HintOf(err) == "" {
 		t.Errorf("an upgrade: %v", err)
 	}
@@ -263,7 +264,7 @@ esac
 	c := Command{Program: program}
 	list, err := c.Deployments(t.Context())
 	must(t, err)
-	if list.next().Generation() != "4-000000000000" {
+	if generationOf(list.next().NodeOptions) != "4-000000000000" {
 		t.Errorf("got %+v", list)
 	}
 	err = c.Stage(t.Context(), "1-a", []string{"b=2"}, []string{"a=1"})

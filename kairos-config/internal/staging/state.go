@@ -2,11 +2,13 @@ package staging
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
+	"github.com/kairos-io/toolkit/lib/report"
+	"github.com/kairos-io/toolkit/lib/report/boots"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -43,18 +45,18 @@ func Read(ctx context.Context, root *rootfs.Root, upgrade Upgrade) (State, error
 		list, err = upgrade.Deployments(ctx)
 		damaged = errors.Join(damaged, err)
 	}
-	if next := list.next(); next != nil && next.Generation() != s.Booted {
-		s.Staged = next.Generation()
+	if next := list.next(); next != nil && generationOf(next.NodeOptions) != s.Booted {
+		s.Staged = generationOf(next.NodeOptions)
 	}
 	var reasons map[string]string
 	for _, g := range all {
 		told := Generation{ID: g.ID, Generation: *g, State: "kept"}
 		for _, d := range list.Deployments {
-			if d.Generation() != g.ID {
+			if generationOf(d.NodeOptions) != g.ID {
 				continue
 			}
 			told.Deployment = d.ID
-			if d.State == "bad" {
+			if d.State == report.Bad {
 				if reasons == nil {
 					reasons = fallbacks(ctx)
 				}
@@ -81,16 +83,12 @@ func fallbacks(ctx context.Context) map[string]string {
 	if err != nil {
 		return reasons
 	}
-	var history struct {
-		Fallbacks []struct {
-			Fallback struct {
-				From   string `json:"from"`
-				Reason string `json:"reason"`
-			} `json:"fallback"`
-		} `json:"fallbacks"`
+	history, err := report.Parse[boots.History]("kairos-boot-assess history", out)
+	if err != nil {
+		return reasons
 	}
-	if json.Unmarshal(out, &history) == nil {
-		for _, f := range history.Fallbacks {
+	for _, f := range slices.Backward(history.Fallbacks) { // the newest counts
+		if f.Fallback != nil {
 			reasons[f.Fallback.From] = f.Fallback.Reason
 		}
 	}

@@ -3,10 +3,9 @@ package staging
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -17,15 +16,11 @@ type Command struct {
 
 // Deployments asks for the status.
 func (c Command) Deployments(ctx context.Context) (Deployments, error) {
-	var s Deployments
 	out, err := c.run(ctx, "status", "--json")
 	if err != nil {
-		return s, err
+		return Deployments{}, err
 	}
-	if err := json.Unmarshal(out, &s); err != nil {
-		return s, fmt.Errorf("kairos-upgrade status: %w", err)
-	}
-	return s, nil
+	return report.Parse[Deployments]("kairos-upgrade status", out)
 }
 
 // Stage deploys from the store that runs into itself: nothing is fetched and

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"debug/pe"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,16 +15,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/run"
-)
-
-// Verdict is what is known.
-type Verdict string
-
-const (
-	Yes     Verdict = "yes"
-	No      Verdict = "no"
-	Unknown Verdict = "unknown"
 )
 
 // Next is the deployment that boots next.
@@ -34,16 +25,6 @@ type Next struct {
 	booted deployment.Record
 	staged deployment.Record
 	esp    string
-}
-
-// upgradeStatus is what is needed of "kairos-upgrade status --json".
-type upgradeStatus struct {
-	Booted      string              `json:"booted"`
-	Staged      string              `json:"staged"`
-	Deployments []deployment.Record `json:"deployments"`
-	ESP         struct {
-		Path string `json:"path"`
-	} `json:"esp"`
 }
 
 // Ask asks kairos-upgrade what boots next. On a system without it, or that is
@@ -56,17 +37,17 @@ func Ask(ctx context.Context) (*Next, error) {
 	if err != nil {
 		return nil, err
 	}
-	var s upgradeStatus
-	if err := json.Unmarshal(out, &s); err != nil {
-		return nil, fmt.Errorf("kairos-upgrade status: %w", err)
+	s, err := report.Parse[report.Upgrade]("kairos-upgrade status", out)
+	if err != nil {
+		return nil, err
 	}
 	n := &Next{ID: s.Staged, esp: s.ESP.Path}
 	for _, d := range s.Deployments {
 		switch d.ID {
 		case s.Booted:
-			n.booted = d
+			n.booted = d.Record
 		case s.Staged:
-			n.staged = d
+			n.staged = d.Record
 		}
 	}
 	return n, nil
@@ -74,15 +55,15 @@ func Ask(ctx context.Context) (*Next, error) {
 
 // TPM2 tells about a slot, given whether it opens now (nil, or why not) and the
 // signatures of the booted UKI.
-func (n *Next) TPM2(token *luks.TPM2, now error, booted []tpm.Signature) (Verdict, string) {
+func (n *Next) TPM2(token *luks.TPM2, now error, booted []tpm.Signature) (report.Verdict, string) {
 	if now != nil && !errors.Is(now, tpm.ErrPolicy) {
-		return No, now.Error() // not the policy's matter: no other boot mends it
+		return report.No, now.Error() // not the policy's matter: no other boot mends it
 	}
 	if n.ID != "" {
 		changed := n.changed()
 		for _, pcr := range token.PCRs {
 			if what := changed[pcr]; what != "" {
-				return No, fmt.Sprintf("PCR %d measures the %s, and that of %s differs", pcr, what, n.ID)
+				return report.No, fmt.Sprintf("PCR %d measures the %s, and that of %s differs", pcr, what, n.ID)
 			}
 		}
 	}
@@ -92,32 +73,32 @@ func (n *Next) TPM2(token *luks.TPM2, now error, booted []tpm.Signature) (Verdic
 			whose = n.ID
 			var err error
 			if signatures, err = n.signatures(token.Bank); err != nil {
-				return Unknown, err.Error()
+				return report.Unknown, err.Error()
 			}
 		}
 		fingerprint, err := tpm.Fingerprint(token.PublicKey)
 		if err != nil {
-			return No, err.Error()
+			return report.No, err.Error()
 		}
 		if !slices.ContainsFunc(signatures, func(s tpm.Signature) bool {
 			return s.Fingerprint == fingerprint && slices.Equal(s.PCRs, token.PublicPCRs)
 		}) {
-			return No, fmt.Sprintf("%s has no policy signed by key %.12s", whose, fingerprint)
+			return report.No, fmt.Sprintf("%s has no policy signed by key %.12s", whose, fingerprint)
 		}
 		if len(token.PCRs) == 0 {
-			return Yes, ""
+			return report.Yes, ""
 		}
 	}
 	switch {
 	// What the system itself extends while it runs: it was less in the initrd.
 	case slices.ContainsFunc(token.PCRs, func(pcr int) bool { return pcr == 11 || pcr == 15 }):
-		return Unknown, "PCRs 11 and 15 change while the system runs"
+		return report.Unknown, "PCRs 11 and 15 change while the system runs"
 	case now != nil && len(token.PublicKey) == 0:
-		return No, now.Error()
+		return report.No, now.Error()
 	case now != nil:
-		return Unknown, now.Error()
+		return report.Unknown, now.Error()
 	}
-	return Yes, ""
+	return report.Yes, ""
 }
 
 // changed says which PCRs will differ because the staged deployment does, and

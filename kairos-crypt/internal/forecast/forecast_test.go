@@ -17,6 +17,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // image is a PE file with one section: as much of a unified kernel image as is
@@ -67,17 +68,17 @@ func TestSignedPolicies(t *testing.T) {
 		file  []byte
 		token luks.TPM2
 		now   error
-		want  Verdict
+		want  report.Verdict
 	}{
-		{"signed by the key", image(".pcrsig", append(signatures, 0, 0)), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, refused, Yes},
-		{"of other PCRs", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11, 12}}, refused, No},
-		{"signed by another", image(".pcrsig", signatures), luks.TPM2{PublicKey: others, PublicPCRs: []int{11}}, nil, No},
-		{"not signed", image(".linux", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, nil, No},
-		{"no image", []byte("MZ"), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, nil, Unknown},
-		{"with a PCR that changes", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, PCRs: []int{4}}, nil, No},
-		{"with one that stays", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, PCRs: []int{7}}, nil, Yes},
-		{"with one of which nothing is known", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, PCRs: []int{7}}, refused, Unknown},
-		{"another TPM", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, tpm.ErrOther, No},
+		{"signed by the key", image(".pcrsig", append(signatures, 0, 0)), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, refused, report.Yes},
+		{"of other PCRs", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11, 12}}, refused, report.No},
+		{"signed by another", image(".pcrsig", signatures), luks.TPM2{PublicKey: others, PublicPCRs: []int{11}}, nil, report.No},
+		{"not signed", image(".linux", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, nil, report.No},
+		{"no image", []byte("MZ"), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, nil, report.Unknown},
+		{"with a PCR that changes", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, PCRs: []int{4}}, nil, report.No},
+		{"with one that stays", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, PCRs: []int{7}}, nil, report.Yes},
+		{"with one of which nothing is known", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, PCRs: []int{7}}, refused, report.Unknown},
+		{"another TPM", image(".pcrsig", signatures), luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}}, tpm.ErrOther, report.No},
 	} {
 		esp := t.TempDir()
 		if err := os.WriteFile(filepath.Join(esp, "uki.efi"), test.file, 0o600); err != nil {
@@ -87,7 +88,7 @@ func TestSignedPolicies(t *testing.T) {
 			staged: deployment.Record{Boot: []deployment.File{{Kind: "uki", Path: "uki.efi", Digest: "bb"}}},
 			booted: deployment.Record{Boot: []deployment.File{{Kind: "uki", Path: "other.efi", Digest: "aa"}}}}
 		test.token.Bank = "sha256"
-		if got, why := next.TPM2(&test.token, test.now, nil); got != test.want || (why == "") != (got == Yes) {
+		if got, why := next.TPM2(&test.token, test.now, nil); got != test.want || (why == "") != (got == report.Yes) {
 			t.Errorf("%s: %s (%s), want %s", test.name, got, why, test.want)
 		}
 	}
@@ -97,7 +98,7 @@ func TestSignedPolicies(t *testing.T) {
 func TestPathStaysOnTheESP(t *testing.T) {
 	ours, _ := publicKey(t)
 	next := &Next{ID: "2-bb", esp: t.TempDir(), staged: deployment.Record{Boot: []deployment.File{{Kind: "uki", Path: "../../etc/passwd"}}}}
-	if got, why := next.TPM2(&luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, Bank: "sha256"}, nil, nil); got != Unknown {
+	if got, why := next.TPM2(&luks.TPM2{PublicKey: ours, PublicPCRs: []int{11}, Bank: "sha256"}, nil, nil); got != report.Unknown {
 		t.Errorf("%s: %s", got, why)
 	}
 }

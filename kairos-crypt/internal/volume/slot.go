@@ -7,20 +7,15 @@ import (
 	"strconv"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // Kind is what a key slot's secret comes from.
-type Kind string
+type Kind = report.Kind
 
 const (
-	TPM2       Kind = "tpm2"         // sealed by the TPM
-	Tang       Kind = "tang"         // bound to the network by clevis
-	Recovery   Kind = "recovery-key" // a generated key that somebody keeps
-	Passphrase Kind = "passphrase"   // something that somebody knows
-	Other      Kind = "other"        // a token that is not known here
-	// Orphan is a slot without a token whose key nobody could have typed: an
-	// enrolment that was cut off left it.
-	Orphan Kind = "orphan"
+	TPM2, Tang, Recovery, Passphrase = report.TPM2, report.Tang, report.Recovery, report.Passphrase
+	Other, Orphan                    = report.Other, report.Orphan
 )
 
 // Kinds are those that can be enrolled.

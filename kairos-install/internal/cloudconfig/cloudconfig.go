@@ -19,6 +19,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/kernelargs"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -86,10 +87,6 @@ func Live(root string) ([]plan.Config, error) {
 	return configs, nil
 }
 
-// Copies are where kairos-config keeps what it has fetched for config_url: in this
-// boot, and on COS_OEM.
-const Copies, keptCopies = "/run/kairos/config-url", ".config-url"
-
 // Fetched returns the configs that this system has fetched, since a moment, as the
 // copies that the first boot of the node finds: it has them before it has a
 // network. An address of the kernel command line becomes a config of its own.
@@ -103,7 +100,7 @@ func Fetched(root string, since time.Time, live bool) ([]plan.Config, error) {
 		configs = append(configs, plan.Config{Name: "83_config_url.yaml", From: "the kernel command line",
 			Data: fmt.Appendf(nil, "#cloud-config\nconfig_url: %s\n", quoted)})
 	}
-	dir := path.Join(root, Copies)
+	dir := path.Join(root, report.ConfigCopies)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list what was fetched: %w", err)
@@ -117,7 +114,7 @@ func Fetched(root string, since time.Time, live bool) ([]plan.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read what was fetched: %s: %w", e.Name(), err)
 		}
-		configs = append(configs, plan.Config{Name: path.Join(keptCopies, e.Name()), From: path.Join(Copies, e.Name()), Data: data})
+		configs = append(configs, plan.Config{Name: path.Join(report.KeptConfigCopies, e.Name()), From: path.Join(report.ConfigCopies, e.Name()), Data: data})
 	}
 	return configs, nil
 }

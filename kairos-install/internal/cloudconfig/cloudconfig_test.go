@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 func write(t *testing.T, file, content string) string {
@@ -86,12 +88,12 @@ func TestFetched(t *testing.T) {
 	root := t.TempDir()
 	now := time.Now()
 	write(t, root+"/proc/cmdline", `quiet config_url=https://example.com/old kairos.config_url="https://example.com/a?x=1"`)
-	old := write(t, root+Copies+"/aa", "#cloud-config\n")
+	old := write(t, root+report.ConfigCopies+"/aa", "#cloud-config\n")
 	if err := os.Chtimes(old, now.Add(-time.Hour), now.Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	write(t, root+Copies+"/bb", "#cloud-config\nhostname: b\n")
-	write(t, root+Copies+"/.bb.part", "half")
+	write(t, root+report.ConfigCopies+"/bb", "#cloud-config\nhostname: b\n")
+	write(t, root+report.ConfigCopies+"/.bb.part", "half")
 	names := func(since time.Time, live bool) string {
 		configs, err := Fetched(root, since, live)
 		if err != nil {

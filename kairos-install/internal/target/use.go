@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
 // Use is one thing that keeps a disk from being installed on.
@@ -22,7 +24,7 @@ func (u Use) String() string { return u.Device + " " + u.How }
 // running are the mount points whose disk is the one that the system runs
 // from. The root of an image-based system is an overlay without a device of
 // its own: its store and its medium stand for it.
-var running = []string{"/", "/usr", "/boot", "/boot/efi", "/efi", "/run/kairos/store", "/run/kairos/private/store", "/run/initramfs/live", "/run/live/medium"}
+var running = []string{"/", "/usr", "/boot", "/boot/efi", "/efi", deployment.StoreMount, "/run/kairos/private/store", "/run/initramfs/live", "/run/live/medium"}
 
 // Uses returns what uses which disk, by the disk's kernel name.
 func (s System) Uses() (map[string][]Use, error) {

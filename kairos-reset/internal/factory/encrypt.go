@@ -2,7 +2,6 @@ package factory
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-reset/internal/request"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/recoverykey"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -56,35 +56,24 @@ func (n *Node) encryption(ctx context.Context) (string, error) {
 	kind := "none"
 	for _, slot := range v.Slots {
 		switch slot.Kind {
-		case "tpm2":
+		case report.TPM2:
 			kind = "tpm2"
-		case "passphrase", "tang":
+		case report.Passphrase, report.Tang:
 			n.Report.Warn("%s will not have its key slot of kind %s any more: kairos-crypt enroll adds one", disk.LabelPersistent, slot.Kind)
 		}
 	}
 	return kind, nil
 }
 
-// volume is what kairos-crypt says of one.
-type volume struct {
-	UUID string `json:"uuid"`
-	// Unlocks is "yes" where a key slot opens it now, and nobody is asked.
-	Unlocks string `json:"unlocks_now"`
-	Slots   []struct {
-		Kind string `json:"kind"`
-	} `json:"slots"`
-}
-
-func (n *Node) status(ctx context.Context, node string) (volume, error) {
+// status is what kairos-crypt says of a volume.
+func (n *Node) status(ctx context.Context, node string) (v report.Volume, err error) {
 	answer, err := n.Run(ctx, recoverykey.Program, "status", "--json", node)
 	if err != nil {
-		return volume{}, err
+		return v, err
 	}
-	var status struct {
-		Volumes []volume `json:"volumes"`
-	}
-	if err := json.Unmarshal(answer, &status); err != nil || len(status.Volumes) != 1 {
-		return volume{}, &run.Error{Program: recoverykey.Program, Cause: "status: not about one volume"}
+	status, err := report.Parse[report.Crypt](recoverykey.Program+" status", answer)
+	if err != nil || len(status.Volumes) != 1 {
+		return v, &run.Error{Program: recoverykey.Program, Cause: "status: not about one volume"}
 	}
 	return status.Volumes[0], nil
 }
@@ -145,7 +134,7 @@ func (n *Node) rotateOEM(ctx context.Context) ([]recoverykey.Volume, error) {
 		return nil, err
 	}
 	v, err := n.status(ctx, n.OEM)
-	if err == nil && v.Unlocks != "yes" {
+	if err == nil && v.Now != report.Yes {
 		err = &run.Error{Program: recoverykey.Program, Cause: "its TPM key slot does not open it now"}
 	}
 	if err == nil {

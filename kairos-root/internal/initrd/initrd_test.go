@@ -358,7 +358,7 @@ func TestDamaged(t *testing.T) {
 	if err := i.MountWritable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r, err := ReadReport(n.run)
+	r, err := readReport(n.run)
 	if err != nil || checks != 1 || r.Persistent != "" || len(r.Degraded) != 1 {
 		t.Errorf("%d checks, report %+v, %v", checks, r, err)
 	}

@@ -108,11 +108,11 @@ func (n *node) boot(layout string) *Report {
 	if err := n.initrd().MountWritable(n.t.Context()); err != nil {
 		n.t.Fatal(err)
 	}
-	r, err := ReadReport(n.run)
+	r, err := readReport(n.run)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return r
+	return &r
 }
 
 // unmount takes everything down: what a reboot does.

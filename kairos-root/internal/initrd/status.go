@@ -2,8 +2,10 @@ package initrd
 
 import (
 	"path/filepath"
+	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // RunDir is the /run of the running system.
@@ -21,13 +23,18 @@ type MountStatus struct {
 	Mounted bool `json:"mounted"`
 }
 
+// readReport reads the report of a system whose /run is at run.
+func readReport(run string) (Report, error) {
+	return report.Read[Report](run, strings.TrimPrefix(report.RootFile, RunDir))
+}
+
 // ReadStatus returns the status of a system whose root is at root.
 func ReadStatus(run, root string) (*Status, error) {
-	r, err := ReadReport(run)
+	r, err := readReport(run)
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Report: *r, Mounts: []MountStatus{}}
+	s := &Status{Report: r, Mounts: []MountStatus{}}
 	for _, m := range r.Mounts {
 		mounted, err := mount.IsMountPoint(filepath.Join(root, m.Target))
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/report"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
@@ -92,7 +93,7 @@ func (i *Initrd) attachPrivate(t *mount.Tree) error {
 // storeTarget is where the store is mounted in the running system.
 func (i *Initrd) storeTarget() string {
 	if _, err := os.Readlink(i.path(storeDir)); err == nil {
-		return filepath.Join("/run/kairos", privateDir, storeDir)
+		return filepath.Join(report.Dir, privateDir, storeDir)
 	}
-	return filepath.Join("/run/kairos", storeDir)
+	return filepath.Join(report.Dir, storeDir)
 }

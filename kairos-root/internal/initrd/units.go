@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // The ESP is mounted when somebody looks at it, and unmounted again soon after:
@@ -160,7 +161,7 @@ func (i *Initrd) keepMounted(mounts ...Mount) error {
 		case string(plan.Ephemeral), string(plan.Overlay):
 			what = "kairos"
 		case string(plan.Bind):
-			what = filepath.Join("/run/kairos", persistentDir, m.Source)
+			what = filepath.Join(report.Dir, persistentDir, m.Source)
 		}
 		escape := strings.NewReplacer("%", "%%")
 		unit := strings.NewReplacer("@PATH@", escape.Replace(m.Target), "@KIND@", m.Kind, "@WHAT@", escape.Replace(what)).Replace(keepUnit)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/report"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
@@ -25,13 +26,14 @@ var layoutFiles = []string{"cos/cos-layout.env", "cos/custom-layout.env", "cos/e
 // error: a persistent path that fails becomes an ephemeral one, and the report
 // says so. After an error nothing that it mounted stays.
 func (i *Initrd) MountWritable(ctx context.Context) (err error) {
-	r, err := ReadReport(i.Run)
+	read, err := readReport(i.Run)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("the root is not mounted yet: kairos-root mount comes first")
 	}
 	if err != nil {
 		return err
 	}
+	r := &read
 	if r.Writable {
 		return errors.New("the writable paths are mounted already")
 	}
@@ -62,9 +64,9 @@ func (i *Initrd) MountWritable(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	keep := append([]Mount{{Target: "/run/kairos/" + overlayDir, Kind: "ephemeral changes", Source: "kairos-overlay"}}, r.Mounts...)
+	keep := append([]Mount{{Target: report.Dir + "/" + overlayDir, Kind: "ephemeral changes", Source: "kairos-overlay"}}, r.Mounts...)
 	if r.Persistent != "" {
-		keep = append(keep, Mount{Target: "/run/kairos/" + persistentDir, Kind: disk.LabelPersistent, Source: r.Persistent})
+		keep = append(keep, Mount{Target: report.Dir + "/" + persistentDir, Kind: disk.LabelPersistent, Source: r.Persistent})
 	}
 	return errors.Join(i.keepMounted(keep...), i.writeReport(r))
 }
@@ -174,7 +176,7 @@ func (i *Initrd) mountPlan(ctx context.Context, r *Report, l layout.Layout) erro
 		err := e.step(ctx, s)
 		switch {
 		case err == nil:
-			r.Mounts = append(r.Mounts, Mount{s.Path, s.Target, string(s.Kind), s.State + s.Source})
+			r.Mounts = append(r.Mounts, Mount{Path: s.Path, Target: s.Target, Kind: string(s.Kind), Source: s.State + s.Source})
 		case s.Kind == plan.Ephemeral:
 			return fmt.Errorf("make %s writable: %w", s.Path, err)
 		default:

@@ -28,6 +28,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/layout"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // Kind is how a path is made writable.
@@ -56,10 +57,7 @@ type Step struct {
 }
 
 // Skip is a path that is left out.
-type Skip struct {
-	Path   string `json:"path"`
-	Reason string `json:"reason"`
-}
+type Skip = report.Skip
 
 // Plan is what is mounted, in this order, and what is not.
 type Plan struct {
@@ -115,7 +113,7 @@ type maker struct {
 }
 
 func (m *maker) skip(p, format string, args ...any) {
-	m.plan.Skipped = append(m.plan.Skipped, Skip{p, fmt.Sprintf(format, args...)})
+	m.plan.Skipped = append(m.plan.Skipped, Skip{Path: p, Reason: fmt.Sprintf(format, args...)})
 }
 
 func (m *maker) add(s Step) { m.plan.Steps = append(m.plan.Steps, s) }

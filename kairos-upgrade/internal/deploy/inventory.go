@@ -12,26 +12,19 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/kernelargs"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // State says how far a deployment has come.
-type State string
+type State = report.State
 
 const (
-	Good       State = "good"       // booted and found good, or never counted
-	Pending    State = "pending"    // tries are left, no verdict yet
-	Bad        State = "bad"        // no tries are left
-	Incomplete State = "incomplete" // has no boot entry: an interrupted transaction
+	Good, Pending, Bad, Incomplete = report.Good, report.Pending, report.Bad, report.Incomplete
 )
 
 // Deployment is a record and what has become of it.
 type Deployment struct {
-	deployment.Record
-	State       State                  `json:"state"`
-	TriesLeft   int                    `json:"tries_left"`
-	TriesDone   int                    `json:"tries_done"`
-	Booted      bool                   `json:"booted"`
-	Quarantined *deployment.Quarantine `json:"quarantined,omitempty"`
+	report.Deployment
 
 	// entry is what boots it, nil without entry; order is its place in the boot
 	// menu then.
@@ -104,7 +97,7 @@ func (n *Node) inventory(entries []bls.Entry, records []deployment.Record, unrea
 	have := Inventory{Deployments: make([]Deployment, 0, len(records)), Unreadable: unreadable}
 	places := n.places(entries, records)
 	for _, r := range slices.Backward(records) {
-		d := Deployment{Record: r, State: Incomplete, Booted: r.ID == n.Booted.ID, order: -1}
+		d := Deployment{Deployment: report.Deployment{Record: r, State: Incomplete, Booted: r.ID == n.Booted.ID}, order: -1}
 		if i, ok := places[r.ID]; ok {
 			name := entries[i].Name
 			d.State, d.TriesLeft, d.TriesDone = State(name.State()), name.Left, name.Done

@@ -6,6 +6,7 @@
 package lint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,22 +16,17 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // Levels of findings.
 const (
-	Error   = "error"   // the image does not boot as a node
-	Warning = "warning" // it boots, and something will surprise
+	Error   = report.Error   // the image does not boot as a node
+	Warning = report.Warning // it boots, and something will surprise
 )
 
 // Finding is one thing that was found.
-type Finding struct {
-	Level   string `json:"level"` // Error or Warning
-	Code    string `json:"code"`  // for programs: "no_kernel"
-	Path    string `json:"path,omitempty"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
-}
+type Finding = report.Finding
 
 // Image is what is looked at.
 type Image struct {
@@ -48,19 +44,19 @@ type File interface {
 	io.ReaderAt
 }
 
-// report collects findings.
-type report struct {
+// collector collects findings.
+type collector struct {
 	image Image
 	list  []Finding
 }
 
-func (r *report) add(level, code, where, hint, format string, args ...any) {
+func (r *collector) add(level report.Severity, code, where, hint, format string, args ...any) {
 	r.list = append(r.list, Finding{Level: level, Code: code, Path: where, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 // Check looks at an image: errors first.
 func Check(image Image) []Finding {
-	r := &report{image: image}
+	r := &collector{image: image}
 	r.bootFiles()
 	r.systemd()
 	r.programs()
@@ -68,7 +64,7 @@ func Check(image Image) []Finding {
 	r.presets()
 	r.hidden()
 	r.identity()
-	slices.SortStableFunc(r.list, func(a, b Finding) int { return strings.Compare(a.Level, b.Level) })
+	slices.SortStableFunc(r.list, func(a, b Finding) int { return cmp.Compare(a.Level, b.Level) })
 	return r.list
 }
 
@@ -83,7 +79,7 @@ const dracutHint = `run dracut --force --no-hostonly --add kairos --kver "$kver"
 var needed = []string{"erofs", "overlay", "ext4"}
 
 // bootFiles looks for a kernel, and into its initrd.
-func (r *report) bootFiles() {
+func (r *collector) bootFiles() {
 	files, release := r.image.Boot, ""
 	if files == nil {
 		kernel, err := boot.Find(r.image.Root, func(n *tree.Node) (io.ReadCloser, error) { return r.image.Open(n) })
@@ -111,7 +107,7 @@ func (r *report) bootFiles() {
 	}
 }
 
-func (r *report) initrd(f boot.File) (map[string]bool, error) {
+func (r *collector) initrd(f boot.File) (map[string]bool, error) {
 	file, err := r.image.Open(f.Node)
 	if err != nil {
 		return nil, err
@@ -128,7 +124,7 @@ func (r *report) initrd(f boot.File) (map[string]bool, error) {
 	return names, err
 }
 
-func (r *report) inInitrd(where, release string, names map[string]bool) {
+func (r *collector) inInitrd(where, release string, names map[string]bool) {
 	has := func(program string) bool {
 		return names["usr/bin/"+program] || names["bin/"+program] || names["usr/sbin/"+program] || names["sbin/"+program]
 	}
@@ -167,7 +163,7 @@ func cutModule(file string) (string, bool) {
 const maxText = 1 << 20
 
 // builtin returns what modules.builtin says; known is false where there is none.
-func (r *report) builtin(release string) (builtin map[string]bool, known bool) {
+func (r *collector) builtin(release string) (builtin map[string]bool, known bool) {
 	dir := boot.Resolve(r.image.Root, "usr/lib/modules")
 	if dir == nil {
 		return nil, false
@@ -189,7 +185,7 @@ func (r *report) builtin(release string) (builtin map[string]bool, known bool) {
 }
 
 // text returns the content of a small file.
-func (r *report) text(name string) (string, bool) {
+func (r *collector) text(name string) (string, bool) {
 	n := boot.Resolve(r.image.Root, name)
 	if n == nil || !n.IsRegular() || n.Size > maxText {
 		return "", false
@@ -204,7 +200,7 @@ func (r *report) text(name string) (string, bool) {
 }
 
 // file reports whether a file of the image is there.
-func (r *report) file(name string) *tree.Node {
+func (r *collector) file(name string) *tree.Node {
 	if n := boot.Resolve(r.image.Root, name); n != nil && n.IsRegular() {
 		return n
 	}

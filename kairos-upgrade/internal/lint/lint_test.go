@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -186,7 +187,7 @@ func TestFindings(t *testing.T) {
 		change  func(map[string]string)
 		prepare func(string) error
 		code    string
-		level   string
+		level   report.Severity
 		words   string
 	}{
 		"no kernel":               {without("usr/lib/modules/6.1/vmlinuz"), nil, "no_kernel", Error, "no kernel that can be booted"},

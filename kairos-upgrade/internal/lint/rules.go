@@ -6,13 +6,14 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
 // minSystemd is the first version of systemd whose counted boots are understood.
 const minSystemd = 252
 
 // systemd looks for systemd, and its version by the name of its library.
-func (r *report) systemd() {
+func (r *collector) systemd() {
 	if r.file("usr/lib/systemd/systemd") == nil && r.file("lib/systemd/systemd") == nil {
 		r.add(Error, "no_systemd", "/usr/lib/systemd/systemd", "install systemd into the image", "the image has no systemd")
 		return
@@ -35,7 +36,11 @@ func (r *report) systemd() {
 }
 
 // programs that a node executes: which are needed, and what for.
-var programs = []struct{ name, level, without, hint string }{
+var programs = []struct {
+	name          string
+	level         report.Severity
+	without, hint string
+}{
 	{"kairos-upgrade", Warning, "the node cannot be upgraded", "install the toolkit: make install, or the package kairos-node"},
 	{"kairos-boot-assess", Warning, "no boot is assessed", "install the toolkit: make install, or the package kairos-node"},
 	{"kairos-config", Warning, "no cloud-config is applied", "install the toolkit: make install, or the package kairos-node"},
@@ -43,7 +48,7 @@ var programs = []struct{ name, level, without, hint string }{
 	{"fsck.fat", Warning, "the ESP is not checked after a power cut", "install dosfstools"},
 }
 
-func (r *report) programs() {
+func (r *collector) programs() {
 	for _, p := range programs {
 		found := false
 		for _, dir := range []string{"usr/bin", "usr/sbin", "bin", "sbin"} {
@@ -56,7 +61,7 @@ func (r *report) programs() {
 }
 
 // checks looks for health checks that nobody can execute.
-func (r *report) checks() {
+func (r *collector) checks() {
 	for _, dir := range []string{"usr/lib/kairos/checks/required.d", "usr/lib/kairos/checks/wanted.d",
 		"etc/kairos/checks/required.d", "etc/kairos/checks/wanted.d",
 		"usr/lib/greenboot/check/required.d", "usr/lib/greenboot/check/wanted.d",
@@ -74,7 +79,7 @@ func (r *report) checks() {
 }
 
 // presets looks for the units without which a node is not assessed.
-func (r *report) presets() {
+func (r *collector) presets() {
 	if r.file("usr/lib/systemd/system/kairos-boot-assess.service") == nil {
 		return
 	}
@@ -86,7 +91,7 @@ func (r *report) presets() {
 }
 
 // hidden looks for files where the running system mounts something else.
-func (r *report) hidden() {
+func (r *collector) hidden() {
 	for _, dir := range []string{"run", "tmp", "efi", "oem", "sysroot", "var/tmp"} {
 		d := r.image.Root.Find(dir)
 		if d == nil || !d.IsDir() || d.Len() == 0 {
@@ -105,7 +110,7 @@ var secrets = []string{
 }
 
 // identity looks for what all nodes of this image would share.
-func (r *report) identity() {
+func (r *collector) identity() {
 	if text, ok := r.text("etc/machine-id"); ok {
 		if id := strings.TrimSpace(text); id != "" && id != "uninitialized" {
 			r.add(Warning, "machine_id", "/etc/machine-id", "truncate it at the end of the image build", "the image has a machine id; a node ignores it and has one of its own")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
@@ -19,18 +20,8 @@ import (
 // every is how often a bar, a status or an observer is renewed at most.
 const every = 200 * time.Millisecond
 
-// Snapshot is how far an operation is. Bytes are those of the whole operation:
-// of its phases up to now, the current one included.
-type Snapshot struct {
-	Phase    string        `json:"phase"`
-	Done     int64         `json:"bytes_done"`
-	Total    int64         `json:"bytes_total"` // 0 when unknown; grows when another phase begins
-	Rate     int64         `json:"rate"`        // bytes per second of late, 0 when unknown
-	ETA      time.Duration `json:"-"`           // until Total is done, 0 when unknown
-	Reused   int64         `json:"reused"`      // bytes that were here already …
-	ReusedOf int64         `json:"reused_of"`   // … of so many, 0 when unknown
-	Message  string        `json:"message"`     // last line of the log
-}
+// Snapshot is how far an operation is.
+type Snapshot = report.Progress
 
 // Reporter reports phases of an operation, each with an amount of bytes that
 // may be unknown (0). All methods may be used by several goroutines, and on a

@@ -10,10 +10,8 @@
 package transaction
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -22,34 +20,15 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
-	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// Dir is where transactions are published.
-const Dir = "/run/kairos/upgrade"
-
-// State is what is known of a transaction: the content of its file.
-type State struct {
-	ID        string    `json:"id"`        // a number, as digits
-	Operation string    `json:"operation"` // "stage", "gc", …
-	Reference string    `json:"reference"` // what it is about, ""
-	PID       int       `json:"pid"`       // of the process that does it
-	StartedBy Caller    `json:"started_by"`
-	Since     time.Time `json:"since"`
-	progress.Snapshot
-	ETA       int64  `json:"eta"`       // seconds, 0 when unknown
-	Completed bool   `json:"completed"` // what follows is its result
-	Status    int    `json:"status"`    // exit status
-	Error     string `json:"error"`     // "" when it succeeded
-	Hint      string `json:"hint"`      // what a person can do about it, ""
-}
+// State is what is known of a transaction.
+type State = report.Transaction
 
 // Caller is the process that asked for a transaction.
-type Caller struct {
-	UID uint32 `json:"uid"`
-	PID uint32 `json:"pid"`
-}
+type Caller = report.Caller
 
 // New describes the transaction of the process that holds a lock.
 func New(h store.Holder, by Caller) State {
@@ -63,19 +42,6 @@ func New(h store.Holder, by Caller) State {
 	}
 }
 
-// Err is the error that a completed transaction ended with, with its exit
-// status and hint.
-func (s State) Err() error {
-	if s.Status == exit.OK {
-		return nil
-	}
-	err := exit.WithCode(errors.New(s.Error), s.Status)
-	if s.Hint != "" {
-		err = exit.Hint(err, "%s", s.Hint)
-	}
-	return err
-}
-
 // Board is where the transactions of one store are published.
 type Board struct {
 	Dir  string
@@ -84,41 +50,26 @@ type Board struct {
 
 func (b Board) file() string { return b.Name + ".json" }
 
-// maxFile is how much of a file is read, in bytes.
-const maxFile = 64 << 10
-
 // ErrNone says that no transaction was published.
 var ErrNone = errors.New("no transaction")
 
 // Read returns the last transaction that was published.
 func (b Board) Read() (s State, err error) {
-	root, err := os.OpenRoot(b.Dir)
-	if errors.Is(err, fs.ErrNotExist) || b.Name == "" {
+	if b.Name == "" {
 		return s, ErrNone
 	}
-	if err != nil {
-		return s, err
-	}
-	defer root.Close()
-	f, err := root.Open(b.file())
+	s, err = report.Read[State](b.Dir, b.file())
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, ErrNone
 	}
 	if err != nil {
 		return s, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err != nil {
-		return s, err
-	}
-	return parse(data)
+	return checked(s)
 }
 
-func parse(data []byte) (s State, err error) {
-	if err := json.Unmarshal(data, &s); err != nil {
-		return State{}, fmt.Errorf("read transaction: %w", err)
-	}
+// checked refuses what nobody can have published.
+func checked(s State) (State, error) {
 	if n, err := strconv.ParseUint(s.ID, 10, 63); err != nil || s.ID != strconv.FormatUint(n, 10) {
 		return State{}, fmt.Errorf("read transaction: id %.32q is not a number", s.ID)
 	}
@@ -127,7 +78,7 @@ func parse(data []byte) (s State, err error) {
 			return State{}, fmt.Errorf("read transaction: %d is out of range", n)
 		}
 	}
-	s.Snapshot.ETA = time.Duration(min(s.ETA, int64(maxETA/time.Second))) * time.Second
+	s.Progress.ETA = time.Duration(min(s.ETA, int64(maxETA/time.Second))) * time.Second
 	return s, nil
 }
 
@@ -176,7 +127,7 @@ func (b Board) Publish(s State, tell func(State)) *Publication {
 // Observe publishes how far it is: for progress.Reporter.Observe.
 func (p *Publication) Observe(s progress.Snapshot) {
 	p.change(func(state *State) {
-		state.Snapshot = s
+		state.Progress = s
 		state.ETA = int64(min(s.ETA, maxETA) / time.Second)
 	})
 }
@@ -215,8 +166,7 @@ func (p *Publication) write() {
 	root, err := os.OpenRoot(p.board.Dir)
 	if err == nil {
 		defer root.Close()
-		data, _ := json.Marshal(p.state)
-		err = atomicfile.Write(root, p.board.file(), append(data, '\n'), 0o644)
+		err = report.Write(root, p.board.file(), p.state, 0o644)
 	}
 	p.quiet = err != nil
 }

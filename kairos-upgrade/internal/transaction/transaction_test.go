@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -46,10 +47,10 @@ func TestPublished(t *testing.T) {
 	if state := b.Running(s); state == nil || state.Operation != "stage" || state.Phase != "" {
 		t.Errorf("a holder that publishes nothing: %+v", state)
 	}
-	p := b.Publish(New(*s.Busy(), Caller{1, 2}), nil)
+	p := b.Publish(New(*s.Busy(), Caller{UID: 1, PID: 2}), nil)
 	p.Observe(progress.Snapshot{Phase: "fetch", Done: 5, Total: 10, ETA: 90 * time.Second, Message: "a line"})
 	state := b.Running(s)
-	if state == nil || state.Phase != "fetch" || state.Done != 5 || state.ETA != 90 || state.Snapshot.ETA != 90*time.Second || state.StartedBy != (Caller{1, 2}) || state.Message != "a line" {
+	if state == nil || state.Phase != "fetch" || state.Done != 5 || state.ETA != 90 || state.Progress.ETA != 90*time.Second || state.StartedBy != (Caller{UID: 1, PID: 2}) || state.Message != "a line" {
 		t.Errorf("%+v", state)
 	}
 	p.Finish(exit.Hint(exit.WithCode(errors.New("full"), exit.NoSpace), "make room"))
@@ -171,7 +172,11 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"id":"01"}`))
 	f.Add([]byte(`{"id":"1","eta":9223372036854775807,"bytes_done":-1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := parse(data)
+		var s State
+		err := json.Unmarshal(data, &s)
+		if err == nil {
+			s, err = checked(s)
+		}
 		if err != nil {
 			return
 		}
@@ -180,9 +185,9 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("id %q", s.ID)
 			}
 		}
-		if s.Snapshot.ETA < 0 || s.Done < 0 || s.Total < 0 || s.PID < 0 {
+		if s.Progress.ETA < 0 || s.Done < 0 || s.Total < 0 || s.PID < 0 {
 			t.Errorf("%+v", s)
 		}
-		progress.Text(s.Snapshot)
+		progress.Text(s.Progress)
 	})
 }

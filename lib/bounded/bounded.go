@@ -1,0 +1,58 @@
+// Package bounded reads what others wrote, and no more of it than it may have.
+package bounded
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// ErrTooLarge says that there is more than the limit.
+var ErrTooLarge = errors.New("larger than")
+
+// Read reads all, at most limit bytes.
+func Read(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%w %s", ErrTooLarge, size(limit))
+	}
+	return data, nil
+}
+
+// File reads a file.
+func File(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	return read(f, err, limit)
+}
+
+// In reads a file beneath a root.
+func In(root *os.Root, name string, limit int64) ([]byte, error) {
+	f, err := root.Open(name)
+	return read(f, err, limit)
+}
+
+func read(f *os.File, err error, limit int64) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := Read(f, limit)
+	if errors.Is(err, ErrTooLarge) {
+		err = fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	return data, err
+}
+
+func size(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -1,0 +1,39 @@
+package report
+
+import "github.com/kairos-io/toolkit/lib/deployment"
+
+// RootFile is where kairos-root(8) says what it mounted.
+const RootFile = Dir + "/root.json"
+
+// Root is the content of RootFile, and what kairos-root status --json prints.
+type Root struct {
+	Booted     deployment.Booted `json:"booted"`
+	Writable   bool              `json:"writable"`   // the writable paths are mounted
+	Persistent string            `json:"persistent"` // device of COS_PERSISTENT, "" when it is not mounted
+	Overlay    string            `json:"overlay"`    // size limit of ephemeral changes
+	Added      []string          `json:"added"`      // mount points that the image lacks
+	Mounts     []Mount           `json:"mounts"`
+	Skipped    []Skip            `json:"skipped"`
+	Degraded   []Degraded        `json:"degraded"`
+}
+
+// Mount is a mount of the running system.
+type Mount struct {
+	Path   string `json:"path"`             // as it was asked for
+	Target string `json:"target"`           // where it is
+	Kind   string `json:"kind"`             // config, ephemeral, overlay, bind, volume
+	Source string `json:"source,omitempty"` // device, or directory on COS_PERSISTENT
+}
+
+// Skip is a path that is left out.
+type Skip struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// Degraded is something that should be there and is not.
+type Degraded struct {
+	What   string `json:"what"`
+	Reason string `json:"reason"`
+	Hint   string `json:"hint,omitempty"`
+}
