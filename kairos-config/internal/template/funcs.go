@@ -12,7 +12,7 @@ import (
 // templates have by themselves and that make texts are among them.
 func (b *bounds) functions() template.FuncMap {
 	all := template.FuncMap{turnName: b.turn, callName: b.call, escapeName: escaped}
-	for _, group := range []template.FuncMap{builtin, texts, expressions, encodings, numbers, lists, maps, kinds, paths, times, more} {
+	for _, group := range []template.FuncMap{builtin, texts, expressions, encodings, numbers, lists, maps, kinds, paths, times, more, rare} {
 		for name, f := range group {
 			all[name] = b.bounded(f)
 		}

@@ -351,7 +351,7 @@ func durationRound(v any) string {
 
 // withMust adds the names of functions that fail where those without must don't.
 func withMust(all template.FuncMap) {
-	for _, name := range strings.Fields(`append chunk compact first fromJson has initial last merge mergeOverwrite prepend
+	for _, name := range strings.Fields(`append push chunk compact first fromJson has initial last merge mergeOverwrite prepend
 		regexFind regexFindAll regexMatch regexReplaceAll regexReplaceAllLiteral regexSplit rest reverse slice toJson
 		toPrettyJson toRawJson uniq without deepCopy dateModify`) {
 		if f, ok := all[name]; ok {

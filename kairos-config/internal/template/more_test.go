@@ -21,6 +21,11 @@ func TestMoreIsSprigs(t *testing.T) {
 		`{{ duration 3661 }}`, `{{ durationRound "2h10m5s" }}`, `{{ durationRound "400s" }}`, `{{ htmlDateInZone 0 "UTC" }}`, `{{ dateInZone "2006-01-02" 0 "UTC" }}`, `{{ toDate "2006-01-02" "2017-12-31" | unixEpoch }}`,
 		`{{ mustRegexMatch "^a" "a" }}`, `{{ mustFirst (list 1) }}`, `{{ mustToJson (list 1) }}`, `{{ mustUniq (list 1 1) }}`, `{{ osBase "/a/b" }}`, `{{ osDir "/a/b" }}`, `{{ osExt "a.b" }}`, `{{ osClean "/a/../b" }}`, `{{ osIsAbs "a" }}`, `{{ hello }}`,
 		`{{ len (randAlpha 5) }}`, `{{ len (randNumeric 5) }}`, `{{ len (randAlphaNum 7) }}`, `{{ len (randAscii 7) }}`, `{{ len uuidv4 }}`, `{{ randInt 5 6 }}`,
+		`{{ push (list 1) 2 }}`, `{{ mustPush (list 1) 2 }}`, `{{ slice (list 1 2 3) 1 }}`, `{{ slice (list 1 2 3) 1 2 }}`, `{{ mustSlice (list 1 2 3) }}`,
+		`{{ toDate "2006-01-02" "2017-12-31" | must_date_modify "24h" | unixEpoch }}`, `{{ shuffle "aaaa" }}`, `{{ len (randBytes 9) }}`,
+		`{{ len (bcrypt "x") }}`, `{{ len (htpasswd "a" "x") }}`, `{{ encryptAES "key" "a text" | decryptAES "key" }}`,
+
+		`{{ (semver "1.2.3-beta.1+c").Minor }}`, `{{ semverCompare "^1.2.0" "1.4.1" }}`, `{{ semverCompare ">=2" "1.4.1" }}`,
 	} {
 		got, err := New(facts.Sample).Text(text)
 		var want strings.Builder

@@ -79,7 +79,10 @@ func longSteps() []step {
 	// With other versions of systemd here, the tests of kairos-crypt compare with them too.
 	versions := step{name: "crypt-systemd", phase: phaseFaults, lasts: "2 min", requires: []string{"setup-systemd"},
 		groups: []group{{module: "kairos-crypt", packages: []string{"./internal/tpm"}, flags: []string{"-count=1", "-timeout=30m"}}}}
-	kills := step{name: "kills", phase: phaseFaults, lasts: "20 min", after: []string{"crypt-systemd"},
+	// yip and its modules come from the module proxy.
+	differential := step{name: "differential", phase: phaseFaults, lasts: "3 min", after: []string{"crypt-systemd"},
+		groups: []group{{module: "tests", packages: []string{"./differential"}, verbose: true, flags: []string{"-count=1", "-timeout=30m"}}}}
+	kills := step{name: "kills", phase: phaseFaults, lasts: "20 min", after: []string{"differential"},
 		groups: []group{{module: "kairos-upgrade", packages: []string{"./cmd"}, verbose: true, flags: []string{
 			"-count=1", "-timeout=60m", "-run=^Test(Recovery|Loader)?Killed"}, args: []string{"-kills", value("KILLS", "100")}}}}
 	failures := step{name: "failures", phase: phaseFaults, lasts: "2 h", after: []string{"kills"}, requires: []string{"build", "images"},
@@ -94,7 +97,7 @@ func longSteps() []step {
 	fuzz.after = []string{"powercut"}
 	mutants := makeStep("mutants", phaseMutants, "20 min", "mutants")
 	mutants.after = []string{"fuzz"}
-	return []step{systemd, versions, kills, failures, powercut, fuzz, mutants}
+	return []step{systemd, versions, differential, kills, failures, powercut, fuzz, mutants}
 }
 
 // hostStep compares the machine with what it was before `make test` began.
