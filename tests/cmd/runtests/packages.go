@@ -21,14 +21,22 @@ type group struct {
 	size     int      // bytes of tests, to begin with the largest
 }
 
-// goroutines finds what makes the race detector worth its cost: a package, or its tests, that starts
-// goroutines or guards what several of them use. Those are tested with it, the others without.
-var goroutines = regexp.MustCompile(`\bgo (func\b|[\w.]+\()|\berrgroup\.|\bsync\.[A-Z]|\bsynctest\.|\.Go\(func`)
+// goroutines finds what makes the race detector worth its cost: code that starts goroutines or guards
+// what several of them use.
+var goroutines = regexp.MustCompile(`\bgo (func\b|[\w.]+\()|\berrgroup\.|\bsync\.[MRWCP]|\bsynctest\.|\.Go\(func`)
+
+// testscripts finds tests that start their own program again and again, as the commands that they test.
+// With the race detector each start costs many times what the command does: one package took 187 seconds
+// instead of 11.
+var testscripts = regexp.MustCompile(`\btestscript\.Main\(`)
 
 // testGroups returns the packages with tests: what runs on any machine, one group for each module
 // with the race detector and one without, the largest first; and the packages of module tests that
 // need virtual machines.
-func testGroups(top string) (units []group, machines []string, err error) {
+//
+// With the race detector run the packages that have goroutines, but for testscripts. Everywhere adds those,
+// and the packages that have goroutines in their tests alone.
+func testGroups(top string, everywhere bool) (units []group, machines []string, err error) {
 	modules, err := filepath.Glob(filepath.Join(top, "*", "go.mod"))
 	if err != nil {
 		return nil, nil, err
@@ -50,7 +58,7 @@ func testGroups(top string) (units []group, machines []string, err error) {
 			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && path != dir {
 				return fs.SkipDir
 			}
-			tests, text, err := source(path)
+			tests, product, err := source(path)
 			if err != nil || len(tests) == 0 {
 				return err
 			}
@@ -64,7 +72,8 @@ func testGroups(top string) (units []group, machines []string, err error) {
 				machines = append(machines, name)
 			case strings.HasPrefix(name, "./bench") && plain.module == "tests":
 				plain.add(name, len(tests)) // measures: nothing of it runs here
-			case goroutines.Match(text):
+			case everywhere && (goroutines.Match(product) || goroutines.Match(tests)),
+				goroutines.Match(product) && !testscripts.Match(tests):
 				race.add(name, len(tests))
 				// Tests that start too many processes for it skip themselves with it.
 				if _, err := os.Stat(filepath.Join(path, "norace_test.go")); err == nil {
@@ -93,8 +102,8 @@ func (g *group) add(name string, size int) {
 	g.size += size
 }
 
-// source returns the tests of a folder, and all its Go files.
-func source(dir string) (tests, all []byte, err error) {
+// source returns the tests of a folder, and its other Go files.
+func source(dir string) (tests, product []byte, err error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		return nil, nil, err
@@ -104,10 +113,11 @@ func source(dir string) (tests, all []byte, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		all = append(all, text...)
 		if strings.HasSuffix(name, "_test.go") {
 			tests = append(tests, text...)
+		} else {
+			product = append(product, text...)
 		}
 	}
-	return tests, all, nil
+	return tests, product, nil
 }

@@ -42,7 +42,7 @@ func makeStep(name, phase, lasts string, target ...string) step {
 
 // planOf returns the steps of check, test, all, unit or e2e.
 func planOf(name, top string) (plan, error) {
-	units, machines, err := testGroups(top)
+	units, machines, err := testGroups(top, name == "all")
 	if err != nil {
 		return nil, err
 	}
