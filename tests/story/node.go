@@ -25,7 +25,6 @@ type Node struct {
 	Registry *registry.Door // by which this node, and no other, gets images
 	Dir      string
 	Machine  *vm.Machine // the running one, or the last that ran
-	CPUs     int         // see vm.Config
 	SSH      int         // see vm.Config
 	Detach   bool        // see vm.Config
 	Observe  func(vm.Event)
@@ -119,7 +118,7 @@ func (n *Node) StartLive(ctx context.Context) error {
 func (n *Node) start(ctx context.Context, disks ...vm.Disk) error {
 	n.settle()
 	machine, err := vm.Start(ctx, vm.Config{
-		Dir: n.Dir, Disks: disks, KVM: n.World.KVM, CPUs: n.CPUs, SSH: n.SSH, Resume: n.resume, Detach: n.Detach, Observe: n.Observe,
+		Dir: n.Dir, Disks: disks, KVM: n.World.KVM, SSH: n.SSH, Resume: n.resume, Detach: n.Detach, Observe: n.Observe,
 	})
 	if err != nil {
 		return err

@@ -208,14 +208,13 @@ func (w *World) booted(ctx context.Context) (string, error) {
 	if _, _, err := w.Installed(ctx); err != nil {
 		return "", err
 	}
-	return w.cached("booted-"+vm.Hardware(w.KVM, savedCPUs), func(path string) error {
+	return w.cached("booted-"+vm.Hardware(w.KVM), func(path string) error {
 		w.Report("booting v1 once for all tests")
 		node, err := w.FromInstalled(ctx, path)
 		if err != nil {
 			return err
 		}
 		defer node.Close()
-		node.CPUs = savedCPUs
 		l := life{node, NewRecorder(os.Stdout, node)}
 		defer l.Table()
 		if err := l.live(ctx, l.firstBoot()); err != nil {
@@ -224,10 +223,6 @@ func (w *World) booted(ctx context.Context) (string, error) {
 		return node.Save(ctx)
 	})
 }
-
-// savedCPUs is how many processors a machine has that was saved: tests run several beside each other, and a
-// processor that has no other one to agree with is emulated faster.
-const savedCPUs = 1
 
 // savedState is the file name of a machine's saved state in its folder.
 const savedState = "state"
@@ -255,7 +250,7 @@ func (w *World) FromSaved(ctx context.Context, base, dir string) (*Node, error) 
 	if err := vm.CreateOverlay(ctx, n.disk(), filepath.Join(base, systemDisk), "qcow2"); err != nil {
 		return nil, err
 	}
-	n.resume, n.CPUs = filepath.Join(base, savedState), savedCPUs
+	n.resume = filepath.Join(base, savedState)
 	return n, nil
 }
 

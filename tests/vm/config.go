@@ -24,7 +24,6 @@ import (
 type Config struct {
 	Dir    string // made if absent
 	Memory int    // MiB; 2048 when 0
-	CPUs   int    // 2 when 0
 	Disks  []Disk
 	SSH    int    // port on the host's loopback that leads to the guest's port 22; none when 0
 	KVM    bool   // run on the processor itself: see ProbeKVM
@@ -64,7 +63,7 @@ func (c *Config) arguments(sockets channels) []string {
 	args := append(Processor(c.KVM),
 		"-nodefaults", "-no-user-config", "-display", "none", "-name", filepath.Base(c.Dir),
 		"-machine", "q35",
-		"-smp", strconv.Itoa(orDefault(c.CPUs, 2)), "-m", strconv.Itoa(orDefault(c.Memory, 2048)),
+		"-smp", strconv.Itoa(cpus(c.KVM)), "-m", strconv.Itoa(orDefault(c.Memory, 2048)),
 		"-boot", "menu=off,strict=on",
 		"-no-shutdown", // a powered-off machine stays until its statistics are read
 		"-drive", "if=pflash,format=raw,readonly=on,file="+firmwareCode,
@@ -101,8 +100,8 @@ func (c *Config) arguments(sockets channels) []string {
 
 // Hardware names what a machine is made of: a state that was saved of one can only be taken up by one that
 // is made of the same.
-func Hardware(kvm bool, cpus int) string {
-	c := Config{KVM: kvm, CPUs: cpus}
+func Hardware(kvm bool) string {
+	c := Config{KVM: kvm}
 	sum := sha256.Sum256([]byte(strings.Join(c.arguments(channels{}), " ")))
 	return hex.EncodeToString(sum[:4])
 }
@@ -140,6 +139,16 @@ func FreePort() (int, error) {
 	}
 	defer listener.Close()
 	return listener.Addr().(*net.TCPAddr).Port, nil
+}
+
+// cpus is how many processors a machine has. An emulated one has no other to agree with, which is faster, and
+// several machines run beside each other. On a busy host two lose interrupts of each other: with QEMU 10.0.13 the
+// first one's timer never came again, and the guest stood still ("rcu_preempt kthread timer wakeup didn't happen").
+func cpus(kvm bool) int {
+	if kvm {
+		return 2
+	}
+	return 1
 }
 
 func orDefault(value, fallback int) int {
