@@ -109,6 +109,7 @@ func TestRunToEnd(t *testing.T) {
 	for script, want := range map[string]error{
 		"echo begin; exec sleep 1000":                                               ErrStalled,
 		"echo begin; while :; do :; done":                                           ErrStalled,
+		"printf 'KVM inter'; printf 'nal error. Suberror: 1\n'; exec sleep 1000":    errInternal,
 		"exec 3<> <(:); for i in {1..20}; do echo $i; read -t 0.05 <&3; done; true": nil,
 	} {
 		said, err := untilStill(t.Context(), exec.Command("bash", "-c", script), impatient)

@@ -84,15 +84,15 @@ func RunToEnd(ctx context.Context, qemu *exec.Cmd) (string, error) {
 }
 
 func untilStill(ctx context.Context, qemu *exec.Cmd, p patience) (string, error) {
-	var out counted
+	watched, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	out := counted{stopped: func() { giveUp(errInternal) }}
 	qemu.Stdout, qemu.Stderr = &out, &out
 	qemu.WaitDelay = time.Second // whoever else has its output open is not waited for
 	ended, err := workspace.Start(qemu)
 	if err != nil {
 		return "", err
 	}
-	watched, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
 	go patrol(watched, giveUp, p, func() activity {
 		a := activity{Signs: out.pieces()}
 		a.CPU, a.Wanting = processors(qemu.Process.Pid)
@@ -108,18 +108,29 @@ func untilStill(ctx context.Context, qemu *exec.Cmd, p patience) (string, error)
 	return out.String(), err
 }
 
-// counted keeps what is written to it, and counts the pieces.
+// QEMU says internalError, and the machine's registers, when the host's kernel cannot go on with a machine. The
+// machine stands still from then on.
+const internalError = "KVM internal error"
+
+var errInternal = errors.New(internalError)
+
+// counted keeps what is written to it, and counts the pieces. It calls stopped when QEMU says internalError.
 type counted struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	n    int64
+	mu      sync.Mutex
+	text    bytes.Buffer
+	n       int64
+	stopped func()
 }
 
 func (c *counted) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n++
-	return c.text.Write(p)
+	n, err := c.text.Write(p)
+	if bytes.Contains(c.text.Bytes()[max(0, c.text.Len()-n-len(internalError)):], []byte(internalError)) {
+		c.stopped()
+	}
+	return n, err
 }
 
 func (c *counted) pieces() int64 {
