@@ -62,7 +62,7 @@ func (c *Config) vars() string    { return filepath.Join(c.Dir, "vars.fd") }
 func (c *Config) arguments(sockets channels) []string {
 	args := append(Processor(c.KVM),
 		"-nodefaults", "-no-user-config", "-display", "none", "-name", filepath.Base(c.Dir),
-		"-machine", "q35",
+		"-machine", "q35,sata=off,i8042=off", // each device is looked at twice in a boot
 		"-smp", strconv.Itoa(cpus(c.KVM)), "-m", strconv.Itoa(orDefault(c.Memory, 2048)),
 		"-boot", "menu=off,strict=on",
 		"-no-shutdown", // a powered-off machine stays until its statistics are read
