@@ -231,7 +231,6 @@ stages:
 	if after := status(t, n); len(after.Quarantined) != 0 {
 		t.Errorf("the image was quarantined, and it was the config's fault: %+v", after.Quarantined)
 	}
-	verified(t, n)
 }
 
 // TestApplyNow applies a part of a config without a reboot.

@@ -16,7 +16,7 @@ import (
 // TestLife is `make demo`, whose installation and first boot are those of the machine that all tests
 // begin with, and what comes after. While v2 is staged its store is damaged and repaired, and the boot of
 // v2 shows that what drifted before is gone. The node goes back to v1 when asked; it comes back to v1 from
-// v3 after three tries, refuses v3 from then on, and takes it when forced.
+// v3 after its last try, refuses v3 from then on, and takes it when forced.
 func TestLife(t *testing.T) {
 	turn(t, 400)
 	n := booted(t)
@@ -47,7 +47,11 @@ func TestLife(t *testing.T) {
 		}
 	})
 
-	must(t, story.FallBack(t.Context(), n, r, "v1"))
+	last := 1 // one try is like the other; `make demo` goes through all
+	if os.Getenv("KAIROS_LONG") == "1" {
+		last = story.Tries
+	}
+	must(t, story.FallBack(t.Context(), n, r, "v1", last))
 	before := status(t, n)
 	if len(before.Quarantined) != 1 || !strings.Contains(before.Quarantined[0].Reason, images.FailureReason) {
 		t.Errorf("quarantined is %+v, want v3 with its reason", before.Quarantined)
@@ -178,5 +182,4 @@ func repair(t *testing.T, n *story.Node) {
 	if sum := output(t, n, "sha256sum < %s | cut -d' ' -f1", object); sum != fmt.Sprintf("%x", sha256.Sum256(original)) {
 		t.Errorf("the repaired object has the SHA-256 %s, the program another one", sum)
 	}
-	output(t, n, "systemctl start kairos-upgrade-verify.service")
 }

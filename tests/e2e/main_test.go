@@ -166,7 +166,8 @@ func status(t *testing.T, n *story.Node) story.Status {
 	return s
 }
 
-// verified checks that the store is whole.
+// verified checks that the store is whole. It reads every object, which takes half a minute in an emulated machine: for
+// tests that write objects, or lose them.
 func verified(t *testing.T, n *story.Node) {
 	t.Helper()
 	output(t, n, "kairos-upgrade verify")

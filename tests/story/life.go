@@ -15,7 +15,7 @@ import (
 // from v3, which is bad. Each step checks what it claims. The node is left running on v2.
 func Life(ctx context.Context, n *Node, r *Recorder) error {
 	l := life{n, r}
-	return l.live(ctx, slices.Concat(l.installation(), l.firstBoot(), l.upgrade(), l.bootUpgraded(), l.fallBack("v2")))
+	return l.live(ctx, slices.Concat(l.installation(), l.firstBoot(), l.upgrade(), l.bootUpgraded(), l.fallBack("v2", Tries)))
 }
 
 // Upgrade is the part of Life in which a node that runs v1 stages v2.
@@ -30,10 +30,11 @@ func BootUpgraded(ctx context.Context, n *Node, r *Recorder) error {
 	return l.live(ctx, l.bootUpgraded())
 }
 
-// FallBack is the last part: v3 is staged and tried, and the version comes back that runs now.
-func FallBack(ctx context.Context, n *Node, r *Recorder, version string) error {
+// FallBack is the last part: v3 is staged and tried, and the version comes back that runs now. Of its Tries only
+// the last ones are gone through.
+func FallBack(ctx context.Context, n *Node, r *Recorder, version string, last int) error {
 	l := life{n, r}
-	return l.live(ctx, l.fallBack(version))
+	return l.live(ctx, l.fallBack(version, last))
 }
 
 type life struct {
@@ -69,10 +70,10 @@ func (l life) bootUpgraded() []event {
 	return []event{{"Reboot into v2", l.rebootUpgraded}}
 }
 
-func (l life) fallBack(version string) []event {
+func (l life) fallBack(version string, last int) []event {
 	return []event{
 		{"Stage v3, which carries a health check that fails", l.stageBad},
-		{"Reboot: v3 is tried three times, then " + version + " comes back by itself", func(ctx context.Context) error { return l.tryAll(ctx, version) }},
+		{fmt.Sprintf("Reboot: v3 is tried %d times, then %s comes back by itself", last, version), func(ctx context.Context) error { return l.tryAll(ctx, version, last) }},
 		{"What the node tells about it", l.tell},
 	}
 }
@@ -161,16 +162,24 @@ func (l life) rebootUpgraded(ctx context.Context) error {
 
 func (l life) stageBad(ctx context.Context) error { return l.stageByUnit(ctx, "v3") }
 
-// tries is how often a deployment is tried.
-const tries = 3
+// Tries is how often a deployment is tried.
+const Tries = 3
 
 // tryAll reboots into v3, and waits until the good version is back.
-func (l life) tryAll(ctx context.Context, good string) error {
+func (l life) tryAll(ctx context.Context, good string, last int) error {
+	status, err := l.Status(ctx)
+	if err != nil {
+		return err
+	}
+	entry := "/efi/loader/entries/kairos-" + status.Staged
+	if _, err := l.Machine.Output(ctx, fmt.Sprintf("set -e; test -e %s+%d.conf; [ %[2]d = %d ] || mv %[1]s+%[2]d.conf %[1]s+%[3]d.conf", entry, Tries, last)); err != nil {
+		return err
+	}
 	first := l.Machine.Boots() + 1
 	if _, err := l.Machine.Run(ctx, "systemctl reboot"); err != nil {
 		return err
 	}
-	for try := range tries {
+	for try := range last {
 		if err := l.Machine.WaitBoot(ctx, first+try); err != nil {
 			return err
 		}
@@ -178,16 +187,16 @@ func (l life) tryAll(ctx context.Context, good string) error {
 		if err != nil {
 			return err
 		}
-		l.Say("boot %d of %d: %s", try+1, tries, version)
+		l.Say("boot %d of %d: %s", try+1, last, version)
 		if version != "v3" {
 			return fmt.Errorf("boot %d is %s", try+1, version)
 		}
 	}
-	if err := l.ReadyAt(ctx, first+tries); err != nil {
+	if err := l.ReadyAt(ctx, first+last); err != nil {
 		return err
 	}
-	if boots := l.Machine.Boots(); boots != first+tries {
-		return fmt.Errorf("the node came back after %d boots, not %d", boots-first, tries)
+	if boots := l.Machine.Boots(); boots != first+last {
+		return fmt.Errorf("the node came back after %d boots, not %d", boots-first, last)
 	}
 	return l.expect(ctx, deployment.Passive, good)
 }
