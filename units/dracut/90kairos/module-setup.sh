@@ -34,7 +34,7 @@ installkernel() {
     # The boot entries, where a failed boot is counted.
     hostonly='' instmods vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8
     # fs-verity takes the fastest SHA-256 that is there when the store is
-    # mounted, and keeps it: the processor's, not the portable one.
+    # mounted, and keeps it: the processor's, which kairos-root.service loads.
     hostonly='' instmods sha256_ssse3 sha256_ce sha2_ce sha256_arm64
     # Where a disk may be. An image boots on machines that nobody knows when its
     # initrd is made. dracut's kernel-modules brings many of them; these must be.
