@@ -13,7 +13,8 @@ ifndef VERSION
 VERSION  := $(shell cat VERSION 2>/dev/null || git describe --tags --always --dirty 2>/dev/null || echo devel)
 endif
 
-# Where "make install" puts things.
+# Where "make install" puts things. Programs and units know BINDIR and LIBDIR: give
+# "make build" the same. Not below /usr/local, which a node's own data hides.
 DESTDIR     ?=
 PREFIX      ?= /usr
 BINDIR      ?= $(PREFIX)/bin
@@ -41,8 +42,10 @@ GO_TAGS    := containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_d
 GO_TAGS_kairos-config := nethttpomithttp2
 # Nor are functions inlined in it: 1.0 MB of 10.3, for a program that runs for milliseconds.
 GO_FLAGS_kairos-config := -gcflags=all=-l
+BUILDINFO  := github.com/kairos-io/toolkit/lib/buildinfo
 # DEBUG=1 keeps symbols and debug information.
-GO_LDFLAGS := $(if $(DEBUG),,-s -w) -buildid= -X github.com/kairos-io/toolkit/lib/buildinfo.Version=$(VERSION)
+GO_LDFLAGS := $(if $(DEBUG),,-s -w) -buildid= -X $(BUILDINFO).Version=$(VERSION) \
+	-X $(BUILDINFO).BinDir=$(BINDIR) -X $(BUILDINFO).LibDir=$(LIBDIR)
 # Everything is compiled without the workspace and with the same flags, each module by what its own
 # go.mod says: what one target has compiled, the next one takes from the cache. A module with a
 # directory vendor is built from it, without network ("make dist").
@@ -51,7 +54,7 @@ GO_ALONE   := GOWORK=off CGO_ENABLED=0 GOFLAGS="$(GOFLAGS) -buildvcs=false" $(GO
 GO_BUILD   := $(GO_ALONE) build -trimpath -tags "$(GO_TAGS)"
 RUNTESTS   := cd tests && $(GO_ALONE) run -trimpath ./cmd/runtests
 
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := build
 .PHONY: help setup build build-alone unit lint images e2e check test test-all host-before test-long test-failures test-powercut demo bench fuzz mutants install licenses dist deb rpm clean
 
 help: ## show this help
@@ -192,6 +195,13 @@ install: ## install programs, units, presets, D-Bus and polkit files, dracut mod
 		sed "s/@TOOL@/$$tool/g" units/completion/zsh > $(DESTDIR)$(ZSHCOMPDIR)/_$$tool; \
 		sed "s/@TOOL@/$$tool/g" units/completion/fish > $(DESTDIR)$(FISHCOMPDIR)/$$tool.fish; \
 	done
+
+	$(if $(RELOCATED),grep -rlE '$(ORIGIN)' $(addprefix $(DESTDIR),$(UNITDIR) $(LIBDIR) $(DBUSDIR) $(DRACUTDIR) $(MANDIR)) | \
+		xargs -r sed -i -E 's#/usr/bin/kairos-#$(BINDIR)/kairos-#g; s#/usr/lib/kairos\b#$(LIBDIR)#g; s#^bindir=/usr/bin$$#bindir=$(BINDIR)#')
+
+# Where programs are not in their usual places, files that are installed name the others.
+ORIGIN    := /usr/(bin|lib)/kairos|^bindir=/usr/bin$$
+RELOCATED  = $(filter-out /usr/bin /usr/lib/kairos,$(BINDIR) $(LIBDIR))
 
 # What the packages are called: 0.2.0~rc.1 for v0.2.0-rc.1, 0~git.HASH without a tag.
 PACKAGE_VERSION = $(shell packaging/version '$(VERSION)')

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
@@ -55,6 +56,20 @@ const maxOutput = 16 << 20
 
 // Has reports whether a program is in PATH.
 func Has(name string) bool {
+	_, err := exec.LookPath(own(name, ""))
+	return err == nil
+}
+
+// own returns where a program of the toolkit is that is in no directory of PATH:
+// with the one that runs.
+func own(name, root string) string {
+	if !strings.HasPrefix(name, "kairos-") || root == "" && inPath(name) || root != "" && buildinfo.BinDir == "/usr/bin" {
+		return name
+	}
+	return filepath.Join(buildinfo.BinDir, name)
+}
+
+func inPath(name string) bool {
 	_, err := exec.LookPath(name)
 	return err == nil
 }
@@ -111,10 +126,14 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 func (r Runner) command(ctx context.Context, argv []string) *exec.Cmd {
 	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	dir := r.Dir
-	if r.Root != "" && r.Root != "/" {
+	dir, root := r.Dir, r.Root
+	if root == "/" {
+		root = ""
+	}
+	argv = append([]string{own(argv[0], root)}, argv[1:]...)
+	if root != "" {
 		argv = append([]string{"/usr/bin/env", "--"}, argv...)
-		attr.Chroot, dir = r.Root, "/"
+		attr.Chroot, dir = root, "/"
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env, cmd.ExtraFiles, cmd.SysProcAttr = dir, r.Env, r.Files, attr

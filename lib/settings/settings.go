@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 )
 
 // Set takes one setting. Its error is reported with file and line.
@@ -64,7 +66,7 @@ func read(file string) ([]byte, error) {
 func files(root, name string) []string {
 	main := filepath.Join(root, "etc/kairos", name+".conf")
 	dropins := map[string]string{}
-	for _, dir := range []string{filepath.Join(root, "usr/lib/kairos", name+".conf.d"), main + ".d"} {
+	for _, dir := range []string{filepath.Join(root, buildinfo.Lib(name+".conf.d")), main + ".d"} {
 		found, _ := filepath.Glob(filepath.Join(dir, "*.conf"))
 		for _, f := range found {
 			dropins[filepath.Base(f)] = f

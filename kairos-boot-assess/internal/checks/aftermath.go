@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 )
 
 // Greenboot runs the scripts of green.d after a good verdict and those of red.d
@@ -27,7 +29,7 @@ func Aftermath(root, dir string, timeout func(name string) time.Duration, env []
 // fallback.
 const fallback = "fallback.d"
 
-var hooks = family{etc: "etc/kairos", usr: "usr/lib/kairos"}
+var hooks = family{etc: "etc/kairos", usr: buildinfo.Lib("")}
 
 // FallbackHooks returns the programs that are told of a fallback, in the order
 // of their names. Each reads event on stdin.

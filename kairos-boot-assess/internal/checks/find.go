@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 )
 
 // A family of directories: a file in the first hides one of the same name in
@@ -24,7 +26,7 @@ type family struct {
 }
 
 var families = []family{
-	{etc: "etc/kairos/checks", usr: "usr/lib/kairos/checks", required: "required.d", wanted: "wanted.d"},
+	{etc: "etc/kairos/checks", usr: buildinfo.Lib("checks"), required: "required.d", wanted: "wanted.d"},
 	{etc: "etc/greenboot/check", usr: "usr/lib/greenboot/check", required: "required.d", wanted: "wanted.d", scripts: true},
 }
 

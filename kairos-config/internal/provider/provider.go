@@ -26,11 +26,12 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"golang.org/x/sys/unix"
 )
 
 // Directories of providers; the later hides the earlier.
-var Directories = []string{"/usr/lib/kairos/providers.d", "/etc/kairos/providers.d"}
+var Directories = []string{buildinfo.LibDir + "/providers.d", "/etc/kairos/providers.d"}
 
 const (
 	timeout   = time.Minute

@@ -10,13 +10,14 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // SystemDefinitions are where definitions are looked for. Of files with the
 // same name the one in the first directory counts; drop-ins add up.
-var SystemDefinitions = []string{"/run/kairos/repart.d", "/etc/kairos/repart.d", "/usr/lib/kairos/repart.d"}
+var SystemDefinitions = []string{"/run/kairos/repart.d", "/etc/kairos/repart.d", buildinfo.LibDir + "/repart.d"}
 
 // Repart asks systemd-repart.
 type Repart struct {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
@@ -89,7 +90,7 @@ func (i *Initrd) writeUnits(esp string) error {
 // nodeSettings holds settings of systemd that make sense on a node alone, as
 // they lie beneath /run/systemd there: a machine that has the toolkit installed
 // and is no node is left as it is.
-const nodeSettings = "usr/lib/kairos/node/systemd"
+var nodeSettings = buildinfo.Lib("node/systemd")
 
 // Bounds of what is copied from nodeSettings.
 const (

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
+	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
@@ -62,7 +63,7 @@ func (r *collector) programs() {
 
 // checks looks for health checks that nobody can execute.
 func (r *collector) checks() {
-	for _, dir := range []string{"usr/lib/kairos/checks/required.d", "usr/lib/kairos/checks/wanted.d",
+	for _, dir := range []string{buildinfo.Lib("checks/required.d"), buildinfo.Lib("checks/wanted.d"),
 		"etc/kairos/checks/required.d", "etc/kairos/checks/wanted.d",
 		"usr/lib/greenboot/check/required.d", "usr/lib/greenboot/check/wanted.d",
 		"etc/greenboot/check/required.d", "etc/greenboot/check/wanted.d"} {

@@ -7,6 +7,10 @@
 # machine that has the toolkit installed keeps the initrd that it has. In an
 # initrd everything asks for kairos.image= on the kernel command line first.
 
+# Where the toolkit's programs are; make install writes it.
+bindir=/usr/bin
+[[ :$PATH: == *:$bindir:* ]] || PATH=$PATH:$bindir
+
 # called by dracut
 check() {
     require_binaries kairos-root || return 1
