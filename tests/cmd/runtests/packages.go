@@ -21,9 +21,12 @@ type group struct {
 	size     int      // bytes of tests, to begin with the largest
 }
 
-// goroutines finds what makes the race detector worth its cost: code that starts goroutines or guards
-// what several of them use.
-var goroutines = regexp.MustCompile(`\bgo (func\b|[\w.]+\()|\berrgroup\.|\bsync\.[MRWCP]|\bsynctest\.|\.Go\(func`)
+// starts finds code that starts goroutines, guards code that several of them use: what makes the race detector
+// worth its cost.
+var (
+	starts = regexp.MustCompile(`\bgo (func\b|[\w.]+\()|\berrgroup\.|\.Go\(func`)
+	guards = regexp.MustCompile(`\bsync\.[MRWCP]|\bsynctest\.`)
+)
 
 // testscripts finds tests that start their own program again and again, as the commands that they test.
 // With the race detector each start costs many times what the command does: one package took 187 seconds
@@ -34,8 +37,8 @@ var testscripts = regexp.MustCompile(`\btestscript\.Main\(`)
 // with the race detector and one without, the largest first; and the packages of module tests that
 // need virtual machines.
 //
-// With the race detector run the packages that have goroutines, but for testscripts. Everywhere adds those,
-// and the packages that have goroutines in their tests alone.
+// With the race detector run the packages that start goroutines, but for testscripts. Everywhere adds those, and
+// the packages that guard what they share, or have goroutines in their tests alone.
 func testGroups(top string, everywhere bool) (units []group, machines []string, err error) {
 	modules, err := filepath.Glob(filepath.Join(top, "*", "go.mod"))
 	if err != nil {
@@ -72,8 +75,8 @@ func testGroups(top string, everywhere bool) (units []group, machines []string, 
 				machines = append(machines, name)
 			case strings.HasPrefix(name, "./bench") && plain.module == "tests":
 				plain.add(name, len(tests)) // measures: nothing of it runs here
-			case everywhere && (goroutines.Match(product) || goroutines.Match(tests)),
-				goroutines.Match(product) && !testscripts.Match(tests):
+			case everywhere && slices.ContainsFunc([][]byte{product, tests}, func(text []byte) bool { return starts.Match(text) || guards.Match(text) }),
+				starts.Match(product) && !testscripts.Match(tests):
 				race.add(name, len(tests))
 				// Tests that start too many processes for it skip themselves with it.
 				if _, err := os.Stat(filepath.Join(path, "norace_test.go")); err == nil {
