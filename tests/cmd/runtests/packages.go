@@ -73,6 +73,7 @@ func testGroups(top string, everywhere bool) (units []group, machines []string, 
 			switch {
 			case bytes.Contains(tests, []byte("KAIROS_E2E")):
 				machines = append(machines, name)
+			case name == "./differential" && plain.module == "tests": // compiles yip: make test-all
 			case strings.HasPrefix(name, "./bench") && plain.module == "tests":
 				plain.add(name, len(tests)) // measures: nothing of it runs here
 			case everywhere && slices.ContainsFunc([][]byte{product, tests}, func(text []byte) bool { return starts.Match(text) || guards.Match(text) }),
