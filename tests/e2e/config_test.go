@@ -89,7 +89,15 @@ stages:
 func TestEveryKey(t *testing.T) {
 	turn(t, 120)
 	n := booted(t)
-	server := strings.TrimSuffix(serve(t, keysFile(t)), "/alice.keys")
+	keys := keysFile(t)
+	server := strings.TrimSuffix(serve(t, keys), "/alice.keys")
+	// A config that the node fetches, and that asks for another one.
+	for name, text := range map[string]string{
+		"node.yaml": "#cloud-config\nconfig_url: " + server + "/more.yaml\nusers: [{name: carol, groups: [sudo]}]\nstages: {boot: [{name: Fetched, commands: [touch /run/fetched]}]}\n",
+		"more.yaml": "#cloud-config\nstages: {network: [{name: Chained, commands: [touch /run/chained]}]}\n",
+	} {
+		must(t, os.WriteFile(filepath.Join(filepath.Dir(keys), name), []byte(text), 0o644))
+	}
 	config := strings.NewReplacer("SERVER", server, "IMAGE", smallImage(t, n.Dir), "/dev/LOOP", "/dev/loop7").Replace(everyKey)
 	// What the steps of the boot need is there before them.
 	config += `  fs:
@@ -101,6 +109,11 @@ func TestEveryKey(t *testing.T) {
           printf '#cloud-config\nsite: from a datasource\n' > /run/userdata
           git init -q -b main /srv/up && cd /srv/up && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one
 `
+	config += strings.NewReplacer("SERVER", server, "IMAGE", smallImage(t, n.Dir)).Replace(`
+config_url: "SERVER/node.yaml?host={{ .Values.node.hostname }}"
+bundles: [{targets: ["container:IMAGE"], rootfs_path: /usr/local/bundle}]
+install: {bind_mounts: [/var/lib/app], ephemeral_mounts: [/srv/scratch], ssh_hardening: true}
+`)
 	must(t, n.WriteFile(t.Context(), "/run/91_every.yaml", config))
 	if said := output(t, n, "kairos-config diff /run/91_every.yaml"); !strings.Contains(said, "+ stages.boot.") || strings.Contains(said, "hunter2") {
 		t.Errorf("diff says:\n%s", said)
@@ -132,6 +145,8 @@ func TestEveryKey(t *testing.T) {
 		{"for tag in PART_ENTRY_NAME TYPE LABEL; do blkid -p -o value -s $tag /dev/loop7p1; done", "data\next4\nDATA"},
 		{"systemctl is-enabled kairos-config-reconcile.timer; systemctl is-active kairos-config-reconcile.timer", "enabled\nactive"},
 		{"systemctl start kairos-config-reconcile.service && ls /run/reconciled", "/run/reconciled"},
+		{"findmnt -no TARGET /var/lib/app; touch /var/lib/app/kept; ls /usr/local/.state/var-lib-app.bind", "/var/lib/app\nkept"},
+		{"sshd -T | grep -E '^(maxauthtries|x11forwarding|permitemptypasswords) ' | sort", "maxauthtries 3\npermitemptypasswords no\nx11forwarding no"},
 		{"cmp /run/ns-of-stage <(readlink /proc/1/ns/mnt) && echo same", "same"},
 	} {
 		if got := strings.TrimSpace(try(t, n, "%s", c.script).Stdout); got != c.want {
@@ -143,6 +158,8 @@ func TestEveryKey(t *testing.T) {
 		{"tool", "a tool"},
 		{"cat /usr/local/unpacked/etc/app.conf && grep -c manifest_digest /usr/local/unpacked/.kairos-unpacked.json", "app of the test\n1"},
 		{"git -C /srv/clone log --format=%s", "one"},
+		{"cat /usr/local/bundle/etc/app.conf", "app of the test"},
+		{"ls /run/fetched /run/chained; id -nG carol; ls /oem/.config-url | wc -l", "/run/chained\n/run/fetched\ncarol sudo\n2"},
 		{"grep -c alice@network /home/alice/.ssh/authorized_keys; grep -c AAAAC3NzaC1lZDI1NTE5AAAAICSsNQ /home/alice/.ssh/authorized_keys", "1\n1"},
 		{"cat /oem/95_userdata.yaml | tail -1; kairos-config get site", "site: from a datasource\nfrom a datasource"},
 		{"grep -rl hunter2 /run/kairos /run/log /var/log 2>/dev/null; journalctl -b -o export | grep -c hunter2", "0"},
