@@ -332,7 +332,9 @@ func unknownKey(f tree.Field, t reflect.Type, name string, problems *diag.List) 
 	default:
 		problems.Warnf(f.Pos, "unknown key %q in %s", f.Key, name)
 	}
-	if t != topType || f.Value.Kind != tree.Map {
+	// A block that looks like one of ours may be somebody else's, unless it holds what
+	// only ours holds.
+	if t != topType || f.Value.Kind != tree.Map || meant == "stages" {
 		problems.Mistake()
 	}
 }

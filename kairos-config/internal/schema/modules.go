@@ -53,6 +53,19 @@ var modules = map[string]string{
 	"output":          "the journal has it",
 	"bootcmd_early":   "write commands in a step of the stage initramfs",
 	"autoinstall":     "write install",
+	"resize_rootfs":   "COS_PERSISTENT always grows by itself",
+	"merge_how":       "kairos-config(8) says how configs are merged", "merge_type": "kairos-config(8) says how configs are merged",
+	"drivers": intoImage, "fan": intoImage, "apt_update": intoImage, "apt_upgrade": intoImage, "apt_mirror": intoImage,
+	"apt_preserve_sources_list": intoImage, "yum_repo_dir": intoImage, "ubuntu_autoinstall": "write install", "rpi": intoImage,
+	"password": "write users: [{name: …, passwd: …}]",
+	"ssh":      "write a drop-in of sshd_config(5) with write_files", "ssh_quiet_keygen": "host keys are the node's own",
+	"allow_public_ssh_keys": "the keys of a datasource count: leave it out", "ssh_publish_hostkeys": "host keys are the node's own",
+	"no_ssh_fingerprints": "nothing prints them", "ssh_fp_console_blacklist": "nothing prints them", "ssh_key_console_blacklist": "nothing prints them",
+	"disable_ec2_metadata": "write a datasource without aws in a step", "datasource": "write datasource in a step",
+	"updates": "configs count at each boot", "reporting": "the journal and kairos-config status tell",
+	"seed_random": "systemd keeps the seed", "mount_default_fields": "write VOLUMES into /run/cos/custom-layout.env: kairos-root(8)",
+	"device_aliases": "write layout in a step", "syslog_fix_perms": "the journal has it", "def_log_file": "the journal has it", "log_cfgs": "the journal has it",
+	"unverified_modules": "there are no modules", "cc_ready_cmd": "write commands in a step of the stage network",
 }
 
 // NTP is cloud-init's time servers.
