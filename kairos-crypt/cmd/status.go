@@ -97,7 +97,7 @@ func (s *session) foreign(devices []string) ([]report.Foreign, error) {
 			if f.Device = p.Path; len(devices) > 0 && !slices.Contains(devices, p.Path) && !slices.Contains(devices, "LABEL="+label) {
 				continue
 			}
-			if f.Found, err = disk.LUKS(p.Path); err != nil {
+			if f.Found, err = disk.Volume(p.Path); err != nil {
 				return nil, err
 			}
 		case len(devices) > 0:
@@ -105,7 +105,7 @@ func (s *session) foreign(devices []string) ([]report.Foreign, error) {
 		case !errors.Is(err, disk.ErrNotFound):
 			return nil, err
 		}
-		if f.Found != f.Expected {
+		if !disk.SameVolume(f.Found, f.Expected) {
 			found = append(found, f)
 		}
 	}

@@ -13,15 +13,15 @@ import (
 // VolumesArg is the kernel argument that names the encrypted volumes of a node.
 const VolumesArg = "kairos.crypt"
 
-// Volumes are the encrypted volumes that belong to a node: the UUID in the LUKS
-// header by the label of the partition. What stands in the boot entry is what the
+// Volumes are the encrypted volumes that belong to a node by the label of the
+// partition, as disk.Volume tells them: by UUID and digits, or by the UUID alone. What stands in the boot entry is what the
 // initrd takes; anything else on such a partition is somebody else's.
 type Volumes map[string]string
 
 // maxVolumes bounds how many volumes are named.
 const maxVolumes = 32
 
-// ParseVolumes reads LABEL:UUID,LABEL:UUID…; "" is none.
+// ParseVolumes reads LABEL:UUID[:DIGITS],LABEL:UUID…; "" is none.
 func ParseVolumes(text string) (Volumes, error) {
 	v := Volumes{}
 	if text == "" {
@@ -30,7 +30,7 @@ func ParseVolumes(text string) (Volumes, error) {
 	for one := range strings.SplitSeq(text, ",") {
 		label, uuid, ok := strings.Cut(one, ":")
 		switch {
-		case !ok || !isLabel(label) || !IsUUID(uuid):
+		case !ok || !isLabel(label) || !IsVolume(uuid):
 			return nil, fmt.Errorf("%.80q: want LABEL:UUID, with the UUID of a LUKS header", one)
 		case v[label] != "":
 			return nil, fmt.Errorf("%s is named twice", label)
@@ -66,6 +66,12 @@ func (v Volumes) String() string {
 func isLabel(s string) bool {
 	const chars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 	return s != "" && len(s) <= 36 && strings.Trim(s, chars) == ""
+}
+
+// IsVolume reports whether a text has the form in which disk.Volume tells a volume.
+func IsVolume(s string) bool {
+	uuid, digits, more := strings.Cut(s, ":")
+	return IsUUID(uuid) && (!more || len(digits) == 32 && strings.Trim(digits, "0123456789abcdef") == "")
 }
 
 // IsUUID reports whether a text has the form of a UUID, in lower case.

@@ -32,8 +32,9 @@ func LUKS(device string) (uuid string, err error) {
 	return strings.ToLower(string(text)), nil
 }
 
-// Unlocked returns the encrypted volumes that are open: the UUID in the LUKS
-// header by the name of the mapping, as the kernel knows them.
+// Unlocked returns the encrypted volumes that are open by the names of their
+// mappings: what Volume says of the device behind, where that has the UUID that
+// the kernel knows, and else that UUID.
 func (s System) Unlocked() map[string]string {
 	open := map[string]string{}
 	// A machine without a device mapper has none.
@@ -46,8 +47,16 @@ func (s System) Unlocked() map[string]string {
 		if errName != nil || errID != nil || !luks || len(hex) < 32 {
 			continue
 		}
-		open[strings.TrimSpace(string(name))] = strings.ToLower(
-			strings.Join([]string{hex[:8], hex[8:12], hex[12:16], hex[16:20], hex[20:32]}, "-"))
+		uuid := strings.ToLower(strings.Join([]string{hex[:8], hex[8:12], hex[12:16], hex[16:20], hex[20:32]}, "-"))
+		// One device is behind a volume.
+		slaves, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), "slaves/*"))
+		if len(slaves) == 1 {
+			volume, err := Volume(filepath.Join(s.Dev, filepath.Base(slaves[0])))
+			if err == nil && SameVolume(volume, uuid) {
+				uuid = volume
+			}
+		}
+		open[strings.TrimSpace(string(name))] = uuid
 	}
 	return open
 }

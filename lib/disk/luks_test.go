@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -52,5 +53,20 @@ func TestUnlocked(t *testing.T) {
 	}
 	if have := (System{Sys: sys}).Unlocked(); !maps.Equal(have, map[string]string{"COS_OEM": luksUUID}) {
 		t.Errorf("unlocked: %v", have)
+	}
+	// The device behind it tells more, if it is that volume.
+	dev := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(sys, "class/block/dm-0/slaves/vda2"), 0o755),
+		os.WriteFile(filepath.Join(dev, "vda2"), luksDevice(luksJSON, luksJSON), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if have := (System{Sys: sys, Dev: dev}).Unlocked()["COS_OEM"]; have != volumeOf(t, luksDevice(luksJSON, luksJSON)) {
+		t.Errorf("unlocked, with the device behind it: %s", have)
+	}
+	if err := os.WriteFile(filepath.Join(dev, "vda2"), luksHeader("LUKS\xba\xbe", 0, strings.Repeat("0", 36), luksJSON), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if have := (System{Sys: sys, Dev: dev}).Unlocked()["COS_OEM"]; have != luksUUID {
+		t.Errorf("unlocked, with another device behind it: %s", have)
 	}
 }

@@ -44,8 +44,8 @@ type Crypt struct {
 type Foreign struct {
 	Label    string `json:"label"`           // of the partition
 	Device   string `json:"device"`          // "" where there is no such partition
-	Expected string `json:"expected"`        // UUID of the volume that belongs there
-	Found    string `json:"found,omitempty"` // UUID of the volume that is there, "" for none
+	Expected string `json:"expected"`        // volume that belongs there, as kairos.crypt names it
+	Found    string `json:"found,omitempty"` // the one that is there, "" for none
 }
 
 // Volume is one encrypted volume.

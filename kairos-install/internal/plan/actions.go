@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/disk"
 )
 
 // Command executes a program.
@@ -106,8 +107,14 @@ func (s Stage) argv() []string {
 	if s.Encryption == nil {
 		return argv
 	}
-	for _, v := range s.Encryption.Volumes {
-		argv = slices.Insert(argv, len(argv)-1, "--crypt="+v.Label+":"+v.UUID) // before the source
+	for i, v := range s.Encryption.Volumes {
+		id := v.UUID
+		if i < len(s.Encryption.nodes) {
+			if have, err := disk.Volume(s.Encryption.nodes[i]); err == nil && disk.SameVolume(have, id) {
+				id = have
+			}
+		}
+		argv = slices.Insert(argv, len(argv)-1, "--crypt="+v.Label+":"+id) // before the source
 	}
 	return argv
 }

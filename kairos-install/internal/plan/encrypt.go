@@ -33,6 +33,7 @@ type Encryption struct {
 
 	Key     *recoverykey.Key     // nil before it is made
 	Volumes []recoverykey.Volume // made so far
+	nodes   []string             // that hold them
 	Given   bool                 // the escrow has accepted the key
 	opened  []string             // labels
 }
@@ -76,7 +77,7 @@ func (in Input) encrypt() (volumes, escrow, fileSystems Step) {
 	volumes = Step{Name: "encrypt", Title: "make encrypted volumes of " + strings.Join(e.Labels, " and "),
 		Actions: []Action{newKey{e}}}
 	for _, label := range e.Labels {
-		volumes.Actions = append(volumes.Actions, formatVolume{Command{e.FormatCommand(label, in.node(label))}, label, e})
+		volumes.Actions = append(volumes.Actions, formatVolume{Command{e.FormatCommand(label, in.node(label))}, label, in.node(label), e})
 	}
 	if e.Save != "" {
 		volumes.Actions = append(volumes.Actions, saveKey{e})
@@ -130,6 +131,7 @@ func (n newKey) Do(ctx context.Context, h Host) (err error) {
 type formatVolume struct {
 	Command
 	label string
+	node  string
 	e     *Encryption
 }
 
@@ -140,6 +142,7 @@ func (f formatVolume) Do(ctx context.Context, h Host) error {
 	}
 	made, err := recoverykey.ParseFormatted(f.label, answer)
 	f.e.Volumes = append(f.e.Volumes, made)
+	f.e.nodes = append(f.e.nodes, f.node)
 	return err
 }
 

@@ -260,7 +260,7 @@ func (n *Node) stage(ctx context.Context, source string) error {
 // the reset has made, and that of the config which the node knew before.
 func (n *Node) crypt() (options []string) {
 	for _, v := range []struct{ label, node string }{{disk.LabelOEM, n.OEM}, {disk.LabelPersistent, n.Persistent}} {
-		uuid, err := disk.LUKS(v.node)
+		uuid, err := disk.Volume(v.node)
 		if err != nil {
 			n.Report.Warn("whether %s is encrypted is not known: %v", v.label, err)
 		}

@@ -62,11 +62,11 @@ func (i *Initrd) belongs(label, partition string, locked bool) error {
 	case !known:
 		return nil
 	}
-	have, err := disk.LUKS(partition)
+	have, err := disk.Volume(partition)
 	switch {
 	case err != nil:
 		return err
-	case have == want:
+	case disk.SameVolume(have, want):
 		return nil
 	case have == "":
 		err = fmt.Errorf("%s holds no encrypted volume: %w (%s)", partition, ErrForeign, want)

@@ -20,12 +20,14 @@ func (n *Node) volumes(list []Deployment, asked deployment.Volumes) deployment.V
 	if last := last(list); last != nil {
 		maps.Copy(v, deployment.VolumesOf(last.Options))
 	}
+	maps.Copy(v, asked)
 	for _, label := range []string{disk.LabelOEM, disk.LabelPersistent} {
-		if uuid := n.Unlocked[label]; v[label] == "" && deployment.IsUUID(uuid) {
-			v[label] = uuid
+		// One that is expected by its UUID alone gains what can't be copied.
+		open := n.Unlocked[label]
+		if deployment.IsVolume(open) && (v[label] == "" || disk.SameVolume(open, v[label])) {
+			v[label] = open
 		}
 	}
-	maps.Copy(v, asked)
 	maps.DeleteFunc(v, func(label, uuid string) bool {
 		// The recovery system mounts nothing else, and a reset makes the others anew.
 		other := n.Label == disk.LabelRecovery && label != disk.LabelOEM

@@ -10,6 +10,9 @@ import (
 
 const uuidA, uuidB, uuidC = "aaaaaaaa-0000-4000-8000-000000000000", "bbbbbbbb-0000-4000-8000-000000000000", "cccccccc-0000-4000-8000-000000000000"
 
+// digits follow the UUID in what disk.Volume says.
+const digits = ":0123456789abcdef0123456789abcdef"
+
 // What was expected stays, what is open beside it is added, and only a person
 // changes it.
 func TestVolumes(t *testing.T) {
@@ -24,6 +27,10 @@ func TestVolumes(t *testing.T) {
 		"closed, it stays":         {disk.LabelState, expected, nil, nil, deployment.Volumes{"COS_OEM": uuidA}},
 		"a person says so":         {disk.LabelState, expected, nil, deployment.Volumes{"COS_OEM": uuidC, "DATA": uuidB}, deployment.Volumes{"COS_OEM": uuidC, "DATA": uuidB}},
 		"not encrypted any more":   {disk.LabelState, expected, nil, deployment.Volumes{"COS_OEM": NoVolume}, nil},
+		"what can't be copied":     {disk.LabelState, expected, map[string]string{"COS_OEM": uuidA + digits}, nil, deployment.Volumes{"COS_OEM": uuidA + digits}},
+		"it stays, too":            {disk.LabelState, expected + digits, map[string]string{"COS_OEM": uuidA}, nil, deployment.Volumes{"COS_OEM": uuidA + digits}},
+		"only the UUID is copied":  {disk.LabelState, expected + digits, map[string]string{"COS_OEM": uuidA + ":ffffffffffffffffffffffffffffffff"}, nil, deployment.Volumes{"COS_OEM": uuidA + digits}},
+		"asked by UUID":            {disk.LabelState, expected + digits, map[string]string{"COS_OEM": uuidC + digits}, deployment.Volumes{"COS_OEM": uuidC}, deployment.Volumes{"COS_OEM": uuidC + digits}},
 		"recovery":                 {disk.LabelRecovery, "", map[string]string{"COS_OEM": uuidA, "COS_PERSISTENT": uuidB}, nil, deployment.Volumes{"COS_OEM": uuidA}},
 		"live":                     {disk.LabelLive, "", map[string]string{"COS_OEM": uuidA}, nil, nil},
 		"no volumes":               {disk.LabelState, "quiet", nil, nil, nil},
