@@ -275,10 +275,10 @@ func TestForeignVolume(t *testing.T) {
 		foreign string
 		opens   int
 	}{
-		"ours":       {func(n *node) { n.volume("2", "COS_OEM", ours); n.volume("4", "COS_PERSISTENT", other) }, "", 2},
-		"plain":      {func(n *node) { n.disk("vda", "2", "COS_OEM", evil); n.disk("vda", "4", "COS_PERSISTENT", evil) }, "COS_OEM COS_PERSISTENT", 0},
-		"exchanged":  {func(n *node) { n.volume("2", "COS_OEM", other); n.volume("4", "COS_PERSISTENT", ours) }, "COS_OEM COS_PERSISTENT", 0},
-		"no UUID":    {func(n *node) { n.volume("2", "COS_OEM", ""); n.volume("4", "COS_PERSISTENT", other) }, "COS_OEM", 1},
+		"ours":      {func(n *node) { n.volume("2", "COS_OEM", ours); n.volume("4", "COS_PERSISTENT", other) }, "", 2},
+		"plain":     {func(n *node) { n.disk("vda", "2", "COS_OEM", evil); n.disk("vda", "4", "COS_PERSISTENT", evil) }, "COS_OEM COS_PERSISTENT", 0},
+		"exchanged": {func(n *node) { n.volume("2", "COS_OEM", other); n.volume("4", "COS_PERSISTENT", ours) }, "COS_OEM COS_PERSISTENT", 0},
+		"no UUID":   {func(n *node) { n.volume("2", "COS_OEM", ""); n.volume("4", "COS_PERSISTENT", other) }, "COS_OEM", 1},
 		"UUID copied": {func(n *node) {
 			n.args.Volumes["COS_OEM"] += ":0123456789abcdef0123456789abcdef"
 			n.volume("2", "COS_OEM", ours)
