@@ -33,13 +33,15 @@ type machine struct {
 	now     func() time.Time
 	ask     func(context.Context) ([]byte, error) // for the history of boots
 
-	scratch []string // where a staging writes beside the store, the ESP and run
+	mustBoot bool     // images that can't boot are not staged
+	scratch  []string // where a staging writes beside the store, the ESP and run
 }
 
 func thisMachine() machine {
 	return machine{
 		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
-		root: "/", run: report.TransactionDir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+		mustBoot: true,
+		root:     "/", run: report.TransactionDir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
 		scratch: []string{os.TempDir(), "/var/tmp"},
 		notices: []string{"/run/issue.d/60-kairos-upgrade.issue", "/run/motd.d/60-kairos-upgrade"},
 	}

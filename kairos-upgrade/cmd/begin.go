@@ -105,6 +105,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
 		Label:    w.label,
 		Booted:   booted,
+		MustBoot: m.mustBoot,
 		Log:      b.log,
 		Progress: b.bar,
 	}}

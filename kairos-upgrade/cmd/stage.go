@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -113,7 +114,11 @@ func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err err
 	if !asked.hooks && !asked.Poweroff && !asked.Reboot { // which need the rights again
 		do = do.decodes(req.Source)
 	}
-	if err := m.with(c, do, func(n *deploy.Node) error { return stageOn(c, n, req) }); err != nil {
+	err = m.with(c, do, func(n *deploy.Node) error { return stageOn(c, n, req) })
+	if errors.Is(err, deploy.ErrCannotBoot) {
+		err = exit.Hint(err, "kairos-upgrade lint %s says what to do; --force stages it nevertheless", req.Source)
+	}
+	if err != nil {
 		return err
 	}
 	if err := asked.hook(c.Context, "after-upgrade"); err != nil {

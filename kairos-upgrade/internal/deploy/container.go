@@ -188,9 +188,8 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 		}
 		return nil, f, err
 	}
-	n.Progress.Phase("write image", 0)
-	c, err := assemble(ctx, n.Store, root)
-	return c, f, useless(err)
+	c, err := n.take(ctx, root)
+	return c, f, err
 }
 
 // visitNeeded calls visit for the objects that a deployment of the tree needs:

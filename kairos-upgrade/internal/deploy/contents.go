@@ -9,6 +9,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/composefs"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/lint"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -26,6 +27,22 @@ type contents struct {
 	version string                    // VERSION_ID
 	objects map[fsverity.Digest]int64 // sizes
 	bytes   int64                     // sum of the sizes of objects
+	faults  []lint.Finding            // why the image does not boot as a node
+}
+
+// take checks a tree whose objects have been put, and writes its image.
+func (n *Node) take(ctx context.Context, root *tree.Node) (*contents, error) {
+	n.Progress.Phase("write image", 0)
+	var faults []lint.Finding
+	if n.MustBoot {
+		faults = n.faults(root)
+	}
+	c, err := assemble(ctx, n.Store, root)
+	if err != nil {
+		return c, useless(err)
+	}
+	c.faults = faults
+	return c, nil
 }
 
 // assemble writes the image of a tree whose objects have been put. The tree is

@@ -2,7 +2,9 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/lint"
@@ -10,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/pull"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
@@ -63,6 +66,34 @@ func (o *stored) examine(_ context.Context, keep *lint.Keep, _ func(done, total 
 		image.Boot = append(image.Boot, boot.File{Kind: f.Kind, Path: f.Path, Node: object(f.Size, d)})
 	}
 	return image, nil
+}
+
+// faults are what Lint would say keeps an image from booting, of a tree whose
+// objects are in the store.
+func (n *Node) faults(root *tree.Node) []lint.Finding {
+	inline := lint.NewKeep("") // which keeps nothing here
+	found := lint.Check(lint.Image{Root: root, Open: func(node *tree.Node) (lint.File, error) {
+		if !node.HasObject() {
+			return inline.Open(node)
+		}
+		return n.Store.OpenObject(node.Digest)
+	}})
+	return slices.DeleteFunc(found, func(f lint.Finding) bool { return f.Level != lint.Error })
+}
+
+// ErrCannotBoot says that an image does not boot as a node.
+var ErrCannotBoot = errors.New("the image cannot boot as a node")
+
+// bootable refuses an image that cannot boot, in the words of Lint.
+func (t *transaction) bootable(c *contents) error {
+	if len(c.faults) == 0 || t.req.Force {
+		return nil
+	}
+	var lines []string
+	for _, f := range c.faults {
+		lines = append(lines, fmt.Sprintf("%s: %v", f.Level, f))
+	}
+	return exit.Reason(exit.Details(ErrCannotBoot, lines...), "cannot_boot")
 }
 
 // object is a node whose content is an object, however small it is: boot files.

@@ -30,7 +30,10 @@ type Node struct {
 	Unlocked map[string]string
 	// SecureBoot says that this machine's firmware starts only what is signed.
 	SecureBoot bool
-	Log        *slog.Logger
+	// MustBoot says that an image which Lint finds unable to boot is not staged
+	// unless that is forced.
+	MustBoot bool
+	Log      *slog.Logger
 	// Progress may be nil.
 	Progress *progress.Reporter
 }

@@ -83,6 +83,6 @@ func (t plainTree) fetch(ctx context.Context, n *Node) (*contents, Fetched, erro
 	if err != nil {
 		return nil, Fetched{}, useless(err)
 	}
-	c, err := assemble(ctx, n.Store, root)
-	return c, Fetched{}, useless(err)
+	c, err := n.take(ctx, root)
+	return c, Fetched{}, err
 }

@@ -163,7 +163,7 @@ func lastTitle(list []Deployment) string {
 func (t *transaction) finish(ctx context.Context, c *contents) error {
 	n := t.node
 	r := t.record(c)
-	if err := t.admitImage(r); err != nil {
+	if err := errors.Join(t.admitImage(r), t.bootable(c)); err != nil {
 		return err
 	}
 	if err := t.putBootFiles(ctx, r.Boot); err != nil {

@@ -82,7 +82,12 @@ func decompress(magic []byte, in io.Reader) (io.Reader, error) {
 	case bytes.HasPrefix(magic, []byte("BZh")):
 		return bzip2.NewReader(in), nil
 	}
-	return nil, fmt.Errorf("%w: it begins with %x", errCompression, magic)
+	for _, other := range [][]byte{{0x02, 0x21, 0x4c, 0x18}, {0x5d, 0, 0}, {0x89, 'L', 'Z', 'O'}} { // the kernel knows these, too
+		if bytes.HasPrefix(magic, other) {
+			return nil, fmt.Errorf("%w: it begins with %x", errCompression, magic)
+		}
+	}
+	return nil, fmt.Errorf("it begins with %x, which no kernel knows", magic)
 }
 
 // cpioNames reads one archive, to its trailer.
