@@ -2,8 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
@@ -79,7 +78,7 @@ func readChange(c *cli.Context) (staging.Change, error) {
 		if _, twice := change.Put[name]; twice {
 			return change, exit.Usagef("two files are called %s", name)
 		}
-		data, err := readConfig(file)
+		data, err := bounded.File(file, source.MaxSize)
 		if err != nil {
 			return change, err
 		}
@@ -102,20 +101,6 @@ func readChange(c *cli.Context) (staging.Change, error) {
 		return change, fmt.Errorf("the config is not valid, nothing was done")
 	}
 	return change, nil
-}
-
-// readConfig reads a file of at most the size that a config may have.
-func readConfig(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, source.MaxSize+1))
-	if err == nil && len(data) > source.MaxSize {
-		err = fmt.Errorf("%s: larger than 1 MB", file)
-	}
-	return data, err
 }
 
 // openNode opens the node that runs, for staging. The caller calls close.

@@ -149,7 +149,7 @@ func ask(ctx context.Context, question string) (*secret.Memory, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("%w: systemd-ask-password: %w", way.ErrNobody, err)
+		return nil, fmt.Errorf("%w: systemd-ask-password: %w: %s", way.ErrNobody, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return line("the answer", typed.Bytes())
 }

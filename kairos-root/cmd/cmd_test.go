@@ -18,7 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
 )
 
-func run(args ...string) (stdout, stderr string, status int) {
+func runTool(args ...string) (stdout, stderr string, status int) {
 	var out, errOut bytes.Buffer
 	status = Run(append([]string{"kairos-root"}, args...), &out, &errOut)
 	return out.String(), errOut.String(), status
@@ -29,7 +29,7 @@ func TestOutsideOfAnInitrd(t *testing.T) {
 		t.Skip("this is an initrd")
 	}
 	for _, args := range [][]string{{"mount"}, {"mount", "--writable"}, {"failed"}} {
-		stdout, stderr, status := run(args...)
+		stdout, stderr, status := runTool(args...)
 		if status != 1 || stdout != "" || !strings.HasPrefix(stderr, "kairos-root: this is no initrd\nhint: ") {
 			t.Errorf("%v: status %d, %q, %q", args, status, stdout, stderr)
 		}
@@ -40,10 +40,10 @@ func TestNotBooted(t *testing.T) {
 	if _, err := os.Stat(report.RootFile); err == nil {
 		t.Skip("this system was booted by kairos-root")
 	}
-	if _, stderr, status := run("status"); status != 1 || stderr != "kairos-root: "+deployment.ErrNotBooted.Error()+"\n" {
+	if _, stderr, status := runTool("status"); status != 1 || stderr != "kairos-root: "+deployment.ErrNotBooted.Error()+"\n" {
 		t.Errorf("status %d, %q", status, stderr)
 	}
-	if _, stderr, status := run("status", "--json"); status != 1 || !strings.HasPrefix(stderr, `{"message_type":"exit_error","code":1,`) {
+	if _, stderr, status := runTool("status", "--json"); status != 1 || !strings.HasPrefix(stderr, `{"message_type":"exit_error","code":1,`) {
 		t.Errorf("status %d, %q", status, stderr)
 	}
 }

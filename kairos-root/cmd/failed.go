@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/run"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
@@ -141,7 +142,7 @@ func reason() (text string, failed bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager").Output()
+	out, err := run.Runner{}.Output(ctx, "systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager")
 	units := strings.TrimSpace(string(out))
 	switch {
 	case err != nil:

@@ -1,23 +1,21 @@
 package cmd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
-	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
@@ -202,10 +200,6 @@ const noteFile = "available.json"
 
 // note keeps a decision for status.
 func (m machine) note(d *automation.Decision) error {
-	data, err := json.Marshal(d)
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(m.run, 0o755); err != nil {
 		return err
 	}
@@ -214,24 +208,16 @@ func (m machine) note(d *automation.Decision) error {
 		return err
 	}
 	defer root.Close()
-	return atomicfile.Write(root, noteFile, append(data, '\n'), 0o644)
+	return report.Write(root, noteFile, d, 0o644)
 }
 
 // noted returns the last decision, nil when there was none.
 func (m machine) noted() (*automation.Decision, error) {
-	f, err := os.Open(filepath.Join(m.run, noteFile))
+	d, err := report.Read[*automation.Decision](m.run, noteFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	d := &automation.Decision{}
-	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(d); err != nil {
-		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
-	}
-	return d, nil
+	return d, err
 }
 
 func printDecision(w io.Writer, d *automation.Decision) {

@@ -11,12 +11,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // Vendor GUIDs: of the Boot Loader Interface, and of UEFI's own variables.
@@ -107,15 +107,10 @@ func (v Vars) text(name string) (string, error) {
 
 // read returns the value of a variable without its attributes.
 func (v Vars) read(name, guid string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(v.dir, name+"-"+guid))
+	raw, err := bounded.File(filepath.Join(v.dir, name+"-"+guid), maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", name, ErrNotSet)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read EFI variable %s: %w", name, err)
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxSize))
 	if err != nil {
 		return nil, fmt.Errorf("read EFI variable %s: %w", name, err)
 	}

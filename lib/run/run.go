@@ -49,9 +49,14 @@ type Runner struct {
 	// Drain is how long output is still read once a program has ended that left
 	// others behind; 20 s if zero.
 	Drain time.Duration
+	// Group says that the end of the context kills the program with all that it
+	// has started. Otherwise the program is asked to end, and has time for it.
+	Group bool
+	// Most is how many bytes it may print on stdout; 16 MiB if zero.
+	Most int
 }
 
-// maxOutput bounds what a program may print, in bytes.
+// maxOutput bounds what a program may print by default, in bytes.
 const maxOutput = 16 << 20
 
 // Has reports whether a program is in PATH.
@@ -97,7 +102,8 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	if len(r.Stdin) > 0 {
 		cmd.Stdin = bytes.NewReader(r.Stdin)
 	}
-	stdout := &output{left: maxOutput}
+	most := cmp.Or(r.Most, maxOutput)
+	stdout := &output{left: most}
 	lines := &lineWriter{emit: func(line string) {
 		if r.Line != nil {
 			r.Line(program, line)
@@ -108,7 +114,7 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	lines.flush()
 	switch {
 	case stdout.left < 0:
-		return nil, fmt.Errorf("%s prints more than %d MiB", program, maxOutput>>20)
+		return nil, fmt.Errorf("%s prints more than %d KiB", program, most>>10)
 	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it left a process behind
 		return stdout.bytes.Bytes(), nil
 	case ctx.Err() != nil:
@@ -121,8 +127,8 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	return stdout.bytes.Bytes(), failure(program, ended.ExitCode(), lines)
 }
 
-// command prepares a program. Beneath a root env finds it, since only there it
-// can be looked for.
+// command prepares a program. Beneath a root env finds what is no path, since only
+// there it can be looked for.
 func (r Runner) command(ctx context.Context, argv []string) *exec.Cmd {
 	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -132,7 +138,9 @@ func (r Runner) command(ctx context.Context, argv []string) *exec.Cmd {
 	}
 	argv = append([]string{own(argv[0], root)}, argv[1:]...)
 	if root != "" {
-		argv = append([]string{"/usr/bin/env", "--"}, argv...)
+		if !filepath.IsAbs(argv[0]) {
+			argv = append([]string{"/usr/bin/env", "--"}, argv...)
+		}
 		attr.Chroot, dir = root, "/"
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -142,6 +150,9 @@ func (r Runner) command(ctx context.Context, argv []string) *exec.Cmd {
 	}
 	cmd.Env = append(cmd.Env, r.Extra...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	if r.Group {
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	}
 	cmd.WaitDelay = cmp.Or(r.Drain, graceTime)
 	return cmd
 }

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -111,7 +112,7 @@ func TestOwnEnvironmentAndRoot(t *testing.T) {
 
 func TestOutputIsBounded(t *testing.T) {
 	out, err := Runner{}.Output(t.Context(), sh("head -c 20000000 /dev/zero; echo done >&2")...)
-	if err == nil || err.Error() != "sh prints more than 16 MiB" || out != nil {
+	if err == nil || err.Error() != "sh prints more than 16384 KiB" || out != nil {
 		t.Errorf("%d bytes, %v", len(out), err)
 	}
 }
@@ -126,5 +127,28 @@ func TestLeftBehind(t *testing.T) {
 	}
 	if pid, err := strconv.Atoi(words[1]); err == nil {
 		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// What a program started ends with it, where the group does: the pipe that it
+// holds open is closed.
+func TestGroup(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	line := func(_, line string) { cancel() }
+	_, err = Runner{Group: true, Files: []*os.File{writer}, Line: line}.Output(ctx, sh(`trap '' TERM; sleep 1000 & echo ready >&2; wait`)...)
+	writer.Close()
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if err := reader.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("what it started is still there: %v", err)
 	}
 }

@@ -12,13 +12,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 )
 
@@ -35,7 +34,7 @@ const maxFile = 1 << 20
 func Load(root, name string, set Set) error {
 	var failed error
 	for _, file := range files(root, name) {
-		data, err := read(file)
+		data, err := bounded.File(file, maxFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -47,19 +46,6 @@ func Load(root, name string, set Set) error {
 		}
 	}
 	return failed
-}
-
-func read(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("longer than %d bytes", maxFile)
-	}
-	return data, err
 }
 
 // files returns the files to read, in order.

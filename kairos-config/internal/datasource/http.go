@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // Bounds on a metadata service.
@@ -116,12 +116,9 @@ func (c *client) once(ctx context.Context, method, path string, header []string)
 	if want := c.s.flavour(); want != "" && resp.Header.Get("Metadata-Flavor") != want {
 		return nil, errors.New("the answer does not come from " + want)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err := bounded.Read(resp.Body, maxBody)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(body) > maxBody {
-		return nil, fmt.Errorf("%s: larger than 1 MB", path)
 	}
 	return body, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/lib/kernelargs"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // CredentialName is the name of the systemd credential that is user data:
@@ -52,27 +53,8 @@ func credential(ctx context.Context, s *session) (raw, error) {
 }
 
 // output runs a program and returns what it prints, at most maxBody.
-func output(ctx context.Context, name string, args ...string) ([]byte, error) {
-	var stdout, stderr capped
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if message := strings.TrimSpace(stderr.String()); message != "" {
-			return nil, fmt.Errorf("%s: %w: %.200s", name, err, message)
-		}
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return stdout.Bytes(), nil
-}
-
-// capped takes no more than maxBody.
-type capped struct{ bytes.Buffer }
-
-func (c *capped) Write(p []byte) (int, error) {
-	if c.Len()+len(p) > maxBody {
-		return 0, errors.New("prints more than 1 MB")
-	}
-	return c.Buffer.Write(p)
+func output(ctx context.Context, argv ...string) ([]byte, error) {
+	return run.Runner{Most: maxBody}.Output(ctx, argv...)
 }
 
 // words of an OEM string, as systemd has them for credentials.

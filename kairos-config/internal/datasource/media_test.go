@@ -32,9 +32,9 @@ func TestRealMedium(t *testing.T) {
 	if err := os.Truncate(image, 4<<20); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "/usr/sbin/mkfs.ext4", "-q", "-F", "-L", "cidata", "-d", content, image)
-	device := run(t, "/usr/sbin/losetup", "--find", "--show", "--read-only", image)
-	t.Cleanup(func() { run(t, "/usr/sbin/losetup", "--detach", device) })
+	runTool(t, "/usr/sbin/mkfs.ext4", "-q", "-F", "-L", "cidata", "-d", content, image)
+	device := runTool(t, "/usr/sbin/losetup", "--find", "--show", "--read-only", image)
+	t.Cleanup(func() { runTool(t, "/usr/sbin/losetup", "--detach", device) })
 
 	root := machine(t, map[string]string{"dev/disk/by-label/x": ""})
 	var st unix.Stat_t
@@ -73,7 +73,7 @@ func TestRealMedium(t *testing.T) {
 
 // run runs a program and returns what it printed; without it the test is
 // skipped.
-func run(t *testing.T, argv ...string) string {
+func runTool(t *testing.T, argv ...string) string {
 	t.Helper()
 	if _, err := os.Stat(argv[0]); err != nil {
 		t.Skip(err)

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
@@ -27,6 +26,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 	"github.com/kairos-io/toolkit/lib/buildinfo"
+	"github.com/kairos-io/toolkit/lib/run"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +68,7 @@ func Steps(ctx context.Context, root *rootfs.Root, stage string, merged *tree.No
 	}
 	for _, file := range files {
 		pos := diag.Pos{Source: "provider " + path.Base(file)}
-		out, err := run(ctx, root, file, stage, input)
+		out, err := ask(ctx, root, file, stage, input)
 		if err != nil {
 			problems.Errorf(pos, "%v", err)
 			continue
@@ -117,43 +117,16 @@ func find(root *rootfs.Root) []string {
 	return files
 }
 
-// run runs a provider. What it says on stderr is the log's.
-func run(ctx context.Context, root *rootfs.Root, file, stage string, input []byte) ([]byte, error) {
+// ask runs a provider.
+func ask(ctx context.Context, root *rootfs.Root, file, stage string, input []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, file, stage)
-	cmd.Dir, cmd.WaitDelay = "/", drain
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	if root.Path() != "/" {
-		cmd.SysProcAttr.Chroot = root.Path()
-	}
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	out, said := &limited{left: maxOutput}, &limited{left: maxOutput}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, said
-	err := cmd.Run()
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	out, err := run.Runner{
+		Root: root.Path(), Dir: "/", Stdin: input, Group: true, Most: maxOutput, Drain: drain,
+		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"},
+	}.Output(ctx, file, stage)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil, fmt.Errorf("stopped after %v", timeout)
-	case out.left < 0:
-		return nil, errors.New("it printed more than 1 MiB")
-	case err != nil && !errors.Is(err, exec.ErrWaitDelay): // which says that it left a process in the background
-		lines := strings.Split(strings.TrimSpace(said.buffer.String()), "\n")
-		return nil, fmt.Errorf("it failed: %w: %s", err, lines[len(lines)-1])
 	}
-	return out.buffer.Bytes(), nil
-}
-
-// limited keeps so many bytes and takes all: a provider must not hang at a
-// full pipe. The buffer isn't embedded: its ReadFrom would know no limit.
-type limited struct {
-	buffer bytes.Buffer
-	left   int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.left -= len(p); l.left < 0 {
-		return len(p), nil
-	}
-	return l.buffer.Write(p)
+	return out, err
 }

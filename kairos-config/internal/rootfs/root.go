@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"golang.org/x/sys/unix"
 )
 
@@ -87,9 +88,6 @@ func (r *Root) Exists(name string) bool {
 	return err == nil
 }
 
-// ErrTooLarge is returned for files above the limit of their reader.
-var ErrTooLarge = errors.New("file too large")
-
 // ReadFile returns the content of a regular file of at most limit bytes.
 func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 	f, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not hang the boot
@@ -109,12 +107,9 @@ func readAll(f *os.File, limit int64) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: f.Name(), Err: errors.New("not a regular file")}
 	}
 	// The size of files in /proc is 0: what counts is what is read.
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	data, err := bounded.Read(f, limit)
 	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("read %s: %w (at most %d bytes)", f.Name(), ErrTooLarge, limit)
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return data, nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/testroot"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"golang.org/x/sys/unix"
 )
 
@@ -161,7 +162,7 @@ func TestWriteFileErrors(t *testing.T) {
 	if _, err := r.ReadFile("/fifo", 10); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("reading a FIFO: %v", err)
 	}
-	if _, err := r.ReadFile("/etc/passwd", 10); !errors.Is(err, ErrTooLarge) {
+	if _, err := r.ReadFile("/etc/passwd", 10); !errors.Is(err, bounded.ErrTooLarge) {
 		t.Errorf("reading too much: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // Directories that hold configs; what stands in a later one wins. They are
@@ -141,7 +142,7 @@ func (c *Collection) read(root *rootfs.Root, name, source string) {
 	pos := diag.Pos{Source: source}
 	data, err := root.ReadFile(name, MaxSize)
 	switch {
-	case errors.Is(err, rootfs.ErrTooLarge):
+	case errors.Is(err, bounded.ErrTooLarge):
 		c.Skipped++
 		c.Problems.Warnf(pos, "skipped: larger than 1 MB")
 		c.Problems.Mistake()

@@ -7,13 +7,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // maxContent bounds a file's content after decompression, in bytes.
@@ -200,12 +200,8 @@ func decodeContent(content, encoding string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompress content: %w", err)
 	}
-	data, err = io.ReadAll(io.LimitReader(z, maxContent+1))
-	if err != nil {
+	if data, err = bounded.Read(z, maxContent); err != nil {
 		return nil, fmt.Errorf("decompress content: %w", err)
-	}
-	if len(data) > maxContent {
-		return nil, errors.New("decompress content: more than 64 MiB")
 	}
 	return data, nil
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/partition"
 	"github.com/kairos-io/toolkit/lib/disk"
-	"golang.org/x/sys/unix"
+	programs "github.com/kairos-io/toolkit/lib/run"
 )
 
 // layout adds partitions to a disk of this machine, and grows its last one.
@@ -59,14 +58,10 @@ func (r *run) layoutDevice(ctx context.Context) (string, error) {
 // what it prints on stdout.
 func (r *run) scriptDevice(ctx context.Context, command string) (string, error) {
 	argv := strings.Fields(command)
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	if root := r.Root.Path(); root != "/" {
-		cmd.SysProcAttr = &unix.SysProcAttr{Chroot: root}
-	}
-	cmd.Dir, cmd.Env, cmd.WaitDelay = "/", append(commandEnvironment(), r.Env...), drain
-	out, err := cmd.Output()
+	program := programs.Runner{Root: r.Root.Path(), Dir: "/", Env: append(commandEnvironment(), r.Env...), Drain: drain}
+	out, err := program.Output(ctx, argv...)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", argv[0], err)
+		return "", err
 	}
 	device := strings.TrimSpace(string(out))
 	if !strings.HasPrefix(device, "/dev/") || strings.ContainsAny(device, "\n\x00") {

@@ -536,7 +536,7 @@ func TestReadOnlyRootIsExplained(t *testing.T) {
 func TestContentProblems(t *testing.T) {
 	bomb := zipped(t, strings.Repeat("x", maxContent+1))
 	for _, c := range [][3]string{
-		{"%%%", "b64", "decode content: illegal base64"}, {"aGk=", "gz+b64", "decompress content: "}, {bomb, "gzip+base64", "decompress content: more than 64 MiB"},
+		{"%%%", "b64", "decode content: illegal base64"}, {"aGk=", "gz+b64", "decompress content: "}, {bomb, "gzip+base64", "decompress content: larger than 64 MiB"},
 		{bomb[:100], "gz+b64", "decompress content: unexpected EOF"},
 	} {
 		if _, err := decodeContent(c[0], c[1]); err == nil || !strings.Contains(err.Error(), c[2]) {

@@ -10,11 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
+
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // ErrWrongKey says that no key slot, or not the one that was named, opens with
@@ -50,14 +50,14 @@ func Format(ctx context.Context, device string, key []byte, kdf KDF, label strin
 	if label != "" {
 		arguments = append(arguments, "--label="+label)
 	}
-	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
+	_, err := execute(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
 	return err
 }
 
 // AddKey fills a free key slot with a new key; key opens the volume now.
 func AddKey(ctx context.Context, device string, slot int, key, added []byte, kdf KDF) error {
 	arguments := append([]string{"luksAddKey", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot)}, kdf.arguments()...)
-	_, err := run(ctx, [][]byte{key, added}, nil, append(arguments, "--", device, pipe(1))...)
+	_, err := execute(ctx, [][]byte{key, added}, nil, append(arguments, "--", device, pipe(1))...)
 	return err
 }
 
@@ -68,7 +68,7 @@ func Test(ctx context.Context, device string, slot int, key []byte) error {
 	if slot >= 0 {
 		arguments = append(arguments, "--key-slot", strconv.Itoa(slot))
 	}
-	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
+	_, err := execute(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
 	return err
 }
 
@@ -80,13 +80,13 @@ func Open(ctx context.Context, device, name string, slot int, key []byte) error 
 func open(ctx context.Context, device, name string, slot int, key []byte, options ...string) error {
 	// As systemd-cryptsetup does by default, discards are not passed on.
 	arguments := append([]string{"open", "--type", "luks2", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot)}, options...)
-	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device, name)...)
+	_, err := execute(ctx, [][]byte{key}, nil, append(arguments, "--", device, name)...)
 	return err
 }
 
 // Close removes a mapping.
 func Close(ctx context.Context, name string) error {
-	_, err := run(ctx, nil, nil, "close", "--", name)
+	_, err := execute(ctx, nil, nil, "close", "--", name)
 	return err
 }
 
@@ -96,7 +96,7 @@ const maxVolumeKey = 256
 // VolumeKey returns the key that the data is encrypted with, which the caller
 // wipes.
 func VolumeKey(ctx context.Context, device string, slot int, key []byte) ([]byte, error) {
-	out, err := run(ctx, [][]byte{key}, nil, "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device)
+	out, err := execute(ctx, [][]byte{key}, nil, "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device)
 	defer clear(out)
 	if err != nil {
 		return nil, err
@@ -127,25 +127,25 @@ func VolumeKey(ctx context.Context, device string, slot int, key []byte) ([]byte
 // KillSlot erases a key slot. That some other slot remains is the caller's to
 // know: cryptsetup doesn't ask.
 func KillSlot(ctx context.Context, device string, slot int) error {
-	_, err := run(ctx, nil, nil, "luksKillSlot", "--batch-mode", "--", device, strconv.Itoa(slot))
+	_, err := execute(ctx, nil, nil, "luksKillSlot", "--batch-mode", "--", device, strconv.Itoa(slot))
 	return err
 }
 
 // Erase erases all key slots: nobody can read the data again.
 func Erase(ctx context.Context, device string) error {
-	_, err := run(ctx, nil, nil, "erase", "--batch-mode", "--", device)
+	_, err := execute(ctx, nil, nil, "erase", "--batch-mode", "--", device)
 	return err
 }
 
 // ImportToken writes a token into the free place of a number.
 func ImportToken(ctx context.Context, device string, number int, token json.RawMessage) error {
-	_, err := run(ctx, nil, token, "token", "import", "--token-id", strconv.Itoa(number), "--json-file", "-", "--", device)
+	_, err := execute(ctx, nil, token, "token", "import", "--token-id", strconv.Itoa(number), "--json-file", "-", "--", device)
 	return err
 }
 
 // RemoveToken removes a token. The key slot that it leads to remains.
 func RemoveToken(ctx context.Context, device string, number int) error {
-	_, err := run(ctx, nil, nil, "token", "remove", "--token-id", strconv.Itoa(number), "--", device)
+	_, err := execute(ctx, nil, nil, "token", "remove", "--token-id", strconv.Itoa(number), "--", device)
 	return err
 }
 
@@ -153,40 +153,30 @@ func RemoveToken(ctx context.Context, device string, number int) error {
 // to 2 are taken. /dev/fd would need udev, or somebody else who makes it.
 func pipe(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
 
-// run runs cryptsetup with each secret on a pipe of its own.
-func run(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...string) ([]byte, error) {
-	command := exec.CommandContext(ctx, "cryptsetup", arguments...)
-	command.Stdin = bytes.NewReader(stdin)
-	command.Env = append(os.Environ(), "LC_ALL=C")
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
+// execute runs cryptsetup with each secret on a pipe of its own.
+func execute(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...string) ([]byte, error) {
+	runner := run.Runner{Stdin: stdin}
 	for _, secret := range secrets {
 		reader, err := filled(secret)
 		if err != nil {
 			return nil, err
 		}
 		defer reader.Close()
-		command.ExtraFiles = append(command.ExtraFiles, reader)
+		runner.Files = append(runner.Files, reader)
 	}
-	err := command.Run()
-	if err == nil {
-		return stdout.Bytes(), nil
+	out, err := runner.Output(ctx, append([]string{"cryptsetup"}, arguments...)...)
+	var failed *run.Error
+	if !errors.As(err, &failed) {
+		return out, err
 	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], ctx.Err())
+	failed.Program += " " + arguments[0]
+	switch failed.Status { // cryptsetup(8), "RETURN CODES"
+	case 2: // no permission (bad passphrase)
+		return nil, fmt.Errorf("%s: %w", failed.Program, ErrWrongKey)
+	case 5: // device already exists or is busy
+		return nil, fmt.Errorf("%s: %w: %s", failed.Program, ErrExists, failed.Cause)
 	}
-	var ended *exec.ExitError
-	if errors.As(err, &ended) && ended.ExitCode() == 2 { // cryptsetup(8): no permission (bad passphrase)
-		return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], ErrWrongKey)
-	}
-	text, _ := io.ReadAll(io.LimitReader(&stderr, 4096))
-	if ended != nil && ended.ExitCode() == 5 { // device already exists or is busy
-		return nil, fmt.Errorf("cryptsetup %s: %w: %s", arguments[0], ErrExists, strings.TrimSpace(string(text)))
-	}
-	if message := strings.TrimSpace(string(text)); message != "" {
-		return nil, fmt.Errorf("cryptsetup %s: %w: %s", arguments[0], err, message)
-	}
-	return nil, fmt.Errorf("cryptsetup %s: %w", arguments[0], err)
+	return nil, err
 }
 
 // maxSecret fits into an empty pipe, so that writing never waits for a reader.

@@ -201,7 +201,7 @@ func TestReplayedCopy(t *testing.T) {
 func TestError(t *testing.T) {
 	crypttest.Programs(t, "cryptsetup")
 	err := cryptsetup.KillSlot(t.Context(), crypttest.Disk(t), 0)
-	if err == nil || !strings.Contains(err.Error(), "cryptsetup luksKillSlot: exit status 1: ") {
+	if err == nil || !strings.Contains(err.Error(), "cryptsetup luksKillSlot: ") {
 		t.Errorf("error = %v", err)
 	}
 }

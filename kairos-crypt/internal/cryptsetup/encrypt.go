@@ -21,14 +21,14 @@ func BeginEncrypt(ctx context.Context, device string, key []byte, kdf KDF, label
 	if label != "" {
 		arguments = append(arguments, "--label="+label)
 	}
-	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
+	_, err := execute(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
 	return err
 }
 
 // Repair puts right what was in flight when an encryption in place was cut off,
 // and ends it where that was the last of it. Where nothing was, it does nothing.
 func Repair(ctx context.Context, device string, key []byte) error {
-	_, err := run(ctx, [][]byte{key}, nil, "repair", "--batch-mode", "--key-file", pipe(0), "--", device)
+	_, err := execute(ctx, [][]byte{key}, nil, "repair", "--batch-mode", "--key-file", pipe(0), "--", device)
 	return err
 }
 
@@ -43,6 +43,6 @@ func ResumeEncrypt(ctx context.Context, device string, key []byte) error {
 	} else if info.Mode().IsRegular() {
 		arguments = append(arguments, "--force-offline-reencrypt")
 	}
-	_, err := run(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
+	_, err := execute(ctx, [][]byte{key}, nil, append(arguments, "--", device)...)
 	return err
 }

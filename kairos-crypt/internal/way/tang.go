@@ -1,18 +1,16 @@
 package way
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 // Tang binds key slots to a tang server on the network, by clevis(1): a node
@@ -59,16 +57,10 @@ func (t Tang) Encrypt(ctx context.Context, key []byte, url, thumbprint string) (
 func (t Tang) clevis(ctx context.Context, input []byte, arguments ...string) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
-	command := exec.CommandContext(limited, "clevis", arguments...)
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	command.Stdin = bytes.NewReader(input)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	err := command.Run()
+	out, err := run.Runner{Stdin: input, Group: true}.Output(limited, append([]string{"clevis"}, arguments...)...)
 	switch {
 	case err == nil:
-		return stdout.Bytes(), nil
+		return out, nil
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, ErrNoClevis
 	case ctx.Err() != nil:
@@ -76,9 +68,6 @@ func (t Tang) clevis(ctx context.Context, input []byte, arguments ...string) ([]
 	case limited.Err() != nil:
 		return nil, fmt.Errorf("no answer within %s", t.Timeout)
 	}
-	clear(stdout.Bytes())
-	if message := strings.TrimSpace(stderr.String()); message != "" {
-		return nil, fmt.Errorf("clevis %s: %w: %.1000s", arguments[0], err, message)
-	}
-	return nil, fmt.Errorf("clevis %s: %w", arguments[0], err)
+	clear(out)
+	return nil, err
 }

@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -17,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/tpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // ErrNoTPM says that the machine has no TPM that can be used.
@@ -183,17 +182,9 @@ const maxFile = 1 << 20
 // first reads the first file that exists.
 func first(names []string) ([]byte, string, error) {
 	for _, name := range names {
-		file, err := os.Open(name)
+		text, err := bounded.File(name, maxFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
-		}
-		if err != nil {
-			return nil, "", err
-		}
-		text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-		file.Close()
-		if err == nil && len(text) > maxFile {
-			err = fmt.Errorf("%s: longer than %d bytes", name, maxFile)
 		}
 		return text, name, err
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/kernelargs"
 	"github.com/kairos-io/toolkit/lib/report"
@@ -160,19 +160,11 @@ func list(dir fs.FS) ([]string, error) {
 var errTooLarge = errors.New("larger than 1 MB")
 
 func read(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, unwrapPath(err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, unwrapPath(err)
-	}
-	if len(data) > maxSize {
+	data, err := bounded.File(file, maxSize)
+	if errors.Is(err, bounded.ErrTooLarge) {
 		return nil, errTooLarge
 	}
-	return data, nil
+	return data, unwrapPath(err)
 }
 
 func hasHeader(data []byte) bool {

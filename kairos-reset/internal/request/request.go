@@ -15,13 +15,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/bls"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
 )
@@ -122,12 +122,7 @@ func (e ESP) Read() (Request, error) {
 	if _, armed, err := e.entry(deployment.ResetEntry); err != nil || !armed {
 		return Request{}, errors.Join(err, none(armed))
 	}
-	f, err := e.Root.Open(file)
-	if err != nil {
-		return Request{}, fmt.Errorf("read reset request: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := bounded.In(e.Root, file, maxSize)
 	if err != nil {
 		return Request{}, fmt.Errorf("read reset request: %w", err)
 	}

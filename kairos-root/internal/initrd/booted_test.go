@@ -157,7 +157,7 @@ func TestNodeSettings(t *testing.T) {
 		t.Error("a link was followed:", err)
 	}
 	mounttest.Write(t, n.in(nodeSettings+"/system/huge.conf"), strings.Repeat("#", maxNodeFile+1))
-	if err := n.initrd().writeNodeSettings(); err == nil || !strings.Contains(err.Error(), "huge.conf is larger than") {
+	if err := n.initrd().writeNodeSettings(); err == nil || !strings.Contains(err.Error(), "huge.conf: larger than") {
 		t.Error("a huge file:", err)
 	}
 }

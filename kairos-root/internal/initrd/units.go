@@ -3,13 +3,13 @@ package initrd
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/report"
 )
@@ -120,17 +120,9 @@ func (i *Initrd) writeNodeSettings() error {
 		if files++; files > maxNodeFiles {
 			return fmt.Errorf("%s has more than %d files", nodeSettings, maxNodeFiles)
 		}
-		f, err := root.Open(path)
+		content, err := bounded.In(root, path, maxNodeFile)
 		if err != nil {
 			return err
-		}
-		defer f.Close()
-		content, err := io.ReadAll(io.LimitReader(f, maxNodeFile+1))
-		if err != nil {
-			return err
-		}
-		if len(content) > maxNodeFile {
-			return fmt.Errorf("%s is larger than %d bytes", path, maxNodeFile)
 		}
 		to := filepath.Join(i.Run, "systemd", strings.TrimPrefix(path, nodeSettings))
 		return errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, content, 0o644))

@@ -3,11 +3,11 @@ package boot
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // loaderConf is systemd-boot's configuration, loader.conf(5).
@@ -55,17 +55,9 @@ func isNo(word string) bool {
 }
 
 func (l *SystemdBoot) readLoaderConf() (string, error) {
-	f, err := l.esp.Root.Open(loaderConf)
+	data, err := bounded.In(l.esp.Root, loaderConf, maxLoaderConf)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxLoaderConf+1))
-	if err == nil && len(data) > maxLoaderConf {
-		err = fmt.Errorf("more than %d bytes", maxLoaderConf)
+		err = nil
 	}
 	return string(data), err
 }

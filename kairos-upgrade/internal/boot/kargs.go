@@ -3,7 +3,6 @@ package boot
 import (
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"runtime"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
@@ -56,7 +56,7 @@ func readKargs(n *tree.Node, content Content) ([]string, error) {
 		return nil, err
 	}
 	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, maxText))
+	data, err := bounded.Read(r, maxText)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,10 @@
 package boot
 
 import (
-	"io"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/osrelease"
 )
 
@@ -63,7 +63,7 @@ func OSRelease(root *tree.Node, content Content) (map[string]string, error) {
 			return nil, err
 		}
 		defer r.Close()
-		data, err := io.ReadAll(io.LimitReader(r, osrelease.Limit))
+		data, err := bounded.Read(r, osrelease.Limit)
 		return osrelease.Parse(data), err
 	}
 	return map[string]string{}, nil

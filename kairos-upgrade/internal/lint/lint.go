@@ -16,6 +16,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
@@ -195,7 +196,7 @@ func (r *collector) text(name string) (string, bool) {
 		return "", false
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxText))
+	data, err := bounded.Read(f, maxText)
 	return string(data), err == nil
 }
 

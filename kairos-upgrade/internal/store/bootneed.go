@@ -3,10 +3,10 @@ package store
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"slices"
 
+	"github.com/kairos-io/toolkit/lib/bounded"
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
@@ -36,12 +36,7 @@ func (s *Store) BootNeed(manifestDigest string) []deployment.File {
 }
 
 func (s *Store) bootNeeds() (all []BootNeed) {
-	f, err := s.root.Open(bootNeedFile)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBootNeed))
+	data, err := bounded.In(s.root, bootNeedFile, maxBootNeed)
 	if err != nil || json.Unmarshal(data, &all) != nil {
 		return nil
 	}

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
+	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
 // record says which images a directory holds.
@@ -21,15 +21,10 @@ type record struct {
 const maxRecord = 1 << 20
 
 func readRecord(dir *os.Root) (r record, err error) {
-	f, err := dir.Open(recordName)
+	data, err := bounded.In(dir, recordName, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
-	if err != nil {
-		return r, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
 	if err == nil {
 		err = json.Unmarshal(data, &r)
 	}
