@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/report"
+	"github.com/kairos-io/toolkit/lib/report/boots"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -23,21 +26,10 @@ type answers struct {
 	Upgrade upgradeStatus
 	Assess  assessStatus
 	Config  configStatus
-	Crypt   cryptStatus
+	Crypt   report.Crypt
 
 	raw    map[string]json.RawMessage // by program
 	errors map[string]error
-}
-
-type image struct {
-	ID             string    `json:"id"`
-	OS             string    `json:"os"`
-	Version        string    `json:"version"`
-	Reference      string    `json:"reference"`
-	ManifestDigest string    `json:"manifest_digest"`
-	Origin         string    `json:"origin"`
-	Created        time.Time `json:"created"`
-	TriesLeft      int       `json:"tries_left"`
 }
 
 // space is that of a file system, in bytes.
@@ -48,15 +40,10 @@ type space struct {
 }
 
 type upgradeStatus struct {
-	Booted      string  `json:"booted"`
-	Staged      string  `json:"staged"`
-	Deployments []image `json:"deployments"`
-	Quarantined []struct {
-		Reference string `json:"reference"`
-		Cause     string `json:"cause"`
-		Reason    string `json:"reason"`
-	} `json:"quarantined"`
-	Automation *struct {
+	Staged      string                  `json:"staged"`
+	Deployments []report.Deployment     `json:"deployments"`
+	Quarantined []deployment.Quarantine `json:"quarantined"`
+	Automation  *struct {
 		Checked time.Time `json:"checked"`
 		Reason  string    `json:"reason"`
 		Error   string    `json:"error"`
@@ -77,55 +64,22 @@ type upgradeStatus struct {
 	} `json:"busy"`
 }
 
-func (s upgradeStatus) find(id string) (found image, ok bool) {
+func (s upgradeStatus) find(id string) (found report.Deployment, ok bool) {
 	for _, d := range s.Deployments {
 		if d.ID == id && id != "" {
 			return d, true
 		}
 	}
-	return image{ID: id}, false
+	return found, false
 }
 
 type assessStatus struct {
-	Boot struct {
-		Started time.Time `json:"started"`
-		Verdict string    `json:"verdict"`
-		Reason  string    `json:"reason"`
-		Checks  []struct {
-			Name     string `json:"name"`
-			Required bool   `json:"required"`
-			State    string `json:"state"`
-			Detail   string `json:"detail"`
-			Message  string `json:"message"`
-		} `json:"checks"`
-	} `json:"boot"`
-	LastFallback *struct {
-		Time     time.Time `json:"time"`
-		Fallback struct {
-			From   string `json:"from"`
-			To     string `json:"to"`
-			Reason string `json:"reason"`
-		} `json:"fallback"`
-	} `json:"last_fallback"`
+	Boot         boots.Boot   `json:"boot"`
+	LastFallback *boots.Event `json:"last_fallback"`
 }
 
 type configStatus struct {
-	Stages []struct {
-		Stage   string `json:"stage"`
-		Outcome string `json:"outcome"`
-		Steps   []struct {
-			Name    string   `json:"name"`
-			File    string   `json:"file"`
-			Line    int      `json:"line"`
-			Outcome string   `json:"outcome"`
-			Errors  []string `json:"errors"`
-		} `json:"steps"`
-		Problems []struct {
-			File    string `json:"file"`
-			Line    int    `json:"line"`
-			Message string `json:"message"`
-		} `json:"problems"`
-	} `json:"stages"`
+	Stages []report.Stage `json:"stages"`
 	Config struct {
 		Booted      string `json:"booted"`
 		Staged      string `json:"staged"`
@@ -135,19 +89,6 @@ type configStatus struct {
 			Reason string `json:"reason"`
 		} `json:"generations"`
 	} `json:"config"`
-}
-
-type cryptStatus struct {
-	Volumes []struct {
-		Device      string `json:"device"`
-		Label       string `json:"label"`
-		Damaged     string `json:"damaged"`
-		RecoveryKey bool   `json:"recovery_key"`
-		AfterReboot string `json:"unlocks_after_reboot"`
-	} `json:"volumes"`
-	Foreign []struct {
-		Label string `json:"label"`
-	} `json:"foreign"`
 }
 
 // gather asks all tools at once.

@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
@@ -117,7 +118,7 @@ func read(b deployment.Booted, a *answers) *status {
 	booted, _ := a.Upgrade.find(b.ID)
 	s.Runs = runs{
 		ID: b.ID, OS: booted.OS, Version: b.Version, Reference: b.Reference, ManifestDigest: b.ManifestDigest, Mode: b.Mode,
-		Since: a.Assess.Boot.Started, Verdict: a.Assess.Boot.Verdict, Reason: a.Assess.Boot.Reason, Why: why(b, booted, a),
+		Since: a.Assess.Boot.Started, Verdict: string(a.Assess.Boot.Outcome), Reason: a.Assess.Boot.Reason, Why: why(b, booted, a),
 	}
 	if n, ok := a.Upgrade.find(a.Upgrade.Staged); ok {
 		s.Next = &next{n.ID, n.OS, n.Version, n.Reference, n.ManifestDigest, staged(n), n.TriesLeft}
@@ -132,7 +133,7 @@ func read(b deployment.Booted, a *answers) *status {
 	}
 	s.Config = config{a.Config.Config.Booted, a.Config.Config.Staged}
 	for _, v := range a.Crypt.Volumes {
-		s.Volumes = append(s.Volumes, volume{v.Label, v.Device, v.AfterReboot, v.RecoveryKey})
+		s.Volumes = append(s.Volumes, volume{v.Label, v.Device, string(v.AfterReboot), v.RecoveryKey})
 	}
 	if a.Upgrade.Store.Size > 0 {
 		a.Upgrade.ESP.Label = "ESP"
@@ -148,7 +149,7 @@ func read(b deployment.Booted, a *answers) *status {
 }
 
 // why says how it came that this runs.
-func why(b deployment.Booted, booted image, a *answers) string {
+func why(b deployment.Booted, booted report.Deployment, a *answers) string {
 	f := a.Assess.LastFallback
 	switch {
 	case b.Mode == deployment.Recovery:
@@ -166,7 +167,7 @@ func why(b deployment.Booted, booted image, a *answers) string {
 }
 
 // staged says when and by what a deployment was staged.
-func staged(d image) string {
+func staged(d report.Deployment) string {
 	by := map[string]string{"stage": "by hand", "auto": "by the automation", "rollback": "by a rollback", "install": "by the installation"}
 	return "staged " + terminal.Time(d.Created) + " " + cmp.Or(by[d.Origin], d.Origin)
 }
@@ -184,8 +185,8 @@ func (s *status) add(a *answers, units []string, err error) {
 		note("tool", "systemctl", err.Error())
 	}
 	for _, c := range a.Assess.Boot.Checks {
-		if c.State != "passed" {
-			note("check", c.Name, cmp.Or(c.Message, c.Detail, c.State))
+		if !c.OK() {
+			note("check", c.Name, cmp.Or(c.Message, c.Detail, string(c.State)))
 		}
 	}
 	for _, st := range a.Config.Stages {
@@ -193,7 +194,7 @@ func (s *status) add(a *answers, units []string, err error) {
 			note("stage", fmt.Sprintf("%s: %s:%d", st.Stage, p.File, p.Line), p.Message)
 		}
 		for _, step := range st.Steps {
-			if step.Outcome == "failed" {
+			if step.Outcome == report.Failed {
 				note("stage", fmt.Sprintf("%s: %s:%d", st.Stage, step.File, step.Line), strings.Join(step.Errors, "; "))
 			}
 		}

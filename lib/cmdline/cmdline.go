@@ -8,6 +8,7 @@
 package cmdline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,18 +81,32 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	}
 	strict(app)
 	// What a command prints as it found it does nothing to a terminal.
-	app.Writer = terminal.Writer(app.Writer)
+	out := terminal.Writer(app.Writer)
+	app.Writer = out
 	call, err := program.Parse(args[1:])
+	shell, wrong := output(&call)
+	if err == nil {
+		err = wrong
+	}
+	var object bytes.Buffer
+	if shell {
+		app.Writer = terminal.Writer(&object)
+	}
 	if err == nil {
 		err = app.RunContext(ctx, plain(args[0], call))
 	}
-	if err == nil {
-		return exit.OK
-	}
 	err = exit.Cancelled(ctx, err)
-	exit.Print(app.ErrWriter, app.Name, err, call.Bool("json"))
-	if call.Bool("json") && !terminal.Wrote(app.Writer) {
-		exit.Print(app.Writer, app.Name, err, true) // whoever reads stdout alone reads an object, too
+	if err != nil {
+		exit.Print(app.ErrWriter, app.Name, err, call.Bool("json") && !shell)
+		if call.Bool("json") && !terminal.Wrote(app.Writer) {
+			exit.Print(app.Writer, app.Name, err, true) // whoever reads stdout alone reads an object, too
+		}
+	}
+	if shell {
+		if failed := printShell(terminal.Data(out), object.Bytes()); failed != nil && err == nil {
+			err = fmt.Errorf("write result: %w", failed)
+			exit.Print(app.ErrWriter, app.Name, err, false)
+		}
 	}
 	return exit.Code(err)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,6 +123,37 @@ func TestJSONErrorIsOneObjectOnStderr(t *testing.T) {
 	want := exit.Report{MessageType: "exit_error", Code: exit.Refused, Reason: "refused", Message: "image is quarantined", Hint: "add --force"}
 	if got != want || status != exit.Refused || stdout != stderr {
 		t.Errorf("got %+v, status %d, stdout %q; want %+v", got, status, stdout, want)
+	}
+}
+
+// A shell evaluates what --output=shell prints and gets each value as it is; a
+// failure has variables as well.
+func TestOutputForShells(t *testing.T) {
+	for _, source := range []string{"image", "it's $(reboot) `x`; \"y\"\nline\t\\", ""} {
+		stdout, stderr, status := run(t, "stage", "--output=shell", "--force", source)
+		if status != 0 || stderr != "" {
+			t.Fatalf("status %d, %q", status, stderr)
+		}
+		out, err := exec.Command("sh", "-c", stdout+`printf '%s|%s' "$KAIROS_SOURCE" "$KAIROS_FORCE"`).Output()
+		if err != nil || string(out) != source+"|true" {
+			t.Errorf("%q: %q, %v, of %q", source, out, err, stdout)
+		}
+	}
+	stdout, stderr, status := run(t, "stage", "--output", "shell", "bad")
+	if status != 4 || !strings.Contains(stdout, "KAIROS_REASON='refused'\n") || stderr != "tool: image is quarantined\nhint: add --force\n" {
+		t.Errorf("status %d, %q, %q", status, stdout, stderr)
+	}
+	if stdout, _, status := run(t, "stage", "--output=json", "x"); status != 0 || stdout != `{"force":false,"source":"x"}`+"\n" {
+		t.Errorf("status %d, %q", status, stdout)
+	}
+	if _, stderr, status := run(t, "stage", "--output=xml", "x"); status != 2 || !strings.Contains(stderr, "is neither json nor shell") {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+	var out bytes.Buffer
+	object := `{"path":"/x","a-b":{"c":[1,{"d":null}],"e":[]},"big":12345678901234567890}`
+	want := "KAIROS_PATH='/x'\nKAIROS_A_B_C_0='1'\nKAIROS_A_B_C_1_D=''\nKAIROS_A_B_C_COUNT='2'\nKAIROS_A_B_E_COUNT='0'\nKAIROS_BIG='12345678901234567890'\n"
+	if err := printShell(&out, []byte(object)); err != nil || out.String() != want {
+		t.Errorf("%v, %q", err, out.String())
 	}
 }
 

@@ -75,6 +75,9 @@ func options(flags []cli.Flag) (described []argv.Option) {
 			o.Hidden = !v.IsVisible()
 		}
 		described = append(described, o)
+		if o.Name == "json" {
+			described = append(described, outputOption)
+		}
 	}
 	return described
 }
