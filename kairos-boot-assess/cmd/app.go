@@ -14,7 +14,7 @@ import (
 
 // App returns the program for a machine.
 func App(node *assess.Node) *cli.App {
-	app := cmdline.New("kairos-boot-assess", "decide whether this boot is good, and remember")
+	app := cmdline.New("kairos-boot-assess", "decide whether this boot is good, and keep the history of boots")
 	app.Commands = []*cli.Command{
 		statusCommand(node),
 		historyCommand(node),
@@ -36,7 +36,7 @@ func App(node *assess.Node) *cli.App {
 func notBooted(err error) error {
 	if errors.Is(err, deployment.ErrNotBooted) {
 		return exit.Hint(exit.WithCode(err, exit.Nothing),
-			"%s is written by kairos-root when a deployment boots", deployment.BootedPath)
+			"kairos-root writes %s when a deployment boots", deployment.BootedPath)
 	}
 	return err
 }

@@ -15,7 +15,7 @@ func checkCommand(node *assess.Node) *cli.Command {
 		Name:  "check",
 		Usage: "run all health checks and give this boot its verdict",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "dry-run", Usage: "run the checks, show what they come to, record nothing"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "run the checks and show their results, but record nothing"},
 			cmdline.JSONFlag(),
 		},
 		Action: func(c *cli.Context) error {

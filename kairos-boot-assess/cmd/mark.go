@@ -16,7 +16,7 @@ import (
 func goodCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:  "good",
-		Usage: "say that this boot is good, and take the counters off its entry",
+		Usage: "mark this boot good, and remove the counters from its entry",
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
@@ -33,7 +33,7 @@ func goodCommand(node *assess.Node) *cli.Command {
 func blessCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:  "bless",
-		Usage: "take off the counters that this boot was counted by (run by systemd)",
+		Usage: "remove the counters from the entry of this boot (run by systemd)",
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
@@ -43,7 +43,7 @@ func blessCommand(node *assess.Node) *cli.Command {
 				return notBooted(err)
 			}
 			if !changed {
-				return say(c, "Nothing to bless: this boot of %s does not wait for it", named(boot))
+				return say(c, "Nothing to bless: this boot of %s is not on trial", named(boot))
 			}
 			return say(c, "The entry of %s has no counters any more", named(boot))
 		},
@@ -53,7 +53,7 @@ func blessCommand(node *assess.Node) *cli.Command {
 func badCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:      "bad",
-		Usage:     "say that this boot is bad: the next one falls back",
+		Usage:     "mark this boot bad: the next one falls back",
 		ArgsUsage: "[REASON]",
 		Action: func(c *cli.Context) error {
 			words, err := cmdline.Arguments(c, "[REASON...]")
@@ -72,7 +72,7 @@ func badCommand(node *assess.Node) *cli.Command {
 func rearmCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:  "rearm",
-		Usage: "put the next boots of what is running on trial again",
+		Usage: "put the next boots of the running deployment on trial again",
 		Flags: []cli.Flag{&cli.IntFlag{Name: "tries", Value: 3, Usage: fmt.Sprintf("give it `N` tries, 1 to %d", assess.MaxTries)}},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {

@@ -121,7 +121,7 @@ func (p *page) trace(t *history.Trace) {
 		lines(t.Journal)
 	}
 	if len(t.Kernel) > 0 {
-		p.field("the kernel", "died and saved, in %s", t.KernelFile)
+		p.field("the kernel", "crashed; kernel log saved in %s", t.KernelFile)
 		lines(t.Kernel)
 	}
 }

@@ -10,7 +10,7 @@ import (
 func recordCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:  "record",
-		Usage: "record that this boot started, and quarantine what failed before it (run by systemd)",
+		Usage: "record that this boot started, and quarantine deployments that failed (run by systemd)",
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err

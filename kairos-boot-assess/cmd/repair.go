@@ -14,7 +14,7 @@ import (
 func repairCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:  "repair",
-		Usage: "mend boot entries that do not fit together, or lack their files",
+		Usage: "repair boot entries that conflict or lack their files",
 		Flags: []cli.Flag{cmdline.DryRunFlag(), cmdline.JSONFlag()},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
@@ -40,10 +40,10 @@ func repairCommand(node *assess.Node) *cli.Command {
 
 // words say what an action is, before and after it.
 var words = map[entries.Action][2]string{
-	entries.Renew:   {"would make it anew", "made anew"},
+	entries.Renew:   {"would write it again", "written again"},
 	entries.Restore: {"would write its boot files again", "its boot files were written again"},
 	entries.Remove:  {"would remove it", "removed"},
-	entries.Keep:    {"would keep it", "kept: it runs, or there is no other way back"},
+	entries.Keep:    {"would keep it", "kept: it is running, or there is nothing else to fall back to"},
 	entries.Collect: {"left to kairos-upgrade gc", "left to kairos-upgrade gc"},
 }
 
@@ -59,7 +59,7 @@ func printRepair(w io.Writer, r assess.Repair) error {
 		case r.DryRun:
 			did = words[problem.Action][0]
 		case problem.Error != "":
-			did = "not mended"
+			did = "not repaired"
 		}
 		p.line("%s\t%s", problem, did)
 	}

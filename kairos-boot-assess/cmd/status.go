@@ -12,7 +12,7 @@ import (
 func statusCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "show the verdict of this boot, its checks, and what the machine fell back from",
+		Usage: "show the verdict of this boot, its checks, and the last fallback",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "print nothing; exit status 0 when this boot is good, 1 when it is not"},
 			&cli.BoolFlag{Name: "counted", Usage: "print nothing; exit status 0 when the boot loader counted this boot, 1 when it did not"},
@@ -27,7 +27,7 @@ func statusCommand(node *assess.Node) *cli.Command {
 			case err != nil && status.Boot.BootID == "":
 				return notBooted(err)
 			case err != nil: // part of it could not be read
-				node.Log.Warn(err.Error())
+				node.Log.Warn(exit.Message(err))
 			}
 			switch {
 			case c.Bool("check") && status.Boot.Outcome != history.Good, c.Bool("counted") && !status.Boot.Trial.Counted:

@@ -32,11 +32,11 @@ func rootFlag() cli.Flag {
 }
 
 func configFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "config", Usage: "read `FILE` too, behind the files of the node; can be repeated"}
+	return &cli.StringSliceFlag{Name: "config", Usage: "read `FILE` too, after the files of the node; repeatable"}
 }
 
 func offlineFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "offline", Usage: "fetch nothing: of config_url use the last good copy"}
+	return &cli.BoolFlag{Name: "offline", Usage: "fetch nothing; use the last good copy for config_url"}
 }
 
 // fetchRemotes fetches what the configs ask for; with again, even what this boot has

@@ -16,9 +16,9 @@ import (
 
 func applyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "apply", Usage: "apply what the staged config, or FILE, changes without a reboot", ArgsUsage: "[FILE...]",
+		Name: "apply", Usage: "apply the staged config, or FILE, without a reboot", ArgsUsage: "[FILE...]",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "now", Usage: "do it; without this only say what can be applied now"},
+			&cli.BoolFlag{Name: "now", Usage: "apply the steps, instead of listing them"},
 			&cli.DurationFlag{Name: "command-timeout", Value: 10 * time.Minute, Usage: "stop a command after `TIME`; 0 sets no limit"},
 			removeFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),
 		},
@@ -66,9 +66,9 @@ func apply(c *cli.Context) error {
 	case c.Context.Err() != nil:
 		return c.Context.Err()
 	case result.Record != nil && result.Record.Outcome == stage.Failed:
-		return exit.Hint(fmt.Errorf("apply: not all steps could be applied"), "kairos-config status says which and why")
+		return exit.Hint(fmt.Errorf("apply: some steps failed"), "kairos-config status shows which, and why")
 	case len(result.Steps)+len(result.Reboot) == 0:
-		return exit.WithCode(fmt.Errorf("nothing to do: no step differs from what runs"), exit.Nothing)
+		return exit.WithCode(fmt.Errorf("nothing to do: all steps are already applied"), exit.Nothing)
 	}
 	return nil
 }

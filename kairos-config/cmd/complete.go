@@ -71,7 +71,7 @@ func completeKey(a argv.Asked) (list []argv.Candidate) {
 }
 
 func completeGeneration(a argv.Asked) (list []argv.Candidate) {
-	list = []argv.Candidate{{Word: staging.Plain, Usage: "the plain configs alone"}}
+	list = []argv.Candidate{{Word: staging.Plain, Usage: "the plain configs without a generation"}}
 	reading(a, func(root *rootfs.Root) {
 		all, _ := generation.All(root)
 		for _, g := range all {

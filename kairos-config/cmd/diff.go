@@ -14,7 +14,7 @@ import (
 
 func diffCommand() *cli.Command {
 	return &cli.Command{
-		Name: "diff", Usage: "say what the staged config changes, or what FILE would", ArgsUsage: "[FILE...]",
+		Name: "diff", Usage: "show what the staged config changes, or what FILE would change", ArgsUsage: "[FILE...]",
 		Flags: []cli.Flag{removeFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: func(c *cli.Context) error {
 			change, err := readChange(c)
@@ -62,7 +62,7 @@ func nextConfigs(c *cli.Context, node *staging.Node, change staging.Change) (*so
 
 func printDiff(w io.Writer, r compare.Result) error {
 	if r.None() {
-		_, err := fmt.Fprintln(w, "no difference to what runs")
+		_, err := fmt.Fprintln(w, "no changes")
 		return err
 	}
 	for _, part := range []struct {

@@ -15,8 +15,8 @@ func getCommand() *cli.Command {
 	return &cli.Command{
 		Name: "get", Usage: "print the value of a key of the merged config", ArgsUsage: "KEY",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "default", Usage: "print `VALUE` when the key has none"},
-			&cli.BoolFlag{Name: "check", Usage: "print nothing; end with 0 when the value is there and neither false, 0 nor empty, with 1 otherwise"},
+			&cli.StringFlag{Name: "default", Usage: "print `VALUE` if the key has none"},
+			&cli.BoolFlag{Name: "check", Usage: "print nothing; exit with 0 if the value exists and is not false, 0 or empty, with 1 otherwise"},
 			cmdline.JSONFlag(), configFlag(), offlineFlag(), rootFlag(), cmdline.QuietFlag(),
 		},
 		Action: get,

@@ -31,7 +31,7 @@ func runStageCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run-stage", Usage: "apply the steps that the configs have for a stage", ArgsUsage: "STAGE",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "strict", Usage: "fail when any step fails, as if every config said strict: true"},
+			&cli.BoolFlag{Name: "strict", Usage: "fail if any step fails, as if every config had strict: true"},
 			&cli.DurationFlag{Name: "command-timeout", Value: 10 * time.Minute, Usage: "stop a command after `TIME`; 0 sets no limit"},
 			cmdline.JSONFlag(), configFlag(), rootFlag(), cmdline.QuietFlag(),
 		},
@@ -67,7 +67,7 @@ func runStage(c *cli.Context) error {
 		}
 		defer func() {
 			if err := detach(); err != nil {
-				system.Log.Warn(err.Error())
+				system.Log.Warn(exit.Message(err))
 			}
 		}()
 	}
@@ -111,11 +111,11 @@ func runStage(c *cli.Context) error {
 	case record.HardFailed:
 		err := fmt.Errorf("stage %s failed in a strict config", name)
 		if plan.Damaged {
-			err = fmt.Errorf("stage %s ran with other configs than those that were staged", name)
+			err = fmt.Errorf("stage %s did not run with the staged configs", name)
 		}
-		return exit.Hint(err, "kairos-config status says which step and why")
+		return exit.Hint(err, "kairos-config status shows which step, and why")
 	case record.Outcome == stage.Failed:
-		system.Log.Warn(fmt.Sprintf("stage %s: there were failures, which strict: true would not forgive", name))
+		system.Log.Warn(fmt.Sprintf("stage %s: some steps failed (strict: true would make the stage fail)", name))
 	}
 	return nil
 }

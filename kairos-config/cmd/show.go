@@ -16,7 +16,7 @@ func showCommand() *cli.Command {
 	return &cli.Command{
 		Name: "show", Usage: "print the merged config, secrets masked",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "origin", Usage: "say of every value which file and line it comes from"},
+			&cli.BoolFlag{Name: "origin", Usage: "print the file and line of each value"},
 			&cli.BoolFlag{Name: "reveal", Usage: "print secrets too; for root only"},
 			cmdline.JSONFlag(), configFlag(), offlineFlag(), rootFlag(), cmdline.QuietFlag(),
 		},

@@ -20,12 +20,12 @@ import (
 )
 
 func removeFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "remove", Usage: "leave the config `NAME` of /oem out; repeatable"}
+	return &cli.StringSliceFlag{Name: "remove", Usage: "leave out the config `NAME` in /oem; repeatable"}
 }
 
 func stageCommand() *cli.Command {
 	return &cli.Command{
-		Name: "stage", Usage: "try configs at the next boot, with a way back", ArgsUsage: "[FILE...]",
+		Name: "stage", Usage: "try configs at the next boot, and fall back if it fails", ArgsUsage: "[FILE...]",
 		Flags:  []cli.Flag{removeFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: stageConfigs,
 	}
@@ -33,7 +33,7 @@ func stageCommand() *cli.Command {
 
 func stageConfigs(c *cli.Context) error {
 	if !c.Args().Present() && !c.IsSet("remove") {
-		return exit.Hint(exit.Usagef("missing argument FILE"), "kairos-config apply does without a reboot what is staged already")
+		return exit.Hint(exit.Usagef("missing argument FILE"), "kairos-config apply applies the staged config without a reboot")
 	}
 	change, err := readChange(c)
 	if err != nil {
@@ -57,7 +57,7 @@ func stageConfigs(c *cli.Context) error {
 			*generation.Generation
 		}{g.ID, g})
 	}
-	_, err = terminal.Fprintf(c.App.Writer, "staged generation %s: boots next, and falls back to what runs when it fails\n", g.ID)
+	_, err = terminal.Fprintf(c.App.Writer, "staged generation %s: boots next, and falls back to the running config if it fails\n", g.ID)
 	return err
 }
 
@@ -76,7 +76,7 @@ func readChange(c *cli.Context) (staging.Change, error) {
 			return change, exit.WithCode(err, exit.Usage)
 		}
 		if _, twice := change.Put[name]; twice {
-			return change, exit.Usagef("two files are called %s", name)
+			return change, exit.Usagef("two files have the name %s", name)
 		}
 		data, err := bounded.File(file, source.MaxSize)
 		if err != nil {
@@ -98,7 +98,7 @@ func readChange(c *cli.Context) (staging.Change, error) {
 	}
 	warn(c, problems)
 	if problems.Failed() || skipped > 0 {
-		return change, fmt.Errorf("the config is not valid, nothing was done")
+		return change, fmt.Errorf("the config is not valid: nothing was staged")
 	}
 	return change, nil
 }
@@ -124,13 +124,13 @@ func openNode(c *cli.Context) (node *staging.Node, close func(), err error) {
 
 func discardCommand() *cli.Command {
 	return &cli.Command{
-		Name: "discard", Usage: "take the staged config back: what runs boots next",
+		Name: "discard", Usage: "discard the staged config: the running one boots next",
 		Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
-			return withNode(c, "discard", "discarded generation %s: what runs boots next\n", func(n *staging.Node) (string, error) {
+			return withNode(c, "discard", "discarded generation %s: the running config boots next\n", func(n *staging.Node) (string, error) {
 				return n.Discard(c.Context)
 			})
 		},
@@ -139,7 +139,7 @@ func discardCommand() *cli.Command {
 
 func rollbackCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rollback", Usage: "try an older generation at the next boot: by default the one before", ArgsUsage: "[GENERATION]",
+		Name: "rollback", Usage: "try an older generation at the next boot, by default the previous one", ArgsUsage: "[GENERATION]",
 		Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c, "[GENERATION]"); err != nil {

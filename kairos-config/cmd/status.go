@@ -12,6 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/stage"
 	"github.com/kairos-io/toolkit/kairos-config/internal/staging"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
 )
@@ -69,7 +70,7 @@ func generations(c *cli.Context, root *rootfs.Root) staging.State {
 	}
 	state, err := staging.Read(c.Context, root, upgrade)
 	if err != nil {
-		logger(c).Warn(err.Error())
+		logger(c).Warn(exit.Message(err))
 	}
 	return state
 }

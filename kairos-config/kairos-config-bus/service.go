@@ -111,7 +111,7 @@ func (s *service) show(args ...string) func(context.Context, *bus.Call, options)
 
 func (s *service) validate(ctx context.Context, _ *bus.Call, configs map[string]string) (bool, dicts, error) {
 	if len(configs) == 0 {
-		return false, nil, exit.Usagef("no configs to validate")
+		return false, nil, exit.Usagef("no configs given")
 	}
 	r := newRequest("validate", configs)
 	if err := r.decode(nil, nil); err != nil {
@@ -207,7 +207,7 @@ func (s *service) do(c *bus.Call, r request, result any) (dbus.ObjectPath, error
 // decode reads what kairos-config printed.
 func decode(out []byte, result any) error {
 	if err := json.Unmarshal(out, result); err != nil {
-		return fmt.Errorf("read what kairos-config says: %w", err)
+		return fmt.Errorf("read the output of kairos-config: %w", err)
 	}
 	return nil
 }

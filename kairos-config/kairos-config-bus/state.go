@@ -48,7 +48,7 @@ func (s *service) refresh() {
 	}
 	if err != nil {
 		if s.bus.Context().Err() == nil {
-			s.log.Warn("the state of the node is not known", "error", err)
+			s.log.Warn("cannot read the node's state", "error", err)
 		}
 		return
 	}
@@ -71,7 +71,7 @@ func (s *service) watch(changes *inotify.Watcher) {
 func (s *service) watchDirs(changes *inotify.Watcher) {
 	for _, dir := range []string{s.generations, filepath.Dir(s.generations), s.records, s.upgrades} {
 		if err := changes.Add(dir); err != nil {
-			s.log.Warn("changes by others will not be told", "error", err)
+			s.log.Warn("cannot watch for changes by others", "error", err)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func Local() Machine {
 
 // App returns the program for a machine.
 func App(m Machine) *cli.App {
-	app := cmdline.New("kairos-crypt", "encrypted volumes that unlock themselves, and only here")
+	app := cmdline.New("kairos-crypt", "encrypted volumes that the TPM of this machine unlocks")
 	cmdline.Completes(app, m.completions())
 	app.Commands = []*cli.Command{
 		statusCommand(m),
@@ -78,7 +78,7 @@ func (m Machine) begin(c *cli.Context) *session {
 	}
 	var err error
 	if s.config, err = config.Load(m.Root); err != nil {
-		s.log.Warn(err.Error())
+		s.log.Warn(exit.Message(err))
 	}
 	// Where systemd-cryptsetup looks, and then where systemd-stub leaves it in
 	// the initrd.
@@ -95,7 +95,7 @@ func (m Machine) begin(c *cli.Context) *session {
 		},
 		Tang:    way.Tang{Timeout: s.config.NetworkTimeout},
 		Ask:     s.ask,
-		Refused: func(_ volume.Slot, err error) { s.log.Warn(err.Error()) },
+		Refused: func(_ volume.Slot, err error) { s.log.Warn(exit.Message(err)) },
 	}
 	return s
 }
@@ -163,9 +163,9 @@ func explain(err error) error {
 	case errors.Is(err, tpm.ErrLockout):
 		return exit.Hint(err, "wait, or use the recovery key; tpm2_dictionarylockout --clear-lockout ends it")
 	case errors.Is(err, way.ErrNoTPM):
-		return exit.Hint(err, "enroll passphrase or enroll tang do without")
+		return exit.Hint(err, "use enroll passphrase or enroll tang")
 	case errors.Is(err, way.ErrNoClevis):
-		return exit.Hint(err, "it is in the packages clevis and clevis-luks")
+		return exit.Hint(err, "install the packages clevis and clevis-luks")
 	case errors.Is(err, way.ErrNobody):
 		return exit.Hint(err, "give the key with --key-file, or run it on a terminal")
 	}

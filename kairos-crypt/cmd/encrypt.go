@@ -21,7 +21,7 @@ import (
 func encryptCommand(m Machine) *cli.Command {
 	return &cli.Command{
 		Name:      "encrypt",
-		Usage:     "encrypt an ext4 partition in place, or go on with that",
+		Usage:     "encrypt an ext4 partition in place, or continue an interrupted encryption",
 		ArgsUsage: "DEVICE",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "label", Usage: "give the volume the label `TEXT`"},
@@ -102,7 +102,7 @@ func (s *session) planEncrypt(c *cli.Context, device string, begun bool, enrollm
 // beginEncrypt makes room for the header and writes it. The recovery key is shown
 // before: whoever cuts the power at the next moment needs it.
 func (s *session) beginEncrypt(c *cli.Context, device string) (*secret.Memory, error) {
-	if err := cmdline.Confirm(c, fmt.Sprintf("Encrypt %s in place? It must not be in use; a backup is better.", device)); err != nil {
+	if err := cmdline.Confirm(c, fmt.Sprintf("Encrypt %s in place? It must not be in use. Make a backup first.", device)); err != nil {
 		return nil, err
 	}
 	sdnotify.Status("Making room on %s", device)
@@ -135,7 +135,7 @@ func (s *session) resumeKey(c *cli.Context, v *volume.Volume) (*secret.Memory, e
 	if name := c.String("key-file"); name != "" {
 		typed, err = readSecret(name)
 	} else {
-		typed, err = s.ask(c.Context, fmt.Sprintf("The encryption of %s was cut off. Recovery key:", v.Name()))
+		typed, err = s.ask(c.Context, fmt.Sprintf("The encryption of %s was interrupted. Recovery key:", v.Name()))
 	}
 	if err != nil {
 		return nil, explain(err)
@@ -161,16 +161,16 @@ func (s *session) resumeKey(c *cli.Context, v *volume.Volume) (*secret.Memory, e
 func (s *session) encrypt(c *cli.Context, v *volume.Volume, recovery *secret.Memory, enrollments []*enrollment) error {
 	if v.Header.Metadata.Conversion() {
 		sdnotify.Status("Encrypting %s in place", v.Name())
-		s.log.Info("encrypting " + v.Device + " in place; when that is cut off, the same command goes on")
+		s.log.Info("encrypting " + v.Device + " in place; after an interruption the same command continues")
 		if err := s.convert(c.Context, v, recovery); err != nil {
-			return exit.Hint(err, "kairos-crypt encrypt %s goes on where it ended", v.Device)
+			return exit.Hint(err, "kairos-crypt encrypt %s continues", v.Device)
 		}
 		if err := v.Reload(); err != nil {
 			return err
 		}
 	}
 	if len(v.Slots) != 1 || v.Header.Metadata.Conversion() {
-		return fmt.Errorf("%s: not what an encryption in place leaves: %d key slots", v.Device, len(v.Slots))
+		return fmt.Errorf("%s: not an interrupted encryption in place: %d key slots", v.Device, len(v.Slots))
 	}
 	if err := cryptsetup.ImportToken(c.Context, v.Device, 0, luks.Recovery(v.Slots[0].Number)); err != nil {
 		return err

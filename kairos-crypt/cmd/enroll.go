@@ -30,11 +30,11 @@ func enrollCommand(m Machine) *cli.Command {
 		Name:  "enroll",
 		Usage: "add a key slot",
 		Subcommands: []*cli.Command{
-			sub("tpm2", "a key that the TPM gives out where the machine has booted what it shall", tpm2Enroller, tpm2Flags()...),
-			sub("recovery-key", "a generated key, shown once, for people to keep", recoveryEnroller, saveRecoveryKeyFlag()),
-			sub("passphrase", "something that somebody knows", passphraseEnroller,
+			sub("tpm2", "a key that the TPM releases when the machine has booted what it is bound to", tpm2Enroller, tpm2Flags()...),
+			sub("recovery-key", "a random key, shown once, to write down", recoveryEnroller, saveRecoveryKeyFlag()),
+			sub("passphrase", "a passphrase that somebody types", passphraseEnroller,
 				&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"}),
-			sub("tang", "a key that opens where a tang server answers", tangEnroller, tangFlags()...),
+			sub("tang", "a key that opens while a tang server answers", tangEnroller, tangFlags()...),
 		},
 	}
 }
@@ -102,7 +102,7 @@ func (s *session) add(ctx context.Context, v *volume.Volume, key *secret.Memory,
 		made.secret.Wipe()
 		return 0, nil, err
 	}
-	s.log.Info(fmt.Sprintf("added slot %d (%s) to %s, and saw it open", slot, e.kind, v.Name()))
+	s.log.Info(fmt.Sprintf("added slot %d (%s) to %s, and tested it", slot, e.kind, v.Name()))
 	return slot, made, nil
 }
 
@@ -144,7 +144,7 @@ func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) err
 		if err != nil {
 			return err
 		}
-		terminal.Fprintf(c.App.ErrWriter, "%s\nThis is the recovery key. It is shown this once and stored nowhere:\nwhoever has it reads the data, without it a broken TPM loses them.\n\n", drawn)
+		terminal.Fprintf(c.App.ErrWriter, "%s\nThis is the recovery key. It is shown this once and stored nowhere:\neverybody who has it can read the data, and without it a broken TPM loses the data.\n\n", drawn)
 		clear(drawn)
 	}
 	return writeLine(c.App.Writer, made.secret)
@@ -153,7 +153,7 @@ func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) err
 func recoveryEnroller(c *cli.Context, _ *session) (*enrollment, error) {
 	file := c.String("recovery-key-file")
 	if file != "" && c.IsSet("save-recovery-key") {
-		return nil, exit.Usagef("--recovery-key-file gives the key: there is none to save")
+		return nil, exit.Usagef("--save-recovery-key: --recovery-key-file already has the key")
 	}
 	return &enrollment{volume.Recovery, "a recovery key of 256 random bits", func(context.Context) (*newKey, error) {
 		var key *secret.Memory
@@ -176,7 +176,7 @@ func passphraseEnroller(c *cli.Context, s *session) (*enrollment, error) {
 	if file == "-" && c.String("key-file") == "-" {
 		return nil, exit.Usagef("--key-file and --new-key-file can't both be stdin")
 	}
-	return &enrollment{volume.Passphrase, "a passphrase, slowed down by argon2id", func(ctx context.Context) (*newKey, error) {
+	return &enrollment{volume.Passphrase, "a passphrase, hashed with argon2id", func(ctx context.Context) (*newKey, error) {
 		key, err := s.typedOr(ctx, file, "passphrase")
 		if err != nil {
 			return nil, err

@@ -20,13 +20,13 @@ import (
 
 func tpm2Flags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "pcrs", Usage: "bind to the present value of `PCRS`, such as 7+14; empty for none (default: 7, none beside a public key)"},
+		&cli.StringFlag{Name: "pcrs", Usage: "bind to the current values of `PCRS`, such as 7+14; empty for none (default: 7, or none with a public key)"},
 		&cli.StringFlag{Name: "bank", Usage: "use the PCR bank `HASH`: sha1, sha256, sha384 or sha512 (default: sha256)"},
-		&cli.StringFlag{Name: "public-key", Usage: "accept what policies signed by the key in `FILE` (PEM) allow; none for no key (default: that of the booted unified kernel image)"},
+		&cli.StringFlag{Name: "public-key", Usage: "accept policies signed by the key in `FILE` (PEM); none for no key (default: that of the booted unified kernel image)"},
 		&cli.StringFlag{Name: "public-key-pcrs", Value: "11", Usage: "`PCRS` that signed policies cover"},
-		&cli.BoolFlag{Name: "pin", Usage: "ask for a PIN that the TPM wants as well"},
+		&cli.BoolFlag{Name: "pin", Usage: "ask for a PIN, which the TPM requires too"},
 		&cli.StringFlag{Name: "pin-file", Usage: "take that PIN from `FILE`, - for stdin"},
-		&cli.BoolFlag{Name: "legacy", Usage: "let systemd 252 and 253 open it as well: without salted PIN, and by a key that is made anew each time"},
+		&cli.BoolFlag{Name: "legacy", Usage: "make a slot that systemd 252 and 253 can open too"},
 	}
 }
 
@@ -111,7 +111,7 @@ func (s *session) sealed(policy *luks.TPM2, proof, legacy bool, pin func(context
 			return nil, fmt.Errorf("sealed, but not unsealed: %w", proved)
 		}
 		if proved != nil {
-			s.log.Warn("the signed policy does not allow unsealing now, so that it is not proved: " + proved.Error())
+			s.log.Warn("the signed policy does not allow unsealing now, so the slot is not tested: " + proved.Error())
 		}
 		return &newKey{secret: key, kdf: cryptsetup.Random, token: way.Token(&token)}, nil
 	}}
@@ -122,13 +122,13 @@ func bound(t *luks.TPM2) string {
 	var text string
 	switch {
 	case len(t.PublicKey) > 0 && len(t.PCRs) > 0:
-		text = fmt.Sprintf("bound to signed policies of PCR %s and the present value of PCR %s", tpm.List(t.PublicPCRs), tpm.List(t.PCRs))
+		text = fmt.Sprintf("bound to signed policies of PCR %s and the current value of PCR %s", tpm.List(t.PublicPCRs), tpm.List(t.PCRs))
 	case len(t.PublicKey) > 0:
 		text = fmt.Sprintf("bound to signed policies of PCR %s", tpm.List(t.PublicPCRs))
 	case len(t.PCRs) == 1:
-		text = fmt.Sprintf("bound to the present value of PCR %d (%s)", t.PCRs[0], tpm.Meaning(t.PCRs[0]))
+		text = fmt.Sprintf("bound to the current value of PCR %d (%s)", t.PCRs[0], tpm.Meaning(t.PCRs[0]))
 	case len(t.PCRs) > 1:
-		text = fmt.Sprintf("bound to the present values of PCRs %s", tpm.List(t.PCRs))
+		text = fmt.Sprintf("bound to the current values of PCRs %s", tpm.List(t.PCRs))
 	case t.PIN:
 		return "bound to a PIN and to this TPM, whatever boots"
 	default:

@@ -25,7 +25,7 @@ import (
 func formatCommand(m Machine) *cli.Command {
 	return &cli.Command{
 		Name:      "format",
-		Usage:     "make a new, empty volume with a recovery key and what --enroll names",
+		Usage:     "make a new, empty volume with a recovery key and the key slots of --enroll",
 		ArgsUsage: "DEVICE",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "label", Usage: "give the volume the label `TEXT`"},
@@ -161,7 +161,7 @@ func (s *session) chosen(c *cli.Context) ([]*enrollment, error) {
 	}
 	if slices.Contains(kinds, "none") {
 		if len(kinds) > 1 {
-			return nil, exit.Usagef("--enroll none stands alone")
+			return nil, exit.Usagef("--enroll none cannot be combined with another kind")
 		}
 		return nil, nil
 	}

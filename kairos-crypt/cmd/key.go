@@ -27,12 +27,12 @@ func keyFileFlag() cli.Flag {
 
 // noAskFlag is the --no-ask-password option, named as systemctl(1)'s.
 func noAskFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "no-ask-password", Usage: "fail rather than ask anybody for anything"}
+	return &cli.BoolFlag{Name: "no-ask-password", Usage: "never ask; fail instead"}
 }
 
 // saveRecoveryKeyFlag is the --save-recovery-key option.
 func saveRecoveryKeyFlag() cli.Flag {
-	return &cli.StringFlag{Name: "save-recovery-key", Usage: "write a new recovery key into `FILE`, which may not exist, instead of printing it"}
+	return &cli.StringFlag{Name: "save-recovery-key", Usage: "write a new recovery key to the new `FILE`, instead of printing it"}
 }
 
 // nobody is who is asked with --no-ask-password.
@@ -168,7 +168,7 @@ func (s *session) askTwice(ctx context.Context, what string) (*secret.Memory, er
 	defer second.Wipe()
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
 		first.Wipe()
-		return nil, fmt.Errorf("the two %ss differ, nothing was done", what)
+		return nil, fmt.Errorf("the two %ss differ: nothing was changed", what)
 	}
 	return first, nil
 }

@@ -15,7 +15,7 @@ func recoveryKeyCommand() *cli.Command {
 		Name:  "recovery-key",
 		Usage: "make and show recovery keys, for several volumes with the same",
 		Subcommands: []*cli.Command{
-			{Name: "new", Usage: "print a new recovery key, which opens nothing yet", Action: newRecoveryKey},
+			{Name: "new", Usage: "print a new recovery key, for volumes that are made later", Action: newRecoveryKey},
 			{
 				Name: "show", Usage: "print a recovery key as text and QR code",
 				Flags:  []cli.Flag{&cli.StringFlag{Name: "key-file", Usage: "the recovery key in `FILE`, - for stdin", Value: "-"}},

@@ -17,7 +17,7 @@ import (
 func rotateCommand(m Machine) *cli.Command {
 	return &cli.Command{
 		Name:      "rotate",
-		Usage:     "replace a key slot by a new one of its kind: add, prove that it opens, then erase the old one",
+		Usage:     "replace a key slot: add a new one of its kind, test it, then erase the old one",
 		ArgsUsage: "DEVICE SLOT|KIND",
 		Flags: []cli.Flag{
 			keyFileFlag(),

@@ -22,7 +22,7 @@ import (
 func statusCommand(m Machine) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
-		Usage:     "show volumes, what opens them, and whether it would now and after the reboot",
+		Usage:     "show volumes, their key slots, and whether they unlock now and after the reboot",
 		ArgsUsage: "[DEVICE...]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "print nothing; exit status 0 when all unlock after the reboot without help, 1 when not"},
@@ -68,7 +68,7 @@ func (s *session) status(c *cli.Context, devices []string) (report.Crypt, error)
 	}
 	next, err := forecast.Ask(c.Context)
 	if err != nil {
-		s.log.Warn("what boots next is not known: " + err.Error())
+		s.log.Warn("cannot tell what boots next: " + exit.Message(err))
 		next = nil
 	}
 	if next != nil {
@@ -135,7 +135,7 @@ func (s *session) volumes(devices []string) ([]*volume.Volume, error) {
 		switch {
 		case errors.Is(err, luks.ErrNotLUKS2):
 		case err != nil:
-			s.log.Warn(err.Error())
+			s.log.Warn(exit.Message(err))
 		default:
 			found = append(found, v)
 		}
@@ -154,7 +154,7 @@ func (s *session) describe(v *volume.Volume, next *forecast.Next) report.Volume 
 	result.Conversion = v.Header.Metadata.Conversion()
 	var err error
 	if result.LastUnlock, err = report.ReadUnlock(s.Unlocks, v.Device); err != nil {
-		s.log.Warn("how it was unlocked is not known: " + err.Error())
+		s.log.Warn("cannot tell how it was unlocked: " + exit.Message(err))
 	} else if result.LastUnlock != nil && result.LastUnlock.UUID != v.Header.UUID {
 		result.LastUnlock = nil // another volume has been made there
 	}
@@ -192,7 +192,7 @@ func (s *session) slot(slot volume.Slot, next *forecast.Next) report.Slot {
 	case !slot.Bound:
 		result.WhyNot = "it holds no key of the data"
 	case slot.Kind == volume.Orphan:
-		result.WhyNot = "nobody knows its key: an enrollment was cut off, erase it"
+		result.WhyNot = "nobody knows its key: an enrollment was interrupted, erase it"
 	case slot.Kind == volume.Recovery, slot.Kind == volume.Passphrase:
 		result.Asks, result.Now, result.AfterReboot = true, report.Yes, report.Yes
 	case slot.Kind == volume.Tang:

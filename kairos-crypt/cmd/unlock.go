@@ -22,7 +22,7 @@ func unlockCommand(m Machine) *cli.Command {
 		ArgsUsage: "DEVICE [NAME]",
 		Flags: []cli.Flag{
 			keyFileFlag(),
-			&cli.BoolFlag{Name: "check", Usage: "come by a key and prove it, but map nothing"},
+			&cli.BoolFlag{Name: "check", Usage: "find a key that opens the volume, but do not map it"},
 			noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
 		},
 		Action: func(c *cli.Context) error { return unlock(c, m) },
@@ -75,11 +75,11 @@ func unlock(c *cli.Context, m Machine) error {
 func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err error) {
 	end := report.Unlock{UUID: v.Header.UUID, Name: name, Time: time.Now().UTC(), Slot: slot.Number, Kind: slot.Kind}
 	if err != nil {
-		end.Slot, end.Kind, end.Error = -1, "", err.Error()
+		end.Slot, end.Kind, end.Error = -1, "", exit.Message(err)
 		end.OfDeployment = way.OfDeployment(err)
 	}
 	if err := end.Write(s.Unlocks, v.Device); err != nil {
-		s.log.Warn("how the unlock ended is not kept: " + err.Error())
+		s.log.Warn("cannot record the unlock: " + exit.Message(err))
 	}
 }
 
@@ -112,7 +112,7 @@ func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) (volum
 	if err := m.measure(c.Context, v, name, slot.Number, key); err != nil {
 		// The data is open, and the machine goes on: what is bound to PCR 15
 		// stays closed.
-		s.log.Warn("the volume key is not measured: " + err.Error())
+		s.log.Warn("the volume key is not measured: " + exit.Message(err))
 	}
 	return slot, nil
 }

@@ -12,7 +12,7 @@ import (
 func wipeCommand(m Machine) *cli.Command {
 	return &cli.Command{
 		Name:      "wipe",
-		Usage:     "erase all key slots, so that nobody reads the data again",
+		Usage:     "erase all key slots: the data is unreadable afterwards",
 		ArgsUsage: "DEVICE",
 		Flags:     []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag()},
 		Action: func(c *cli.Context) error {

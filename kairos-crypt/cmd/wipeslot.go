@@ -14,7 +14,7 @@ import (
 
 // forceFlag is the --force option of commands that volume.Guard watches over.
 func forceFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "force", Usage: "even the last way in, or the last recovery key"}
+	return &cli.BoolFlag{Name: "force", Usage: "erase the last key slot that opens it, or the last recovery key, too"}
 }
 
 func wipeSlotCommand(m Machine) *cli.Command {

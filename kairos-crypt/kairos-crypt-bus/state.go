@@ -130,7 +130,7 @@ func (s *service) watch(changes *inotify.Watcher) {
 func (s *service) watchDirs(changes *inotify.Watcher) {
 	for _, dir := range []string{s.dev, s.unlocks, filepath.Dir(s.unlocks), s.upgrades} {
 		if err := changes.Add(dir); err != nil {
-			s.log.Warn("changes by others will not be told", "error", err)
+			s.log.Warn("cannot watch for changes by others", "error", err)
 		}
 	}
 }

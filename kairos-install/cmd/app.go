@@ -68,12 +68,12 @@ func App(m Machine) *cli.App {
 	app.UsageText = "kairos-install [options]"
 	app.Flags = []cli.Flag{
 		&cli.StringFlag{Name: "device", Usage: "install on `DEV`, or auto: on the largest suitable disk (default: auto)"},
-		&cli.StringFlag{Name: "image", Usage: "install the image `SOURCE` (default, in a live system: the one that runs)"},
-		&cli.StringSliceFlag{Name: "config", Usage: "give the node the cloud-config in `FILE` (repeatable)"},
+		&cli.StringFlag{Name: "image", Usage: "install the image `SOURCE` (default, in a live system: the image of the live system)"},
+		&cli.StringSliceFlag{Name: "config", Usage: "copy the cloud-config in `FILE` to the node (repeatable)"},
 		&cli.StringSliceFlag{Name: "karg", Usage: "add `ARG` to the node's kernel command line (repeatable)"},
 		&cli.StringSliceFlag{Name: "definitions", Usage: "take partition definitions from `DIR` first (repeatable)"},
 		&cli.StringSliceFlag{Name: "encrypt", Usage: "encrypt the partition `LABEL`: COS_OEM, COS_PERSISTENT or one of the site's (repeatable)"},
-		&cli.StringSliceFlag{Name: "enroll", Usage: "what opens it beside the recovery key: `KIND` tpm2 (default), passphrase or none (repeatable)"},
+		&cli.StringSliceFlag{Name: "enroll", Usage: "add a key slot of `KIND` beside the recovery key: tpm2 (default), passphrase or none (repeatable)"},
 		&cli.StringFlag{Name: "passphrase-file", Usage: "take that passphrase from `FILE`"},
 		&cli.StringFlag{Name: "save-recovery-key", Usage: "write the recovery key to the new `FILE`"},
 		&cli.BoolFlag{Name: "reboot", Usage: "reboot when done"},

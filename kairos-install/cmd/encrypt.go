@@ -33,7 +33,7 @@ func encryption(c *cli.Context, m Machine, labels, files []string, report *progr
 	if len(labels) == 0 {
 		for _, option := range []string{"enroll", "passphrase-file", "save-recovery-key"} {
 			if c.IsSet(option) {
-				return nil, exit.Usagef("--%s: nothing is to be encrypted", option)
+				return nil, exit.Usagef("--%s: no partition is to be encrypted", option)
 			}
 		}
 		return nil, nil
@@ -43,8 +43,8 @@ func encryption(c *cli.Context, m Machine, labels, files []string, report *progr
 		return nil, err
 	}
 	if config.Server {
-		return nil, exit.Hint(errors.New("the config wants a key server, which is not supported"),
-			"without kcrypt.challenger this node's TPM keeps the keys")
+		return nil, exit.Hint(errors.New("the config names a key server, which is not supported"),
+			"remove kcrypt.challenger: the TPM of this node keeps the keys")
 	}
 	for _, key := range config.Ignored {
 		report.Warn("the config has a key that is not used here: %s", key)
@@ -76,7 +76,7 @@ func (r *request) policy(m Machine, report *progress.Reporter) {
 		e.Options = append(e.Options, "--public-key=none")
 	}
 	if secure, err := m.Target.Disk.Vars.SecureBoot(); err == nil && !secure {
-		report.Warn("Secure Boot is off: the disk alone tells nothing, but whoever starts other software on this machine gets the key from its TPM")
+		report.Warn("Secure Boot is off: the disk alone is protected, but other software that is started on this machine gets the key from its TPM")
 	}
 }
 
@@ -85,9 +85,9 @@ func passphrase(c *cli.Context, e *plan.Encryption) (err error) {
 	wanted := slices.Contains(e.Kinds, "passphrase")
 	switch file := c.String("passphrase-file"); {
 	case wanted && file == "":
-		return exit.Usagef("a passphrase is to be enrolled: --passphrase-file is needed")
+		return exit.Usagef("--enroll passphrase needs --passphrase-file")
 	case !wanted && file != "":
-		return exit.Usagef("--passphrase-file: add --enroll passphrase")
+		return exit.Usagef("--passphrase-file needs --enroll passphrase")
 	case wanted:
 		if e.Passphrase, err = filepath.Abs(file); err == nil {
 			_, err = os.Stat(e.Passphrase)
@@ -99,19 +99,19 @@ func passphrase(c *cli.Context, e *plan.Encryption) (err error) {
 // keeper makes sure that somebody will have the recovery key.
 func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
 	if missing := e.Escrow.Missing(); missing != "" {
-		return fmt.Errorf("the recovery key can't be given to %s: %s is not here", e.Escrow, missing)
+		return fmt.Errorf("the recovery key cannot be sent to %s: %s is not installed", e.Escrow, missing)
 	}
 	if file := c.String("save-recovery-key"); file != "" {
 		if e.Save, err = filepath.Abs(file); err != nil {
 			return err
 		}
 		if _, err := os.Lstat(e.Save); err == nil {
-			return exit.Usagef("--save-recovery-key %s: it is there already", e.Save)
+			return exit.Usagef("--save-recovery-key %s: the file exists", e.Save)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if info, err := os.Stat(filepath.Dir(e.Save)); err != nil || !info.IsDir() {
-			return exit.Usagef("--save-recovery-key %s: its directory is not there", e.Save)
+			return exit.Usagef("--save-recovery-key %s: its directory does not exist", e.Save)
 		}
 		return nil
 	}
@@ -123,8 +123,8 @@ func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
 		return eyes.Close()
 	}
 	if !e.Escrow.Set() {
-		return exit.Hint(errors.New("nobody would see the recovery key: there is no terminal"),
-			"add --save-recovery-key FILE, or kcrypt.escrow to the config")
+		return exit.Hint(errors.New("there is no terminal to show the recovery key on"),
+			"add --save-recovery-key FILE, or kcrypt.escrow in the config")
 	}
 	e.Escrow.Required = true // the only one who has it
 	return nil
@@ -183,5 +183,5 @@ func written(c *cli.Context, e *plan.Encryption) error {
 	if e == nil || e.Given || e.Save != "" || !terminal.Is(os.Stdin) {
 		return nil
 	}
-	return cmdline.Confirm(c, "is the recovery key written down, to go on?")
+	return cmdline.Confirm(c, "Have you written down the recovery key?")
 }

@@ -22,7 +22,7 @@ import (
 func install(c *cli.Context, m Machine) error {
 	start := time.Now()
 	if !m.Admin {
-		return exit.Hint(errors.New("installing needs root's rights, and so does looking at disks"), "sudo kairos-install …")
+		return exit.Hint(errors.New("the installation needs root, even for a dry run"), "sudo kairos-install …")
 	}
 	if err := m.Enter(m.Work); err != nil {
 		return err
@@ -41,7 +41,7 @@ func install(c *cli.Context, m Machine) error {
 		}
 		defer unlock()
 		if err := closeLeftovers(c.Context, m, quiet); err != nil {
-			return fmt.Errorf("close what another installation left open: %w", err)
+			return fmt.Errorf("close the volumes of an earlier installation: %w", err)
 		}
 	}
 	p, err := prepare(c.Context, m, r, quiet, report)
@@ -93,7 +93,7 @@ func consent(c *cli.Context, p *prepared) error {
 	err := cmdline.Confirm(c, question)
 	if err != nil && !asked && p.Contents.Installation {
 		return exit.Hint(exit.Usagef("%s has an installation already, and stdin is no terminal to ask on", p.Disk.Path),
-			"add --yes, or install.force: true to the config; or remove the medium and reboot into what is installed")
+			"add --yes, or install.force: true in the config; or remove the medium and reboot into the installed system")
 	}
 	return err
 }
@@ -125,16 +125,16 @@ func execute(ctx context.Context, m Machine, p *prepared, result *Result, report
 	err = plan.Run(ctx, host, p.Steps, report)
 	if err != nil {
 		if failed := e.Abandon(ctx, run.Runner{}, m.Work); failed != nil {
-			report.Warn("what was opened stays open: %v", failed)
+			report.Warn("some volumes stay open: %v", failed)
 		}
 	} else if e != nil {
 		result.Encrypted, result.RecoveryKeyGiven = e.Volumes, e.Given
 		if e.Escrow.Set() && !e.Given {
-			report.Warn("the recovery key was not given to %s: keep it", e.Escrow)
+			report.Warn("the recovery key was not sent to %s: write it down", e.Escrow)
 		}
 	}
 	if errors.Is(err, plan.ErrUnfinished) && exit.HintOf(err) == "" {
-		err = exit.Hint(err, "run kairos-install again with --yes: it starts anew")
+		err = exit.Hint(err, "run kairos-install again with --yes: it starts from the beginning")
 	}
 	return err
 }

@@ -52,8 +52,8 @@ func parseInspection(source string, data []byte) (imageInfo, error) {
 		return i, fmt.Errorf("inspect %s: read the answer of kairos-upgrade: %w", source, err)
 	}
 	if i.Bytes <= 0 || i.BootBytes < 0 {
-		return i, exit.Hint(fmt.Errorf("inspect %s: kairos-upgrade cannot tell how large it is", source),
-			"give an image: from a registry, or an archive or layout of one")
+		return i, exit.Hint(fmt.Errorf("inspect %s: kairos-upgrade did not report its size", source),
+			"name an image in a registry, an archive or an OCI layout")
 	}
 	return i, nil
 }
@@ -223,7 +223,7 @@ func (p *prepared) choose(m Machine) (err error) {
 func (p *prepared) noDisk(err error) error {
 	for _, j := range p.Candidates {
 		if j.Small && j.Automatic == "" {
-			return exit.WithCode(fmt.Errorf("%w: the smallest that would do has %s: %s",
+			return exit.WithCode(fmt.Errorf("%w: the smallest suitable disk has %s: %s",
 				err, bytesize.Format(p.Need.Size), p.Need.Sum()), exit.NoSpace)
 		}
 	}

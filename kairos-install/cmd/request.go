@@ -92,7 +92,7 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 func scriptDevice(ctx context.Context, command string) (string, error) {
 	argv := strings.Fields(command)
 	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
-		return "", fmt.Errorf("script://%s: no absolute path of a program", command)
+		return "", fmt.Errorf("script://%s: not the absolute path of a program", command)
 	}
 	out, err := run.Runner{}.Output(ctx, argv...)
 	if err != nil {
@@ -110,7 +110,7 @@ func scriptDevice(ctx context.Context, command string) (string, error) {
 func (r *request) chooseImage(c *cli.Context, m Machine) error {
 	booted, err := deployment.ReadBooted(m.Booted)
 	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
-		return fmt.Errorf("find out what is running: %w", err)
+		return fmt.Errorf("read the booted deployment: %w", err)
 	}
 	r.Live = err == nil && booted.Mode == deployment.Live
 	switch {
@@ -124,7 +124,7 @@ func (r *request) chooseImage(c *cli.Context, m Machine) error {
 			r.Image += ":" + booted.ID
 		}
 	default:
-		return exit.Hint(exit.Usagef("no image given, and this is no live system whose own could be taken"),
+		return exit.Hint(exit.Usagef("no image given, and this is not a live system"),
 			"add --image SOURCE, for example --image quay.io/acme/os:1")
 	}
 	return nil

@@ -52,20 +52,20 @@ func App(m Machine) *cli.App {
 	app := cmdline.New("kairos-reset", "bring this node back to its factory state")
 	app.Flags = []cli.Flag{
 		&cli.BoolFlag{Name: "oem", Usage: "clear the node's config too"},
-		&cli.BoolFlag{Name: "keep-persistent", Usage: "leave the node's data on COS_PERSISTENT as it is"},
-		&cli.BoolFlag{Name: "poweroff", Usage: "power off when it is done, instead of a reboot"},
-		&cli.BoolFlag{Name: "ignore-config", Usage: "whatever the key reset of the node's config says"},
-		&cli.StringFlag{Name: "image", Usage: "lay down the image `SOURCE` (default: the recovery system's own)"},
+		&cli.BoolFlag{Name: "keep-persistent", Usage: "keep the node's data on COS_PERSISTENT"},
+		&cli.BoolFlag{Name: "poweroff", Usage: "power off when done, instead of rebooting"},
+		&cli.BoolFlag{Name: "ignore-config", Usage: "ignore the key reset of the node's config"},
+		&cli.StringFlag{Name: "image", Usage: "deploy the image `SOURCE` (default: the image of the recovery system)"},
 		&cli.BoolFlag{Name: "now", Usage: "reboot at once"},
 		cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),
 	}
 	app.UsageText = "kairos-reset [options] | cancel | status | execute"
 	app.Commands = []*cli.Command{
-		{Name: "cancel", Usage: "undo the arming, before the reboot", Flags: []cli.Flag{cmdline.QuietFlag()},
+		{Name: "cancel", Usage: "disarm the reset, before the reboot", Flags: []cli.Flag{cmdline.QuietFlag()},
 			Action: func(c *cli.Context) error { return cancel(c, m) }},
-		{Name: "status", Usage: "say whether a reset is armed, and how far it is", Flags: []cli.Flag{cmdline.JSONFlag()},
+		{Name: "status", Usage: "show whether a reset is armed, and which phases are done", Flags: []cli.Flag{cmdline.JSONFlag()},
 			Action: func(c *cli.Context) error { return status(c, m) }},
-		{Name: "execute", Usage: "in the recovery system: reset the node as armed, and reboot", Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
+		{Name: "execute", Usage: "in the recovery system: execute the armed reset, and reboot", Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
 			Action: func(c *cli.Context) error { return execute(c, m) }},
 	}
 	// Without a command it arms.

@@ -97,7 +97,7 @@ func wanted(c *cli.Context) (r request.Request, err error) {
 	if !c.Bool("ignore-config") {
 		var ignored []string
 		if r, ignored, err = settings.Load(c.Context, run.Runner{}); err != nil {
-			return r, exit.Hint(err, "kairos-config validate says what is wrong; --ignore-config resets without it")
+			return r, exit.Hint(err, "kairos-config validate shows the mistake; --ignore-config resets without the config")
 		}
 		if len(ignored) > 0 && !c.Bool("quiet") {
 			terminal.Fprintf(c.App.ErrWriter, "kairos-reset: warning: without effect: %s\n", strings.Join(ignored, ", "))
@@ -119,7 +119,7 @@ func show(c *cli.Context, plan Plan) error {
 	case c.Bool("json"):
 		return cmdline.PrintJSON(c, plan)
 	case plan.Armed && !c.Bool("quiet"):
-		fmt.Fprintln(c.App.Writer, "armed: the next boot resets this node; kairos-reset cancel undoes that")
+		fmt.Fprintln(c.App.Writer, "armed: the next boot resets this node; kairos-reset cancel disarms the reset")
 	case !plan.Armed:
 		for i, s := range plan.Steps {
 			terminal.Fprintf(c.App.Writer, "%d. %s\n", i+1, s)
@@ -153,7 +153,7 @@ func cancel(c *cli.Context, m Machine) error {
 	case errors.Is(err, request.ErrNone):
 		return exit.WithCode(err, exit.Nothing)
 	case err == nil && r.Begun():
-		return exit.Hint(errors.New("the reset has begun: there is nothing left to keep"), "reboot: it goes on by itself")
+		return exit.Hint(errors.New("the reset has begun, and cannot be cancelled"), "reboot to continue it")
 	}
 	if err := esp.Finish(); err != nil {
 		return err
@@ -202,7 +202,7 @@ func status(c *cli.Context, m Machine) error {
 	case s.Exhausted:
 		fmt.Fprintln(c.App.Writer, "armed, but the recovery system did not boot: it is not tried again, and nothing was changed")
 	case r.Begun():
-		terminal.Fprintf(c.App.Writer, "a reset is under way: the phase %s is done\n", s.Done)
+		terminal.Fprintf(c.App.Writer, "a reset is running: the phase %s is done\n", s.Done)
 	default:
 		fmt.Fprintln(c.App.Writer, "armed: the next boot resets this node")
 	}
@@ -212,12 +212,12 @@ func status(c *cli.Context, m Machine) error {
 // open opens the EFI system partition.
 func (m Machine) open() (request.ESP, error) {
 	if !m.Admin {
-		return request.ESP{}, exit.Hint(errors.New("a reset needs root's rights"), "sudo kairos-reset …")
+		return request.ESP{}, exit.Hint(errors.New("a reset needs root"), "sudo kairos-reset …")
 	}
 	root, err := os.OpenRoot(m.ESP)
 	if err != nil {
 		return request.ESP{}, exit.Hint(fmt.Errorf("open EFI system partition: %w", err),
-			"systemctl status efi.automount efi.mount says why it is not there")
+			"systemctl status efi.automount efi.mount shows why it is not mounted")
 	}
 	return request.ESP{Root: root}, nil
 }
@@ -229,7 +229,7 @@ func (m Machine) node() (*factory.Node, error) {
 		return nil, err
 	}
 	if booted.Mode == deployment.Live {
-		return nil, exit.Hint(errors.New("this system was booted from a medium"), "kairos-install installs the node anew")
+		return nil, exit.Hint(errors.New("this system was booted from a medium"), "kairos-install installs the node again")
 	}
 	n := &factory.Node{Store: m.Store, ESPPath: m.ESP, Work: m.Work, Verity: m.Verity, Dev: m.Disk.Dev}
 	for label, node := range map[string]*string{disk.LabelState: &n.State, disk.LabelPersistent: &n.Persistent, disk.LabelOEM: &n.OEM} {

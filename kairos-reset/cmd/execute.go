@@ -28,7 +28,7 @@ func execute(c *cli.Context, m Machine) error {
 		return err
 	}
 	if booted.Mode != deployment.Recovery || !m.forReset() {
-		return exit.Hint(errors.New("this boot is not one for a reset"), "kairos-reset arms one and says how")
+		return exit.Hint(errors.New("this boot was not started for a reset"), "kairos-reset arms a reset")
 	}
 	esp, err := m.open()
 	if err != nil {
@@ -40,7 +40,7 @@ func execute(c *cli.Context, m Machine) error {
 		return exit.WithCode(err, exit.Nothing)
 	}
 	if err != nil {
-		return exit.Hint(err, "kairos-reset cancel, or kairos-reset anew")
+		return exit.Hint(err, "run kairos-reset cancel, or arm the reset again")
 	}
 	if err := m.Enter(m.Work); err != nil {
 		return err
@@ -67,19 +67,19 @@ func execute(c *cli.Context, m Machine) error {
 		}
 	}
 	if r.Begun() {
-		report.Info("the reset goes on: the phase %s was done before", r.Done)
+		report.Info("continuing the reset: the phase %s is done", r.Done)
 	}
 	if err := n.Reset(c.Context, r); err != nil {
 		if exit.HintOf(err) == "" {
-			err = exit.Hint(err, "the node stays in recovery: systemctl restart kairos-reset-execute.service, or a reboot, goes on")
+			err = exit.Hint(err, "the node stays in the recovery system: systemctl restart kairos-reset-execute.service, or a reboot, continues the reset")
 		}
 		return err
 	}
 	if r.PowerOff {
-		report.Info("this node is as new; it powers off")
+		report.Info("the reset is done; powering off")
 		return leave(c, "poweroff")
 	}
-	report.Info("this node is as new; it reboots")
+	report.Info("the reset is done; rebooting")
 	return reboot(c)
 }
 

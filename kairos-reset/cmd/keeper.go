@@ -32,7 +32,7 @@ func (k *keeper) Run(ctx context.Context, argv ...string) ([]byte, error) {
 func (k *keeper) Escrow(ctx context.Context, volumes []recoverykey.Volume) error {
 	config, err := recoverykey.Load(ctx, k.runner, nil)
 	if err != nil && ctx.Err() == nil {
-		k.report.Warn("whether somebody is to be given the recovery key is not known: %v", err)
+		k.report.Warn("cannot read the escrow of the recovery key: %v", err)
 		return nil
 	}
 	if err != nil || !config.Escrow.Set() {

@@ -30,7 +30,7 @@ func TestOutsideOfAnInitrd(t *testing.T) {
 	}
 	for _, args := range [][]string{{"mount"}, {"mount", "--writable"}, {"failed"}} {
 		stdout, stderr, status := runTool(args...)
-		if status != 1 || stdout != "" || !strings.HasPrefix(stderr, "kairos-root: this is no initrd\nhint: ") {
+		if status != 1 || stdout != "" || !strings.HasPrefix(stderr, "kairos-root: this is not an initrd\nhint: ") {
 			t.Errorf("%v: status %d, %q, %q", args, status, stdout, stderr)
 		}
 	}
@@ -104,7 +104,7 @@ With rd.kairos.shell on the kernel command line there is a shell instead.
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 	args.Shell = true
-	if got := failureText("x", args, ""); strings.Contains(got, "Rebooting in") || !strings.Contains(got, "A shell follows") {
+	if got := failureText("x", args, ""); strings.Contains(got, "Rebooting in") || !strings.Contains(got, "Starting a shell") {
 		t.Errorf("got:\n%s", got)
 	}
 }

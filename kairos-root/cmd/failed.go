@@ -25,7 +25,7 @@ import (
 
 func failedCommand() cli.Command {
 	return cli.Command{
-		Name: "failed", Usage: "say on the console why the boot failed, then reboot, unless a shell was asked for",
+		Name: "failed", Usage: "show on the console why the boot failed, then reboot or start a shell",
 		Run: runFailed,
 	}
 }
@@ -34,7 +34,7 @@ func failedCommand() cli.Command {
 // reboot, and returns only where dracut's own shell was asked for.
 func runFailed(c *cli.Call) error {
 	if _, err := os.Stat("/etc/initrd-release"); err != nil {
-		return exit.Hint(errors.New("this is no initrd"), "to reboot, use systemctl reboot")
+		return exit.Hint(errors.New("this is not an initrd"), "to reboot, use systemctl reboot")
 	}
 	// What is done about a failure holds even if the command line is the failure.
 	args, _ := readArgs()
@@ -76,9 +76,9 @@ func count(image string) string {
 	case errors.Is(err, trial.ErrNone):
 		return ""
 	case err != nil:
-		return fmt.Sprintf("this deployment boots again whatever happens: its failures are not counted: %v", err)
+		return fmt.Sprintf("failures of this deployment are not counted, so that it always boots again: %v", err)
 	}
-	return fmt.Sprintf("this deployment was good before: it is tried %d times more, then another one boots", name.Left)
+	return fmt.Sprintf("this deployment was good before: after %d more tries another one boots", name.Left)
 }
 
 func countOn(system disk.System, image string) (bls.Name, error) {
@@ -146,9 +146,9 @@ func reason() (text string, failed bool) {
 	units := strings.TrimSpace(string(out))
 	switch {
 	case err != nil:
-		return "the reason is unknown (" + err.Error() + ")", true
+		return "the reason is unknown (" + exit.Message(err) + ")", true
 	case units == "":
-		return "something in the initrd asked for an emergency; no unit failed", false
+		return "something in the initrd started emergency mode, but no unit failed", false
 	}
 	return "failed units:\n" + units, true
 }
@@ -160,7 +160,7 @@ func failureText(reason string, args bootargs.Args, closed string) string {
 		text += fmt.Sprintf("image %s, store %s\n", args.Image, args.Store)
 	}
 	if args.Shell {
-		return text + "A shell follows, as rd.kairos.shell asks. The end of the shell reboots.\n"
+		return text + "Starting a shell, because of rd.kairos.shell. The machine reboots when it exits.\n"
 	}
 	text += fmt.Sprintf("Rebooting in %v, so that the boot loader can choose another entry.\n", args.RebootDelay)
 	if closed == "" {

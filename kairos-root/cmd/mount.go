@@ -18,7 +18,7 @@ import (
 func mountCommand() cli.Command {
 	return cli.Command{
 		Name: "mount", Usage: "mount the root of the deployment that the kernel command line names",
-		Flags: []cli.Flag{{Name: "writable", Usage: "mount the writable paths over the root, once the node's config was read"}},
+		Flags: []cli.Flag{{Name: "writable", Usage: "mount the writable paths over the root, after the rootfs stage of the config"}},
 		Run:   runMount,
 	}
 }
@@ -26,7 +26,7 @@ func mountCommand() cli.Command {
 func runMount(c *cli.Call) error {
 	// Outside of an initrd this would cover the running system.
 	if _, err := os.Stat("/etc/initrd-release"); err != nil {
-		return exit.Hint(errors.New("this is no initrd"), "kairos-root status says what is mounted")
+		return exit.Hint(errors.New("this is not an initrd"), "kairos-root status shows what is mounted")
 	}
 	// A signal ends the program where it stands: systemd sends it when the limit
 	// of the unit is reached, and the next thing is a reboot.

@@ -16,7 +16,7 @@ import (
 
 func statusCommand() cli.Command {
 	return cli.Command{
-		Name: "status", Usage: "say what is mounted, and what is missing",
+		Name: "status", Usage: "show what is mounted, and what is missing",
 		Flags: []cli.Flag{
 			{Name: "json", Usage: "print the result as one JSON object on stdout"},
 			{Name: "check", Usage: "print nothing; exit with 1 when something is missing"},

@@ -11,6 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/logline"
 	"github.com/kairos-io/toolkit/lib/report"
@@ -59,7 +60,7 @@ func toJournal(e journal.Entry) error {
 func (m machine) tell(log *slog.Logger, e journal.Entry) {
 	e.Program = "kairos-upgrade"
 	if err := m.journal(e); err != nil {
-		log.Warn(err.Error())
+		log.Warn(exit.Message(err))
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 func autoCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "auto",
-		Usage: "do what upgrade.conf says: look for an update, stage it, boot it in a window",
+		Usage: "look for an upgrade, stage it and reboot, as configured in upgrade.conf",
 		Flags: append(sourceFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
@@ -98,7 +98,7 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 		if err != nil {
 			return err
 		}
-		d.Staged, d.Reason = id, "it boots next now"
+		d.Staged, d.Reason = id, "it boots next"
 		if err := m.note(d); err != nil {
 			return err
 		}

@@ -110,7 +110,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 		Progress: b.bar,
 	}}
 	if o.SecureBoot, err = m.disks.Vars.SecureBoot(); err != nil {
-		b.log.Warn("whether Secure Boot is on is not known", "error", err)
+		b.log.Warn("cannot tell whether Secure Boot is on", "error", err)
 	}
 	if !w.given { // the running node's own store
 		o.Unlocked = m.disks.Unlocked()
@@ -145,8 +145,8 @@ func noReset(l boot.Loader) error {
 		return err
 	}
 	if slices.ContainsFunc(entries, func(e bls.Entry) bool { return strings.EqualFold(e.Name.Base, deployment.ResetEntry) }) {
-		return exit.Hint(exit.WithCode(errors.New("a reset is armed, which needs the recovery system as it is"), exit.Busy),
-			"kairos-reset cancel, or reboot and let it end")
+		return exit.Hint(exit.WithCode(errors.New("a reset is armed, which needs the recovery system"), exit.Busy),
+			"run kairos-reset cancel, or reboot to finish the reset")
 	}
 	return nil
 }

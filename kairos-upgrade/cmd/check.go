@@ -13,7 +13,7 @@ import (
 func checkCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "check",
-		Usage:     "tell whether there is an update: of what upgrade.conf follows, or of a reference",
+		Usage:     "look for an upgrade of the image in upgrade.conf, or of a reference",
 		ArgsUsage: "[REFERENCE]",
 		Flags:     append(append(storeFlags(), sourceFlags()...), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action:    func(c *cli.Context) error { return check(c, m) },

@@ -100,7 +100,7 @@ func (m machine) asked(c *cli.Context, args []string) (asked, error) {
 	}
 	if a.Source == "" {
 		return asked{}, exit.Hint(exit.Usagef("missing argument SOURCE"),
-			"name an image, or give the node's config an upgrade.system.source")
+			"name an image, or set upgrade.system.source in the node's config")
 	}
 	return a, nil
 }

@@ -42,7 +42,7 @@ func digestCommand(m machine) *cli.Command {
 func inspectCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
-		Usage:     "tell what an image is and how much room it needs, without a store",
+		Usage:     "show what an image is and how much space it needs, without a store",
 		ArgsUsage: "SOURCE",
 		Flags:     append(sourceFlags(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {

@@ -13,7 +13,7 @@ import (
 func discardCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "discard",
-		Usage: "take back what is staged: what runs boots next",
+		Usage: "remove the staged deployment: the running one boots next",
 		Flags: append(storeFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
@@ -33,7 +33,7 @@ func removeCommand(m machine) *cli.Command {
 		Name:      "remove",
 		Usage:     "remove a deployment, and what it alone takes",
 		ArgsUsage: "ID",
-		Flags: append(storeFlags(), &cli.BoolFlag{Name: "force", Usage: "remove the only way back, too"},
+		Flags: append(storeFlags(), &cli.BoolFlag{Name: "force", Usage: "remove the last deployment to fall back to, too"},
 			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "ID")

@@ -13,7 +13,7 @@ import (
 func gcCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "gc",
-		Usage: "remove deployments that have no part to play, and what nothing reaches",
+		Usage: "remove deployments that are not kept, and files that no deployment needs",
 		Flags: append(storeFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {

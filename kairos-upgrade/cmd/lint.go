@@ -16,7 +16,7 @@ import (
 func lintCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "lint",
-		Usage:     "tell whether an image can boot as a node, without root and without a store",
+		Usage:     "check whether an image can boot as a node, without root and without a store",
 		ArgsUsage: "SOURCE",
 		Flags: append(sourceFlags(), &cli.BoolFlag{Name: "strict", Usage: "fail on warnings, too"},
 			cmdline.JSONFlag(), cmdline.QuietFlag()),

@@ -19,9 +19,9 @@ import (
 func loaderCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "loader",
-		Usage: "upgrade systemd-boot itself to what the running deployment carries",
+		Usage: "upgrade systemd-boot to the version of the running deployment",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "force", Usage: "install it though it is older, the deployment on trial, or the installed one damaged"},
+			&cli.BoolFlag{Name: "force", Usage: "install the boot loader even if it is older, the deployment is on trial, or the installed one is damaged"},
 			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -149,7 +149,7 @@ func (m machine) loaderOf(n *deploy.Node) (s *sdboot.Status) {
 		return err
 	})
 	if err != nil {
-		n.Log.Warn("the boot loader is not known", "error", err)
+		n.Log.Warn("cannot read the boot loader", "error", err)
 		return nil
 	}
 	return s

@@ -134,14 +134,14 @@ func (m machine) openStore(w where, booted deployment.Booted, write bool) (v *vi
 	case booted.Store == "":
 		err = exit.Hint(deployment.ErrNotBooted, "on a node this works without options; elsewhere, name a store with --store and --esp")
 	case booted.Mode == deployment.Live:
-		err = exit.Hint(errors.New("this system was booted from a medium, which keeps nothing"),
-			"kairos-install puts it on a disk; --store and --esp name another store")
+		err = exit.Hint(errors.New("this is a live system, which stores nothing"),
+			"kairos-install installs it on a disk; --store and --esp name another store")
 	default:
 		v, err = m.mount(w.label, booted.Disk, view.Mount)
 	}
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) && exit.HintOf(err) == "" {
-			err = exit.Hint(err, "only root enters a store; the service on the bus tells others what is deployed: io.kairos.Upgrade1(5)")
+			err = exit.Hint(err, "only root can read a store; other users can ask the service on the bus: io.kairos.Upgrade1(5)")
 		}
 		return nil, false, fmt.Errorf("open store: %w", err)
 	}
@@ -196,7 +196,7 @@ func (m machine) spare(n *deploy.Node) (name string, s *store.Store) {
 		return "", nil
 	}
 	if err != nil {
-		n.Log.Warn("another store can't be looked at", "label", label, "error", err)
+		n.Log.Warn("cannot read the other store", "label", label, "error", err)
 		return "", nil
 	}
 	return name, s
@@ -212,7 +212,7 @@ func (m machine) openESP(w where, write bool) (*view.View, error) {
 		err = errors.Join(errors.New("nothing is mounted there"), v.Close())
 	}
 	if errors.Is(err, fs.ErrNotExist) || err != nil && !w.given {
-		err = exit.Hint(err, "systemctl status efi.automount efi.mount says why the EFI system partition is not there")
+		err = exit.Hint(err, "systemctl status efi.automount efi.mount shows why the EFI system partition is not mounted")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open EFI system partition %s: %w", w.esp, err)

@@ -23,7 +23,7 @@ func pinCommand(m machine) *cli.Command {
 func unpinCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "unpin",
-		Usage:     "let a pinned deployment be collected when it is not needed",
+		Usage:     "let garbage collection remove a pinned deployment",
 		ArgsUsage: "ID",
 		Flags:     append(storeFlags(), cmdline.QuietFlag()),
 		Action:    func(c *cli.Context) error { return pin(c, m, false) },

@@ -15,14 +15,14 @@ import (
 func quarantineCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "quarantine",
-		Usage: "keep images that failed from being staged again",
+		Usage: "manage the quarantine: images that are not staged again",
 		Subcommands: []*cli.Command{
 			{
 				Name:      "add",
-				Usage:     "refuse a manifest digest from now on",
+				Usage:     "quarantine a manifest digest",
 				ArgsUsage: "DIGEST",
 				Flags: append(storeFlags(),
-					&cli.StringFlag{Name: "reason", Usage: "why, in words for people (`TEXT`)"},
+					&cli.StringFlag{Name: "reason", Usage: "the reason, as `TEXT`"},
 					&cli.StringFlag{Name: "deployment", Usage: "`ID` of the deployment that failed"},
 					&cli.BoolFlag{Name: "no-verdict", Usage: "nobody could judge it: it is tried once more before it is refused"},
 					cmdline.QuietFlag()),
@@ -30,14 +30,14 @@ func quarantineCommand(m machine) *cli.Command {
 			},
 			{
 				Name:      "remove",
-				Usage:     "accept a manifest digest again",
+				Usage:     "remove a manifest digest from quarantine",
 				ArgsUsage: "DIGEST",
 				Flags:     append(storeFlags(), cmdline.QuietFlag()),
 				Action:    func(c *cli.Context) error { return quarantineRemove(c, m) },
 			},
 			{
 				Name:   "list",
-				Usage:  "list what is in quarantine, and why",
+				Usage:  "list the quarantined images, with reasons",
 				Flags:  append(storeFlags(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 				Action: func(c *cli.Context) error { return quarantineList(c, m) },
 			},
@@ -54,7 +54,7 @@ func quarantineAdd(c *cli.Context, m machine) error {
 		return exit.Usagef("%w", err)
 	}
 	if c.String("reason") == "" {
-		return exit.Usagef("--reason is missing: somebody will want to know why")
+		return exit.Usagef("option --reason is missing")
 	}
 	return m.with(c, Change("quarantine").on(args[0]), func(n *deploy.Node) error { return quarantineOn(c, n, args[0]) })
 }

@@ -24,16 +24,16 @@ import (
 func recoverCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "recover",
-		Usage: "in the recovery system: repair the installed one if upgrade.conf says so, and boot it",
+		Usage: "in the recovery system: repair the installed system if upgrade.conf allows it, and boot it",
 		Flags: append(append(storeFlags(), sourceFlags()...),
-			&cli.BoolFlag{Name: "force", Usage: "whatever upgrade.conf says, and however often it was tried"},
+			&cli.BoolFlag{Name: "force", Usage: "ignore upgrade.conf, and the number of attempts"},
 			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
 			if c.Bool("recovery") {
-				return exit.Usagef("--recovery: it is the installed system that is recovered")
+				return exit.Usagef("--recovery: this command repairs the installed system")
 			}
 			return m.recover(c)
 		},
@@ -101,8 +101,8 @@ func (r revival) run(c *cli.Context, done *recovered) error {
 		return err
 	}
 	if attempts.Count >= r.limit && !c.Bool("force") {
-		err := fmt.Errorf("the installed system was repaired %s already, and does not boot", count(attempts.Count, "time", "times"))
-		return exit.Hint(exit.WithCode(err, exit.Refused), "kairos-boot-assess history says why; kairos-upgrade recover --force tries once more")
+		err := fmt.Errorf("the installed system was already repaired %s, and does not boot", count(attempts.Count, "time", "times"))
+		return exit.Hint(exit.WithCode(err, exit.Refused), "kairos-boot-assess history shows why; kairos-upgrade recover --force tries again")
 	}
 	done.Attempt = attempts.Count + 1
 	repaired, err := r.repair(c, r.node, dryRun)
@@ -173,10 +173,10 @@ func (r revival) attempts() (a repairs, err error) {
 		return a, nil
 	}
 	if err != nil {
-		return a, fmt.Errorf("read what was repaired before: %w", err)
+		return a, fmt.Errorf("read the record of repairs: %w", err)
 	}
 	if err := json.Unmarshal(data, &a); err != nil || a.Count < 0 {
-		r.node.Log.Warn("what was repaired before is not known", "error", err)
+		r.node.Log.Warn("the record of repairs is damaged", "error", err)
 		return repairs{}, nil
 	}
 	if a.Deployment == "" {
@@ -200,7 +200,7 @@ func (r revival) remember(a repairs) error {
 		err = r.node.Loader.Keep(repairsFile, append(data, '\n'))
 	}
 	if err != nil {
-		return fmt.Errorf("remember the repair: %w", err)
+		return fmt.Errorf("record the repair: %w", err)
 	}
 	return nil
 }

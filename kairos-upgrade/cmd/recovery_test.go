@@ -41,7 +41,7 @@ func recoveryImage(n node) string {
 			n.t.Fatalf("the entry names what is not there: %v", err)
 		}
 	}
-	// The deployment that boots is whole: by its id, from end to end.
+	// The deployment that boots is undamaged: by its id, from end to end.
 	var status struct {
 		Deployments []struct {
 			ID          string

@@ -18,11 +18,11 @@ import (
 func listReleasesCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "list-releases",
-		Usage:     "list the versions in a repository, newest first, and mark those that are newer than what runs",
+		Usage:     "list the versions in a repository, newest first, and mark those newer than the booted one",
 		ArgsUsage: "REPOSITORY",
 		Flags: append(append(storeFlags(), sourceFlags()...),
-			&cli.BoolFlag{Name: "all", Usage: "list tags that are no versions, too"},
-			&cli.BoolFlag{Name: "prerelease", Usage: "list versions before their release, too"},
+			&cli.BoolFlag{Name: "all", Usage: "list tags that are not versions, too"},
+			&cli.BoolFlag{Name: "prerelease", Usage: "list pre-releases, too"},
 			&cli.IntFlag{Name: "limit", Usage: "list at most `N`; 0 is all", Value: 20},
 			cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return listReleases(c, m) },
@@ -49,7 +49,7 @@ func listReleases(c *cli.Context, m machine) error {
 	}
 	repository, ok := source.Repository(args[0])
 	if !ok {
-		return exit.Usagef("%q is no repository in a registry", args[0])
+		return exit.Usagef("%q is not a repository in a registry", args[0])
 	}
 	tags, err := source.Tags(c.Context, repository, m.sourceOptions(c))
 	if err != nil {

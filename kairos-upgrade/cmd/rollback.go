@@ -12,10 +12,10 @@ import (
 func rollbackCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "rollback",
-		Usage:     "make an older deployment the next boot, by default the newest good one beside the next",
+		Usage:     "go back to an older deployment, by default the newest good one that does not boot next",
 		ArgsUsage: "[ID]",
 		Flags: append(storeFlags(),
-			&cli.BoolFlag{Name: "force", Usage: "go back to what failed before"},
+			&cli.BoolFlag{Name: "force", Usage: "go back to a deployment that failed before"},
 			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return rollback(c, m) },
 	}

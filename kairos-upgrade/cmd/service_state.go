@@ -38,12 +38,12 @@ func (s *service) refresh() {
 	defer s.refreshing.Unlock()
 	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
 	if err != nil {
-		s.log.Warn("the state of the node is not known", "error", err)
+		s.log.Warn("cannot read the node's state", "error", err)
 		return
 	}
 	defer o.end(nil)
 	if state, err := readNode(o.Node); err != nil {
-		s.log.Warn("the state of the node is not known", "error", err)
+		s.log.Warn("cannot read the node's state", "error", err)
 	} else {
 		s.mu.Lock()
 		s.node = state
@@ -87,7 +87,7 @@ func (s *service) watchDirs(changes *inotify.Watcher) {
 	}
 	for _, dir := range dirs {
 		if err := changes.Add(dir); err != nil {
-			s.log.Warn("changes by others will not be told", "error", err)
+			s.log.Warn("cannot watch for changes by others", "error", err)
 		}
 	}
 }

@@ -147,7 +147,7 @@ func TestFullESP(t *testing.T) {
 	small(t, n.esp, "tmpfs", 2<<20)
 	fill(t, n.esp, 300<<10)
 	out := n.want(5, "stage", images+":v1")
-	if !strings.Contains(out, "not enough space on the EFI system partition: ") || !strings.Contains(out, " free; 1.7 MiB are not ours: filler\n") {
+	if !strings.Contains(out, "not enough space on the EFI system partition: ") || !strings.Contains(out, " free; 1.7 MiB belong to other files: filler\n") {
 		t.Errorf("message:\n%s", out)
 	}
 	if left := files(t, filepath.Join(n.store, "objects"), filepath.Join(n.store, "images"), filepath.Join(n.store, "layers"), n.esp); left != "" {
@@ -175,7 +175,7 @@ func TestFullESPIsKnown(t *testing.T) {
 		t.Helper()
 		before := registry.Blobs()
 		out := n.want(5, "stage", append([]string{"--insecure"}, args...)...)
-		if !strings.Contains(out, "not enough space on the EFI system partition: ") || !strings.Contains(out, " are not ours: filler\n") {
+		if !strings.Contains(out, "not enough space on the EFI system partition: ") || !strings.Contains(out, " belong to other files: filler\n") {
 			t.Errorf("%s: message:\n%s", args, out)
 		}
 		// The configuration is a blob, and so is, in parts, what has a table of contents.

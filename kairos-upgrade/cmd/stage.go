@@ -49,13 +49,13 @@ func stageCommand(m machine) *cli.Command {
 		ArgsUsage: "[SOURCE]",
 		Flags: append(append(storeFlags(), sourceFlags()...),
 			&cli.BoolFlag{Name: "live", Usage: "make the store of a live medium: --store-label COS_LIVE"},
-			&cli.BoolFlag{Name: "replace", Usage: "with --recovery: give up the old one first where there is no room for two"},
-			&cli.BoolFlag{Name: "force", Usage: "stage what failed before, or what is deployed already; ignore the estimate of needed space"},
-			&cli.StringSliceFlag{Name: "karg", Usage: "add kernel `ARGUMENT`, here and to all later deployments; repeatable"},
+			&cli.BoolFlag{Name: "replace", Usage: "with --recovery: remove the old one first if there is no space for two"},
+			&cli.BoolFlag{Name: "force", Usage: "stage an image that is quarantined or already boots next; ignore the estimate of needed space"},
+			&cli.StringSliceFlag{Name: "karg", Usage: "add the kernel `ARGUMENT` to this and all later deployments; repeatable"},
 			&cli.StringSliceFlag{Name: "delete-karg", Usage: "drop kernel `ARGUMENT` that --karg added; repeatable"},
-			&cli.StringSliceFlag{Name: "crypt", Usage: "expect the encrypted volume `LABEL:UUID` from now on, or LABEL:none; repeatable"},
-			&cli.BoolFlag{Name: "allow-unverified", Usage: "go on where the store has lost fs-verity: contents are not checked any more"},
-			&cli.StringFlag{Name: "title", Usage: "call the system `TEXT` in the boot menu, here and in all later deployments"},
+			&cli.StringSliceFlag{Name: "crypt", Usage: "expect the encrypted volume `LABEL:UUID`, or LABEL:none, in this and all later deployments; repeatable"},
+			&cli.BoolFlag{Name: "allow-unverified", Usage: "stage even if the store has lost fs-verity: contents are not verified any more"},
+			&cli.StringFlag{Name: "title", Usage: "show this and all later deployments as `TEXT` in the boot menu"},
 			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
 			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return stage(c, m) },
@@ -99,7 +99,7 @@ func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err err
 		return err
 	}
 	if req.Replace && !c.Bool("recovery") {
-		return exit.Usagef("--replace belongs to --recovery: of deployments there is always room for two, or none is staged")
+		return exit.Usagef("--replace needs --recovery")
 	}
 	if strings.ContainsFunc(req.Title, unicode.IsControl) || len(req.Title) > maxTitle {
 		return exit.Usagef("--title %q: one line, of %d bytes at most", req.Title, maxTitle)
@@ -175,7 +175,7 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 			count(s.LayersFetched, "layer", "layers"), inPart(s.Fetched), count(s.LayersReused, "layer", "layers"))
 	}
 	if s.FilesReused > 0 {
-		terminal.Fprintf(w, "  %s with %s were here already\n", count(s.FilesReused, "file", "files"), progress.Bytes(s.BytesReused))
+		terminal.Fprintf(w, "%s with %s were already here\n", count(s.FilesReused, "file", "files"), progress.Bytes(s.BytesReused))
 	}
 	terminal.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, progress.Bytes(s.BytesAdded), progress.Bytes(s.Record.Bytes))
 	if s.Downgrade {
@@ -195,7 +195,7 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 func bootsNext(n *deploy.Node) string {
 	have, err := n.Inventory()
 	if err != nil {
-		return "it is not known what boots next: " + err.Error()
+		return "cannot tell what boots next: " + exit.Message(err)
 	}
 	if before := have.Before(); before != "" {
 		return "does not boot next: " + before + " comes first in the boot menu"

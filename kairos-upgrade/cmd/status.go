@@ -64,7 +64,7 @@ type storeStatus struct {
 func statusCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "tell what runs, what boots next, and what can be gone back to",
+		Usage: "show the running deployment, the next one, and all others",
 		Flags: append(storeFlags(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
@@ -163,12 +163,12 @@ func (m machine) recall(ctx context.Context, n *deploy.Node, s *status, roles de
 		s.Settings.Error = err.Error()
 	}
 	if s.Automation, err = m.noted(); err != nil {
-		n.Log.Warn("what the automation has decided is not known", "error", err)
+		n.Log.Warn("cannot read the decision about automatic upgrades", "error", err)
 	}
 	s.Automation.Renew(roles)
 	history, err := m.history(ctx)
 	if err != nil {
-		n.Log.Debug("the history of boots is not known", "error", err)
+		n.Log.Debug("cannot read the history of boots", "error", err)
 	}
 	for i := range s.Deployments {
 		if b, ok := history[s.Deployments[i].ID]; ok {

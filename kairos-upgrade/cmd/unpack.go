@@ -18,7 +18,7 @@ func unpackCommand(m machine) *cli.Command {
 		ArgsUsage: "IMAGE DIRECTORY",
 		Flags: append(sourceFlags(),
 			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCHITECTURE` (default: that of this machine)"},
-			&cli.BoolFlag{Name: "force", Usage: "unpack what is there already"},
+			&cli.BoolFlag{Name: "force", Usage: "unpack the image even if it is already there"},
 			cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return unpackImage(c, m) },
 	}

@@ -21,10 +21,10 @@ import (
 func verifyCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "read everything that deployments are made of, and compare it with its digest",
+		Usage:     "check all files of the deployments against their digests",
 		ArgsUsage: "[ID]",
 		Flags: append(append(storeFlags(), sourceFlags()...),
-			&cli.BoolFlag{Name: "repair", Usage: "replace what is damaged, from here or from the image that it came from"},
+			&cli.BoolFlag{Name: "repair", Usage: "restore damaged files, from this node or from the image"},
 			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return verify(c, m) },
 	}
@@ -36,7 +36,7 @@ func verify(c *cli.Context, m machine) error {
 	}
 	repair, dryRun := c.Bool("repair"), c.Bool("dry-run")
 	if dryRun && !repair {
-		return exit.Usagef("--dry-run belongs to --repair: verify alone changes nothing")
+		return exit.Usagef("--dry-run needs --repair: verify alone changes nothing")
 	}
 	do := changeUnless(!repair || dryRun, "verify --repair").on(c.Args().First())
 	return m.with(c, do, func(n *deploy.Node) error { return m.verifyOn(c, n) })
@@ -83,9 +83,9 @@ func (m machine) repair(c *cli.Context, n *deploy.Node, dryRun bool) (*deploy.Re
 // report tells the journal, where it is the one to hear.
 func (m machine) report(n *deploy.Node, v *deploy.Verified, repaired *deploy.Repaired) {
 	e := journal.Entry{MessageID: journal.StoreWhole, Priority: 6, Fields: map[string]string{"KAIROS_STORE": n.Label}}
-	e.Message = fmt.Sprintf("store %s is whole: %d deployments, %d objects, %s", n.Label, v.Deployments, v.Objects, progress.Bytes(v.Bytes))
+	e.Message = fmt.Sprintf("store %s is undamaged: %d deployments, %d objects, %s", n.Label, v.Deployments, v.Objects, progress.Bytes(v.Bytes))
 	if repaired != nil && len(repaired.Mended) > 0 {
-		e.Message = fmt.Sprintf("store %s is whole again: %s repaired", n.Label, count(len(repaired.Mended), "thing", "things"))
+		e.Message = fmt.Sprintf("store %s is undamaged again: %s repaired", n.Label, count(len(repaired.Mended), "thing", "things"))
 		e.Fields["KAIROS_REPAIRED"] = fmt.Sprint(len(repaired.Mended))
 	}
 	if len(v.Damaged) > 0 {
@@ -111,7 +111,7 @@ func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, d
 		terminal.Fprintf(w, "incomplete deployment %s: it has no boot entry, an interrupted transaction left it; gc removes it\n", id)
 	}
 	for _, d := range v.Damaged {
-		touches := "touches no deployment"
+		touches := "no deployment needs it"
 		if len(d.Deployments) > 0 {
 			touches = "touches " + strings.Join(d.Deployments, ", ")
 		}
@@ -149,11 +149,11 @@ func damageError(v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) err
 	switch {
 	case repaired == nil || dryRun:
 		return exit.Hint(err, "kairos-upgrade verify --repair restores what it can; "+
-			"kairos-upgrade rollback goes back to a deployment that is not touched")
+			"kairos-upgrade rollback goes back to an undamaged deployment")
 	case len(repaired.Mended) > 0:
 		err = fmt.Errorf("%w still", err)
 	}
-	return exit.Hint(err, "stage the image again, or roll back to a deployment that is not touched")
+	return exit.Hint(err, "stage the image again, or roll back to an undamaged deployment")
 }
 
 func count(n int, one, many string) string {

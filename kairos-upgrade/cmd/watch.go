@@ -16,7 +16,7 @@ import (
 func watchCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "watch",
-		Usage: "follow what changes the store, whoever does, to its end",
+		Usage: "follow the running transaction to its end",
 		Flags: append(storeFlags(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
@@ -37,7 +37,7 @@ func watch(c *cli.Context, m machine) error {
 	state := board.Running(n.Store)
 	close()
 	if state == nil {
-		return exit.WithCode(errors.New("nothing changes the store now"), exit.Nothing)
+		return exit.WithCode(errors.New("no transaction is running"), exit.Nothing)
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 	var failed error

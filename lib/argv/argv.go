@@ -348,7 +348,7 @@ func (c *Command) unknownCommand(name string, program *Command) error {
 	var names []string
 	for _, cmd := range c.Commands {
 		if cmd.Name == name {
-			return exit.Hint(err, "only arguments stand behind --")
+			return exit.Hint(err, "only arguments may follow --")
 		}
 		if cmd.Hidden {
 			continue

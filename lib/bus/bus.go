@@ -68,7 +68,7 @@ func Connect(config Config) (*Service, error) {
 	}
 	if err != nil {
 		s.stop()
-		return nil, exit.Hint(fmt.Errorf("connect to the bus: %w", err), "systemctl status dbus.socket says whether it is there")
+		return nil, exit.Hint(fmt.Errorf("connect to the bus: %w", err), "systemctl status dbus.socket shows whether it runs")
 	}
 	return s, nil
 }
@@ -229,7 +229,7 @@ func (s *Service) take() error {
 
 func (s *Service) release() error {
 	if _, err := s.conn.ReleaseName(s.config.Name); err != nil {
-		return fmt.Errorf("give up the name %s: %w", s.config.Name, err)
+		return fmt.Errorf("release the name %s: %w", s.config.Name, err)
 	}
 	return nil
 }

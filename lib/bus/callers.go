@@ -69,7 +69,7 @@ func (c *callers) who(ctx context.Context, name string) (Caller, error) {
 	}
 	uid, ok := said["UnixUserID"].Value().(uint32)
 	if !ok {
-		return Caller{}, denied(ErrorAccessDenied, "who is %s: the bus does not say", name)
+		return Caller{}, denied(ErrorAccessDenied, "who is %s: the bus does not tell", name)
 	}
 	pid, _ := said["ProcessID"].Value().(uint32)
 	caller = Caller{uid, pid}

@@ -19,7 +19,7 @@ import (
 // reads.
 func Flags() []cli.Flag {
 	return []cli.Flag{
-		&cli.DurationFlag{Name: "idle", Value: 30 * time.Second, Usage: "leave after `TIME` without calls and transactions; 0: never"},
+		&cli.DurationFlag{Name: "idle", Value: 30 * time.Second, Usage: "exit after `TIME` without calls and transactions; 0: never"},
 		cmdline.QuietFlag(),
 	}
 }

@@ -35,9 +35,9 @@ func ErrorName(service string, code int) string {
 // can be done about it.
 func Text(err error) string {
 	if hint := exit.HintOf(err); hint != "" {
-		return err.Error() + "\nhint: " + hint
+		return exit.Message(err) + "\nhint: " + hint
 	}
-	return err.Error()
+	return exit.Message(err)
 }
 
 // errorOf makes a D-Bus error of any other, which keeps its name if it is one.

@@ -52,7 +52,7 @@ func (c *Call) authorize(ctx context.Context, action string, details map[string]
 	var refused dbus.Error
 	switch {
 	case errors.As(err, &refused) && absent[refused.Name]:
-		return denied(ErrorAccessDenied, "%s: only root may, because polkit is not there to ask (%s)", action, refused.Error())
+		return denied(ErrorAccessDenied, "%s: only root may do that, because polkit is not available (%s)", action, refused.Error())
 	case err != nil:
 		return denied(ErrorAccessDenied, "%s: polkit does not answer: %v", action, err)
 	case answer.Authorized:

@@ -33,7 +33,7 @@ func TestAuthorization(t *testing.T) {
 	asUser := found(t, user)
 
 	err := secret(user, 0)
-	if nameOf(err) != ErrorAccessDenied || !strings.Contains(fmt.Sprint(err), "polkit is not there") {
+	if nameOf(err) != ErrorAccessDenied || !strings.Contains(fmt.Sprint(err), "polkit is not available") {
 		t.Errorf("without polkit: %s: %v", nameOf(err), err)
 	}
 	if err := secret(root, 0); err != nil {

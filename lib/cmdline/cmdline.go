@@ -180,7 +180,7 @@ func Confirm(c *cli.Context, question string) error {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	if a := strings.ToLower(answer); a != "y" && a != "yes" {
-		return exit.WithCode(errors.New("not confirmed, nothing was done"), exit.Failed)
+		return exit.WithCode(errors.New("not confirmed: nothing was changed"), exit.Failed)
 	}
 	return nil
 }

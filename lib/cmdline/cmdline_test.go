@@ -83,7 +83,7 @@ func TestStrictness(t *testing.T) {
 		{"quarantine", 2, "tool: no command given\nhint: tool quarantine --help lists the commands\n"},
 		{"quarantine list -x", 2, "tool: unknown option -x\n"},
 		{"", 2, "tool: no command given\nhint: tool --help lists the commands\n"},
-		{"-- stage image", 2, "tool: unknown command \"stage\"\nhint: only arguments stand behind --\n"},
+		{"-- stage image", 2, "tool: unknown command \"stage\"\nhint: only arguments may follow --\n"},
 		{"help nonsense", 2, "tool: unknown command \"nonsense\"\nhint: tool --help lists the commands\n"},
 		{"wait --number x", 2, "tool: option --number: \"x\" is not a whole number\n"},
 		{"wait --time=x", 2, "tool: option --time: \"x\" is not a duration\nhint: durations are written 90s, 5m or 1h30m\n"},

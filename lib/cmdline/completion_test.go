@@ -38,13 +38,13 @@ func demo() *cli.App {
 		&cli.StringFlag{Name: "of", Usage: "of the `ID`"}, &cli.StringFlag{Name: "origin", Hidden: true}}
 	app := New(program, "a program for the test")
 	app.Commands = []*cli.Command{
-		{Name: "bad", Usage: "say that it is bad: no way back", ArgsUsage: "[REASON]", Flags: flags, Action: trace},
+		{Name: "bad", Usage: "mark it bad: it does not boot again", ArgsUsage: "[REASON]", Flags: flags, Action: trace},
 		{Name: "pin", Usage: "keep it", ArgsUsage: "ID", Flags: flags, Action: trace},
 		{Name: "status", Usage: "show it", Flags: flags, Action: trace},
 		{Name: "stage", Usage: "stage it", ArgsUsage: "SOURCE", Flags: flags, Action: trace},
 		{Name: "validate", Usage: "check it", ArgsUsage: "FILE...", Action: trace},
 		{Name: "hidden", Hidden: true, Action: trace},
-		{Name: "quarantine", Usage: "what is refused", Subcommands: []*cli.Command{
+		{Name: "quarantine", Usage: "digest", Subcommands: []*cli.Command{
 			{Name: "list", Action: trace}, {Name: "add", Action: trace}}},
 	}
 	Completes(app, argv.Values{

@@ -178,7 +178,7 @@ func (s System) Find(label string) (Partition, error) {
 	case 1:
 		return found[0], nil
 	}
-	return Partition{}, fmt.Errorf("find %s: on %s and on %s, and the boot loader does not say which disk is this one's",
+	return Partition{}, fmt.Errorf("find %s: on %s and on %s, and the boot loader does not tell which disk it came from",
 		label, found[0].Path, found[1].Path)
 }
 

@@ -151,7 +151,7 @@ type Report struct {
 
 // Print prints an error for people, or for programs under --json.
 func Print(w io.Writer, name string, err error, asJSON bool) {
-	message, hint := line(err.Error()), line(HintOf(err))
+	message, hint := line(Message(err)), line(HintOf(err))
 	if asJSON {
 		if text, err := terminal.JSON(Report{"exit_error", Code(err), ReasonOf(err), message, hint}); err == nil {
 			_, _ = w.Write(text)
@@ -160,7 +160,7 @@ func Print(w io.Writer, name string, err error, asJSON bool) {
 	}
 	var detailed *detailedError
 	if errors.As(err, &detailed) {
-		message = line(strings.Replace(err.Error(), detailed.Error(), detailed.err.Error()+":", 1))
+		message = line(strings.Replace(Message(err), Message(detailed), Message(detailed.err)+":", 1))
 	}
 	if message != "" {
 		fmt.Fprintf(w, "%s: %s\n", name, message)

@@ -46,9 +46,9 @@ func Cut(word string) (name, value string, hasValue bool) {
 // What Check refuses.
 var (
 	ErrEmpty   = errors.New("empty")
-	ErrBytes   = errors.New("only printable ASCII characters can be given")
-	ErrQuotes  = errors.New("the quotation marks have no end")
-	ErrForInit = errors.New("what follows -- is not for the kernel")
+	ErrBytes   = errors.New("only printable ASCII characters are allowed")
+	ErrQuotes  = errors.New("a quotation mark is not closed")
+	ErrForInit = errors.New("arguments after -- are not for the kernel")
 )
 
 // Check refuses text that can't be a part of a command line without changing

@@ -11,7 +11,7 @@ import (
 // talk lets a reporter say one of everything.
 func talk(r *Reporter) {
 	r.Steps = 12
-	done := r.Step("stage-state", "lay down the image")
+	done := r.Step("stage-state", "deploy the image")
 	r.Line("kairos-upgrade", "copying")
 	done()
 	r.Info("looking at %s", "x")
@@ -23,7 +23,7 @@ func TestText(t *testing.T) {
 	var out bytes.Buffer
 	talk(&Reporter{W: &out, Name: "kairos-install"})
 	got := regexp.MustCompile(`[0-9.]+ s\n`).ReplaceAllString(out.String(), "TIME\n")
-	want := "[ 1/12] lay down the image\n        copying\n        done in TIME\nlooking at x\nkairos-install: warning: no UEFI\n"
+	want := "[ 1/12] deploy the image\n        copying\n        done in TIME\nlooking at x\nkairos-install: warning: no UEFI\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -87,7 +87,7 @@ type document struct {
 func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname string, volumes []Volume) error {
 	body, err := json.Marshal(document{hostname, volumes, string(key.letters)})
 	if err != nil {
-		return fmt.Errorf("give the recovery key to %s: %w", e, err)
+		return fmt.Errorf("send the recovery key to %s: %w", e, err)
 	}
 	defer clear(body)
 	argv := e.Command
@@ -109,7 +109,7 @@ func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname 
 			// Its message may hold the URL.
 			err = &run.Error{Program: failed.Program, Status: failed.Status, Cause: strings.ReplaceAll(failed.Cause, e.URL, e.String())}
 		}
-		return fmt.Errorf("give the recovery key to %s: %w", e, err)
+		return fmt.Errorf("send the recovery key to %s: %w", e, err)
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname 
 func accepted(answer string, size int) error {
 	var status, sent int
 	if n, err := fmt.Sscanf(answer, "%d %d", &status, &sent); n < 2 {
-		return fmt.Errorf("curl did not say how it ended: %w", err)
+		return fmt.Errorf("curl printed no result: %w", err)
 	}
 	switch {
 	case status >= 300 && status < 400:

@@ -68,7 +68,7 @@ func (k *Key) Show(ctx context.Context, runner run.Runner, w io.Writer) error {
 	}
 	defer clear(shown)
 	const about = `This is the recovery key of this node. It is shown this once and stored nowhere:
-whoever has it reads the node's data, without it a broken TPM loses them.
+everybody who has it can read the node's data, and without it a broken TPM loses the data.
 If nobody keeps it, "kairos-crypt rotate VOLUME recovery-key" makes another on the running node.
 `
 	text := append(append(make([]byte, 0, len(shown)+len(about)+2), shown...), about...)

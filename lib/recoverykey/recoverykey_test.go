@@ -124,7 +124,7 @@ func TestGiveToCommand(t *testing.T) {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 	e.Command = []string{"sh", "-c", "echo no room >&2; exit 1"}
-	if err := e.Give(t.Context(), run.Runner{}, key(), "node", volumes); err == nil || err.Error() != "give the recovery key to the command sh: sh: no room" {
+	if err := e.Give(t.Context(), run.Runner{}, key(), "node", volumes); err == nil || err.Error() != "send the recovery key to the command sh: sh: no room" {
 		t.Errorf("%v", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestParseSettings(t *testing.T) {
 		{`{"escrow":{"required":true}}`, "neither a command nor a url"},
 		{`{"escrow":{"command":"a b"}}`, "cannot unmarshal string"},
 		{`{"enroll":["fido2"]}`, "fido2: not tpm2"},
-		{`{"enroll":["none","tpm2"]}`, "none stands alone"},
+		{`{"enroll":["none","tpm2"]}`, "none cannot be combined with another kind"},
 	} {
 		_, err := ParseSettings([]byte(test.in))
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {

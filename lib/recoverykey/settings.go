@@ -79,7 +79,7 @@ func CheckKinds(kinds []string) error {
 		}
 	}
 	if slices.Contains(kinds, "none") && len(kinds) > 1 {
-		return errors.New("none stands alone")
+		return errors.New("none cannot be combined with another kind")
 	}
 	return nil
 }

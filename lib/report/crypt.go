@@ -24,7 +24,7 @@ const (
 	TPM2       Kind = "tpm2"         // sealed by the TPM
 	Tang       Kind = "tang"         // bound to the network by clevis
 	Recovery   Kind = "recovery-key" // a generated key that somebody keeps
-	Passphrase Kind = "passphrase"   // something that somebody knows
+	Passphrase Kind = "passphrase"   // a passphrase that somebody types
 	Other      Kind = "other"        // a token that is not known here
 	// Orphan is a slot without a token whose key nobody could have typed: an
 	// enrolment that was cut off left it.

@@ -86,7 +86,7 @@ func parse(data []byte, set Set) error {
 			continue
 		}
 		key, value, ok := strings.Cut(line, "=")
-		err := errors.New("neither a [section] nor KEY=VALUE")
+		err := errors.New("not a [section] or KEY=VALUE")
 		if ok {
 			err = set(section, strings.TrimSpace(key), strings.TrimSpace(value))
 		}

@@ -56,7 +56,7 @@ func TestMistakesAreNamedAndTheRestIsRead(t *testing.T) {
 	if err == nil || good != 1 {
 		t.Fatalf("%d good ones, %v", good, err)
 	}
-	for _, want := range []string{"x.conf: line 2: neither a [section] nor KEY=VALUE", "line 3: Bad: no", "big.conf: larger than"} {
+	for _, want := range []string{"x.conf: line 2: not a [section] or KEY=VALUE", "line 3: Bad: no", "big.conf: larger than"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in\n%v", want, err)
 		}

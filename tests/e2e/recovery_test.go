@@ -142,7 +142,7 @@ sync; test "$(ls kairos-[0-9]*+0-3.conf | wc -l)" = 2`)
 		t.Fatalf("booted is %+v, want what the recovery system has deployed", now)
 	}
 	version(t, n, "v2")
-	if console := n.Machine.Console.Text(mark); !strings.Contains(console, "its damage is repaired") {
+	if console := n.Machine.Console.Text(mark); !strings.Contains(console, "it is repaired") {
 		t.Errorf("the console says nothing of the repair")
 	}
 	output(t, n, `grep -qE '"count": ?1\b' /efi/kairos/repairs.json && grep -q '"%s"' /efi/kairos/repairs.json`, now.ID)

@@ -80,7 +80,7 @@ func (n *Node) Rehearse(ctx context.Context) (history.Boot, error) {
 func (n *Node) examine(ctx context.Context, boot history.Boot, begins func(check string)) (history.Verdict, error) {
 	list, err := n.checks(boot)
 	if err != nil {
-		return history.Verdict{}, fmt.Errorf("find health checks: %w", err)
+		return history.Verdict{}, fmt.Errorf("list health checks: %w", err)
 	}
 	begin := time.Now()
 	verdict := history.Verdict{Outcome: history.Good}

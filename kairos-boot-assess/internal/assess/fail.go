@@ -132,7 +132,7 @@ func (n *Node) stays(boot history.Boot, blessed bool) string {
 	case !t.Counted:
 		return "this boot is not on trial: " + t.Uncounted
 	case blessed:
-		return "this boot was good before, and is not on trial any more"
+		return "this boot was already found good, and is not on trial any more"
 	case t.TriesLeft == 0 && t.Alternative == "":
 		return "no tries are left, and there is nothing else to boot"
 	case slices.Contains(n.kernelArguments(), Observe):

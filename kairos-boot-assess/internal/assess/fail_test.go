@@ -67,7 +67,7 @@ func TestStays(t *testing.T) {
 		want     string
 	}{
 		"not on trial":     {"", func(m *machine) {}, "this boot is not on trial: the entry is blessed, or was never counted"},
-		"good before":      {"+2-1", func(m *machine) { m.check() }, "this boot was good before, and is not on trial any more"},
+		"good before":      {"+2-1", func(m *machine) { m.check() }, "this boot was already found good, and is not on trial any more"},
 		"observed":         {"+2-1", func(m *machine) { m.write("proc/cmdline", "quiet kairos.assess=observe\n") }, "kairos.assess=observe on the kernel command line asked for this"},
 		"emergency wished": {"+2-1", func(m *machine) { m.write("proc/cmdline", "quiet emergency\n") }, "emergency on the kernel command line asked for this"},
 		"nothing else to boot": {"+0-3", func(m *machine) {

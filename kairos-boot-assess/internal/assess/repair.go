@@ -37,7 +37,7 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 		return Repair{}, err
 	}
 	if !judged(booted.Mode) {
-		return Repair{}, exit.WithCode(fmt.Errorf("%s systems do not see the entries' store", booted.Mode), exit.Refused)
+		return Repair{}, exit.WithCode(fmt.Errorf("%s systems do not have the store of the boot entries", booted.Mode), exit.Refused)
 	}
 	root, err := os.OpenRoot(n.path(ESPDir))
 	if err != nil {
@@ -189,7 +189,7 @@ func (n *Node) restore(ctx context.Context, esp bls.ESP, p entries.Problem) erro
 // repairEntry tells the journal what was done.
 func repairEntry(p entries.Problem) journal.Entry {
 	did := map[entries.Action]string{
-		entries.Renew: "made anew", entries.Restore: "its boot files were written again", entries.Remove: "removed",
+		entries.Renew: "written again", entries.Restore: "its boot files were written again", entries.Remove: "removed",
 	}[p.Action]
 	return journal.Entry{
 		Message: p.String() + ": " + did, MessageID: journal.Repaired, Priority: 4,

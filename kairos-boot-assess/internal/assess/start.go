@@ -47,7 +47,7 @@ func (n *Node) begin(ctx context.Context, booted deployment.Booted) (history.Boo
 		return boot, err
 	}
 	if _, lasting := n.history(); !lasting {
-		n.Log.Warn("no persistent storage: what is recorded of this boot will be lost with it", "wanted", HistoryDir)
+		n.Log.Warn("no persistent storage: the record of this boot is lost at the next reboot", "wanted", HistoryDir)
 	}
 	return boot, errors.Join(err, n.record(history.Event{Kind: history.KindStart, Start: &start}))
 }

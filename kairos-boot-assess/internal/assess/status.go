@@ -47,7 +47,7 @@ func (n *Node) Status() (Status, error) {
 	}
 	store, err := os.OpenRoot(n.path(deployment.StoreMount))
 	if errors.Is(err, fs.ErrPermission) {
-		err = exit.Hint(fmt.Errorf("what is in quarantine is not known: %w", err), "only root enters the store")
+		err = exit.Hint(fmt.Errorf("read the quarantine: %w", err), "only root can read the store")
 	}
 	if err != nil {
 		return s, errors.Join(failed, err)

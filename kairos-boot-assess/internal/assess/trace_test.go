@@ -42,7 +42,7 @@ func TestTraceOfTheFailedBoot(t *testing.T) {
 	if trace.BootID != "boot-1" || len(trace.Journal) != 1 || trace.Journal[0] != want || trace.NoJournal != "" {
 		t.Errorf("%+v, want %s", trace, want)
 	}
-	if trace.Kernel != nil || trace.NoKernel != "the kernel has saved nothing since" {
+	if trace.Kernel != nil || trace.NoKernel != "the kernel has saved no log since" {
 		t.Errorf("%+v", trace)
 	}
 	if field := m.told[0].Fields["KAIROS_FAILED_BOOT"]; field != "boot-1" {

@@ -115,11 +115,11 @@ func (n *Node) counted(b deployment.Booted, soft int) (t history.Trial) {
 	name, err := bls.ParseName(path.Base(file))
 	switch {
 	case err != nil || !name.Counted:
-		return uncounted(t, fmt.Sprintf("the boot loader counted %q, which is no counted entry", file))
+		return uncounted(t, fmt.Sprintf("the boot loader counted %q, which is not a counted entry", file))
 	case name.Base != base:
 		return uncounted(t, fmt.Sprintf("the boot loader counted %s, and %s is running: kexec?", name.Base, base))
 	case b.BootID != "" && b.BootID != n.bootID():
-		return uncounted(t, "what is running was not started by the boot loader")
+		return uncounted(t, "the running system was not started by the boot loader")
 	}
 	t.Counted, t.TriesLeft, t.TriesDone = true, name.Left, name.Done
 	return t

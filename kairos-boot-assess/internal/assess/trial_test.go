@@ -44,7 +44,7 @@ func TestTrial(t *testing.T) {
 		},
 		"booted.json of another boot": {
 			prepare: func(m *machine) { m.write("proc/sys/kernel/random/boot_id", "another\n") },
-			why:     "what is running was not started by the boot loader",
+			why:     "the running system was not started by the boot loader",
 		},
 		"kexec into the same deployment": {
 			prepare: func(m *machine) { m.write("proc/sys/kernel/bootloader_type", "208\n") },
@@ -77,7 +77,7 @@ func TestTrial(t *testing.T) {
 		},
 		"nonsense in the variable": {
 			prepare: func(m *machine) { m.countPath(`\EFI\Linux\x.efi`) },
-			why:     `the boot loader counted "/EFI/Linux/x.efi", which is no counted entry`,
+			why:     `the boot loader counted "/EFI/Linux/x.efi", which is not a counted entry`,
 		},
 		"recovery": {mode: deployment.Recovery, prepare: func(m *machine) {}, why: "recovery systems are not on trial"},
 	} {

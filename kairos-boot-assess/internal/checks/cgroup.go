@@ -53,7 +53,7 @@ func ownCgroup(file string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s: no cgroup of our own", file)
+	return "", fmt.Errorf("%s: not in a cgroup of its own", file)
 }
 
 // remove kills what is in the group, waits until the kernel says that it is

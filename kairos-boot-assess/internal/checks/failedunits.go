@@ -90,7 +90,7 @@ func (w *watch) run(ctx context.Context) error {
 			return nil
 		}
 		if len(w.restarts) > known {
-			fmt.Fprintf(w.out, "systemd restarted %s: waiting whether that helps\n", list(w.watched()))
+			fmt.Fprintf(w.out, "systemd restarted %s: waiting to see whether it stays up\n", list(w.watched()))
 		}
 		if changed {
 			quiet = time.After(calm)
@@ -104,7 +104,7 @@ func (w *watch) run(ctx context.Context) error {
 			}
 			quiet = time.After(calm)
 		case <-ctx.Done():
-			fmt.Fprintf(w.problem, "%s restarted again and again\n", list(w.watched()))
+			fmt.Fprintf(w.problem, "%s keeps restarting\n", list(w.watched()))
 			return ctx.Err()
 		}
 	}

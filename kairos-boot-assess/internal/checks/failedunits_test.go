@@ -172,11 +172,11 @@ func TestFailedUnits(t *testing.T) {
 		"restarts for ever": {
 			func(at time.Duration) []fakeUnit {
 				return []fakeUnit{{"agent.service", "active", "running", 1 + int(at/time.Second)}}
-			}, TimedOut, "agent.service restarted again and again", time.Minute,
+			}, TimedOut, "agent.service keeps restarting", time.Minute,
 		},
 		"waits for a restart for ever": {
 			always(fakeUnit{"agent.service", "activating", "auto-restart", 1}),
-			TimedOut, "agent.service restarted again and again", time.Minute,
+			TimedOut, "agent.service keeps restarting", time.Minute,
 		},
 		"many": {
 			always(fakeUnit{"a.service", "failed", "", 0}, fakeUnit{"b.service", "failed", "", 0}, fakeUnit{"c.service", "failed", "", 0},

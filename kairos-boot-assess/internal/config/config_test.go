@@ -73,7 +73,7 @@ Wait=1
 		`line 4: TimeoutSec: time span "soon"`,
 		`line 5: FailedUnits: "maybe": not required, wanted or off`,
 		`line 6: IgnoreFailedUnits: pattern "["`,
-		"line 7: neither a [section] nor KEY=VALUE",
+		"line 7: not a [section] or KEY=VALUE",
 		"line 10: Wait: unknown in section [Check x]",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -22,7 +22,7 @@ type Kind string
 const (
 	Duplicate Kind = "duplicate"     // another file of the same entry, with other counters or none
 	NoFiles   Kind = "missing_files" // names boot files that are not there, or none
-	NoRecord  Kind = "no_record"     // nothing is known of its deployment
+	NoRecord  Kind = "no_record"     // its deployment has no record
 	NoEntry   Kind = "no_entry"      // a deployment that can't be booted
 	Unnamed   Kind = "unnamed_file"  // a boot file that no entry names
 )
@@ -66,7 +66,7 @@ func (p Problem) Otherwise() Problem {
 // String says what is wrong.
 func (p Problem) String() string {
 	what := map[Kind]string{
-		Duplicate: "boot entry %s is there again: %s",
+		Duplicate: "boot entry %s is a duplicate: %s",
 		NoFiles:   "boot entry %s: %s",
 		NoRecord:  "boot entry %s: %s",
 		NoEntry:   "deployment %s has no boot entry",
@@ -112,7 +112,7 @@ func (c candidate) unnamed() bool { return c.Linux == "" && c.EFI == "" && c.UKI
 
 // Plan returns what is wrong, and the entry that the node falls back to, "" when
 // there is none: the first one of another deployment that is whole and not bad.
-// What has to be made anew comes first, what is removed last.
+// What has to be written again comes first, what is removed last.
 func (n Node) Plan() (problems []Problem, fallback string) {
 	var list []candidate // one of each deployment, in the order of the menu
 	for _, e := range n.Entries {
@@ -208,7 +208,7 @@ func (n Node) judge(c candidate, list []candidate, fallback string, first bool) 
 	}
 	switch {
 	case c.unnamed():
-		p = c.problem(NoFiles, remove, "names nothing to boot")
+		p = c.problem(NoFiles, remove, "has neither a kernel nor a UKI")
 		if c.id == n.Running && c.record != nil && !renewed(list, *c.record) {
 			p.Action = Renew
 		}
@@ -221,7 +221,7 @@ func (n Node) judge(c candidate, list []candidate, fallback string, first bool) 
 		if fallback == "" || n.Unread {
 			remove = Keep
 		}
-		p = c.problem(NoRecord, remove, "nothing is known of its deployment")
+		p = c.problem(NoRecord, remove, "its deployment has no record")
 	default:
 		return p, false
 	}

@@ -31,7 +31,7 @@ func entry(t *testing.T, file, content string) bls.Entry {
 
 // node makes a node of the words of a picture: "3+2-1" is the entry of a
 // deployment with its record; behind it "!" says that a boot file is missing,
-// "?" that there is no record, "0" that it names nothing to boot. "r3" is a
+// "?" that there is no record, "0" that it has neither a kernel nor a UKI. "r3" is a
 // record alone, "*3" says what runs.
 func node(t *testing.T, picture string) Node {
 	t.Helper()

@@ -27,7 +27,7 @@ const maxLines = 20
 func Journal(ctx context.Context, bootID string, until time.Time) ([]string, error) {
 	id := strings.ReplaceAll(bootID, "-", "") // journalctl reads 32 digits and stops
 	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
-		return nil, fmt.Errorf("%.64q is no boot id", bootID)
+		return nil, fmt.Errorf("%.64q is not a boot id", bootID)
 	}
 	argv := []string{"journalctl", "--boot=" + id, "--lines=" + strconv.Itoa(maxLines),
 		"--output=short-monotonic", "--no-hostname", "--no-pager", "--quiet"}

@@ -27,7 +27,7 @@ const (
 )
 
 // ErrNoDump says that the kernel has saved nothing.
-var ErrNoDump = errors.New("the kernel has saved nothing since")
+var ErrNoDump = errors.New("the kernel has saved no log since")
 
 // dump is a file that may hold the kernel's last words.
 type dump struct {

@@ -41,9 +41,9 @@ func TestJournal(t *testing.T) {
 		"not there":   {boot, "echo No such boot ID in journal >&2; exit 1", time.Time{}, nil, "No such boot ID in journal"},
 		"silent":      {boot, "exit 3", time.Time{}, nil, "journalctl: failed exit status 3"},
 		"empty":       {boot, "", time.Time{}, nil, "the journal has no lines of boot " + boot},
-		"an option":   {"--output-fields=all", "echo called", time.Time{}, nil, `"--output-fields=all" is no boot id`},
-		"a wrong id":  {"8a0dc2f4", "echo called", time.Time{}, nil, `"8a0dc2f4" is no boot id`},
-		"no boot id":  {"", "echo called", time.Time{}, nil, `"" is no boot id`},
+		"an option":   {"--output-fields=all", "echo called", time.Time{}, nil, `"--output-fields=all" is not a boot id`},
+		"a wrong id":  {"8a0dc2f4", "echo called", time.Time{}, nil, `"8a0dc2f4" is not a boot id`},
+		"no boot id":  {"", "echo called", time.Time{}, nil, `"" is not a boot id`},
 		"escapes":     {boot, `printf 'a\033[2Jb\n'`, time.Time{}, []string{"a[2Jb"}, ""},
 		"a long line": {boot, `head -c 100000 /dev/zero | tr '\0' x`, time.Time{}, []string{strings.Repeat("x", 256)}, ""},
 	} {
@@ -85,7 +85,7 @@ func TestKernel(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
-	const nothing = ` [] the kernel has saved nothing since`
+	const nothing = ` [] the kernel has saved no log since`
 	last(nothing)
 	save(t, root, "sys/fs/pstore/dmesg-efi_pstore-1", "Panic#1 Part1\nolder\n", -1)
 	save(t, root, "sys/fs/pstore/console-ramoops-0", "no dump", 1)

@@ -39,7 +39,7 @@ func (s *Service) announce(status assess.Status) {
 	now := told{boot.BootID, boot.SoftReboots, boot.Outcome, boot.Assessed, last.Fallback}
 	_, fallbacks, _, err := s.node.History()
 	if err != nil {
-		s.log.Warn("fallbacks are not known", "error", err)
+		s.log.Warn("cannot read the fallbacks", "error", err)
 	}
 	for _, f := range fallbacks {
 		if f.BootID == boot.BootID && f.Time.After(last.Fallback) {
@@ -74,6 +74,6 @@ func (s *Service) remember(t told) {
 		}
 	}
 	if err != nil {
-		s.log.Warn("what was signalled is not remembered", "error", err)
+		s.log.Warn("cannot record what was signalled", "error", err)
 	}
 }

@@ -140,7 +140,7 @@ func (s *Service) refresh() {
 func (s *Service) read() assess.Status {
 	status, err := s.node.Status()
 	if err != nil {
-		s.log.Warn("the state of the node is not known well", "error", err)
+		s.log.Warn("cannot read all of the node's state", "error", err)
 	}
 	if err == nil || status.Boot.BootID != "" {
 		s.mu.Lock()
@@ -162,7 +162,7 @@ func (s *Service) watch(changes *inotify.Watcher) {
 func (s *Service) watchDirs(changes *inotify.Watcher) {
 	for _, dir := range []string{assess.StateDir, assess.HistoryDir} {
 		if err := changes.Add(filepath.Join(s.node.Root, dir)); err != nil {
-			s.log.Warn("changes by others will not be told", "error", err)
+			s.log.Warn("cannot watch for changes by others", "error", err)
 		}
 	}
 }

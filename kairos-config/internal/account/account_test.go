@@ -211,11 +211,11 @@ func TestErrors(t *testing.T) {
 	}
 	defer db.Close()
 	for want, u := range map[string]schema.User{
-		"make user a: uid 1 belongs to user daemon":                      {Name: "a", UID: "1"},
-		`make user b: uid "x" is no number of a user`:                    {Name: "b", UID: "x"},
-		`make user c: uid "4294967295" is no number of a user`:           {Name: "c", UID: "4294967295"},
-		"change user daemon: it has uid 1, not 5, and its files with it": {Name: "daemon", UID: "5"},
-		"make user d: no group has the number 4711":                      {Name: "d", PrimaryGroup: "4711"},
+		"make user a: uid 1 belongs to user daemon":                             {Name: "a", UID: "1"},
+		`make user b: uid "x" is not the number of a user`:                      {Name: "b", UID: "x"},
+		`make user c: uid "4294967295" is not the number of a user`:             {Name: "c", UID: "4294967295"},
+		"change user daemon: it has uid 1, not 5, and owns files with that uid": {Name: "daemon", UID: "5"},
+		"make user d: no group has the number 4711":                             {Name: "d", PrimaryGroup: "4711"},
 	} {
 		if err := db.EnsureUser(u); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

@@ -78,7 +78,7 @@ func ParseEntity(text string) (Entity, error) {
 	for _, key := range []string{"uid", "gid"} {
 		if value := e.fields[key]; value != "" {
 			if id, err := strconv.ParseInt(value, 10, 64); err != nil || id < -1 || id >= 1<<32-1 {
-				return e, fmt.Errorf("entity of kind %s: %s is no number of a user or group", e.kind.name, key)
+				return e, fmt.Errorf("entity of kind %s: %s is not the number of a user or group", e.kind.name, key)
 			}
 		}
 	}

@@ -32,12 +32,12 @@ func EnsureHome(root *rootfs.Root, a Account) (changed string, err error) {
 	case int(st.Uid) == a.UID:
 		return "", nil
 	case st.Uid != 0:
-		return "", fmt.Errorf("home of %s: %s belongs to uid %d, not %d: left as it is", a.Name, a.Home, st.Uid, a.UID)
+		return "", fmt.Errorf("home of %s: %s belongs to uid %d, not %d: not changed", a.Name, a.Home, st.Uid, a.UID)
 	case st.Ino == top.Ino && st.Dev == top.Dev:
 		return "", nil
 	default:
 		if owned, err := root.Owned(a.Home); err != nil || owned {
-			return "", fmt.Errorf("home of %s: %s belongs to root, below a directory that does not: left as it is", a.Name, a.Home)
+			return "", fmt.Errorf("home of %s: %s belongs to root, below a directory that does not: not changed", a.Name, a.Home)
 		}
 		_, err := root.Mkdir(a.Home, rootfs.Attr{Mode: rootfs.Keep, UID: a.UID, GID: a.GID})
 		return a.Home, err

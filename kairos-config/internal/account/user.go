@@ -67,7 +67,7 @@ func (db *Database) chooseUID(want schema.User, home string) (int, error) {
 	if want.UID != "" {
 		uid, err := strconv.ParseUint(want.UID, 10, 32)
 		if err != nil || uid >= 1<<32-1 {
-			return 0, fmt.Errorf("uid %q is no number of a user", want.UID)
+			return 0, fmt.Errorf("uid %q is not the number of a user", want.UID)
 		}
 		if other := db.passwd.findBy(passwdUID, strconv.FormatUint(uid, 10)); other != nil {
 			return 0, fmt.Errorf("uid %d belongs to user %s", uid, other[nameField])
@@ -135,7 +135,7 @@ func (db *Database) primaryGroup(want schema.User, uid int) (int, error) {
 
 func (db *Database) change(line []string, want schema.User) error {
 	if want.UID != "" && want.UID != line[passwdUID] {
-		return fmt.Errorf("it has uid %s, not %s, and its files with it", line[passwdUID], want.UID)
+		return fmt.Errorf("it has uid %s, not %s, and owns files with that uid", line[passwdUID], want.UID)
 	}
 	if want.PrimaryGroup != "" {
 		gid, err := db.primaryGroup(want, 0)
@@ -203,7 +203,7 @@ func (db *Database) EnsureGroup(want schema.Group) error {
 func (db *Database) chooseGID(want schema.Group) (string, error) {
 	if want.GID != "" {
 		if gid, err := strconv.ParseUint(want.GID, 10, 32); err != nil || gid >= 1<<32-1 {
-			return "", fmt.Errorf("gid %q is no number of a group", want.GID)
+			return "", fmt.Errorf("gid %q is not the number of a group", want.GID)
 		}
 		if other := db.group.findBy(groupGID, want.GID); other != nil {
 			return "", fmt.Errorf("gid %s belongs to group %s", want.GID, other[nameField])

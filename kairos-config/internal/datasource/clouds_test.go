@@ -218,8 +218,8 @@ func TestHostile(t *testing.T) {
 			hang(w, r)
 		}, "no answer within 300ms"},
 		"large headers": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 1<<20)) }, "exceeded"},
-		"no text":       {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "#cloud-config\n\xff\xfe") }, "neither text in UTF-8 nor gzip"},
-		"a web page":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>login</html>") }, "neither a config nor a script"},
+		"no text":       {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "#cloud-config\n\xff\xfe") }, "not UTF-8 text, and not gzip"},
+		"a web page":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>login</html>") }, "not a config or a script"},
 		"forbidden":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) }, "status 403 Forbidden"},
 		"bomb":          {func(w http.ResponseWriter, _ *http.Request) { w.Write(bomb) }, "larger than 1 MB"},
 		"broken gzip":   {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "\x1f\x8bxx") }, "decompress"},

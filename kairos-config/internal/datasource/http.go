@@ -169,7 +169,7 @@ func (c *client) object(ctx context.Context, path string, into any) error {
 func (c *client) seed(ctx context.Context, address string) (raw, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return raw{}, fmt.Errorf("seed %q is no URL with http:// or https://", address)
+		return raw{}, fmt.Errorf("seed %q is not a URL with http:// or https://", address)
 	}
 	c.at(strings.TrimSuffix(address, "/"))
 	data, err := c.get(ctx, "/user-data")

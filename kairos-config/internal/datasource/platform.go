@@ -38,7 +38,7 @@ var platforms = map[string][]mark{
 }
 
 // errElsewhere is returned for a service that is not asked.
-var errElsewhere = errors.New("not asked: any_platform of the datasource allows it")
+var errElsewhere = errors.New("not asked: any_platform: true in the datasource allows it")
 
 // vouched reports whether the firmware says that the machine runs where a
 // provider has its service. The error says why it is not asked.
@@ -57,7 +57,7 @@ func (s *session) vouched() (bool, error) {
 	case s.AnyPlatform:
 		return false, nil
 	case len(marks) == 0:
-		return false, fmt.Errorf("no firmware says that a machine runs there: %w", errElsewhere)
+		return false, fmt.Errorf("the firmware never names this platform: %w", errElsewhere)
 	}
-	return false, fmt.Errorf("the firmware does not say that this machine runs there: %w", errElsewhere)
+	return false, fmt.Errorf("the firmware does not name this platform: %w", errElsewhere)
 }

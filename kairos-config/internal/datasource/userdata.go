@@ -37,7 +37,7 @@ type UserData struct {
 }
 
 // errBroken is returned for a config that is none.
-var errBroken = errors.New("user data: it says that it is a config, and is not valid YAML")
+var errBroken = errors.New("user data: the config is not valid YAML")
 
 // maxParts bounds the parts of a multipart text.
 const maxParts = 50
@@ -124,7 +124,7 @@ func readUserData(data []byte, depth int, left *int) (UserData, error) {
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if !utf8.Valid(data) || bytes.ContainsRune(data, 0) {
-		return UserData{}, errors.New("user data: neither text in UTF-8 nor gzip")
+		return UserData{}, errors.New("user data: not UTF-8 text, and not gzip")
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return UserData{Kind: None}, nil
@@ -155,7 +155,7 @@ func readUserData(data []byte, depth int, left *int) (UserData, error) {
 		line, _, _ := bytes.Cut(data, []byte("\n"))
 		return UserData{}, fmt.Errorf("user data: %q is not supported: use #cloud-config or a script", bytes.TrimSpace(line))
 	}
-	return UserData{}, errors.New("user data: neither a config nor a script: the first line must be #cloud-config or start with #!")
+	return UserData{}, errors.New("user data: not a config or a script: the first line must be #cloud-config or start with #!")
 }
 
 func readArchive(data []byte, depth int, left *int) (UserData, error) {

@@ -67,7 +67,7 @@ func (c Client) Get(ctx context.Context, address string, w io.Writer, limit int6
 func (c Client) get(ctx context.Context, address string, w io.Writer, limit int64) (status int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
+	watch := time.AfterFunc(stall, func() { cancel(fmt.Errorf("no data for %v", stall)) })
 	defer watch.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c Client) get(ctx context.Context, address string, w io.Writer, limit int6
 	case err != nil:
 		return answer.StatusCode, explain(ctx, err)
 	case n > limit:
-		return answer.StatusCode, fmt.Errorf("%w what has more than %d bytes", errRefused, limit)
+		return answer.StatusCode, fmt.Errorf("%w more than %d bytes", errRefused, limit)
 	}
 	return answer.StatusCode, nil
 }

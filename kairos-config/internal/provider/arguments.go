@@ -42,7 +42,7 @@ func arguments(items []string, command string) (options []option, failed error) 
 		word := words[i]
 		name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(word, "-"), "-"), "=")
 		if word == "" || word[0] != '-' || !optionName.MatchString(name) {
-			failed = errors.Join(failed, fmt.Errorf("%q is no option: it is left out", word))
+			failed = errors.Join(failed, fmt.Errorf("%q is not an option, and is skipped", word))
 			continue
 		}
 		if other := long[name]; other != "" && !strings.HasPrefix(word, "--") && command != "controller" && command != "worker" {
@@ -76,7 +76,7 @@ func split(items []string) (list []string, failed error) {
 	for _, item := range items {
 		own, err := words(item)
 		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%w: %q is left out", err, item))
+			failed = errors.Join(failed, fmt.Errorf("%w: %q is skipped", err, item))
 		}
 		list = append(list, own...)
 	}

@@ -83,11 +83,11 @@ var lists = []struct{ items, want string }{
 	{"--kubelet-arg=v=-1", "kubelet-arg: v=-1"},
 	{"--resolv-conf -", "resolv-conf: '-'"},
 	// What is no option costs itself.
-	{"traefik|--disable=servicelb", "disable: servicelb; ERROR \"traefik\" is no option"},
-	{"agent|--disable=servicelb", "disable: servicelb; ERROR \"agent\" is no option"},
-	{"--=x|--disable=a", "disable: a; ERROR \"--=x\" is no option"},
-	{"--|--disable=a", "disable: a; ERROR \"--\" is no option"},
-	{"--bad name: x|--disable=a", "bad: 'name:'; disable: a; ERROR \"x\" is no option"},
+	{"traefik|--disable=servicelb", "disable: servicelb; ERROR \"traefik\" is not an option, and is skipped"},
+	{"agent|--disable=servicelb", "disable: servicelb; ERROR \"agent\" is not an option, and is skipped"},
+	{"--=x|--disable=a", "disable: a; ERROR \"--=x\" is not an option, and is skipped"},
+	{"--|--disable=a", "disable: a; ERROR \"--\" is not an option, and is skipped"},
+	{"--bad name: x|--disable=a", "bad: 'name:'; disable: a; ERROR \"x\" is not an option, and is skipped"},
 	{"--disable='a|--disable=b", "disable: b; ERROR a quote ' is not closed"},
 }
 

@@ -48,7 +48,7 @@ func kubernetes(root *rootfs.Root, stage string, merged *tree.Node, problems *di
 	}
 	if len(enabled) > 1 {
 		block := merged.Field(enabled[1].block)
-		problems.Errorf(block.Pos, "%s and %s are both enabled: a node is one of them", enabled[0].block, enabled[1].block)
+		problems.Errorf(block.Pos, "%s and %s are both enabled: enable one of them", enabled[0].block, enabled[1].block)
 		return nil
 	}
 	if len(enabled) == 0 {
@@ -66,7 +66,7 @@ func (r role) document(root *rootfs.Root, stage string, block *tree.Node, proble
 	}
 	if at < 0 {
 		problems.Warnf(block.Pos, "%s: this image has no %s", r.block, r.name)
-		problems.Hint("it is looked for at %s", strings.Join(places, " and "))
+		problems.Hint("searched: %s", strings.Join(places, " and "))
 		return nil
 	}
 	settings, found := schema.DecodeKubernetes(block)

@@ -122,7 +122,7 @@ func hardening(root *rootfs.Root, merged *tree.Node) (diag.Pos, *tree.Node, stri
 		b.set(step, "files", b.list(b.file(hardeningFile, hardeningText, "0600")))
 		return b.pos, step, "initramfs"
 	case root.Exists(hardeningFile):
-		step := b.object("name", "SSH hardening, not wanted any more")
+		step := b.object("name", "SSH hardening, removed")
 		b.set(step, "commands", b.list(b.text("rm -f "+hardeningFile)))
 		return b.pos, step, "initramfs"
 	}
@@ -188,7 +188,7 @@ func bundleSteps(root *rootfs.Root, bundle schema.Bundle, target string, problem
 func packageSteps(root *rootfs.Root, b builder, bundle schema.Bundle, name string, problems *diag.List) []*tree.Node {
 	if !root.Exists("/usr/bin/luet") && !root.Exists("/usr/local/bin/luet") {
 		problems.Errorf(b.pos, "bundle package:%s: this image has no luet, which installs such packages", name)
-		problems.Hint("container:IMAGE and run:IMAGE need nothing")
+		problems.Hint("container:IMAGE and run:IMAGE need no package manager")
 		return nil
 	}
 	const config = bundleDir + "/luet.yaml"

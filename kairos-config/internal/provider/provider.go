@@ -55,7 +55,7 @@ func Steps(ctx context.Context, root *rootfs.Root, stage string, merged *tree.No
 	if len(files) == 0 {
 		for _, block := range claimed {
 			if n := merged.Field(block); stage == "boot" && n != nil && n.Kind != tree.Null {
-				problems.Warnf(n.Pos, "nothing in this image provides for the block %s", block)
+				problems.Warnf(n.Pos, "no provider in this image reads the block %s", block)
 				problems.Hint("a provider is an executable in %s", Directories[0])
 			}
 		}
@@ -81,7 +81,7 @@ func Steps(ctx context.Context, root *rootfs.Root, stage string, merged *tree.No
 		switch {
 		case node == nil:
 		case node.Kind != tree.Map || len(node.Fields) != 1 || node.Field("stages") == nil:
-			problems.Errorf(pos, "it printed something else than a map with stages")
+			problems.Errorf(pos, "its output is not a map with the key stages")
 		default:
 			docs = append(docs, source.Document{Source: pos.Source, Root: node})
 		}

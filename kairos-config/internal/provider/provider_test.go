@@ -62,7 +62,7 @@ func TestProviders(t *testing.T) {
 	}
 	want := []string{
 		"provider 30-fails: error: 30-fails: no cluster",
-		"provider 40-other: error: it printed something else than a map with stages",
+		"provider 40-other: error: its output is not a map with the key stages",
 		"provider 50-broken:1:4: error: not valid YAML",
 		"provider 70-endless: error: 70-endless prints more than 1024 KiB",
 	}
@@ -84,8 +84,8 @@ func TestProviders(t *testing.T) {
 
 func TestNobodyProvides(t *testing.T) {
 	_, problems := Steps(t.Context(), image(t, nil), "boot", parse(t, "p2p: {network_token: x}\nk3s: {enabled: true}\n"))
-	if len(problems) != 2 || problems[0].Error() != "/oem/90.yaml:2:6: warning: k3s: this image has no K3s (it is looked for at /usr/local/bin/k3s and /usr/bin/k3s)" ||
-		!strings.HasPrefix(problems[1].Error(), "/oem/90.yaml:1:6: warning: nothing in this image provides for the block p2p") {
+	if len(problems) != 2 || problems[0].Error() != "/oem/90.yaml:2:6: warning: k3s: this image has no K3s (searched: /usr/local/bin/k3s and /usr/bin/k3s)" ||
+		!strings.HasPrefix(problems[1].Error(), "/oem/90.yaml:1:6: warning: no provider in this image reads the block p2p") {
 		t.Errorf("got %v", problems)
 	}
 }
@@ -146,7 +146,7 @@ func TestK3sLeavesTheUnitOfTheImage(t *testing.T) {
 	if kubernetes(root, "network", parse(t, "k3s: {enabled: true}"), &problems) != nil {
 		t.Error("K3s is started twice")
 	}
-	if kubernetes(root, "boot", parse(t, "k3s: {enabled: true, args: [agent]}"), &problems); len(problems) != 1 || !strings.Contains(problems[0].Message, `"agent" is no option`) {
+	if kubernetes(root, "boot", parse(t, "k3s: {enabled: true, args: [agent]}"), &problems); len(problems) != 1 || !strings.Contains(problems[0].Message, `"agent" is not an option`) {
 		t.Errorf("got %v", problems)
 	}
 }

@@ -27,7 +27,7 @@ func (r *Root) ReplaceDir(name string, fill func(dir string) error) (err error) 
 	defer s.Close()
 	defer func() { err = named(err, name) }()
 	if s.st != nil && s.st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return errors.New("it is there, and is no directory")
+		return errors.New("it exists, and is not a directory")
 	}
 	temp := ".#" + rand.Text()
 	if err := unix.Mkdirat(int(s.dir.Fd()), temp, 0o700); err != nil {
@@ -43,7 +43,7 @@ func (r *Root) ReplaceDir(name string, fill func(dir string) error) (err error) 
 		return err
 	}
 	if !trusted(st.Uid) || st.Mode&0o777 != 0o700 {
-		return fmt.Errorf("%w: somebody exchanged a directory", ErrUnsafe)
+		return fmt.Errorf("%w: a directory was replaced meanwhile", ErrUnsafe)
 	}
 	path := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
 	inside, err := os.OpenRoot(path)

@@ -224,7 +224,7 @@ func TestMkdir(t *testing.T) {
 	if err := os.Symlink("/nowhere", filepath.Join(dir, "dangling")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Mkdir("/dangling/x", KeepAll); err == nil || !strings.Contains(err.Error(), "symbolic link to nothing") {
+	if _, err := r.Mkdir("/dangling/x", KeepAll); err == nil || !strings.Contains(err.Error(), "symbolic link to a missing file") {
 		t.Errorf("got %v", err)
 	}
 }

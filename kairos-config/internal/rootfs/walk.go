@@ -33,7 +33,7 @@ type way struct {
 }
 
 // errDangling is what a link to nothing is for who would make a directory there.
-var errDangling = errors.New("a symbolic link to nothing stands there")
+var errDangling = errors.New("it is a symbolic link to a missing file")
 
 // part is a name of a path that is still to go.
 type part struct {

@@ -305,7 +305,7 @@ func (f *field) fitsKey(at tree.Field, problems *diag.List) bool {
 // instead.
 var notHere = map[reflect.Type]map[string]string{
 	reflect.TypeFor[User](): {
-		"sudo":     "rights come with groups, such as groups: [admin]",
+		"sudo":     "use groups for privileges, such as groups: [admin]",
 		"password": `did you mean "passwd"?`,
 	},
 	reflect.TypeFor[File]():      {"mode": `did you mean "permissions"?`},

@@ -81,10 +81,10 @@ func checkKey(n *tree.Node, problems *diag.List) {
 			return
 		}
 	}
-	problems.Warnf(n.Pos, "this is no ssh key: nobody can log in by it")
+	problems.Warnf(n.Pos, "this is not an SSH key: nobody can log in with it")
 	problems.Mistake()
 	if strings.Contains(text, "PRIVATE KEY") {
-		problems.Hint("it is a private key: the public one stands in the file whose name ends in .pub")
+		problems.Hint("it is a private key: the public one is in the file with the suffix .pub")
 	} else {
 		problems.Hint("a key has a kind and then the key in base64: ssh-ed25519 AAAA…")
 	}
@@ -94,7 +94,7 @@ func checkKey(n *tree.Node, problems *diag.List) {
 func checkCredentials(n *tree.Node, problems *diag.List) {
 	for _, m := range credNames.FindAllStringSubmatch(n.Text, -1) {
 		if !credForm.MatchString(m[1]) || !strings.HasSuffix(m[0], "}") {
-			problems.Warnf(n.Pos, "%q is no name of a credential", m[1])
+			problems.Warnf(n.Pos, "%q is not the name of a credential", m[1])
 			problems.Mistake()
 		}
 	}
@@ -108,7 +108,7 @@ func checkSecretFile(n *tree.Node, problems *diag.List) {
 		return
 	}
 	if bits, ok := octal(mode.Text); ok && bits&0o007 != 0 {
-		problems.Warnf(mode.Pos, "everybody could read this file, which has a credential in it: it is not written")
+		problems.Warnf(mode.Pos, "this file contains a credential, and its permissions let everybody read it: it is not written")
 		problems.Mistake()
 		problems.Hint("write 0600 or 0640")
 	}
@@ -124,7 +124,7 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 		problems.Errorf(device.Pos, "%s is a partition: a system is installed on a disk", device.Text)
 	}
 	if top.Install.NoFormat {
-		problems.Errorf(install.Field("no-format").Pos, "no-format: installing on partitions that are there is not supported")
+		problems.Errorf(install.Field("no-format").Pos, "no-format: installing on existing partitions is not supported")
 		problems.Hint("the disk is erased: leave the key out")
 	}
 	labels := map[string]bool{"COS_GRUB": true, "COS_OEM": true, "COS_RECOVERY": true, "COS_STATE": true, "COS_PERSISTENT": true}
@@ -175,7 +175,7 @@ func checkStages(stages Stages, problems *diag.List) {
 			step, _ := DecodeStep(node)
 			for _, after := range step.After {
 				if !names[after.Name] && !strings.Contains(after.Name, ".") {
-					problems.Warnf(node.Field("after").Pos, "after: no step of %s in this file is called %q", stage.Name, after.Name)
+					problems.Warnf(node.Field("after").Pos, "after: no step of %s in this file has the name %q", stage.Name, after.Name)
 				}
 			}
 		}

@@ -54,7 +54,7 @@ var differs = map[string]string{
 	"InstallPartitions.recovery":        "it holds an image of its own: leave the size out",
 	"Upgrade.entry":                     "passive is what an upgrade leaves behind: active and recovery can be upgraded",
 	"Upgrade.allow-insecure-registries": "registries.conf(5) says which registries are insecure",
-	"Reset.system":                      "a reset lays down the image of the recovery system, or this one",
+	"Reset.system":                      "a reset deploys the image of the recovery system, or this one",
 	"Step.packages":                     "the root of a node is read-only: only while an image is built",
 	"Step.package_pins":                 "the root of a node is read-only: only while an image is built",
 	"Step.datasource":                   "an installed node takes user data once, at its first boot: when: boot asks at each",

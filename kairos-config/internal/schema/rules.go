@@ -188,7 +188,7 @@ func (u *User) check(n *tree.Node, problems *diag.List) bool {
 		problems.Hint("mkpasswd -m yescrypt makes a hash")
 		u.Passwd = ""
 	case !hash:
-		problems.Warnf(at.Pos, "passwd of user %s is plain text: whoever reads this file has it", u.Name)
+		problems.Warnf(at.Pos, "passwd of user %s is plain text, which everybody who can read this file learns", u.Name)
 		problems.Hint("mkpasswd -m yescrypt makes a hash")
 	}
 	return true

@@ -99,10 +99,10 @@ func TestCheck(t *testing.T) {
 		{"hostname: -a", `f:1:11: error: hostname must be a host name: letters, digits, dashes and dots, 64 at most, not "-a"`},
 		{"strict: maybe", `f:1:9: error: strict must be true or false, not "maybe"`},
 		{"users:\n- name: a\n  paswd: x", `f:3:3: error: unknown key "paswd": did you mean "passwd"?`},
-		{"users:\n- name: a\n  sudo: ALL", `f:3:3: error: unknown key "sudo" in users: rights come with groups, such as groups: [admin]`},
-		{"users: [default]", "f:1:9: warning: there is no default user: left out"},
+		{"users:\n- name: a\n  sudo: ALL", `f:3:3: error: unknown key "sudo" in users: use groups for privileges, such as groups: [admin]`},
+		{"users: [default]", "f:1:9: warning: there is no default user: skipped"},
 		{"users:\n- passwd: ''", "f:2:3: error: users: name is missing"},
-		{"users: [{name: a, passwd: plain}]", "f:1:27: warning: passwd of user a is plain text: whoever reads this file has it (mkpasswd -m yescrypt makes a hash)"},
+		{"users: [{name: a, passwd: plain}]", "f:1:27: warning: passwd of user a is plain text, which everybody who can read this file learns (mkpasswd -m yescrypt makes a hash)"},
 		{"users: [{name: a, passwd: $y$j9T$x$y}, {name: b, passwd: '!'}, {name: c, passwd: '!$6$a$b'}]", ""},
 		{"users: [{name: a, shell: 'x:y'}]", `f:1:26: error: shell must be an absolute path without colons, not "x:y"`},
 		{"runcmd: [ls, [echo, a b], {a: b}]", "f:1:27: error: runcmd must be a command, not a map"},
@@ -139,7 +139,7 @@ func TestCheck(t *testing.T) {
 		{"stages: {boot: null, fs: []}", ""},
 		{"stages: {boot: [{commands: null, files: null, hostname: null, users: null}]}", ""},
 		{"stages: {boot: [{groups: [a, {b: [x, y]}, {name: c, gid: 5}]}]}", ""},
-		{"stages: {boot: [{users: {a: {name: b}}}]}", `error: user a has another name inside: "b"`},
+		{"stages: {boot: [{users: {a: {name: b}}}]}", `error: user a has another name in it: "b"`},
 	} {
 		var got []string
 		for _, p := range Check(parse(t, c.yaml)) {

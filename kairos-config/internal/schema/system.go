@@ -30,7 +30,7 @@ type Datasource struct {
 	Pos          diag.Pos
 	Providers    Names  `key:"providers" doc:"Who to ask, see PROVIDERS: media first, then all others at once; the first in the list that answers counts." eg:"[cdrom, aws]" is:"provider" req:"y"`
 	Path         string `key:"path" doc:"For file: the file with the user data. Otherwise the directory for the result." def:"/oem" eg:"/oem" is:"path"`
-	When         string `key:"when" doc:"When to ask: an installed node takes user data once, at its first boot. boot asks at each, and gives root to whoever attaches a medium or answers on the network." def:"first-boot" enum:"first-boot|boot" eg:"first-boot"`
+	When         string `key:"when" doc:"When to ask: an installed node takes user data once, at its first boot. boot asks at each, and gives root to everybody who attaches a medium or answers on the network." def:"first-boot" enum:"first-boot|boot" eg:"first-boot"`
 	AnyPlatform  bool   `key:"any_platform" doc:"Ask the metadata services of clouds too that the firmware does not say the machine runs at. A live system always does." def:"false" eg:"true"`
 	UserdataName string `key:"userdata_name" doc:"The name of the file for the result." def:"95_userdata.yaml" eg:"95_userdata.yaml" is:"filename"`
 }

@@ -161,7 +161,7 @@ func (u *Users) decode(n *tree.Node, f *field, problems *diag.List) bool {
 			ok := ruleFor("account").hold(&tree.Node{Kind: tree.String, Pos: at.Pos}, at.Key, "the name of a user", problems)
 			ok = decode(at.Value, &user, f.key+"."+at.Key, problems) && ok
 			if user.Name != "" && user.Name != at.Key {
-				problems.Errorf(at.Pos, "user %s has another name inside: %q", at.Key, user.Name)
+				problems.Errorf(at.Pos, "user %s has another name in it: %q", at.Key, user.Name)
 				ok = false
 			}
 			if user.Name = at.Key; ok {
@@ -172,7 +172,7 @@ func (u *Users) decode(n *tree.Node, f *field, problems *diag.List) bool {
 		for _, item := range n.Items {
 			if item.Kind == tree.String { // cloud-init: default, or names alone
 				if slices.Contains(splitNames(item.Text), "default") {
-					problems.Warnf(item.Pos, "there is no default user: left out")
+					problems.Warnf(item.Pos, "there is no default user: skipped")
 				}
 				for _, name := range splitNames(item.Text) {
 					if name != "default" && ruleFor("account").hold(item, name, "the name of a user", problems) {

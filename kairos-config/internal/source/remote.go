@@ -75,9 +75,9 @@ func (r Remote) check(data []byte) error {
 	}
 	switch {
 	case !utf8.Valid(data):
-		return errors.New("it is no text in UTF-8")
+		return errors.New("it is not UTF-8 text")
 	case !IsConfig(data):
-		return errors.New("it is no config: the first lines have no header")
+		return errors.New("it is not a config: the first lines have no header")
 	}
 	return nil
 }
@@ -117,11 +117,11 @@ func (c *Collection) follow(root *rootfs.Root, r Remote) {
 		switch {
 		case slices.ContainsFunc(c.Remotes, again):
 			if asked {
-				c.Problems.Warnf(r.Pos, "%s: not followed: it has been asked for already", r.name())
+				c.Problems.Warnf(r.Pos, "%s: not fetched again", r.name())
 			}
 			return
 		case len(c.Remotes) == maxChain:
-			c.Problems.Errorf(r.Pos, "%s: not followed: %d configs have been asked for before it", r.name(), maxChain)
+			c.Problems.Errorf(r.Pos, "%s: not fetched: a config may lead to %d others at most", r.name(), maxChain)
 			return
 		}
 		c.Remotes = append(c.Remotes, r)
@@ -213,7 +213,7 @@ func (f *Fetcher) fetch(ctx context.Context, r Remote, again bool, problems *dia
 		return
 	}
 	if strings.HasPrefix(r.URL, "http://") && r.SHA256 == "" {
-		problems.Warnf(r.Pos, "%s: fetched without encryption: whoever is on the way can change it", r.name())
+		problems.Warnf(r.Pos, "%s: fetched without encryption, an attacker on the network can change it", r.name())
 		problems.Hint("use https, or end the URL in #sha256=DIGEST")
 	}
 	address, err := r.URL, error(nil)
@@ -232,7 +232,7 @@ func (f *Fetcher) fetch(ctx context.Context, r Remote, again bool, problems *dia
 		return
 	}
 	if err := f.keep(r, data); err != nil {
-		problems.Warnf(r.Pos, "%s: no copy could be kept: %v", r.name(), err)
+		problems.Warnf(r.Pos, "%s: no copy could be saved: %v", r.name(), err)
 	}
 }
 

@@ -132,9 +132,9 @@ func TestConfigURLFaults(t *testing.T) {
 		"pinned":     {"config_url: URL/x" + pin(fetched), "", "fetched", nil},
 		"pinned map": {"config_url: {url: URL/x, sha256: 'sha256:" + pin(fetched)[8:] + "'}", "", "fetched", nil},
 		"another":    {"config_url: URL/x" + pin("other"), "error: config_url URL/x: its SHA-256 digest is", "", nil},
-		"no config":  {"config_url: URL/x", "it is no config: the first lines have no header, and there is no copy of it", "", write("<html>")},
-		"no text":    {"config_url: URL/x", "it is no text in UTF-8", "", write("#cloud-config\n\xff")},
-		"endless": {"config_url: URL/x", "refused what has more than 1048576 bytes", "", func(w http.ResponseWriter, _ *http.Request) {
+		"no config":  {"config_url: URL/x", "it is not a config: the first lines have no header, and there is no copy of it", "", write("<html>")},
+		"no text":    {"config_url: URL/x", "it is not UTF-8 text", "", write("#cloud-config\n\xff")},
+		"endless": {"config_url: URL/x", "refused more than 1048576 bytes", "", func(w http.ResponseWriter, _ *http.Request) {
 			for _, err := w.Write(make([]byte, 1<<16)); err == nil; _, err = w.Write(make([]byte, 1<<16)) {
 			}
 		}},
@@ -154,7 +154,7 @@ func TestConfigURLFaults(t *testing.T) {
 		"templated": {"config_url: 'URL/{{ .Values.node.hostname }}?id={{ \"a b\" }}'", "", "node/a b", func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "#cloud-config\nhostname: %s/%s\n", path.Base(r.URL.Path), r.URL.Query().Get("id"))
 		}},
-		"no such fact": {"config_url: 'URL/x?id={{ .Values.product.nope }}'", "template in the address: a fact that it asks for does not exist on this machine, and there is no copy of it", "", nil},
+		"no such fact": {"config_url: 'URL/x?id={{ .Values.product.nope }}'", "template in the address: this machine does not have one of its facts, and there is no copy of it", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, c.config)
@@ -213,8 +213,8 @@ func TestChain(t *testing.T) {
 	}
 	// A circle and an endless chain end.
 	for path, c := range map[string]struct{ next, want string }{
-		"circle":  {"/1", "config_url " + s.URL + "/1: not followed: it has been asked for already"},
-		"endless": {"", "not followed: 10 configs have been asked for before it"},
+		"circle":  {"/1", "config_url " + s.URL + "/1: not fetched again"},
+		"endless": {"", "a config may lead to 10 others at most"},
 	} {
 		s.handler = func(w http.ResponseWriter, r *http.Request) {
 			next := c.next

@@ -142,7 +142,7 @@ func TestCommandLine(t *testing.T) {
 		{`kairos.config=sysctl."net.ipv4.ip_forward"=1`, `{"sysctl":{"net":{"ipv4":{"ip_forward":1}}}}`, ""}, // the kernel's quotes, not ours
 		{"kairos.config= kairos.config", "{}", ""},
 		{"kairos.config=a[=1", "{}", `kernel command line: error: kairos.config: key "a[": bracket without end`},
-		{"kairos.config=a=1 kairos.config=a.b=2", `{"a":1}`, `kernel command line: error: kairos.config: "b" stands beneath an integer`},
+		{"kairos.config=a=1 kairos.config=a.b=2", `{"a":1}`, `kernel command line: error: kairos.config: "b" is beneath an integer`},
 		{"cos.setup=ftp://x", "{}", `kernel command line: error: cos.setup must be a URL with https:// or http://, not "ftp://x"`},
 		{"cos.setup=/nowhere.yaml", "{}", "/nowhere.yaml: error: can't be read: no such file or directory"},
 		{"config_url=https://h/x#sha256=" + strings.Repeat("0", 64), `{"config_url":"https://h/x#sha256=` + strings.Repeat("0", 64) + `"}`, ""},

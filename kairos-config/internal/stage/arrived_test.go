@@ -41,7 +41,7 @@ func TestArrived(t *testing.T) {
 	if s := plan.Steps[3].Spec; s.Hostname != "fetched" || len(s.Users) != 1 || s.Users[0].Name != "b" || len(s.Commands) != 0 {
 		t.Errorf("%+v", s)
 	}
-	if text := fmt.Sprint(plan.Problems); !strings.Contains(text, "r: the stage rootfs was before this config came") {
+	if text := fmt.Sprint(plan.Problems); !strings.Contains(text, "r: the stage rootfs is already over") {
 		t.Error(text)
 	}
 	if got, _ := steps(now); got != "network/net network/n2" {

@@ -31,7 +31,7 @@ func (anything) Get(_ context.Context, address string, w io.Writer, _ int64) err
 // machine matches what a step says that needs more than a root in a directory:
 // a shell in it, a disk, a service manager, a unit of an image. The end-to-end
 // tests have these.
-var machine = regexp.MustCompile(`fork/exec /bin/sh: no such file|only of the machine that runs|only in the system that runs|in the booted system only|unit \S+ does not exist|^git /\S+: |^packages: `)
+var machine = regexp.MustCompile(`fork/exec /bin/sh: no such file|works in the running system only|in the booted system only|unit \S+ does not exist|^git /\S+: |^packages: `)
 
 // TestCorpusIsApplied applies each config of the corpus to a root, twice.
 // Nothing fails but what needs a machine, something is done by all that have

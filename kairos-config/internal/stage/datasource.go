@@ -32,7 +32,7 @@ func (r *run) datasource(ctx context.Context) {
 		return
 	}
 	if !r.Node {
-		r.fail(errors.New("datasource: only of the machine that runs"))
+		r.fail(errors.New("datasource: works in the running system only"))
 		return
 	}
 	dir := cmp.Or(d.Path, userDataDir)
@@ -71,7 +71,7 @@ func (r *run) datasource(ctx context.Context) {
 		taken = result.Provider
 	}
 	if err := shut(providers, taken); err != nil {
-		r.fail(fmt.Errorf("datasource: what %s has is not taken: %w", result.Provider, err))
+		r.fail(fmt.Errorf("datasource: the user data of %s is rejected: %w", result.Provider, err))
 		return
 	}
 	r.Log.Info(fmt.Sprintf("%s: user data of %s: %s", r.step.Name, result.Provider, result.UserData.Kind))

@@ -30,7 +30,7 @@ func (r *run) entities(list []schema.Entity, apply func(*account.Database, accou
 	defer db.Close()
 	for _, text := range list {
 		if text.Path != "" {
-			r.Log.Warn(fmt.Sprintf("%s: path of an entity is left out: its kind says which file of /etc it is for", text.Pos.FileLine()))
+			r.Log.Warn(fmt.Sprintf("%s: path of an entity is ignored: its kind decides the file in /etc", text.Pos.FileLine()))
 		}
 		e, err := account.ParseEntity(text.Entity)
 		if err == nil {

@@ -163,7 +163,7 @@ func (r *run) privateMode(name string, mode int) (int, error) {
 		mode = int(st.Mode & 0o7777)
 	}
 	if mode&0o007 != 0 {
-		return 0, fmt.Errorf("it is to hold a credential, and everybody could read it (%04o): give it permissions of 0600 or 0640", mode)
+		return 0, fmt.Errorf("it contains a credential, and everybody could read it (%04o): set permissions to 0600 or 0640", mode)
 	}
 	return mode, nil
 }

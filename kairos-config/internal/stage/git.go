@@ -38,10 +38,10 @@ func (r *run) git(ctx context.Context) {
 
 func (r *run) clone(ctx context.Context, g schema.Git) (changed bool, err error) {
 	if g.Path == "" || g.Path[0] != '/' || path.Clean(g.Path) == "/" {
-		return false, fmt.Errorf("%q is no directory for a clone", g.Path)
+		return false, fmt.Errorf("%q is not a directory for a clone", g.Path)
 	}
 	if strings.HasPrefix(g.URL, "-") || strings.HasPrefix(g.Branch, "-") {
-		return false, fmt.Errorf("%q, %q: no address and branch", g.URL, g.Branch)
+		return false, fmt.Errorf("%q, %q: not a URL and a branch", g.URL, g.Branch)
 	}
 	g, err = discreetGit(g)
 	if err != nil {
@@ -152,12 +152,12 @@ func discreetGit(g schema.Git) (schema.Git, error) {
 	u, err := url.Parse(g.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
 		if mask.URL(g.URL) != g.URL {
-			return g, errors.New("a password in the address would be in argv for everybody to read: write it to auth")
+			return g, errors.New("everybody could read a password in the URL while git runs: write it to auth")
 		}
 		return g, nil
 	}
 	if u.RawQuery != "" {
-		return g, errors.New("an address with a query would be in argv for everybody to read: write what is secret to auth")
+		return g, errors.New("everybody could read the query of the URL while git runs: write secrets to auth")
 	}
 	if u.User != nil {
 		password, _ := u.User.Password()

@@ -223,7 +223,7 @@ func TestNothingIsUnpackedInAHome(t *testing.T) {
 	n := home(t, `stages: {network: [{name: a, unpack_images: [{source: quay.io/x/y:1, target: /home/alice/y/z}]}]}`, func(string, string) {})
 	n.Booted = true
 	r := n.run("network")
-	if last := r.Steps[len(r.Steps)-1]; last.Outcome != Failed || !strings.Contains(strings.Join(last.Errors, " "), "somebody else than root") {
+	if last := r.Steps[len(r.Steps)-1]; last.Outcome != Failed || !strings.Contains(strings.Join(last.Errors, " "), "other users than root can change it") {
 		t.Errorf("%+v", last)
 	}
 	if _, err := os.Stat(filepath.Join(bin, "kairos-upgrade.ran")); err == nil {

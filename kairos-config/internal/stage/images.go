@@ -32,10 +32,10 @@ func (r *run) unpackImages(ctx context.Context) {
 
 func (r *run) unpack(ctx context.Context, u schema.UnpackImage) error {
 	if !r.Booted {
-		return fmt.Errorf("%s: %w", u.Source, errors.New("only in the system that runs, which has a network and kairos-upgrade"))
+		return fmt.Errorf("%s: %w", u.Source, errors.New("works in the running system only, which has a network and kairos-upgrade"))
 	}
 	if mask.URL(u.Source) != u.Source {
-		return fmt.Errorf("%s: a login in a reference would be in argv for everybody to read: write it to containers-auth.json(5)", mask.URL(u.Source))
+		return fmt.Errorf("%s: everybody could read a login in the reference: write it to containers-auth.json(5)", mask.URL(u.Source))
 	}
 	if _, err := r.Root.Mkdir(u.Target, rootfs.KeepAll); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (r *run) unpack(ctx context.Context, u schema.UnpackImage) error {
 	// kairos-upgrade resolves the path once more, as root: whoever may change a
 	// directory on the way could put a link there meanwhile.
 	if owned, err := r.Root.Owned(u.Target); err != nil || owned {
-		return cmp.Or(err, fmt.Errorf("%s: somebody else than root may change it or the way to it: unpack beneath a directory of root's", u.Target))
+		return cmp.Or(err, fmt.Errorf("%s: other users than root can change it or its path: unpack beneath a directory of root", u.Target))
 	}
 	argv := []string{"kairos-upgrade", "unpack", "--json", "--quiet"}
 	if u.Platform != "" {

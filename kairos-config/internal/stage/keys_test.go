@@ -97,7 +97,7 @@ func TestEveryKeyTwice(t *testing.T) {
 			image(t, n.dir)
 			first := n.run(c.stage)
 			if strings.Contains(c.step, "sha256") { // the wrong one
-				if len(first.Steps[0].Errors) != 1 || !strings.Contains(first.Steps[0].Errors[0], "the digest of what came is") {
+				if len(first.Steps[0].Errors) != 1 || !strings.Contains(first.Steps[0].Errors[0], "the digest of the file is") {
 					t.Errorf("got %+v", first.Steps[0])
 				}
 				return
@@ -417,7 +417,7 @@ func TestKeysOfEarlierStages(t *testing.T) {
 		t.Error("the copy is not used before the network is up")
 	}
 	n.log.Reset()
-	if r := n.run("network"); r.Outcome != Done || !strings.Contains(n.log.String(), "the copy of the last time is used") {
+	if r := n.run("network"); r.Outcome != Done || !strings.Contains(n.log.String(), "the last good copy is used") {
 		t.Errorf("got %+v\n%s", r, n.log)
 	}
 }
@@ -464,17 +464,17 @@ touch "$dir/there"
 
 func TestRefusals(t *testing.T) {
 	for step, want := range map[string]string{
-		"layout: {add_partitions: [{fsLabel: X, size: 10}]}":                 "layout: only of the machine that runs",
-		"unpack_images: [{source: quay.io/x/y:1, target: /srv/y}]":           "unpack_images: quay.io/x/y:1: only in the system that runs",
-		"packages: {install: [nginx]}":                                       "this root has no package manager",
-		"datasource: {providers: [aws]}":                                     "datasource: only of the machine that runs",
+		"layout: {add_partitions: [{fsLabel: X, size: 10}]}":                 "layout: works in the running system only",
+		"unpack_images: [{source: quay.io/x/y:1, target: /srv/y}]":           "unpack_images: quay.io/x/y:1: works in the running system only",
+		"packages: {install: [nginx]}":                                       "this root has no known package manager",
+		"datasource: {providers: [aws]}":                                     "datasource: works in the running system only",
 		"systemd_firstboot: {root-password: x}":                              "passwords are set by users",
 		"systemd_firstboot: {timezon: x}":                                    `unknown setting "timezon" (did you mean "timezone"?)`,
-		"sysctl: {'../../etc/passwd': 1}":                                    "is no name of a value",
-		"git: {url: 'ssh://u:hunter2@example.org/x', path: /srv/x}":          "a password in the address would be in argv",
-		"git: {url: 'https://example.org/x?t=hunter2', path: /srv/x}":        "an address with a query would be in argv",
+		"sysctl: {'../../etc/passwd': 1}":                                    "is not the name of a value",
+		"git: {url: 'ssh://u:hunter2@example.org/x', path: /srv/x}":          "could read a password in the URL",
+		"git: {url: 'https://example.org/x?t=hunter2', path: /srv/x}":        "could read the query of the URL",
 		"downloads: [{url: 'http://127.0.0.1:1/x', path: /srv/x}]":           "connection refused",
-		"authorized_keys: {root: ['github:../x']}":                           `"../x" is no name at github`,
+		"authorized_keys: {root: ['github:../x']}":                           `"../x" is not a name at github`,
 		"systemctl: {overrides: [{service: a, name: ../x, content: '[x]'}]}": "x",
 	} {
 		n := newNode(t, map[string]string{"1.yaml": "stages: {network: [{name: s, " + step + "}]}"})

@@ -18,7 +18,7 @@ func (r *run) layout(ctx context.Context) {
 		return
 	}
 	if !r.Node {
-		r.fail(errors.New("layout: only of the machine that runs, not of an image"))
+		r.fail(errors.New("layout: works in the running system only"))
 		return
 	}
 	device, err := r.layoutDevice(ctx)

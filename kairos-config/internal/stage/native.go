@@ -88,7 +88,7 @@ func (r *run) dns(ctx context.Context) {
 	if d.Path == "" && r.Root.Exists("/usr/lib/systemd/systemd-resolved") {
 		list := []setting{{"DNS", strings.Join(d.Nameservers, " ")}, {"Domains", strings.Join(d.Search, " ")}}
 		if len(d.Options) > 0 {
-			r.Log.Warn(r.step.Name + ": dns: options are for resolv.conf: systemd-resolved has none of them")
+			r.Log.Warn(r.step.Name + ": dns: options need path: systemd-resolved does not support them")
 		}
 		list = slices.DeleteFunc(list, func(s setting) bool { return s.value == "" })
 		if r.settings(r.runtimeDir()+"/systemd/resolved.conf.d/60-kairos-config.conf", "Resolve", "=", list) {
@@ -162,7 +162,7 @@ func sysctlFile(key string) (string, error) {
 		name = strings.NewReplacer(".", "/", "/", ".").Replace(key)
 	}
 	if name == "" || strings.ContainsAny(name, " \t\n=\x00") || path.Clean("/"+name) != "/"+name {
-		return "", fmt.Errorf("sysctl: %q is no name of a value", key)
+		return "", fmt.Errorf("sysctl: %q is not the name of a value", key)
 	}
 	return "/proc/sys/" + name, nil
 }
@@ -174,7 +174,7 @@ func (r *run) modules(ctx context.Context) {
 	for _, module := range r.step.Spec.Modules {
 		words := strings.Fields(module)
 		if len(words) == 0 || !validModule(words[0]) {
-			r.fail(fmt.Errorf("modules: %q is no name of a module", module))
+			r.fail(fmt.Errorf("modules: %q is not the name of a module", module))
 			continue
 		}
 		name, parameters := words[0], words[1:]

@@ -60,7 +60,7 @@ func (r *run) download(ctx context.Context, d schema.Download) (changed bool, er
 	if st, err := r.Root.Stat(target); strings.HasSuffix(target, "/") || err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		u, err := url.Parse(d.URL)
 		if err != nil || path.Base(u.Path) == "/" || path.Base(u.Path) == "." {
-			return false, errors.New("the path is a directory, and the address has no file name")
+			return false, errors.New("the path is a directory, and the URL has no file name")
 		}
 		target = path.Join(target, path.Base(u.Path))
 	}
@@ -84,7 +84,7 @@ func (r *run) download(ctx context.Context, d schema.Download) (changed bool, er
 			return err
 		}
 		if got := hex.EncodeToString(sum.Sum(nil)); d.SHA256 != "" && !strings.EqualFold(got, d.SHA256) {
-			return fmt.Errorf("the digest of what came is %s, not %s", got, strings.ToLower(d.SHA256))
+			return fmt.Errorf("the digest of the file is %s, not %s", got, strings.ToLower(d.SHA256))
 		}
 		return nil
 	})
@@ -108,7 +108,7 @@ func (r *run) keyAddress(key string) (string, error) {
 	}
 	name = strings.TrimPrefix(name, "//")
 	if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" {
-		return "", fmt.Errorf("%q is no name at %s", name, host)
+		return "", fmt.Errorf("%q is not a name at %s", name, host)
 	}
 	server := KeyServers[host]
 	if other := r.KeyServers[host]; other != "" {
@@ -147,7 +147,7 @@ func (r *run) fetchKeys(ctx context.Context, key string) ([]string, error) {
 	cache := keyCache + "/" + hex.EncodeToString(sum[:16])
 	kept, errKept := r.Root.ReadFile(cache, maxKeys)
 	if strings.HasPrefix(address, "http://") {
-		r.Log.Warn(fmt.Sprintf("%s: %s: keys fetched without encryption: whoever is on the way can let themselves in; use https", r.step.Name, key))
+		r.Log.Warn(fmt.Sprintf("%s: %s: keys fetched without encryption, an attacker on the network can add theirs: use https", r.step.Name, key))
 	}
 	if !r.networked() {
 		if errKept != nil {
@@ -163,13 +163,13 @@ func (r *run) fetchKeys(ctx context.Context, key string) ([]string, error) {
 		if errKept != nil {
 			return nil, err
 		}
-		r.Log.Warn(fmt.Sprintf("%s: %s: %v; the copy of the last time is used", r.step.Name, key, err))
+		r.Log.Warn(fmt.Sprintf("%s: %s: %v; the last good copy is used", r.step.Name, key, err))
 		return publicKeys(kept), nil
 	}
 	if _, err := r.Root.Mkdir(keyCache, rootfs.KeepAll); err == nil {
 		_, err = r.Root.WriteFile(cache, b.Bytes(), rootfs.KeepAll)
 		if err != nil {
-			r.Log.Warn(fmt.Sprintf("%s: %s: no copy could be kept: %v", r.step.Name, key, err))
+			r.Log.Warn(fmt.Sprintf("%s: %s: no copy could be saved: %v", r.step.Name, key, err))
 		}
 	}
 	return publicKeys(b.Bytes()), nil

@@ -91,9 +91,9 @@ func restores(step Step, was, will map[string]Target) bool {
 func (s Step) needsReboot(stage string) string {
 	switch {
 	case stage == "rootfs":
-		return "what the stage rootfs does comes before the root is mounted"
+		return "the stage rootfs runs before the root is mounted"
 	case stage == "initramfs" && len(s.Spec.Commands) > 0:
-		return "its commands are for a system that has not started yet"
+		return "its commands expect a system that has not started yet"
 	}
 	return ""
 }

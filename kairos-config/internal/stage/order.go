@@ -17,7 +17,7 @@ func order(steps []Step) []Step {
 		for _, dep := range steps[i].Spec.After {
 			found := named(steps, i, dep.Name)
 			if len(found) == 0 {
-				steps[i].Problems.Warnf(steps[i].Spec.Pos, "after: no step of %s is called %q", steps[i].Part, dep.Name)
+				steps[i].Problems.Warnf(steps[i].Spec.Pos, "after: no step of %s has the name %q", steps[i].Part, dep.Name)
 			}
 			waits[i] = append(waits[i], found...)
 		}

@@ -35,7 +35,7 @@ var packagers = []packager{
 }
 
 // errPackagesReadOnly is what a node gets.
-var errPackagesReadOnly = errors.New("packages can't be changed: the root is read-only, and the next image would not have them; put them into the image")
+var errPackagesReadOnly = errors.New("packages cannot be changed, because the root is read-only: put them into the image")
 
 // packager returns the package manager of a root that can be written.
 func (r *run) packager() (packager, error) {
@@ -56,7 +56,7 @@ func (r *run) packager() (packager, error) {
 			return p, nil
 		}
 	}
-	return packager{}, errors.New("this root has no package manager that is known: apt-get, dnf, zypper, pacman or apk")
+	return packager{}, errors.New("this root has no known package manager: apt-get, dnf, zypper, pacman or apk")
 }
 
 // packages installs and removes packages, where the root can be written: while
@@ -68,7 +68,7 @@ func (r *run) packages(ctx context.Context) {
 	}
 	for _, name := range append(append([]string{}, want.Install...), want.Remove...) {
 		if name == "" || name[0] == '-' || strings.ContainsAny(name, " \t\n\x00") {
-			r.fail(fmt.Errorf("packages: %q is no name of a package", name))
+			r.fail(fmt.Errorf("packages: %q is not the name of a package", name))
 			return
 		}
 	}

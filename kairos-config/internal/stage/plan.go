@@ -156,7 +156,7 @@ func (p *Plan) Arrived(before, now *source.Collection) {
 			switch {
 			case known[step.identity()]:
 			case stage == "rootfs":
-				p.Problems.Warnf(step.Spec.Pos, "%s: the stage rootfs was before this config came: it counts at the next boot", step.Name)
+				p.Problems.Warnf(step.Spec.Pos, "%s: the stage rootfs is already over: its steps run at the next boot", step.Name)
 			default:
 				arrived = append(arrived, step)
 			}

@@ -142,7 +142,7 @@ func (s *System) runStep(ctx context.Context, step Step) StepRecord {
 	s.report(step.Problems)
 	r.failed = step.Problems.Failed() // which have been told
 	if step.Spec.Unclear {
-		r.fail(errors.New("not run: its conditions can't be used"))
+		r.fail(errors.New("not run: its conditions are not valid"))
 	} else if r.wanted(ctx) {
 		for _, e := range effects {
 			e.apply(r, ctx)

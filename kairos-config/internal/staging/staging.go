@@ -121,7 +121,7 @@ func (n *Node) Stage(ctx context.Context, change Change) (*generation.Generation
 		return nil, err
 	}
 	if same(base, g) {
-		err := exit.WithCode(errors.New("nothing to do: the configs are so already"), exit.Nothing)
+		err := exit.WithCode(errors.New("nothing to do: the configs are unchanged"), exit.Nothing)
 		return nil, errors.Join(err, generation.Remove(n.Disk, g.ID))
 	}
 	if err := n.deploy(ctx, list, g.ID); err != nil {
@@ -154,7 +154,7 @@ func (n *Node) begin() (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
-		return nil, exit.WithCode(errors.New("another kairos-config stages a config at this moment"), exit.Busy)
+		return nil, exit.WithCode(errors.New("another process stages a config"), exit.Busy)
 	}
 	return func() { lock.Close() }, nil
 }
@@ -164,7 +164,7 @@ func (n *Node) begin() (unlock func(), err error) {
 func (n *Node) deploy(ctx context.Context, list Deployments, id string) error {
 	booted, next := list.Find(list.Booted), list.next()
 	if booted == nil || next == nil {
-		return errors.New("what runs is no deployment of this disk")
+		return errors.New("the running system is not a deployment of this disk")
 	}
 	if next.ImageDigest != booted.ImageDigest {
 		n.Log.Warn(fmt.Sprintf("deployment %s of another image was staged: it does not boot next any more", next.ID))
@@ -214,10 +214,10 @@ func (n *Node) Discard(ctx context.Context) (id string, err error) {
 	case staged == nil || booted == nil:
 		return "", exit.WithCode(errors.New("nothing to do: no config is staged"), exit.Nothing)
 	case staged.ImageDigest != booted.ImageDigest:
-		err := fmt.Errorf("deployment %s is staged: it is of another image, an upgrade and not a config", staged.ID)
-		return "", exit.Hint(exit.WithCode(err, exit.Nothing), "kairos-upgrade rollback %s makes what runs boot next", booted.ID)
+		err := fmt.Errorf("deployment %s is staged, which is an upgrade and not a config", staged.ID)
+		return "", exit.Hint(exit.WithCode(err, exit.Nothing), "kairos-upgrade rollback %s makes the running deployment boot next", booted.ID)
 	case generationOf(staged.NodeOptions) == generationOf(booted.NodeOptions):
-		return "", exit.WithCode(errors.New("nothing to do: what boots next has the config that runs"), exit.Nothing)
+		return "", exit.WithCode(errors.New("nothing to do: the next boot has the running config"), exit.Nothing)
 	}
 	if err := n.Upgrade.Rollback(ctx, booted.ID); err != nil {
 		return "", err
@@ -261,9 +261,9 @@ func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 	booted := list.Find(list.Booted)
 	switch {
 	case booted == nil:
-		return "", errors.New("what runs is no deployment of this disk")
+		return "", errors.New("the running system is not a deployment of this disk")
 	case to == "" && generationOf(booted.NodeOptions) == "":
-		return "", exit.WithCode(errors.New("nothing to do: the plain configs are in use, there is no generation before"), exit.Nothing)
+		return "", exit.WithCode(errors.New("nothing to do: the plain configs are in use, and there is no older generation"), exit.Nothing)
 	case to == "":
 		g, err := generation.Read(n.Root, generationOf(booted.NodeOptions))
 		if err != nil {
@@ -274,7 +274,7 @@ func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 		id = to
 	}
 	if id == generationOf(booted.NodeOptions) {
-		return "", exit.WithCode(errors.New("nothing to do: that is what runs"), exit.Nothing)
+		return "", exit.WithCode(errors.New("nothing to do: that generation is running"), exit.Nothing)
 	}
 	if id != "" {
 		g, err := generation.Read(n.Root, id)

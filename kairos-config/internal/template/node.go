@@ -87,8 +87,8 @@ func (r *Renderer) scalar(n *tree.Node, problems *diag.List) *tree.Node {
 		return n
 	}
 	if Missing(text) && !Missing(n.Text) {
-		problems.Errorf(n.Pos, "template: a fact that it asks for does not exist on this machine")
-		problems.Hint(`{{ default "…" FACT }} says what to take instead`)
+		problems.Errorf(n.Pos, "template: this machine does not have one of its facts")
+		problems.Hint(`{{ default "…" FACT }} sets a value for such machines`)
 		return spoiled(n)
 	}
 	made := *n

@@ -115,7 +115,7 @@ const (
 // turn is called in each turn of a loop.
 func (b *bounds) turn() (string, error) {
 	if b.turns++; b.turns > maxTurns {
-		return "", fmt.Errorf("goes round more than %d times", maxTurns)
+		return "", fmt.Errorf("loops more than %d times", maxTurns)
 	}
 	return "", b.late()
 }
@@ -207,7 +207,7 @@ func escape(n parse.Node) {
 // escaped is a value as a part of a URL.
 func escaped(v any) (string, error) {
 	if v == nil {
-		return "", errors.New("a fact that it asks for does not exist on this machine")
+		return "", errors.New("this machine does not have one of its facts")
 	}
 	return strings.ReplaceAll(url.QueryEscape(fmt.Sprint(v)), "+", "%20"), nil
 }
@@ -226,13 +226,14 @@ func insert(list *parse.ListNode, name string) {
 
 var (
 	where   = regexp.MustCompile(`^template: t:(\d+)(?::(\d+))?: `)
+	field   = regexp.MustCompile(`can't evaluate field (\w+) in type \*facts\.Facts`)
 	context = regexp.MustCompile(`^executing "[^"]*" at (<.*?>): `)
 )
 
 // place takes the place out of an error of text/template, whose errors have a
 // text only: "template: NAME:LINE:COLUMN: …".
 func place(err error) error {
-	text := strings.ReplaceAll(err.Error(), "facts.Facts", "the facts")
+	text := field.ReplaceAllString(err.Error(), "there is no fact $1")
 	e := &Error{Message: strings.TrimPrefix(text, "template: ")}
 	if m := where.FindStringSubmatch(text); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])

@@ -138,7 +138,7 @@ func TestErrors(t *testing.T) {
 		{"a\nb {{ nosuch }}", `function "nosuch" not defined`, 2, 0},
 		{"a {{ .Values", "unclosed action", 1, 0},
 		{"{{ if }}x{{ end }}", "missing value for if", 1, 0},
-		{"x\n{{ .Nope }}", "<.Nope>: can't evaluate field Nope in type *the facts", 2, 4},
+		{"x\n{{ .Nope }}", "<.Nope>: there is no fact Nope", 2, 4},
 		{"{{ index .Values.network 5 }}", "<index .Values.network 5>: error calling index: index out of range: 5", 1, 4},
 		{`{{ fail "no good" }}`, `<fail "no good">: error calling fail: no good`, 1, 4},
 		{`{{ env "HOME" }}`, `function "env" not defined`, 1, 0},
@@ -176,10 +176,10 @@ commands:
 		got = append(got, p.Error())
 	}
 	wants := []string{
-		`f:6:3: warning: text in braces stays as it is: as a template, it fails: <.Names>: can't evaluate field Names in type *the facts`,
+		`f:6:3: warning: text in braces stays as it is: as a template, it fails: <.Names>: there is no fact Names`,
 		`f:9: error: template: function "nosuch" not defined`,
-		`f:10:3: error: template: a fact that it asks for does not exist on this machine ({{ default "…" FACT }} says what to take instead)`,
-		`f:11:3: warning: text in braces stays as it is: as a template, it fails: <.items>: can't evaluate field items in type *the facts`,
+		`f:10:3: error: template: this machine does not have one of its facts ({{ default "…" FACT }} sets a value for such machines)`,
+		`f:11:3: warning: text in braces stays as it is: as a template, it fails: <.items>: there is no fact items`,
 	}
 	if !reflect.DeepEqual(got, wants) {
 		t.Errorf("got  %q\nwant %q", got, wants)
@@ -244,7 +244,7 @@ func TestAddress(t *testing.T) {
 		`https://example.com/{{ required "no name" "x" }}`:                                   "https://example.com/x",
 		`https://example.com/{{ default "d" .Values.product.nope }}`:                         "https://example.com/d",
 		// Errors.
-		`https://example.com/{{ .Values.product.nope }}`:                           "!does not exist on this machine",
+		`https://example.com/{{ .Values.product.nope }}`:                           "!this machine does not have one of its facts",
 		`https://example.com/{{ required "no serial" .Values.nope }}`:              "!no serial",
 		`https://example.com/{{ required "no serial" "" }}`:                        "!no serial",
 		`https://example.com/{{ nope }}`:                                           `!function "nope" not defined`,

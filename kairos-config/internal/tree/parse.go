@@ -53,12 +53,12 @@ func Parse(source string, data []byte) (*Node, diag.List) {
 		root = &Node{Kind: Map, Pos: pos}
 	}
 	if root.Kind != Map {
-		problems.Errorf(root.Pos, "a config is a map of keys, this is %v", root.Kind)
+		problems.Errorf(root.Pos, "a config must be a map of keys, not %v", root.Kind)
 		return nil, problems
 	}
 	var next yaml.Node
 	if dec.Decode(&next) == nil {
-		problems.Warnf(c.pos(&next), "a second YAML document in the file is not read")
+		problems.Warnf(c.pos(&next), "the second YAML document in the file is ignored")
 	}
 	return root, problems
 }
@@ -88,7 +88,7 @@ func (c *converter) convert(n *yaml.Node, depth int) (*Node, error) {
 	switch n.Kind {
 	case yaml.AliasNode:
 		if c.open[n.Alias] {
-			return nil, fmt.Errorf("alias *%s stands inside its own anchor", n.Value)
+			return nil, fmt.Errorf("alias *%s is inside its own anchor", n.Value)
 		}
 		c.open[n.Alias] = true
 		defer delete(c.open, n.Alias)
@@ -157,7 +157,7 @@ func (c *converter) mapping(n *yaml.Node, depth int) (*Node, error) {
 		}
 		f := Field{Key: key.Value, Pos: c.pos(key), Value: v}
 		if first, twice := index[f.Key]; twice {
-			c.problems.Errorf(f.Pos, "key %q stands here a second time, first in line %d", f.Key, node.Fields[first].Pos.Line)
+			c.problems.Errorf(f.Pos, "key %q is repeated, first in line %d", f.Key, node.Fields[first].Pos.Line)
 			node.Fields[first] = f
 			continue
 		}

@@ -52,7 +52,7 @@ func segment(s string) (name, rest string, err error) {
 		}
 		name, rest = s[1:end], s[end+1:]
 		if _, err := strconv.ParseUint(name, 10, 31); err != nil {
-			return "", "", fmt.Errorf("[%s] is no number of a list item", name)
+			return "", "", fmt.Errorf("[%s] is not the number of a list item", name)
 		}
 	default:
 		end := strings.IndexAny(s, ".[")
@@ -115,7 +115,7 @@ func (n *Node) Set(path Path, value *Node) error {
 	case n.Kind == List && notNumber == nil:
 		return fmt.Errorf("item %d of a list of %d", i, len(n.Items))
 	default:
-		return fmt.Errorf("%q stands beneath %v", name, n.Kind)
+		return fmt.Errorf("%q is beneath %v", name, n.Kind)
 	}
 	if len(rest) == 0 {
 		*slot = value

@@ -20,7 +20,7 @@ func unreadable(data []byte) (at diag.Pos, what string) {
 		r, size := utf8.DecodeRune(data)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			return at, fmt.Sprintf("byte 0x%02x is no UTF-8", data[0])
+			return at, fmt.Sprintf("byte 0x%02x is not UTF-8", data[0])
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
 			return at, fmt.Sprintf("control character 0x%02x", data[0])
 		case r == '\n':

@@ -129,21 +129,21 @@ func TestParseProblems(t *testing.T) {
 		{"tab", "a:\n\tb: 1\n", "f:2:1: error: not valid YAML: found character that cannot start any token (indent with spaces, not with tabs)", false},
 		{"not closed", "a: [1, 2\n", "f:1:8: error: not valid YAML: did not find expected ',' or ']'", false},
 		{"not closed, large", "a: '" + strings.Repeat("x\n", 100_000), "error: not valid YAML: found unexpected end of stream", false},
-		{"list", "- a\n- b\n", "f:1:1: error: a config is a map of keys, this is a list", false},
-		{"text", "hello\n", "f:1:1: error: a config is a map of keys, this is a string", false},
-		{"duplicate", "a: 1\nb: 2\na: 3\n", `f:3:1: error: key "a" stands here a second time, first in line 1`, true},
+		{"list", "- a\n- b\n", "f:1:1: error: a config must be a map of keys, not a list", false},
+		{"text", "hello\n", "f:1:1: error: a config must be a map of keys, not a string", false},
+		{"duplicate", "a: 1\nb: 2\na: 3\n", `f:3:1: error: key "a" is repeated, first in line 1`, true},
 		{"deep", "a: " + deep, "f:1:104: error: nested deeper than 100 levels", false},
 		{"bomb", bomb.String(), "error: more than 100000 values, aliases counted each time", false},
-		{"self", "a: &a [*a]\n", "f:1:8: error: alias *a stands inside its own anchor", false},
+		{"self", "a: &a [*a]\n", "f:1:8: error: alias *a is inside its own anchor", false},
 		{"unknown anchor", "a: *b\n", "error: not valid YAML: unknown anchor 'b' referenced", false},
-		{"not UTF-8", "a: \xff\xfe\n", "f:1:4: error: not valid YAML: byte 0xff is no UTF-8", false},
-		{"UTF-16", "\xff\xfea\x00:\x00", "f:1:1: error: not valid YAML: byte 0xff is no UTF-8", false},
+		{"not UTF-8", "a: \xff\xfe\n", "f:1:4: error: not valid YAML: byte 0xff is not UTF-8", false},
+		{"UTF-16", "\xff\xfea\x00:\x00", "f:1:1: error: not valid YAML: byte 0xff is not UTF-8", false},
 		{"quote", "a: 1\nb: \"x\nc: 1\n", "(a quote is not closed)", false},
 		{"colon", "a: b: c\n", "f:1:5: error: not valid YAML: mapping values are not allowed in this context (check the indentation; a value with \": \" in it needs quotes)", false},
 		{"NUL", "a: \x00\n", "f:1:4: error: not valid YAML: control character 0x00", false},
 		{"key is a list", "? [a]\n: b\n", "f:1:3: error: a key must be a word, not a list or a map", false},
 		{"merge of text", "a: {<<: b}\n", "f:1:4: error: merge key << wants a map, got a string", false},
-		{"two documents", "a: 1\n---\nb: 1\n", "f:2:1: warning: a second YAML document in the file is not read", true},
+		{"two documents", "a: 1\n---\nb: 1\n", "f:2:1: warning: the second YAML document in the file is ignored", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n, problems := Parse("f", []byte(c.yaml))
@@ -204,7 +204,7 @@ func TestSet(t *testing.T) {
 	if got, want := render(t, n), "users:\n  - name: a # f\n    uid: 1 # f\n  - name: b # f\nx: z # f\n"; got != want {
 		t.Errorf("got\n%s", got)
 	}
-	for path, want := range map[string]string{"users.7.name": "item 7 of a list of 2", "x.y": `"y" stands beneath a string`, "users.a": `"a" stands beneath a list`} {
+	for path, want := range map[string]string{"users.7.name": "item 7 of a list of 2", "x.y": `"y" is beneath a string`, "users.a": `"a" is beneath a list`} {
 		p, _ := ParsePath(path)
 		if err := n.Set(p, Scalar("1", diag.Pos{})); err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", path, err, want)

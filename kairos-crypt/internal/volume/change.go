@@ -54,8 +54,8 @@ func (v *Volume) Add(ctx context.Context, e Enrollment) (int, error) {
 
 // What Remove and Guard refuse.
 var (
-	ErrLastWay      = errors.New("nothing else opens the volume")
-	ErrLastRecovery = errors.New("it is the last recovery key: without it, a changed TPM locks its owner out")
+	ErrLastWay      = errors.New("it is the last key slot that opens the volume")
+	ErrLastRecovery = errors.New("it is the last recovery key, which is needed if the TPM changes")
 )
 
 // Guard refuses the removal of slots that would leave no way in, or no

@@ -196,7 +196,7 @@ func (s saveKey) Do(context.Context, Host) error {
 type giveKey struct{ e *Encryption }
 
 func (g giveKey) String() string {
-	return "give the recovery key to " + g.e.Escrow.String() + ", with the UUIDs of the volumes"
+	return "send the recovery key to " + g.e.Escrow.String() + ", with the UUIDs of the volumes"
 }
 
 func (g giveKey) Do(ctx context.Context, h Host) error {

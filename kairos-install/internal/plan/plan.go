@@ -56,7 +56,7 @@ type Config struct {
 // Step is one step of an installation.
 type Step struct {
 	Name    string // for programs: "stage-state"
-	Title   string // for people: "lay down the image on COS_STATE"
+	Title   string // for people: "deploy the image on COS_STATE"
 	Actions []Action
 	// Optional steps warn when they fail; the installation is complete
 	// without them.
@@ -139,13 +139,13 @@ func Build(in Input) []Step {
 	if len(in.Configs) > 0 {
 		add("config", "put the node's config on COS_OEM", in.configs(m)...)
 	}
-	add("stage-state", "lay down the image on COS_STATE",
+	add("stage-state", "deploy the image on COS_STATE",
 		Stage{in.stage(m, disk.LabelState, in.Source, "--store-label="+disk.LabelState), disk.LabelState, in.Encryption})
 	// From the store just made, so that nothing is fetched twice; every object
 	// is compared with its digest on the way.
-	recovery, what := "store:"+m.of(disk.LabelState), "lay down the same image on COS_RECOVERY"
+	recovery, what := "store:"+m.of(disk.LabelState), "deploy the same image on COS_RECOVERY"
 	if in.Recovery != "" {
-		recovery, what = in.Recovery, "lay down the image for recovery on COS_RECOVERY"
+		recovery, what = in.Recovery, "deploy the image for recovery on COS_RECOVERY"
 	}
 	add("stage-recovery", what, Stage{in.stage(m, disk.LabelRecovery, recovery, "--recovery"), disk.LabelRecovery, in.Encryption})
 	hook("after-install")

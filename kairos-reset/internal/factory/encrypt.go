@@ -50,7 +50,7 @@ func (n *Node) encryption(ctx context.Context) (string, error) {
 	}
 	if err != nil {
 		// A damaged header is no reason to store the data in the clear.
-		n.Report.Warn("how %s is unlocked can't be told, it will be by the TPM: %v", disk.LabelPersistent, err)
+		n.Report.Warn("cannot read the key slots of %s, a TPM key slot will be added: %v", disk.LabelPersistent, err)
 		return "tpm2", nil
 	}
 	kind := "none"
@@ -59,7 +59,7 @@ func (n *Node) encryption(ctx context.Context) (string, error) {
 		case report.TPM2:
 			kind = "tpm2"
 		case report.Passphrase, report.Tang:
-			n.Report.Warn("%s will not have its key slot of kind %s any more: kairos-crypt enroll adds one", disk.LabelPersistent, slot.Kind)
+			n.Report.Warn("%s loses its key slot of kind %s: kairos-crypt enroll adds one", disk.LabelPersistent, slot.Kind)
 		}
 	}
 	return kind, nil
@@ -89,7 +89,7 @@ func (n *Node) formatEncrypted(ctx context.Context, r request.Request) error {
 	}
 	answer, err := n.Keeper.Run(ctx, recoverykey.FormatCommand(n.Persistent, disk.LabelPersistent, []string{r.Encrypted})...)
 	if err != nil && ctx.Err() == nil && isProgramError(err) && r.Encrypted != "none" {
-		n.Report.Warn("the TPM can't be used, the recovery key alone will open %s: %v", disk.LabelPersistent, err)
+		n.Report.Warn("the TPM cannot be used, only the recovery key will open %s: %v", disk.LabelPersistent, err)
 		answer, err = n.Keeper.Run(ctx, recoverykey.FormatCommand(n.Persistent, disk.LabelPersistent, []string{"none"})...)
 	}
 	if err != nil {

@@ -85,7 +85,7 @@ func (n *Node) Steps(r request.Request) []Step {
 		steps = append(steps, Step{request.Clear, "clear the node's config on " + disk.LabelOEM, n.clearOEM})
 	}
 	return append(steps, []Step{
-		{request.Stage, "lay down " + source, func(ctx context.Context) error { return n.stage(ctx, source) }},
+		{request.Stage, "deploy " + source, func(ctx context.Context) error { return n.stage(ctx, source) }},
 		{request.After, "run the stage after-reset of the node's config", n.stageOfConfig("after-reset")},
 	}...)
 }
@@ -262,7 +262,7 @@ func (n *Node) crypt() (options []string) {
 	for _, v := range []struct{ label, node string }{{disk.LabelOEM, n.OEM}, {disk.LabelPersistent, n.Persistent}} {
 		uuid, err := disk.Volume(v.node)
 		if err != nil {
-			n.Report.Warn("whether %s is encrypted is not known: %v", v.label, err)
+			n.Report.Warn("cannot tell whether %s is encrypted: %v", v.label, err)
 		}
 		if known := n.Volumes[v.label]; known != "" && v.label == disk.LabelOEM {
 			uuid = known
@@ -299,7 +299,7 @@ func (n *Node) bootable() error {
 		return ours && e.Name.State() != bls.Bad
 	})
 	if i < 0 {
-		return errors.New("no deployment is published: the reset is unfinished")
+		return errors.New("there is no new deployment: the reset is not finished")
 	}
 	for _, file := range entries[i].Files() {
 		if info, err := n.ESP.Stat(file); err != nil {

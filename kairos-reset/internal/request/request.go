@@ -159,7 +159,7 @@ func (e ESP) Recovery() (bls.Entry, error) {
 		return entry, err
 	}
 	if !ok {
-		return entry, exit.Hint(errors.New("this node has no recovery system, which a reset runs in"),
+		return entry, exit.Hint(errors.New("this node has no recovery system, which is needed for a reset"),
 			"kairos-upgrade stage --recovery IMAGE makes one")
 	}
 	for _, name := range entry.Files() {
@@ -177,7 +177,7 @@ func (e ESP) Recovery() (bls.Entry, error) {
 func (e ESP) Arm(r Request) error {
 	old, err := e.Read()
 	if err == nil && old.Begun() {
-		return exit.Hint(errors.New("a reset of this node has begun already"), "reboot: it goes on by itself")
+		return exit.Hint(errors.New("a reset of this node has already begun"), "reboot to continue it")
 	}
 	entry, err := e.Recovery()
 	if err != nil {

@@ -62,7 +62,7 @@ func Recognise(head []byte) (Content, error) {
 	has := func(at int, magic string) bool { return len(head) >= at && bytes.HasPrefix(head[at:], []byte(magic)) }
 	switch {
 	case has(0, "LUKS\xba\xbe"):
-		return Content{}, exit.Hint(ErrLocked, "its unlocking failed, or nothing asked for it: see the log above")
+		return Content{}, exit.Hint(ErrLocked, "it was not unlocked: see the log above")
 	case len(head) >= ext4StateAt+2 && binary.LittleEndian.Uint16(head[ext4.MagicAt:]) == ext4.Magic:
 		state := binary.LittleEndian.Uint16(head[ext4StateAt:])
 		c := Content{Type: "ext4", Dirty: state&ext4ErrorBit != 0}
@@ -77,6 +77,6 @@ func Recognise(head []byte) (Content, error) {
 	case has(510, "\x55\xaa") && (has(54, "FAT1") || has(82, "FAT32")):
 		return Content{Type: "vfat"}, nil
 	}
-	return Content{}, exit.Hint(errors.New("no file system that is known here"),
-		"ext4, xfs, btrfs and vfat are")
+	return Content{}, exit.Hint(errors.New("not a known file system"),
+		"known are ext4, xfs, btrfs and vfat")
 }

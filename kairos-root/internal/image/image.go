@@ -60,7 +60,7 @@ func Open(store *os.Root, digest string, verity bool) (*Image, error) {
 	f, err := store.Open(path.Join(Dir, digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, exit.Hint(fmt.Errorf("image %s is not in the store: %w", digest, err),
-			"choose another entry in the boot menu; kairos-upgrade verify, run there, says what else is missing")
+			"choose another entry in the boot menu, and run kairos-upgrade verify to list what else is missing")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open image %s: %w", digest, err)
@@ -81,7 +81,7 @@ func (im *Image) check(want fsverity.Digest) error {
 	switch {
 	case errors.Is(err, fsverity.ErrNotSupported), errors.Is(err, fsverity.ErrNotEnabled):
 		return exit.Hint(fmt.Errorf("image %s: %w", want, err),
-			"the store or the kernel lacks fs-verity; kairos.image=?sha256:… boots without it, and without its protection")
+			"the store or the kernel lacks fs-verity; kairos.image=?sha256:… boots without its protection")
 	case err != nil:
 		return fmt.Errorf("image %s: %w", want, err)
 	case got != want:

@@ -35,7 +35,7 @@ func (o Overlay) Create(attr int) (*mount.Tree, error) {
 		t, err = o.fileSystem(attr, o.joined()).Create()
 	}
 	if errors.Is(err, unix.EINVAL) && o.Objects != "" {
-		err = exit.Hint(err, "layers that hold only data came with Linux 6.5, verity with 6.6; is the kernel older?")
+		err = exit.Hint(err, "data-only layers need Linux 6.5, verity needs 6.6: check the version of the kernel")
 	}
 	return t, err
 }

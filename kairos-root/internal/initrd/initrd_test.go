@@ -193,7 +193,7 @@ func TestWithoutPersistent(t *testing.T) {
 		"no file system": {func(n *node) {
 			n.machine.Add("vda", "4", "COS_PERSISTENT")
 			mounttest.Write(n.t, n.machine.Dev("vda4"), "nothing")
-		}, deployment.Active, "no file system that is known here"},
+		}, deployment.Active, "not a known file system"},
 		"locked": {func(n *node) {
 			n.machine.Add("vda", "4", "COS_PERSISTENT")
 			mounttest.Write(n.t, n.machine.Dev("vda4"), "LUKS\xba\xbe")
@@ -383,7 +383,7 @@ func TestDamagedState(t *testing.T) {
 	}
 	n.disk("vda", "4", "COS_PERSISTENT", content)
 	r := n.boot("")
-	if len(r.Degraded) != 3 || !strings.Contains(r.Degraded[1].Reason, "is no directory") {
+	if len(r.Degraded) != 3 || !strings.Contains(r.Degraded[1].Reason, "is not a directory") {
 		t.Errorf("degraded: %v", r.Degraded)
 	}
 	for _, name := range []string{"home/x", "var/log/x", "etc/ssh/x", "root/x"} {

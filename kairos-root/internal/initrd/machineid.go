@@ -67,7 +67,7 @@ func (i *Initrd) keptMachineID(r *Report) (string, error) {
 		return id, nil
 	}
 	if err == nil {
-		i.Log.Warn("the kept machine id is damaged, making a new one")
+		i.Log.Warn("the stored machine id is damaged, making a new one")
 	}
 	id := newMachineID()
 	if err := persistent.MkdirAll("etc", 0o755); err != nil {

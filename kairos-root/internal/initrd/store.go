@@ -38,7 +38,7 @@ func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, err
 	}
 	closed, err := closeToOthers(t)
 	if err != nil {
-		i.Log.Warn("the store lets others in", "device", part.Path, "error", err)
+		i.Log.Warn("the store admits other users", "device", part.Path, "error", err)
 	}
 	if err := t.SetAttr(attr | mount.ReadOnly); err != nil {
 		t.Close()
@@ -85,7 +85,7 @@ func (i *Initrd) attachPrivate(t *mount.Tree) error {
 	}
 	if err != nil {
 		t.Close()
-		return fmt.Errorf("keep others out of the store: %w", err)
+		return fmt.Errorf("restrict the store to root: %w", err)
 	}
 	return i.attach(t, filepath.Join(private, storeDir))
 }

@@ -73,7 +73,7 @@ func (i *Initrd) belongs(label, partition string, locked bool) error {
 	default:
 		err = fmt.Errorf("%s holds the volume %q: %w (%s)", partition, have, ErrForeign, want)
 	}
-	return exit.Hint(err, "who changed the disk? If it was you: kairos-upgrade stage --crypt %s:UUID says what belongs here", label)
+	return exit.Hint(err, "the disk was changed; if that was intended, kairos-upgrade stage --crypt %s:UUID accepts the new volume", label)
 }
 
 // foreign tells of a volume that doesn't belong here, where programs see it
@@ -101,6 +101,6 @@ func (i *Initrd) awaitTPM(ctx context.Context) {
 	wait, cancel := i.waiting(ctx)
 	defer cancel()
 	if _, err := i.Finder.FindSource(wait, "/dev/tpmrm0"); err != nil {
-		i.Log.Warn("the firmware has a TPM, but no driver took it: is it in the initrd?")
+		i.Log.Warn("the firmware has a TPM, but no driver for it was loaded: check the initrd")
 	}
 }

@@ -119,7 +119,7 @@ func (i *Initrd) mountPersistent(ctx context.Context, r *Report) {
 	}
 	if err != nil {
 		i.foreign(r, disk.LabelPersistent, err)
-		i.degraded(r, disk.LabelPersistent, fmt.Errorf("nothing is kept over a reboot: %w", err))
+		i.degraded(r, disk.LabelPersistent, fmt.Errorf("data is lost at the next reboot: %w", err))
 		return
 	}
 	r.Persistent = source

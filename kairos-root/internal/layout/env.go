@@ -77,7 +77,7 @@ func unquote(s string) (string, error) {
 		switch {
 		case s[i] == quote:
 			if strings.TrimSpace(s[i+1:]) != "" {
-				return "", errors.New("text behind the closing quote")
+				return "", errors.New("text after the closing quote")
 			}
 			return out.String(), nil
 		case s[i] == '\\' && quote == '"' && i+1 < len(s):

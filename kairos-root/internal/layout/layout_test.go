@@ -50,7 +50,7 @@ func TestAddErrors(t *testing.T) {
 		"nonsense":                               "line 1: want NAME=VALUE",
 		"\n1X=y":                                 "line 2: want NAME=VALUE",
 		`RW_PATHS="/x`:                           "line 1: RW_PATHS: no closing quote",
-		`RW_PATHS="/x" y`:                        "text behind the closing quote",
+		`RW_PATHS="/x" y`:                        "text after the closing quote",
 		"RW_PATH=/x":                             "unknown variable",
 		"RW_PATHS=/":                             "the root stays read-only",
 		"RW_PATHS=/a/..":                         "the root stays read-only",

@@ -143,7 +143,7 @@ func (m *maker) ephemeral() {
 		case !p.exists:
 			m.skip(p.path, "the image has no such directory, and the one above it is read-only")
 		case !p.dir:
-			m.skip(p.path, "is no directory in the image")
+			m.skip(p.path, "is not a directory in the image")
 		default:
 			m.add(Step{Kind: Ephemeral, Path: p.path, Target: p.target, Lower: true})
 		}
@@ -181,7 +181,7 @@ func (m *maker) persist() {
 		case states[state] != "":
 			m.skip(p.path, "is kept under the same name as %s", states[state])
 		case p.exists && !p.dir:
-			m.skip(p.path, "is no directory in the image")
+			m.skip(p.path, "is not a directory in the image")
 		case !p.exists && !m.writable(p.target):
 			m.skip(p.path, "the image has no such directory, and the one above it is read-only")
 		default:
@@ -215,7 +215,7 @@ func (m *maker) local() {
 		m.skip(Local, "%v", err)
 		return
 	case !place.exists && !m.writable(place.target), place.exists && !place.dir:
-		m.skip(Local, "is no directory in the image")
+		m.skip(Local, "is not a directory in the image")
 		return
 	}
 	m.add(Step{Kind: Bind, Path: Local, Target: place.target, State: ".", Lower: place.exists})
@@ -250,7 +250,7 @@ func (m *maker) volumes() {
 		case m.at(place.target):
 			m.skip(v.Target, "%s is not mounted: the path is another mount's", v.Source)
 		case place.exists && !place.dir:
-			m.skip(v.Target, "is no directory in the image")
+			m.skip(v.Target, "is not a directory in the image")
 		case !place.exists && !m.writable(place.target):
 			m.skip(v.Target, "the image has no such directory, and the one above it is read-only")
 		default:

@@ -40,7 +40,7 @@ func resolve(image fs.ReadLinkFS, p string) (place, error) {
 			continue
 		}
 		if !at.dir {
-			return place{}, fmt.Errorf("%s is no directory in the image", at.target)
+			return place{}, fmt.Errorf("%s is not a directory in the image", at.target)
 		}
 		info, err := image.Lstat(name(next))
 		switch {

@@ -28,7 +28,7 @@ func (s Seeder) Dir(state, like string, fill bool) (made bool, err error) {
 	info, err := s.Node.Lstat(state)
 	switch {
 	case err == nil && !info.IsDir():
-		return false, fmt.Errorf("make %s: exists and is no directory", state)
+		return false, fmt.Errorf("make %s: exists and is not a directory", state)
 	case err == nil:
 		return false, nil
 	case !errors.Is(err, fs.ErrNotExist):

@@ -71,7 +71,7 @@ func Load(root string) (Config, error) {
 		err = c.check()
 	}
 	if err != nil {
-		err = exit.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists them; nothing is automated until they are right")
+		err = exit.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists the settings; there are no automatic upgrades until they are correct")
 	}
 	return c, err
 }
@@ -150,7 +150,7 @@ func (r *Recovery) set(key, value string) (err error) {
 // check holds the settings against each other.
 func (c *Config) check() error {
 	if c.Follow != FollowSemver && (c.Range != nil || c.Prerelease) {
-		return errors.New("Range= and Prerelease= need Follow=semver: a tag is followed wherever it leads")
+		return errors.New("Range= and Prerelease= need Follow=semver")
 	}
 	return nil
 }

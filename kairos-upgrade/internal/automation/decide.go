@@ -129,7 +129,7 @@ func (f *Follower) Decide(ctx context.Context, now time.Time) (*Decision, error)
 func (f *Follower) unready(roles deploy.Roles) string {
 	switch mode := f.Node.Booted.Mode; {
 	case mode != deployment.Active && mode != deployment.Passive:
-		return "what runs is not the installed system"
+		return "the installed system is not running"
 	case roles.Booted != nil && roles.Booted.State == deploy.Pending:
 		return fmt.Sprintf("deployment %s is on trial: there is no verdict on this boot yet", roles.Booted.ID)
 	}
@@ -225,7 +225,7 @@ func (f *Follower) reference(roles deploy.Roles) (string, error) {
 	}
 	repository, ok := source.Repository(from.Reference)
 	if !ok {
-		return "", exit.Hint(fmt.Errorf("deployment %s came from %s, which is no registry", from.ID, from.Reference), hint)
+		return "", exit.Hint(fmt.Errorf("deployment %s came from %s, which is not a registry", from.ID, from.Reference), hint)
 	}
 	switch tag := source.Tag(from.Reference); {
 	case tag != "":

@@ -54,7 +54,7 @@ func order(a, b string) int {
 type Content func(*tree.Node) (io.ReadCloser, error)
 
 // ErrNoKernel says that an image can't be booted.
-var ErrNoKernel = errors.New("the image has no kernel that can be booted")
+var ErrNoKernel = errors.New("the image has no bootable kernel")
 
 // Find returns what the image boots with. The tree must not have been
 // normalised: that empties /boot. Looked for, first what is found:

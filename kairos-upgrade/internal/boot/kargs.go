@@ -145,7 +145,7 @@ func checkImageKarg(text string) error {
 		case strings.HasPrefix(name, "kairos.") && !slices.Contains(ofImage, name):
 			return fmt.Errorf("%q: %w: set by the node, not by an image", word, ErrKarg)
 		case slices.Contains(shells, name), strings.HasPrefix(name, "systemd.run"), strings.HasPrefix(name, "rd.systemd.run"):
-			return fmt.Errorf("%q: %w: an image opens no shell and runs no command by it", word, ErrKarg)
+			return fmt.Errorf("%q: %w: an image must not open a shell or run a command with it", word, ErrKarg)
 		}
 	}
 	return nil

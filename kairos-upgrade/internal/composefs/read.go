@@ -76,7 +76,7 @@ func (p *parser) claim(off, n uint64) ([]byte, error) {
 		return nil, badf("%d bytes at %d are beyond its end", n, off)
 	}
 	if p.budget -= int(n); p.budget < 0 {
-		return nil, badf("its parts overlap")
+		return nil, badf("parts of it overlap")
 	}
 	return p.bytes(off, n)
 }

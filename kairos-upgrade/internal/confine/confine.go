@@ -55,7 +55,7 @@ func all(what string, call, a, b, c, d uintptr) error {
 
 // ErrThreads says that the program was built with cgo, whose threads the
 // runtime does not know.
-var ErrThreads = errors.New("a program with cgo can't confine all its threads")
+var ErrThreads = errors.New("a program with cgo cannot confine all its threads")
 
 // dropCapabilities takes all capabilities but keep out of every set.
 func dropCapabilities(keep []uintptr) error {

@@ -46,7 +46,7 @@ func (t *transaction) lift(q *deployment.Quarantine) error {
 		return nil
 	}
 	err := fmt.Errorf("%s failed on this node on %s: %s", q.ManifestDigest, terminal.Time(q.Time), q.Reason)
-	return exit.Hint(exit.WithCode(exit.Reason(err, "quarantined"), exit.Refused), "--force tries it once more")
+	return exit.Hint(exit.WithCode(exit.Reason(err, "quarantined"), exit.Refused), "--force tries it again")
 }
 
 // ErrAlready says that there is nothing to do.

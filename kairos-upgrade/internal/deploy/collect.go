@@ -50,7 +50,7 @@ func (n *Node) collect(keepers func([]Deployment) []string, dryRun, interrupted 
 	list := have.Deployments
 	if len(list) > 0 && len(have.Orphans) == 0 && !slices.ContainsFunc(list, func(d Deployment) bool { return d.State != Incomplete }) {
 		err := fmt.Errorf("collect garbage: none of %d deployments has a boot entry on %s", len(list), n.Loader.Path())
-		return c, exit.Hint(err, "everything would be garbage: is this the boot loader of that store?")
+		return c, exit.Hint(err, "everything would be garbage: check that this ESP belongs to the store")
 	}
 	kept := slices.Clone(unpublished)
 	keep := keepers(list)
@@ -80,7 +80,7 @@ func (n *Node) collect(keepers func([]Deployment) []string, dryRun, interrupted 
 // no more, and keeps nothing.
 func (n *Node) named(have Inventory, gone []string) (records []deployment.Record, err error) {
 	for _, e := range have.Orphans {
-		n.Log.Warn("a boot entry has no record: what it names is kept", "entry", e.Name.String())
+		n.Log.Warn("a boot entry has no record: its files are kept", "entry", e.Name.String())
 	}
 	for _, e := range have.entries {
 		if id, ours := deployment.IDOfEntry(strings.ToLower(e.Name.Base)); ours && slices.Contains(gone, id) {

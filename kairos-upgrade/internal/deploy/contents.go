@@ -163,7 +163,7 @@ func nodeKargs(last, add, remove []string) ([]string, error) {
 	for _, arg := range remove {
 		i := slices.Index(kargs, arg)
 		if i < 0 {
-			return nil, fmt.Errorf("kernel argument %q is none of this node's own: %q", arg, kargs)
+			return nil, fmt.Errorf("kernel argument %q is not one of this node's own: %q", arg, kargs)
 		}
 		kargs = slices.Delete(kargs, i, i+1)
 	}

@@ -114,7 +114,7 @@ func (n *Node) Remove(id string, force, dryRun bool) (Removed, error) {
 	case d.Pinned:
 		return refuse("it is pinned", "kairos-upgrade unpin "+d.ID)
 	case d == roles.Previous && !force:
-		return refuse("it is the only way back", "--force removes it")
+		return refuse("it is the last deployment to fall back to", "--force removes it")
 	}
 	return n.removeThese([]string{d.ID}, dryRun)
 }

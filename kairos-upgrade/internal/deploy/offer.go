@@ -71,7 +71,7 @@ func (n *Node) announce(c Change, version string) {
 func (n *Node) Look(ctx context.Context, given string, opts source.Options, exact bool) (*Offer, error) {
 	opts.Log = n.Log
 	if src, err := source.Parse(given); err == nil && src.Kind != source.KindImage {
-		return nil, exit.Usagef("source %q is no image", given)
+		return nil, exit.Usagef("source %q is not an image", given)
 	}
 	c, err := openOrigin(ctx, given, opts)
 	if err != nil {

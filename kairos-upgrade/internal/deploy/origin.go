@@ -47,7 +47,7 @@ type need struct {
 }
 
 // errElsewhere says that an image is not a deployment on this machine.
-var errElsewhere = errors.New("it is no deployment of a store of this machine")
+var errElsewhere = errors.New("it is not a deployment in a store of this machine")
 
 // Fetched says what a fetch took.
 type Fetched struct {

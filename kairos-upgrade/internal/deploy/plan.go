@@ -85,14 +85,14 @@ func (t *transaction) steps(p *Plan) (steps []string) {
 		add("go down from version %s to %s", p.FromVersion, p.Version)
 	}
 	if p.replaces {
-		add("give up the old recovery system: until the new one is complete, there is none")
+		add("remove the old recovery system: there is none until the new one is complete")
 	} else if p.BytesEstimated > p.BytesFree {
 		add("collect garbage: remove deployments %s", strings.Join(p.Collect.Deployments, ", "))
 	}
 	if p.Layers > 0 {
 		add("fetch %d of %d layers, %s", p.Layers-p.LayersKnown, p.Layers, progress.Bytes(p.BytesToFetch))
 	}
-	add("write what is new to the store, at most about %s of %s free", progress.Bytes(p.BytesEstimated), progress.Bytes(p.BytesFree))
+	add("write new files to the store, at most about %s of %s free", progress.Bytes(p.BytesEstimated), progress.Bytes(p.BytesFree))
 	add("write kernel and initrd to the EFI system partition, unless they are there")
 	if base, fixed := fixedEntry(t.node.Label); fixed {
 		add("publish %s.conf", base)

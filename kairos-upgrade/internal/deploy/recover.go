@@ -41,17 +41,17 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 	}
 	whole := func(d *Deployment) bool { return !slices.Contains(damaged, d.ID) }
 	if next := RolesOf(list).Next; next != nil && whole(next) && !slices.Contains(mended, next.ID) {
-		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next, and is whole: the recovery system was chosen by hand",
+		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next, and is undamaged: somebody chose the recovery system",
 			ErrAlready, next.ID), exit.Nothing)
 	}
 	for i := range list { // newest first
 		if d := &list[i]; whole(d) && slices.Contains(mended, d.ID) {
-			return &Revival{To: d, Reason: "its damage is repaired", Retries: true}, nil
+			return &Revival{To: d, Reason: "it is repaired", Retries: true}, nil
 		}
 	}
 	for i := range list {
 		if d := &list[i]; whole(d) && !d.Quarantined.Refuses() {
-			return &Revival{To: d, Reason: "it is whole, and not in quarantine"}, nil
+			return &Revival{To: d, Reason: "it is undamaged, and not in quarantine"}, nil
 		}
 	}
 	for _, d := range list {
@@ -60,7 +60,7 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 			return nil, exit.Hint(exit.WithCode(err, exit.Refused), "kairos-upgrade stage IMAGE installs another one")
 		}
 	}
-	return &Revival{Reason: "no deployment is whole and not in quarantine"}, nil
+	return &Revival{Reason: "no deployment is undamaged and not in quarantine"}, nil
 }
 
 // Deploy carries a revival out, and returns the id of the new deployment.
@@ -79,14 +79,14 @@ func (n *Node) Deploy(ctx context.Context, r *Revival, own Request) (id string, 
 	// Its entry has no tries left: whoever sees that next takes it for a verdict
 	// on the image.
 	if err := n.remove(*r.To); err != nil {
-		n.Log.Warn("what is deployed once more could not be removed", "deployment", r.To.ID, "error", err)
+		n.Log.Warn("the repeated deployment could not be removed", "deployment", r.To.ID, "error", err)
 	}
 	for _, digest := range []string{r.To.ManifestDigest, r.To.ImageDigest} {
 		if digest == "" || !r.Retries {
 			continue
 		}
 		if _, err := n.Store.RemoveQuarantine(digest); err != nil {
-			n.Log.Warn("quarantine could not be lifted", "error", err)
+			n.Log.Warn("the image could not be removed from quarantine", "error", err)
 		}
 	}
 	return record.ID, nil

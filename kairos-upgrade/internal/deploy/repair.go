@@ -228,7 +228,7 @@ func (r *repair) lacks(d Deployment) bool {
 // are known if that is enough, else of the image in its registry.
 func (r *repair) fromImage(ctx context.Context, d Deployment) (from string, err error) {
 	c, err := r.fromLayers(ctx, d)
-	from = "the layers that are known"
+	from = "the known layers"
 	if err != nil {
 		if from, err = pinned(d); err != nil {
 			return "", err
@@ -272,7 +272,7 @@ func (r *repair) fromLayers(ctx context.Context, d Deployment) (*contents, error
 // pinned names the image that a deployment was made of, by its digest.
 func pinned(d Deployment) (string, error) {
 	if d.ManifestDigest == "" {
-		return "", fmt.Errorf("it was made of %s, which no digest names", d.Reference)
+		return "", fmt.Errorf("it was made of %s, and its digest is not known", d.Reference)
 	}
 	return source.Pinned(d.Reference, d.ManifestDigest)
 }
@@ -350,7 +350,7 @@ func (r *repair) unreached() {
 			n.Log.Warn("damaged object could not be removed", "error", err)
 			return false
 		}
-		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "nothing: no deployment needs it, it was removed", nil})
+		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "removed: no deployment needs it", nil})
 		return true
 	})
 }
@@ -394,7 +394,7 @@ func (r *repair) wouldCome(d Damage) string {
 	case d.Kind != "object" && d.Kind != "image":
 		return ""
 	case len(d.Deployments) == 0:
-		return "nothing: no deployment needs it, it would be removed"
+		return "would be removed: no deployment needs it"
 	}
 	if d.Kind == "object" {
 		for _, spare := range r.options.Spares {

@@ -17,7 +17,7 @@ func (t *transaction) mayReplace() error {
 		return nil
 	}
 	if len(t.about.Boot) == 0 { // what lies elsewhere doesn't say it
-		return exit.Hint(exit.Usagef("--replace takes a deployment of a store of this machine"),
+		return exit.Hint(exit.Usagef("--replace needs a deployment in a store of this machine"),
 			"stage the image on COS_STATE first, then: kairos-upgrade stage --recovery --replace store:/run/kairos/store:ID")
 	}
 	if t.node.Booted.ID != "" {
@@ -55,7 +55,7 @@ func (t *transaction) replace(ctx context.Context, need, free int64) error {
 	if bootNeed > bootFree+r.bootBytes {
 		return t.noSpace(esp, bootNeed, bootFree+r.bootBytes)
 	}
-	n.Log.Warn("the old recovery system is given up: until the new one is complete, this node has none")
+	n.Log.Warn("the old recovery system is removed: this node has none until the new one is complete")
 	return t.giveUp(r)
 }
 
@@ -94,10 +94,10 @@ func (t *transaction) giveUp(r replaced) error {
 	}
 	t.list = nil
 	if _, err := n.Store.Sweep(r.live, false); err != nil {
-		return fmt.Errorf("give up the recovery system: %w", err)
+		return fmt.Errorf("remove the recovery system: %w", err)
 	}
 	if _, err := n.Loader.Sweep(false); err != nil {
-		return fmt.Errorf("give up the recovery system: %w", err)
+		return fmt.Errorf("remove the recovery system: %w", err)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func RollbackTarget(list []Deployment, id string, force bool) (*Deployment, erro
 	case d.State == Bad:
 		err = fmt.Errorf("deployment %s failed to boot: no tries are left", d.ID)
 	}
-	return d, exit.Hint(exit.WithCode(err, exit.Refused), "--force tries it once more")
+	return d, exit.Hint(exit.WithCode(err, exit.Refused), "--force tries it again")
 }
 
 func differs(a, b *Deployment) bool {
@@ -58,7 +58,7 @@ func (n *Node) redeploy(ctx context.Context, r deployment.Record) (deployment.Re
 		return r, err
 	}
 	if err := n.Store.CheckImage(image); err != nil {
-		return r, exit.Hint(err, "kairos-upgrade verify says what else is damaged; stage the image again")
+		return r, exit.Hint(err, "kairos-upgrade verify lists what else is damaged; stage the image again")
 	}
 	for _, f := range r.Boot {
 		if err := ctx.Err(); err != nil {

@@ -74,7 +74,7 @@ func (t *transaction) noSpace(where string, need, free int64) error {
 	err := fmt.Errorf("not enough space on %s: %s needed, %s free", where, progress.Bytes(need), progress.Bytes(free))
 	if where == esp {
 		if size, names := t.node.Loader.Others(); size > 0 {
-			err = fmt.Errorf("%w; %s are not ours: %s", err, progress.Bytes(size), strings.Join(names, ", "))
+			err = fmt.Errorf("%w; %s belong to other files: %s", err, progress.Bytes(size), strings.Join(names, ", "))
 		}
 	}
 	return exit.Hint(exit.WithCode(err, exit.NoSpace), "%s", t.whatHelps())
@@ -94,12 +94,12 @@ func (t *transaction) whatHelps() string {
 		}
 	}
 	if len(pinned) > 0 {
-		return fmt.Sprintf("pinned deployments can be given up: kairos-upgrade unpin %s", pinned[0])
+		return fmt.Sprintf("unpin deployments: kairos-upgrade unpin %s", pinned[0])
 	}
 	if t.node.Label == disk.LabelRecovery && len(t.list) > 0 && !t.req.Replace {
-		return "there is no room for two recovery systems: --replace gives up the old one before the new one is complete"
+		return "there is no space for two recovery systems: --replace removes the old one before the new one is complete"
 	}
-	return "everything that is not needed for going back has been removed; a larger partition or a smaller image is needed"
+	return "everything that is not needed for a rollback was already removed: use a larger partition or a smaller image"
 }
 
 // checkBoot refuses what the ESP has no room for, as far as it is known before
@@ -159,7 +159,7 @@ func (t *transaction) makeRoomForBoot(need int64) error {
 	}
 	if t.about.ManifestDigest != "" {
 		if err := t.node.Store.PutBootNeed(t.about.ManifestDigest, t.contents.boot); err != nil {
-			t.node.Log.Warn("what the image boots with can't be remembered", "error", err)
+			t.node.Log.Warn("the size of the boot files could not be recorded", "error", err)
 		}
 	}
 	return t.noSpace(esp, need+boot.Reserve, free)

@@ -240,7 +240,7 @@ func (t *transaction) tidy(c *contents) {
 				continue
 			}
 			if _, err := n.Store.RemoveQuarantine(d); err != nil {
-				n.Log.Warn("quarantine could not be lifted", "error", err)
+				n.Log.Warn("the image could not be removed from quarantine", "error", err)
 			}
 		}
 	}
@@ -248,10 +248,10 @@ func (t *transaction) tidy(c *contents) {
 		n.Log.Warn("objects of shadowed files could not be removed", "error", err)
 	}
 	if err := n.Store.PutBootNeed(t.about.ManifestDigest, nil); err != nil {
-		n.Log.Warn("what the image boots with can't be forgotten", "error", err)
+		n.Log.Warn("the recorded size of the boot files could not be removed", "error", err)
 	}
 	if err := n.Store.EndTransfer(); err != nil {
-		n.Log.Warn("what was kept of the transfer could not be removed", "error", err)
+		n.Log.Warn("the interrupted transfer could not be removed", "error", err)
 	}
 	have, err := n.Inventory()
 	if err == nil && len(keepers(have.Deployments)) < len(have.Deployments) {

@@ -206,7 +206,7 @@ func (o *stored) copyLayers(s *store.Store) error {
 
 func explainDamage(err error, given string) error {
 	if errors.Is(err, fsverity.ErrMismatch) {
-		return exit.Hint(fmt.Errorf("source %s is damaged: %w", given, err), "kairos-upgrade verify on that store says what is damaged")
+		return exit.Hint(fmt.Errorf("source %s is damaged: %w", given, err), "kairos-upgrade verify on that store lists the damage")
 	}
 	return err
 }

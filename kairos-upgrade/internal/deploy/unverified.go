@@ -20,9 +20,9 @@ func (t *transaction) mayBeUnverified() error {
 	if n.Store.Verity() || !verified || t.req.AllowUnverified {
 		return nil
 	}
-	err := fmt.Errorf("store %s has no fs-verity any more, which checked the contents of earlier deployments", n.Store.View().Path)
+	err := fmt.Errorf("store %s has lost fs-verity, which verified the contents of earlier deployments", n.Store.View().Path)
 	return exit.Hint(exit.WithCode(err, exit.Refused),
-		"find out why (kairos-install lays a store down anew); --allow-unverified or AllowUnverified= in upgrade.conf goes on without")
+		"find the cause, or reinstall; --allow-unverified, or AllowUnverified= in upgrade.conf, stages without fs-verity")
 }
 
 // sayUnsigned tells that a source is none that a signature policy knows.
@@ -32,12 +32,12 @@ func sayUnsigned(src source.Source, log *slog.Logger) {
 	case src.Kind == source.KindTree:
 		log.Warn("a directory has no signature: containers-policy.json(5) does not apply to it", "source", src.Given)
 	case src.Kind == source.KindStore:
-		log.Info("a deployment of a store: its image was judged by containers-policy.json(5) when it was staged there, not now", "source", src.Given)
+		log.Info("a deployment in a store: containers-policy.json(5) was applied when its image was staged there, and is not applied now", "source", src.Given)
 	}
 }
 
 // ErrUnsigned says that a source is one that no signature policy judges.
-var ErrUnsigned = errors.New("no signature policy judges a directory or a store")
+var ErrUnsigned = errors.New("the signature policy does not apply to a directory or a store")
 
 // Judged refuses a source that no signature policy judges. It is for requests of
 // somebody who is not root: who may stage images was not meant to stage anything

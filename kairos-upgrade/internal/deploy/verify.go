@@ -136,7 +136,7 @@ func (v *verifier) records(err error) {
 func (v *verifier) orphans(entries []bls.Entry) {
 	for _, e := range entries {
 		image, _ := boots(e)
-		err := fmt.Errorf("it boots %s, of which there is no record", image)
+		err := fmt.Errorf("it boots %s, which has no record", image)
 		if d, bad := imageDigest(deployment.Record{ImageDigest: image}); bad != nil {
 			err = bad
 		} else if bad := v.node.Store.CheckImage(d); bad != nil {
@@ -217,8 +217,8 @@ func (v *verifier) boot(ctx context.Context) error {
 
 // What a person can do about what is known from nowhere else.
 const (
-	adviceRecord = "it boots as before, but gc refuses to work: stage its image again, then remove the file"
-	adviceOrphan = "gc keeps what it names: stage an image that has a record, and remove the entry once that has booted"
+	adviceRecord = "it boots as before, but gc does not work: stage its image again, then remove the file"
+	adviceOrphan = "gc keeps its files: stage an image, and remove the entry after that has booted"
 	adviceEntry  = "stage its image again with --force, or roll back: both publish a new entry"
 )
 

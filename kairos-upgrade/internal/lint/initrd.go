@@ -24,7 +24,7 @@ const (
 )
 
 // errCompression says that an initrd is compressed in a way that is not read here.
-var errCompression = errors.New("compressed in a way that is not read here")
+var errCompression = errors.New("compressed in an unknown format")
 
 // cpio headers: Documentation/driver-api/early-userspace/buffer-format.rst.
 const cpioHeader = 110

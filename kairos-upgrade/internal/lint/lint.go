@@ -130,7 +130,7 @@ func (r *collector) inInitrd(where, release string, names map[string]bool) {
 		return names["usr/bin/"+program] || names["bin/"+program] || names["usr/sbin/"+program] || names["sbin/"+program]
 	}
 	if !has("kairos-root") {
-		r.add(Error, "initrd_without_kairos_root", where, dracutHint, "the initrd has no kairos-root: nothing would mount the root")
+		r.add(Error, "initrd_without_kairos_root", where, dracutHint, "the initrd has no kairos-root: the root would not be mounted")
 	}
 	if !has("kairos-config") {
 		r.add(Warning, "initrd_without_kairos_config", where, dracutHint, "the initrd has no kairos-config: the stages rootfs and initramfs of the node's config do not run")
@@ -145,7 +145,7 @@ func (r *collector) inInitrd(where, release string, names map[string]bool) {
 	builtin, known := r.builtin(release)
 	for _, module := range needed {
 		if !modules[module] && !builtin[module] && known {
-			r.add(Error, "initrd_without_module", where, dracutHint, "the initrd has no module %s, and the kernel has it not built in", module)
+			r.add(Error, "initrd_without_module", where, dracutHint, "the initrd has no module %s, and it is not built into the kernel", module)
 		}
 	}
 }

@@ -192,7 +192,7 @@ func TestFindings(t *testing.T) {
 	}{
 		"no kernel":               {without("usr/lib/modules/6.1/vmlinuz"), nil, "no_kernel", Error, "no kernel that can be booted"},
 		"no initrd":               {without(initrd), nil, "no_kernel", Error, "no initrd for /usr/lib/modules/6.1/vmlinuz"},
-		"initrd of others":        {with(initrd, filled("usr/bin/kairos-config", "erofs.ko", "overlay.ko")), nil, "initrd_without_kairos_root", Error, "nothing would mount the root"},
+		"initrd of others":        {with(initrd, filled("usr/bin/kairos-config", "erofs.ko", "overlay.ko")), nil, "initrd_without_kairos_root", Error, "the root would not be mounted"},
 		"initrd without config":   {with(initrd, filled("usr/bin/kairos-root", "erofs.ko", "overlay.ko")), nil, "initrd_without_kairos_config", Warning, "do not run"},
 		"initrd without erofs":    {with(initrd, filled("usr/bin/kairos-root", "usr/bin/kairos-config", "overlay.ko")), nil, "initrd_without_module", Error, "no module erofs"},
 		"initrd cut off":          {with(initrd, whole(t)[initrd][:300<<10]), nil, "initrd_damaged", Error, "cannot be read"},

@@ -30,7 +30,7 @@ func (r *collector) systemd() {
 			version, err := strconv.Atoi(digits)
 			if ok && err == nil && version < minSystemd {
 				r.add(Error, "old_systemd", "/"+path.Join(dir, name), "build the image from a newer release of the distribution",
-					"systemd %d is too old, %d is needed", version, minSystemd)
+					"systemd %d is too old: %d or later is needed", version, minSystemd)
 			}
 		}
 	}
@@ -87,7 +87,7 @@ func (r *collector) presets() {
 	wants := boot.Resolve(r.image.Root, "etc/systemd/system/multi-user.target.wants")
 	if wants == nil || wants.Lookup("kairos-boot-assess.service") == nil {
 		r.add(Warning, "presets_not_applied", "/etc/systemd/system", "run systemctl preset-all in the image build",
-			"kairos-boot-assess.service is not enabled: no boot becomes good")
+			"kairos-boot-assess.service is not enabled: no boot is found good")
 	}
 }
 
@@ -99,7 +99,7 @@ func (r *collector) hidden() {
 			continue
 		}
 		r.add(Warning, "hidden", "/"+dir, "put them elsewhere, or have systemd-tmpfiles create them",
-			"%d files or directories here are not seen on a node", d.Len())
+			"%d files or directories here are hidden on a node", d.Len())
 	}
 }
 
@@ -114,12 +114,12 @@ var secrets = []string{
 func (r *collector) identity() {
 	if text, ok := r.text("etc/machine-id"); ok {
 		if id := strings.TrimSpace(text); id != "" && id != "uninitialized" {
-			r.add(Warning, "machine_id", "/etc/machine-id", "truncate it at the end of the image build", "the image has a machine id; a node ignores it and has one of its own")
+			r.add(Warning, "machine_id", "/etc/machine-id", "truncate it at the end of the image build", "the image has a machine id, which a node ignores")
 		}
 	}
 	for _, name := range secrets {
 		if r.file(name) != nil {
-			r.add(Warning, "secret", "/"+name, "remove it at the end of the image build", "a secret is in the image: all nodes share it, and everybody who can pull it has it")
+			r.add(Warning, "secret", "/"+name, "remove it at the end of the image build", "the image contains a secret, which all nodes share and everybody who can pull the image can read")
 		}
 	}
 }

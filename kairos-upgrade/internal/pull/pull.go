@@ -278,7 +278,7 @@ func (p *puller) layer(ctx context.Context, i int, survey *Survey, bar *bar) (*l
 		if errors.Is(err, errTable) {
 			log = p.img.Log().Warn
 		}
-		log("the layer is read whole", "layer", i+1, "after", err)
+		log("the layer is read as a whole", "layer", i+1, "after", err)
 	}
 	return p.whole(ctx, i, bar)
 }
@@ -308,7 +308,7 @@ func (p *puller) save(i int, id string, l *layer.Layer) error {
 	p.saving.Lock()
 	defer p.saving.Unlock()
 	if err := p.options.Cache.Save(id, l); err != nil {
-		return fmt.Errorf("keep record of layer %d: %w", i+1, err)
+		return fmt.Errorf("save record of layer %d: %w", i+1, err)
 	}
 	return nil
 }

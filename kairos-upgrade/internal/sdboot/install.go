@@ -34,7 +34,7 @@ func (m Machine) Steps() (Status, []Step, error) {
 		// What has never booted is not worth keeping in place of what has.
 		if l.Installed != "" && (l.Running == l.Installed || l.Previous == "") {
 			steps = append(steps, Step{
-				fmt.Sprintf("keep systemd-boot %s as %s", l.Installed, l.paths.previous),
+				fmt.Sprintf("save systemd-boot %s as %s", l.Installed, l.paths.previous),
 				func() error { return m.put(l.paths.previous, l.main) },
 			})
 		}
@@ -76,7 +76,7 @@ func (m Machine) check(name string, want []byte) error {
 	}
 	have, _, err := program(m.ESP, name)
 	if err == nil && !bytes.Equal(have, want) {
-		err = errors.New("it is not as it was written")
+		err = errors.New("its content is not what was written")
 	}
 	if err != nil {
 		return fmt.Errorf("check %s: %w", name, err)

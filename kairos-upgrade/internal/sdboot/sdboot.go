@@ -88,10 +88,10 @@ func (m Machine) Status() (Status, error) {
 func (m Machine) look() (*loader, error) {
 	l := &loader{}
 	if err := m.ask(l); err != nil {
-		return l, fmt.Errorf("look at the boot loader: %w", err)
+		return l, fmt.Errorf("read the boot loader: %w", err)
 	}
 	if err := m.read(l); err != nil {
-		return l, fmt.Errorf("look at the boot loader: %w", err)
+		return l, fmt.Errorf("read the boot loader: %w", err)
 	}
 	l.Action, l.Reason = l.decide(m.Proven, m.Force)
 	return l, nil
@@ -195,7 +195,7 @@ func (l *loader) decideFallback(proven bool) (Action, string) {
 	case l.Fallback == "" || bls.CompareVersions(l.Installed, l.Fallback) <= 0:
 		return None, "it is up to date"
 	case strings.EqualFold(l.Image, l.paths.fallback) && l.named:
-		return Hold, "the firmware has started the fallback path: it may not take " + l.Installed
+		return Hold, "the firmware has started the fallback path: it may not start " + l.Installed
 	case !proven:
 		return Hold, "the running deployment has not been found good yet"
 	case strings.EqualFold(l.Image, l.paths.fallback):

@@ -159,7 +159,7 @@ func sniff(name string) (string, error) {
 		err = errors.New("no index.json and no manifest.json in it")
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s is no archive of an image: %w", name, err)
+		return "", fmt.Errorf("%s is not an image archive: %w", name, err)
 	}
 	return found, nil
 }

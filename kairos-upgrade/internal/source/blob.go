@@ -182,7 +182,7 @@ func (r *LayerReader) finish() error {
 	}
 	if !r.sum.Verified() {
 		return exit.Hint(fmt.Errorf("%w: diff ID %s", ErrDigest, r.img.Layers[r.index].DiffID),
-			"the image was not put together properly: build and push it again")
+			"the image is inconsistent: build and push it again")
 	}
 	return io.EOF
 }

@@ -30,7 +30,7 @@ var spoolMin int64 = 8 << 20
 
 // errPartial says that what was kept of a blob was not what it should be. It
 // has been removed: another attempt is worth it.
-var errPartial = errors.New("what was kept of an interrupted transfer was wrong")
+var errPartial = errors.New("the saved part of an interrupted transfer was damaged")
 
 // errMirror says that a mirror failed in the middle, or has other bytes than it
 // should. It is not asked any more: another attempt is worth it.
@@ -76,7 +76,7 @@ func (img *Image) openBody(ctx context.Context, layer int) (b *body, err error) 
 		})
 		if err == nil && size >= 0 && l.Size >= 0 && size != l.Size {
 			b.now.Close()
-			err = fmt.Errorf("%w: %d bytes are offered, the manifest says %d", ErrDigest, size, l.Size)
+			err = fmt.Errorf("%w: the server offers %d bytes, the manifest says %d", ErrDigest, size, l.Size)
 		}
 		if err == nil {
 			return b, nil
@@ -85,7 +85,7 @@ func (img *Image) openBody(ctx context.Context, layer int) (b *body, err error) 
 			b.now = nil
 			b.Close()
 			if l.elsewhere && (isMissing(err) || errors.Is(err, fs.ErrNotExist)) {
-				err = exit.Hint(fmt.Errorf("it is kept elsewhere than the image (%s): %w", l.MediaType, err),
+				err = exit.Hint(fmt.Errorf("it is not stored with the image (%s): %w", l.MediaType, err),
 					"build the image with all its layers")
 			}
 			return nil, img.places.explain(err)
@@ -110,7 +110,7 @@ func (b *body) openFile() {
 	}
 	f, err := b.img.spool.OpenPartial(l.Digest)
 	if err != nil {
-		b.img.log.Debug("a transfer can't be kept", "error", err)
+		b.img.log.Debug("an interrupted transfer cannot be saved", "error", err)
 		return
 	}
 	b.file = f
@@ -138,7 +138,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, err
 	case b.kept > 0 && b.at == b.kept && err == io.EOF, Transient(unexpected(err)) && b.img.rangesOf(b.ctx, b.layer) > 0:
 		if b.at > b.kept {
-			b.img.log.Debug("going on where the connection broke", "layer", b.layer+1, "at", b.at, "after", err)
+			b.img.log.Debug("resuming an interrupted transfer", "layer", b.layer+1, "at", b.at, "after", err)
 		}
 		b.now.Close()
 		b.now = newRangeReader(b.ctx, b.img, b.layer, []Range{{b.at, size - b.at}})
@@ -171,7 +171,7 @@ func (b *body) keep(p []byte) {
 		return
 	}
 	if _, err := b.file.Write(p); err != nil {
-		b.img.log.Debug("a transfer can't be kept", "error", err)
+		b.img.log.Debug("an interrupted transfer cannot be saved", "error", err)
 		b.discard()
 	}
 }
@@ -203,7 +203,7 @@ func (b *body) discard() {
 	b.file.Close()
 	b.file = nil
 	if err := b.img.spool.RemovePartial(b.img.Layers[b.layer].Digest); err != nil {
-		b.img.log.Debug("a kept transfer can't be removed", "error", err)
+		b.img.log.Debug("a saved transfer cannot be removed", "error", err)
 	}
 }
 

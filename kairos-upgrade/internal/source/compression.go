@@ -39,9 +39,9 @@ func detect(head []byte) (compression, error) {
 	case len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18}):
 		return zstandard, nil
 	case bytes.HasPrefix(head, []byte("BZh")):
-		return 0, errors.New("it is compressed by bzip2, which no specification of images has")
+		return 0, errors.New("it is compressed with bzip2, which the image specifications do not allow")
 	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return 0, errors.New("it is compressed by xz, which no specification of images has")
+		return 0, errors.New("it is compressed with xz, which the image specifications do not allow")
 	}
 	return uncompressed, nil
 }

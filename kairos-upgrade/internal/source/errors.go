@@ -34,7 +34,7 @@ func explain(err error, transport string) error {
 	}
 	switch {
 	case isUnauthorized(err):
-		return exit.Hint(err, "the registry wants credentials, or hides what does not exist: "+
+		return exit.Hint(err, "the registry wants credentials, or the image does not exist: "+
 			"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE REGISTRY writes one)")
 	case isRegistry(err, v2.ErrorCodeManifestUnknown), isRegistry(err, v2.ErrorCodeNameUnknown):
 		return exit.Hint(err, "the registry answers, but has no such image: check repository and tag")
@@ -43,7 +43,7 @@ func explain(err error, transport string) error {
 	case errors.As(err, &dns):
 		return exit.Hint(err, "check the registry's name and this machine's DNS (resolvectl query %s)", dns.Name)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return exit.Hint(err, "nothing listens there: check host and port, and whether the registry runs")
+		return exit.Hint(err, "no server listens there: check host and port, and whether the registry runs")
 	case errors.As(err, &unknownCA):
 		return exit.Hint(err, "put the registry's CA certificate into /etc/containers/certs.d/HOST:PORT/ca.crt")
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
@@ -80,11 +80,11 @@ func (o *opener) explain(err error) error {
 		return fmt.Errorf("read credentials for %s from %s: %w", host, from, errRead)
 	case given.Username == "" && given.IdentityToken == "":
 		return exit.Hint(fmt.Errorf("no credentials for %s in %s: %w", host, from, err),
-			"the registry wants credentials, or hides what does not exist: "+
+			"the registry wants credentials, or the image does not exist: "+
 				"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE %s writes one)", host)
 	}
 	return exit.Hint(fmt.Errorf("the registry refuses the credentials for %s from %s: %w", host, from, err),
-		"skopeo login --authfile FILE %s checks and writes others", host)
+		"skopeo login --authfile FILE %s checks and writes new ones", host)
 }
 
 func isRegistry(err error, code errcode.ErrorCode) bool {

@@ -440,7 +440,7 @@ func TestArchiveFaults(t *testing.T) {
 		fails("docker archive cut", "docker-archive:"+cut, "truncated")
 	}
 	layout := b.Layout(t, "v1")
-	fails("no such tag", "oci:"+layout+":v2", `no image is called "v2"`)
+	fails("no such tag", "oci:"+layout+":v2", `no image has the name "v2"`)
 	fails("no such index", "oci:"+layout+":@1", "no image @1")
 	fails("no layout", "oci:"+t.TempDir(), "not an OCI layout")
 	fails("docker as oci", "oci-archive:"+b.DockerArchive(t, "x:y"), "not an OCI layout")

@@ -18,7 +18,7 @@ var stallAfter = time.Minute
 const answerFactor = 6
 
 // errStalled says that a peer is silent.
-var errStalled = errors.New("nothing comes any more")
+var errStalled = errors.New("no data for a while")
 
 // guard cancels a context when a transfer stalls: neither TCP nor HTTP notice
 // a peer that is silent.

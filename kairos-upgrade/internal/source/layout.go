@@ -140,7 +140,7 @@ func pick(manifests []imgspecv1.Descriptor, name string) (imgspecv1.Descriptor, 
 	if i, ok := strings.CutPrefix(name, "@"); ok {
 		n, err := strconv.Atoi(i)
 		if err != nil || n < 0 || n >= len(manifests) {
-			return imgspecv1.Descriptor{}, fmt.Errorf("no image @%s, there are %d", i, len(manifests))
+			return imgspecv1.Descriptor{}, fmt.Errorf("no image @%s: there are %d", i, len(manifests))
 		}
 		return manifests[n], nil
 	}
@@ -149,14 +149,14 @@ func pick(manifests []imgspecv1.Descriptor, name string) (imgspecv1.Descriptor, 
 			return m.Annotations[imgspecv1.AnnotationRefName] == name || m.Annotations["io.containerd.image.name"] == name
 		})
 		if i < 0 {
-			return imgspecv1.Descriptor{}, exit.Hint(fmt.Errorf("no image is called %q there", name),
-				"the names there are: %s", strings.Join(names, " "))
+			return imgspecv1.Descriptor{}, exit.Hint(fmt.Errorf("no image has the name %q there", name),
+				"its names are: %s", strings.Join(names, " "))
 		}
 		return manifests[i], nil
 	}
 	if len(manifests) != 1 {
-		return imgspecv1.Descriptor{}, exit.Hint(fmt.Errorf("%d images are there, not one", len(manifests)),
-			"add :NAME or :@INDEX to say which; the names there are: %s", strings.Join(names, " "))
+		return imgspecv1.Descriptor{}, exit.Hint(fmt.Errorf("there are %d images, not one", len(manifests)),
+			"add :NAME or :@INDEX to choose one; its names are: %s", strings.Join(names, " "))
 	}
 	return manifests[0], nil
 }

@@ -135,7 +135,7 @@ func checkManifest(raw []byte, mime string) error {
 	switch mime {
 	case imgspecv1.MediaTypeImageManifest, manifest.DockerV2Schema2MediaType:
 	case manifest.DockerV2Schema1MediaType, manifest.DockerV2Schema1SignedMediaType:
-		return exit.Hint(fmt.Errorf("manifest of Docker's old schema 1"), "build and push the image again with a current tool")
+		return exit.Hint(fmt.Errorf("the manifest has Docker's old schema 1"), "build and push the image again with a current tool")
 	case imgspecv1.MediaTypeImageIndex, manifest.DockerV2ListMediaType:
 		return fmt.Errorf("a list of images within a list of images")
 	default:

@@ -74,7 +74,7 @@ func Parse(s string) (Source, error) {
 		return src.registry(s)
 	}
 	if rest == "" {
-		return src, usage("source %q: nothing behind %s:", s, transport)
+		return src, usage("source %q: nothing after %s:", s, transport)
 	}
 	switch transport {
 	case "docker":
@@ -151,7 +151,7 @@ func isTransport(s string) bool {
 
 func (src Source) registry(ref string) (Source, error) {
 	if strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, ".") {
-		return src, exit.Hint(exit.Usagef("source %q is neither a reference nor a transport", src.Given),
+		return src, exit.Hint(exit.Usagef("source %q is not a reference, and has no known transport", src.Given),
 			"write dir:%s for a directory, file:%s for an archive", ref, ref)
 	}
 	if err := checkReference(ref); err != nil {
@@ -169,7 +169,7 @@ func (src Source) oci(rest string) (Source, error) {
 		src.transport, src.rest = ociLayout, rest
 		return src, nil
 	case err == nil:
-		return src, exit.Hint(exit.Usagef("source %q: %s is no directory", src.Given, path),
+		return src, exit.Hint(exit.Usagef("source %q: %s is not a directory", src.Given, path),
 			"write oci-archive:%s for an archive", rest)
 	case !errors.Is(err, fs.ErrNotExist), isPath(path):
 		return src, exit.Usagef("source %q: %w", src.Given, err)
@@ -183,7 +183,7 @@ func (src Source) dir(path string) (Source, error) {
 	case err != nil:
 		return src, exit.Usagef("source %q: %w", src.Given, err)
 	case !info.IsDir():
-		return src, exit.Hint(exit.Usagef("source %q: %s is no directory", src.Given, path),
+		return src, exit.Hint(exit.Usagef("source %q: %s is not a directory", src.Given, path),
 			"write file:%s for an archive", path)
 	}
 	_, errVersion := os.Stat(filepath.Join(path, "version"))
@@ -203,7 +203,7 @@ func (src Source) file(path string) (Source, error) {
 	transport, err := sniff(path)
 	if err != nil {
 		return src, exit.Hint(fmt.Errorf("source %q: %w", src.Given, err),
-			"file: takes what podman save or docker save writes")
+			"file: needs an archive as written by podman save or docker save")
 	}
 	src.transport, src.rest = transport, path
 	return src, nil

@@ -86,13 +86,13 @@ func (r requirement) hint(err error) string {
 	unsigned := strings.Contains(err.Error(), "no signature exists")
 	switch {
 	case r.Type == "reject":
-		return "images from there are refused altogether: use another registry, or give it a scope of its own in the policy"
+		return "the policy rejects all images from there: use another registry, or add a scope for it"
 	case unsigned && r.Type == "sigstoreSigned":
-		return "sign the image; that the registry holds sigstore signatures is said by use-sigstore-attachments in /etc/containers/registries.d"
+		return "sign the image; set use-sigstore-attachments in /etc/containers/registries.d if the registry holds sigstore signatures"
 	case unsigned:
-		return "sign the image; where its signatures are is said by lookaside in /etc/containers/registries.d"
+		return "sign the image; set lookaside in /etc/containers/registries.d to where its signatures are"
 	}
-	return "the image must be signed by that key, under the name that it is asked for by"
+	return "the image must be signed with that key, under the name that it is pulled by"
 }
 
 // failing names the requirement that an image fails and the scope that it

@@ -84,7 +84,7 @@ func (r *rangeReader) lost(err error) {
 // been read.
 func (r *rangeReader) next() error {
 	if r.left[0].Length > 0 {
-		return errors.New("the range before was not read to its end")
+		return errors.New("the previous range was not read to its end")
 	}
 	r.left = r.left[1:]
 	if len(r.left) == 0 || r.conn == nil {
@@ -154,7 +154,7 @@ func (c *rangeConn) next() error {
 		if c.part != nil {
 			// To close a part is to read it to its end, which may never come.
 			if n, _ := c.part.Read(make([]byte, 1)); n > 0 {
-				return fmt.Errorf("%w: a part of the answer is longer than was asked for", ErrRanges)
+				return fmt.Errorf("%w: a part of the answer is longer than requested", ErrRanges)
 			}
 			c.part.Close()
 			c.part = nil
@@ -177,7 +177,7 @@ func (c *rangeConn) next() error {
 				return c.ctx.Err()
 			}
 		}
-		return fmt.Errorf("%w: the answer has fewer parts than were asked for", ErrRanges)
+		return fmt.Errorf("%w: the answer has fewer parts than requested", ErrRanges)
 	})
 }
 

@@ -30,7 +30,7 @@ func Tags(ctx context.Context, repository string, opts Options) ([]string, error
 		return nil, err
 	}
 	if src.Kind != KindImage || src.transport != registry {
-		return nil, exit.Usagef("%q is no repository in a registry", repository)
+		return nil, exit.Usagef("%q is not a repository in a registry", repository)
 	}
 	sys := opts.system()
 	candidates, err := src.candidates(sys)

@@ -145,7 +145,7 @@ func (s *Store) closeToOthers() error {
 		return err
 	}
 	if err := s.root.Chmod(".", 0o700); err != nil {
-		return fmt.Errorf("keep others out of the store: %w", err)
+		return fmt.Errorf("restrict the store to root: %w", err)
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrKilled says that the process ended before its transaction.
-var ErrKilled = errors.New("the process ended without saying how: it was killed")
+var ErrKilled = errors.New("the process was killed")
 
 // Follow calls tell with each state of a running transaction, the first one
 // at once and the last one when it is completed, and returns the last. Errors:

@@ -68,7 +68,7 @@ func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 		return nil, exit.WithCode(err, exit.Usage)
 	}
 	if src.Kind != source.KindImage {
-		return nil, exit.Usagef("it is no container image")
+		return nil, exit.Usagef("it is not a container image")
 	}
 	dir, err := os.OpenRoot(r.Dir)
 	if err != nil {
@@ -81,7 +81,7 @@ func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 	}
 	defer top.Close()
 	if err := unix.Flock(int(top.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, exit.WithCode(errors.New("another one unpacks an image there"), exit.Busy)
+		return nil, exit.WithCode(errors.New("another process unpacks an image there"), exit.Busy)
 	}
 	known, err := readRecord(dir)
 	if err != nil {
@@ -115,7 +115,7 @@ func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 }
 
 func there(was *Unpacked) error {
-	return exit.WithCode(fmt.Errorf("nothing to do: %s is there already", was.ManifestDigest), exit.Nothing)
+	return exit.WithCode(fmt.Errorf("nothing to do: %s is already unpacked there", was.ManifestDigest), exit.Nothing)
 }
 
 // enough compares the blobs with the free space: the least that is needed.

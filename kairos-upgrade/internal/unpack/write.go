@@ -119,7 +119,7 @@ func (w *writer) place(n *tree.Node, at string) error {
 	err = w.dir.Rename(made, at)
 	if err != nil {
 		if st, there := w.dir.Lstat(at); there == nil && st.IsDir() {
-			return exit.Hint(fmt.Errorf("%s: a directory is in the place of a file of the image", at), "remove it, if nobody needs it")
+			return exit.Hint(fmt.Errorf("%s: a directory is in the place of a file of the image", at), "remove it if it is not needed")
 		}
 	}
 	if err == nil && made == temporary {

@@ -123,7 +123,7 @@ func (v *verdict) entries() {
 func known(s *Snapshot, e bls.Entry) bool { return s.ESP != nil && find(s.ESP, e) != nil }
 
 // boots reports whether the firmware finds a boot loader that is whole, and that an entry. Of a disk that is
-// made anew the firmware knows nothing: it looks at the fallback path alone.
+// written again the firmware knows nothing: it looks at the fallback path alone.
 func (v *verdict) boots() bool {
 	if slices.Contains(v.operation.Erases, disk.LabelESP) {
 		return v.cut.boots() && v.cut.ESP.Fallback == v.operation.End.ESP.Fallback
