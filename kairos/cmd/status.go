@@ -86,7 +86,7 @@ type volume struct {
 func statusCommand(booted string, out io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "show what runs and why, what boots next, what failed, and what space there is",
+		Usage: "show the running deployment and why it runs, the next one, failures, and the space",
 		Flags: []cli.Flag{cmdline.JSONFlag()},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
