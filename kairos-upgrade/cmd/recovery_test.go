@@ -196,7 +196,7 @@ func TestRecoveryReplaced(t *testing.T) {
 	}
 	fill(t, n.store, 100<<10)
 	out := n.want(5, "stage", stageRecovery(source)...)
-	if !strings.Contains(out, "--replace gives up the old one") {
+	if !strings.Contains(out, "--replace removes the old one") {
 		t.Errorf("message:\n%s", out)
 	}
 	unchanged("no room for two")
@@ -219,7 +219,7 @@ func TestRecoveryReplaced(t *testing.T) {
 	must(os.WriteFile(object, content, 0o444))
 
 	n.want(5, "stage", stageRecovery(source)...)
-	if out := n.want(0, "stage", stageRecovery("--replace", "--dry-run", source)...); !strings.Contains(out, "give up the old recovery system") {
+	if out := n.want(0, "stage", stageRecovery("--replace", "--dry-run", source)...); !strings.Contains(out, "remove the old recovery system") {
 		t.Errorf("plan:\n%s", out)
 	}
 	unchanged("a dry run")

@@ -43,7 +43,7 @@ func TestLostVerity(t *testing.T) {
 	n.bless(1)
 	n.wasVerified()
 	for _, args := range [][]string{{"oci:" + v2}, {"--dry-run", "oci:" + v2}, {"--force", "oci:" + v2}} {
-		if out := n.want(4, "stage", args...); !strings.Contains(out, "no fs-verity any more") || !strings.Contains(out, "hint: ") {
+		if out := n.want(4, "stage", args...); !strings.Contains(out, "has lost fs-verity") || !strings.Contains(out, "hint: ") {
 			t.Errorf("%v: %s", args, out)
 		}
 	}
@@ -114,7 +114,7 @@ func TestBusUnsigned(t *testing.T) {
 	for _, source := range []string{"dir:" + t.TempDir(), "store:" + b.store} {
 		for _, method := range []string{"Stage", "Check"} {
 			err := user.Call(busName+"."+method, 0, source, map[string]dbus.Variant{}).Err
-			if err == nil || !strings.Contains(err.Error(), "no signature policy judges") {
+			if err == nil || !strings.Contains(err.Error(), "the signature policy does not apply") {
 				t.Errorf("%s %s: %v", method, source, err)
 			}
 		}

@@ -111,7 +111,7 @@ func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, d
 		terminal.Fprintf(w, "incomplete deployment %s: it has no boot entry, an interrupted transaction left it; gc removes it\n", id)
 	}
 	for _, d := range v.Damaged {
-		touches := "no deployment needs it"
+		touches := "affects no deployment"
 		if len(d.Deployments) > 0 {
 			touches = "touches " + strings.Join(d.Deployments, ", ")
 		}

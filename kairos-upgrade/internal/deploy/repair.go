@@ -350,7 +350,7 @@ func (r *repair) unreached() {
 			n.Log.Warn("damaged object could not be removed", "error", err)
 			return false
 		}
-		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "removed: no deployment needs it", nil})
+		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "nothing: no deployment needs it, it was removed", nil})
 		return true
 	})
 }
@@ -394,7 +394,7 @@ func (r *repair) wouldCome(d Damage) string {
 	case d.Kind != "object" && d.Kind != "image":
 		return ""
 	case len(d.Deployments) == 0:
-		return "would be removed: no deployment needs it"
+		return "nothing: no deployment needs it, it would be removed"
 	}
 	if d.Kind == "object" {
 		for _, spare := range r.options.Spares {

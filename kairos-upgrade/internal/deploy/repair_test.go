@@ -121,7 +121,7 @@ func TestRepairOfWhatIsNowhere(t *testing.T) {
 	n, dir := node(t, files)
 	damage(t, dir, fsverity.Bytes([]byte(files["usr/bin/tool"])))
 	r, err := n.Repair(t.Context(), "", RepairOptions{})
-	if err != nil || len(r.Mended) != 0 || len(r.Damaged) != 1 || !strings.Contains(r.Damaged[0].Failure, "which no digest names") {
+	if err != nil || len(r.Mended) != 0 || len(r.Damaged) != 1 || !strings.Contains(r.Damaged[0].Failure, "its digest is not known") {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

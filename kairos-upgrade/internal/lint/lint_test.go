@@ -190,13 +190,13 @@ func TestFindings(t *testing.T) {
 		level   report.Severity
 		words   string
 	}{
-		"no kernel":               {without("usr/lib/modules/6.1/vmlinuz"), nil, "no_kernel", Error, "no kernel that can be booted"},
+		"no kernel":               {without("usr/lib/modules/6.1/vmlinuz"), nil, "no_kernel", Error, "no bootable kernel"},
 		"no initrd":               {without(initrd), nil, "no_kernel", Error, "no initrd for /usr/lib/modules/6.1/vmlinuz"},
 		"initrd of others":        {with(initrd, filled("usr/bin/kairos-config", "erofs.ko", "overlay.ko")), nil, "initrd_without_kairos_root", Error, "the root would not be mounted"},
 		"initrd without config":   {with(initrd, filled("usr/bin/kairos-root", "erofs.ko", "overlay.ko")), nil, "initrd_without_kairos_config", Warning, "do not run"},
 		"initrd without erofs":    {with(initrd, filled("usr/bin/kairos-root", "usr/bin/kairos-config", "overlay.ko")), nil, "initrd_without_module", Error, "no module erofs"},
 		"initrd cut off":          {with(initrd, whole(t)[initrd][:300<<10]), nil, "initrd_damaged", Error, "cannot be read"},
-		"initrd compressed oddly": {with(initrd, "\x02\x21\x4c\x18"+strings.Repeat("lz4!", 100000)), nil, "initrd_unread", Warning, "compressed in a way"},
+		"initrd compressed oddly": {with(initrd, "\x02\x21\x4c\x18"+strings.Repeat("lz4!", 100000)), nil, "initrd_unread", Warning, "compressed in an unknown format"},
 		"UKI that is none":        {with("boot/EFI/Linux/x.efi", "MZ"+strings.Repeat("none", 100000)), nil, "", Error, ""},
 		"no systemd":              {without("usr/lib/systemd/systemd"), nil, "no_systemd", Error, "no systemd"},
 		"old systemd":             {with("usr/lib/systemd/libsystemd-shared-247.so", "\x7fELF"), nil, "old_systemd", Error, "systemd 247 is too old"},
@@ -204,10 +204,10 @@ func TestFindings(t *testing.T) {
 		"check without x": {nil, func(dir string) error {
 			return os.Chmod(filepath.Join(dir, "usr/lib/kairos/checks/required.d/10-app"), 0o644)
 		}, "check_not_executable", Warning, "cannot be executed"},
-		"presets":    {without("etc/systemd/system/multi-user.target.wants/kairos-boot-assess.service"), nil, "presets_not_applied", Warning, "no boot becomes good"},
-		"hidden":     {with("run/agent/socket", ""), nil, "hidden", Warning, "not seen on a node"},
+		"presets":    {without("etc/systemd/system/multi-user.target.wants/kairos-boot-assess.service"), nil, "presets_not_applied", Warning, "no boot is found good"},
+		"hidden":     {with("run/agent/socket", ""), nil, "hidden", Warning, "hidden on a node"},
 		"machine id": {with("etc/machine-id", strings.Repeat("a", 32)+"\n"), nil, "machine_id", Warning, "has a machine id"},
-		"host key":   {with("etc/ssh/ssh_host_rsa_key", "key"), nil, "secret", Warning, "all nodes share it"},
+		"host key":   {with("etc/ssh/ssh_host_rsa_key", "key"), nil, "secret", Warning, "which all nodes share"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := maps.Clone(whole(t))

@@ -156,7 +156,7 @@ func TestOpenFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	text(closed.Addr().String()+"/os:v1", "connection refused", "nothing listens")
+	text(closed.Addr().String()+"/os:v1", "connection refused", "no server listens")
 	o.RegistriesConf = writeFile(t, "registries.conf", "")
 	text("registry.invalid/os:v1", "registry.invalid", "DNS")
 
@@ -355,7 +355,7 @@ func TestForeignLayers(t *testing.T) {
 			http.NotFound(w, r)
 			return true
 		})
-		if _, _, err = readAll(t, ref, o); err == nil || !strings.Contains(err.Error(), "elsewhere") || exit.HintOf(err) == "" {
+		if _, _, err = readAll(t, ref, o); err == nil || !strings.Contains(err.Error(), "not stored with the image") || exit.HintOf(err) == "" {
 			t.Errorf("%s that isn't there: %v", mediaType, err)
 		}
 	}

@@ -22,7 +22,7 @@ func TestRefusalNamesScopeAndRequirement(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key.gpg")
 	const accept = `{"type":"insecureAcceptAnything"}`
 	for _, test := range []struct{ policy, want, hint string }{
-		{`{"default":[{"type":"reject"}]}`, "the default, requirement 1 of 1 (reject): ", "refused altogether"},
+		{`{"default":[{"type":"reject"}]}`, "the default, requirement 1 of 1 (reject): ", "rejects all images"},
 		{`{"default":[` + accept + `],"transports":{"docker":{"HOST/team":[` + accept + `,{"type":"signedBy","keyType":"GPGKeys","keyPath":"` + key + `"}]}}}`,
 			`transport docker, scope "HOST/team", requirement 2 of 2 (signedBy with ` + key + "): ", "lookaside"},
 		{`{"default":[` + accept + `],"transports":{"docker":{"":[{"type":"sigstoreSigned","keyPath":"` + key + `"}],"HOST/other":[` + accept + `]}}}`,
