@@ -29,7 +29,7 @@ var documented = []struct{ page, config, wrong string }{
 	{"users, a quote not closed", "stages:\n  boot:\n  - users:\n      a:\n        homedir: \"/home/a\n", "not valid YAML"},
 	{"users with dashes", "stages: {boot: [{users: {a: {no-create-home: true, primary-group: users, no-user-group: true}}}]}", ""},
 	{"authorized keys", "stages: {network: [{authorized_keys: {a: ['github:octocat', 'gitlab:octocat']}}]}", ""},
-	{"authorized keys, a placeholder", "stages: {network: [{authorized_keys: {a: ['ssh-rsa: ...']}}]}", "this is no ssh key"},
+	{"authorized keys, a placeholder", "stages: {network: [{authorized_keys: {a: ['ssh-rsa: ...']}}]}", "this is not an SSH key"},
 	{"modules", "stages: {boot: [{modules: [nvidia]}]}", ""},
 	{"timesyncd", "stages: {boot: [{systemctl: {enable: [systemd-timesyncd]}, timesyncd: {NTP: 0.pool.example, FallbackNTP: us.pool.example}}, {commands: [systemctl restart systemd-timesyncd]}]}", ""},
 	{"systemctl", "stages: {boot: [{systemctl: {enable: [a, b], mask: [c], disable: [d], start: [b]}}]}", ""},
@@ -39,7 +39,7 @@ var documented = []struct{ page, config, wrong string }{
 	{"datasource", "stages: {boot: [{datasource: {providers: [aws, digitalocean], path: /etc/cloud-data}}]}", ""},
 	{"layout", "stages: {boot: [{layout: {device: {label: COS_RECOVERY, path: /dev/sda}, expand_partition: {size: 4096}, add_partitions: [{fsLabel: A, size: 8192, pLabel: a}, {fsLabel: B, filesystem: ext4}]}}]}", ""},
 	{"layout before the installation", "stages: {kairos-install.pre.before: [{if: '[ -e /dev/vda ]', layout: {device: {path: /dev/vda}, expand_partition: {size: 0}, add_partitions: [{fsLabel: COS_OEM, size: 64, pLabel: oem}]}}]}", ""},
-	{"layout, kept by the installer", "install: {no-format: true}", "installing on partitions that are there is not supported"},
+	{"layout, kept by the installer", "install: {no-format: true}", "installing on existing partitions is not supported"},
 	{"layout with a program", "stages: {kairos-install.pre.before: [{layout: {device: {path: 'script:///usr/bin/pick big', init_disk: true}, add_partitions: [{fsLabel: A}]}}]}\ninstall: {device: 'script:///usr/bin/pick'}", ""},
 	// Configuration.
 	{"users", "users: [{name: a, passwd: a, lock_passwd: true, groups: [admin], ssh_authorized_keys: null}]", ""},
