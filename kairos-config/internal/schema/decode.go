@@ -126,6 +126,12 @@ func quoted(text string, n *tree.Node, name string) string {
 }
 
 func decodeSlice(n *tree.Node, v reflect.Value, f *field, problems *diag.List) bool {
+	if elem := v.Type().Elem(); n.Scalar() && (elem.Kind() == reflect.String || elem == reflect.TypeFor[Command]()) {
+		// A key or a command alone is what it is meant to be.
+		problems.Errorf(n.Pos, "%s must be a list, not %s: taken as its only item", f.key, quoted(n.Text, n, f.key))
+		problems.Hint("write it as an item: - …")
+		n = &tree.Node{Kind: tree.List, Pos: n.Pos, Items: []*tree.Node{n}}
+	}
 	if !expect(n, n.Kind == tree.List, "a list", f.key, problems) {
 		if n.Scalar() {
 			problems.Hint("write it as an item: - …")

@@ -106,7 +106,7 @@ func TestCheck(t *testing.T) {
 		{"users: [{name: a, passwd: $y$j9T$x$y}, {name: b, passwd: '!'}, {name: c, passwd: '!$6$a$b'}]", ""},
 		{"users: [{name: a, shell: 'x:y'}]", `f:1:26: error: shell must be an absolute path without colons, not "x:y"`},
 		{"runcmd: [ls, [echo, a b], {a: b}]", "f:1:27: error: runcmd must be a command, not a map"},
-		{"runcmd: ls", `f:1:9: error: runcmd must be a list, not "ls" (write it as an item: - …)`},
+		{"runcmd: ls", `f:1:9: error: runcmd must be a list, not "ls": taken as its only item (write it as an item: - …)`},
 		{"stages: [a]", "f:1:9: error: stages must be a map of stages, not a list"},
 		{"stages: {boot: {a: b}}", "f:1:16: error: stage boot must be a list of steps, not a map"},
 		{"stages: {initrmfs: []}", `f:1:10: error: unknown stage "initrmfs": did you mean "initramfs"?`},
