@@ -146,7 +146,7 @@ install: {bind_mounts: [/var/lib/app], ephemeral_mounts: [/srv/scratch], ssh_har
 		{"systemctl is-enabled kairos-config-reconcile.timer; systemctl is-active kairos-config-reconcile.timer", "enabled\nactive"},
 		{"systemctl start kairos-config-reconcile.service && ls /run/reconciled", "/run/reconciled"},
 		{"findmnt -no TARGET /var/lib/app; touch /var/lib/app/kept; ls /usr/local/.state/var-lib-app.bind", "/var/lib/app\nkept"},
-		{"sshd -T | grep -E '^(maxauthtries|x11forwarding|permitemptypasswords) ' | sort", "maxauthtries 3\npermitemptypasswords no\nx11forwarding no"},
+		{"mkdir -p /run/sshd; /usr/sbin/sshd -T | grep -E '^(maxauthtries|x11forwarding|permitemptypasswords) ' | sort", "maxauthtries 3\npermitemptypasswords no\nx11forwarding no"},
 		{"cmp /run/ns-of-stage <(readlink /proc/1/ns/mnt) && echo same", "same"},
 	} {
 		if got := strings.TrimSpace(try(t, n, "%s", c.script).Stdout); got != c.want {
