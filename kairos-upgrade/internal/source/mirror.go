@@ -83,6 +83,14 @@ func (e *endpoints) explain(err error) error {
 // source opens a reference at the places that are left. They are handed over to
 // containers/image in the form that it reads, as a registries.conf.
 func (e *endpoints) source(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (types.ImageSource, error) {
+	source, err := e.open(ctx, ref, sys)
+	if err == nil {
+		keepToken(source)
+	}
+	return source, err
+}
+
+func (e *endpoints) open(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (types.ImageSource, error) {
 	if e == nil || e.skipped == 0 {
 		return ref.NewImageSource(ctx, sys)
 	}
