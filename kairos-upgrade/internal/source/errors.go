@@ -37,7 +37,7 @@ func explain(err error, transport string) error {
 		return exit.Hint(err, "the registry wants credentials, or the image does not exist: "+
 			"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE REGISTRY writes one)")
 	case isRegistry(err, v2.ErrorCodeManifestUnknown), isRegistry(err, v2.ErrorCodeNameUnknown):
-		return exit.Hint(err, "the registry answers, but has no such image: check repository and tag")
+		return exit.Hint(exit.Reason(err, "no_such_image"), "the registry answers, but has no such image: check repository and tag")
 	case errors.Is(err, docker.ErrTooManyRequests):
 		return exit.Hint(err, "the registry limits requests: wait, log in, or set up a mirror in registries.conf")
 	case errors.As(err, &dns):
@@ -47,7 +47,8 @@ func explain(err error, transport string) error {
 	case errors.As(err, &unknownCA):
 		return exit.Hint(err, "put the registry's CA certificate into /etc/containers/certs.d/HOST:PORT/ca.crt")
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return exit.Hint(err, "the registry speaks HTTP without TLS: set insecure = true for it in registries.conf")
+		return exit.Hint(exit.Reason(err, "no_tls"),
+			"the registry speaks HTTP without TLS: --insecure accepts that once, insecure = true for it in registries.conf for good")
 	case errors.Is(err, errTruncated), errors.Is(err, io.ErrUnexpectedEOF) && transport == dockerArchive:
 		return exit.Hint(err, "the archive is truncated: copy or download it again")
 	case transport == containersStorage && errors.Is(err, fs.ErrPermission):
@@ -79,11 +80,11 @@ func (o *opener) explain(err error) error {
 	case errRead != nil:
 		return fmt.Errorf("read credentials for %s from %s: %w", host, from, errRead)
 	case given.Username == "" && given.IdentityToken == "":
-		return exit.Hint(fmt.Errorf("no credentials for %s in %s: %w", host, from, err),
+		return exit.Hint(exit.Reason(fmt.Errorf("no credentials for %s in %s: %w", host, from, err), "no_credentials"),
 			"the registry wants credentials, or the image does not exist: "+
 				"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE %s writes one)", host)
 	}
-	return exit.Hint(fmt.Errorf("the registry refuses the credentials for %s from %s: %w", host, from, err),
+	return exit.Hint(exit.Reason(fmt.Errorf("the registry refuses the credentials for %s from %s: %w", host, from, err), "wrong_credentials"),
 		"skopeo login --authfile FILE %s checks and writes new ones", host)
 }
 

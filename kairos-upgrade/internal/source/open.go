@@ -79,6 +79,19 @@ func (o Options) authFile() string {
 	return ""
 }
 
+// checkAuthFile refuses a file with credentials that is not there: whoever names
+// one, by an option or by REGISTRY_AUTH_FILE, means it.
+func (o Options) checkAuthFile() error {
+	file := o.authFile()
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(file); err != nil {
+		return exit.Usagef("read credentials: %w", err)
+	}
+	return nil
+}
+
 func (o Options) system() *types.SystemContext {
 	sys := &types.SystemContext{
 		ArchitectureChoice:           o.Architecture,
@@ -208,10 +221,8 @@ func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 	if src.Kind != KindImage {
 		return nil, exit.Usagef("source %q is a %s, not an image", ref, src.Kind)
 	}
-	if opts.AuthFile != "" {
-		if _, err := os.Stat(opts.AuthFile); err != nil {
-			return nil, exit.Usagef("read credentials: %w", err)
-		}
+	if err := opts.checkAuthFile(); err != nil {
+		return nil, err
 	}
 	policy, err := newPolicy(opts)
 	if err != nil {

@@ -32,6 +32,9 @@ func Tags(ctx context.Context, repository string, opts Options) ([]string, error
 	if src.Kind != KindImage || src.transport != registry {
 		return nil, exit.Usagef("%q is not a repository in a registry", repository)
 	}
+	if err := opts.checkAuthFile(); err != nil {
+		return nil, err
+	}
 	sys := opts.system()
 	candidates, err := src.candidates(sys)
 	if err != nil {
