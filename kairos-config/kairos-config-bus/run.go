@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -159,6 +160,11 @@ func output(ctx context.Context, runner run.Runner, argv []string) ([]byte, erro
 	out, err := runner.Output(ctx, argv...)
 	if err != nil && len(said) > 0 {
 		err = fmt.Errorf("%w\n%s", err, strings.Join(said, "\n"))
+	}
+	// Where there is no result, the error is the object on stdout: it is no result.
+	var failed exit.Report
+	if err != nil && json.Unmarshal(out, &failed) == nil && failed.MessageType == "exit_error" {
+		out = nil
 	}
 	return out, err
 }
