@@ -52,7 +52,7 @@ func App(m Machine) *cli.App {
 		enrollCommand(m),
 		recoveryKeyCommand(),
 		unlockCommand(m),
-		closeCommand(m),
+		closeCommand(),
 		rotateCommand(m),
 		wipeSlotCommand(m),
 		wipeCommand(m),

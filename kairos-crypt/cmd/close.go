@@ -7,7 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-func closeCommand(m Machine) *cli.Command {
+func closeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "close",
 		Usage:     "lock a volume again",

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 )
@@ -123,11 +124,8 @@ func blockers(jobs []pid1.Job) string {
 	return some(waiting)
 }
 
-// some joins a list, five at most.
+// some names them in order, five at most.
 func some(list []string) string {
 	slices.Sort(list)
-	if len(list) > 5 {
-		list = append(slices.Clone(list[:5]), fmt.Sprintf("and %d more", len(list)-5))
-	}
-	return strings.Join(list, ", ")
+	return checks.List(list)
 }

@@ -79,7 +79,7 @@ func (w *watch) run(ctx context.Context) error {
 			return err
 		}
 		if len(failed) > 0 {
-			return fmt.Errorf("%s failed", list(failed))
+			return fmt.Errorf("%s failed", List(failed))
 		}
 		known := len(w.restarts)
 		changed, err := w.count(ctx)
@@ -90,7 +90,7 @@ func (w *watch) run(ctx context.Context) error {
 			return nil
 		}
 		if len(w.restarts) > known {
-			fmt.Fprintf(w.out, "systemd restarted %s: waiting to see whether it stays up\n", list(w.watched()))
+			fmt.Fprintf(w.out, "systemd restarted %s: waiting to see whether it stays up\n", List(w.watched()))
 		}
 		if changed {
 			quiet = time.After(calm)
@@ -104,7 +104,7 @@ func (w *watch) run(ctx context.Context) error {
 			}
 			quiet = time.After(calm)
 		case <-ctx.Done():
-			fmt.Fprintf(w.problem, "%s keeps restarting\n", list(w.watched()))
+			fmt.Fprintf(w.problem, "%s keeps restarting\n", List(w.watched()))
 			return ctx.Err()
 		}
 	}
@@ -176,8 +176,8 @@ func (w *watch) watched() []string {
 	return names
 }
 
-// list names units, at most five.
-func list(units []string) string {
+// List names units, at most five.
+func List(units []string) string {
 	const most = 5
 	if len(units) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(units[:most], ", "), len(units)-most)

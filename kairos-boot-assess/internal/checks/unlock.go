@@ -32,7 +32,7 @@ func Unlock(root string) func(context.Context, io.Writer, io.Writer) error {
 			}
 		}
 		if err == nil && len(locked) > 0 {
-			err = fmt.Errorf("%s stayed locked", list(locked))
+			err = fmt.Errorf("%s stayed locked", List(locked))
 		}
 		return err
 	}
