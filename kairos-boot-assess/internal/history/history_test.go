@@ -249,3 +249,20 @@ func TestOnlyRootReadsIt(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be made short enough is refused as a whole.
+func TestTooLongIsRefused(t *testing.T) {
+	log := Log{Dir: t.TempDir()}
+	long := strings.Repeat("x", maxLine)
+	for _, e := range []Event{
+		{Kind: KindVerdict, BootID: "a", Verdict: &Verdict{Outcome: Bad, Reason: long}},
+		{Kind: KindFallback, BootID: "a", Fallback: &Fallback{From: "3-y", Reason: long, FailedBoot: &Trace{Journal: []string{"line"}}}},
+	} {
+		if err := log.Append(e); err == nil {
+			t.Errorf("%s: was appended", e.Kind)
+		}
+	}
+	if events := mustRead(t, log); len(events) != 0 {
+		t.Errorf("%d events", len(events))
+	}
+}

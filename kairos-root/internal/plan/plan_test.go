@@ -111,3 +111,22 @@ func FuzzResolve(f *testing.F) {
 		}
 	})
 }
+
+// A path is followed as the kernel does; what follows a "." counts, too.
+func TestResolve(t *testing.T) {
+	root := image("etc/", "etc/ssh/", "etc/ssh/key", "srv -> ../etc/./ssh/")
+	for p, want := range map[string]place{
+		"/etc/ssh/key":   {target: "/etc/ssh/key", exists: true},
+		"/etc/ssh/key/.": {target: "/etc/ssh/key", exists: true},
+		"/etc//./ssh":    {target: "/etc/ssh", exists: true, dir: true},
+		"/srv/../ssh":    {target: "/etc/ssh", exists: true, dir: true},
+		"/srv/none/./x":  {target: "/etc/ssh/none/x"},
+	} {
+		if have, err := resolve(root, p); err != nil || have != want {
+			t.Errorf("%s: %+v, %v, want %+v", p, have, err, want)
+		}
+	}
+	if have, err := resolve(root, "/etc/ssh/key/x"); err == nil {
+		t.Errorf("beneath a file: %+v", have)
+	}
+}
