@@ -28,7 +28,7 @@ func TestAuto(t *testing.T) {
 
 	config("00:00..24:00")
 	output(t, n, "systemd-run --quiet --unit hold systemd-inhibit --what=shutdown --mode=block --why=testing sleep infinity; "+
-		"until systemd-inhibit --list | grep -q testing; do read -t 0.05 <> <(:) || true; done")
+		"until systemd-inhibit --list | grep testing >/dev/null; do read -t 0.05 <> <(:) || true; done")
 	result := try(t, n, "systemctl start kairos-upgrade.service; journalctl -b -o cat -u kairos-upgrade.service")
 	if !strings.Contains(result.Stdout, "nhibited") {
 		t.Errorf("an inhibitor is not named: %s", result.Output())

@@ -114,7 +114,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// output runs a script that must succeed in each of its commands, and returns what it printed.
+// output runs a script that must succeed in each of its commands, and returns what it printed. In a pipe all
+// must read to the end: grep -q and head leave, and what writes to them dies of that now and then (exit status 141).
 func output(t *testing.T, n *story.Node, script string, args ...any) string {
 	t.Helper()
 	out, err := n.Machine.Output(t.Context(), "set -e -o pipefail\n"+fmt.Sprintf(script, args...))

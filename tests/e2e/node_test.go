@@ -21,7 +21,7 @@ func TestConfig(t *testing.T) {
 	if entry := output(t, n, "getent passwd kairos"); !strings.HasSuffix(entry, "/bin/bash") {
 		t.Errorf("the user of the config is %q", entry)
 	}
-	output(t, n, "id -nG kairos | grep -qw sudo")
+	output(t, n, "id -nG kairos | grep -w sudo >/dev/null")
 	output(t, n, "grep -q ssh-ed25519 ~kairos/.ssh/authorized_keys")
 	output(t, n, "test \"$(stat -c %%a /etc/sudoers.d/kairos)\" = 440 && su kairos -c 'sudo -n true'")
 	output(t, n, "grep -q booted /run/node-was-here")
@@ -72,7 +72,7 @@ func TestSecondDisk(t *testing.T) {
 		t.Errorf("partitions of the other disk are mounted:\n%s", foreign)
 	}
 	// The ESP is mounted on demand: it must be this disk's too.
-	output(t, n, "ls /efi/loader/entries/ | grep -q ^kairos-")
+	output(t, n, "ls /efi/loader/entries/ | grep ^kairos- >/dev/null")
 	verified(t, n)
 }
 
@@ -89,7 +89,7 @@ func TestRecovery(t *testing.T) {
 		t.Fatalf("booted is %+v, want the recovery system", booted)
 	}
 	output(t, n, "test -e /run/cos/recovery_mode")
-	output(t, n, "script -qec 'agetty --show-issue' /dev/null </dev/null | grep -q 'RECOVERY SYSTEM'")
+	output(t, n, "script -qec 'agetty --show-issue' /dev/null </dev/null | grep 'RECOVERY SYSTEM' >/dev/null")
 	output(t, n, "kairos-upgrade stage %s", n.Ref("v2"))
 	must(t, n.Reboot(t.Context()))
 	version(t, n, "v2")
