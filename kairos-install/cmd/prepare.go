@@ -119,11 +119,15 @@ func prepare(ctx context.Context, m Machine, r request, runner run.Runner, repor
 	if p.Contents, err = m.Target.Contents(ctx, runner, p.Disk); err != nil {
 		return p, err
 	}
+	secure, err := m.Target.Disk.Vars.SecureBoot()
+	if err != nil { // as if it were on
+		report.Warn("whether Secure Boot is on is not known: %v", err)
+	}
 	p.Steps = plan.Build(plan.Input{
 		Device: p.Disk.Path, Table: p.Table, Repart: repart, Mounts: m.Work,
 		Source: r.Image, Recovery: r.Recovery, Title: r.Title, Extra: r.Partitions.Extra, Kargs: r.Kargs, Configs: p.Configs,
 		Hooks: run.Has(nodeconfig.Program), ConfigFiles: r.Configs, Verity: m.Verity, Firmware: m.Variables,
-		Encryption: r.Encryption,
+		Encryption: r.Encryption, SecureBoot: secure || err != nil,
 	})
 	return p, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/mask"
 	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 	"github.com/kairos-io/toolkit/lib/terminal"
@@ -45,7 +46,7 @@ func auto(c *cli.Context, m machine) error {
 		return err
 	}
 	d := &automation.Decision{Checked: m.now().UTC().Truncate(time.Second), Mode: config.Mode, Action: automation.None,
-		Code: exit.ReasonOf(err), Reason: "it failed", Error: err.Error()}
+		Code: exit.ReasonOf(err), Reason: "it failed", Error: mask.Message(err.Error())}
 	return errors.Join(err, m.note(d))
 }
 

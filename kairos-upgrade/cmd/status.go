@@ -16,6 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/transaction"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/mask"
 	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
@@ -160,7 +161,7 @@ func (m machine) recall(ctx context.Context, n *deploy.Node, s *status, roles de
 	config, err := automation.Load(m.root)
 	s.Settings = settings{Mode: config.Mode, Follow: config.Follow, Reference: config.Reference}
 	if err != nil {
-		s.Settings.Error = err.Error()
+		s.Settings.Error = mask.Message(err.Error())
 	}
 	if s.Automation, err = m.noted(); err != nil {
 		n.Log.Warn("cannot read the decision about automatic upgrades", "error", err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/mask"
 )
 
 // names are the ends of error names, by exit status: a program that calls a
@@ -32,12 +33,13 @@ func ErrorName(service string, code int) string {
 }
 
 // Text is an error for people: what went wrong, and on a line of its own what
-// can be done about it.
+// can be done about it. Everybody on the bus may see it: it has no secrets.
 func Text(err error) string {
+	text := exit.Message(err)
 	if hint := exit.HintOf(err); hint != "" {
-		return exit.Message(err) + "\nhint: " + hint
+		text += "\nhint: " + hint
 	}
-	return exit.Message(err)
+	return mask.Message(text)
 }
 
 // errorOf makes a D-Bus error of any other, which keeps its name if it is one.

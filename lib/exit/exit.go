@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kairos-io/toolkit/lib/mask"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
@@ -176,9 +177,9 @@ func Print(w io.Writer, name string, err error, asJSON bool) {
 }
 
 // line makes one line of a message: several errors are joined with newlines, and
-// foreign text in them may hold anything.
+// foreign text in them may hold anything, secrets of addresses too.
 func line(message string) string {
-	return terminal.Line(strings.ReplaceAll(strings.TrimSpace(message), "\n", "; "))
+	return terminal.Line(strings.ReplaceAll(mask.Message(strings.TrimSpace(message)), "\n", "; "))
 }
 
 // Silent returns an error that ends the program with a status and prints

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kairos-io/toolkit/lib/mask"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
@@ -51,7 +52,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	if h.prefix != "" && r.Level >= slog.LevelWarn && r.Level < slog.LevelError {
 		line.WriteString("warning: ")
 	}
-	line.WriteString(terminal.Line(r.Message))
+	line.WriteString(terminal.Line(mask.Message(r.Message)))
 	line.WriteString(h.attrs)
 	r.Attrs(func(a slog.Attr) bool { line.WriteString(attr(a)); return true })
 	line.WriteByte('\n')
@@ -72,7 +73,7 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h *lineHandler) WithGroup(string) slog.Handler { return h }
 
 func attr(a slog.Attr) string {
-	v := a.Value.Resolve().String()
+	v := mask.Message(a.Value.Resolve().String())
 	if strings.ContainsAny(v, " \t\n\"") || v == "" {
 		v = fmt.Sprintf("%q", v)
 	}

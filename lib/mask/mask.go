@@ -37,10 +37,14 @@ func Key(name string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(name, w) })
 }
 
+// elsewhere ends the names of options whose values say where the secret is.
+var elsewhere = []string{"-stdin", "-file", "-fd"}
+
 // Value reports whether the text that a key has as its value is secret.
 func Value(name string) bool {
 	lower := strings.ToLower(strings.TrimLeft(name, "-"))
-	if slices.Contains(exceptions, lower) {
+	if slices.Contains(exceptions, lower) ||
+		strings.HasPrefix(name, "--") && slices.ContainsFunc(elsewhere, func(end string) bool { return strings.HasSuffix(lower, end) }) {
 		return false
 	}
 	return Key(lower) || slices.ContainsFunc(strings.FieldsFunc(lower, func(r rune) bool { return r == '_' || r == '-' || r == '.' }),
@@ -74,11 +78,23 @@ var forms = []*regexp.Regexp{
 	regexp.MustCompile(`()\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abpr]-[\w-]{10,}|AKIA[A-Z0-9]{16}|hv[sb]\.[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|AGE-SECRET-KEY-\w+)`),
 }
 
+// reference has a login before the registry of an image: user:password@host/name.
+var reference = regexp.MustCompile(`(^|[\s"'/:])[A-Za-z0-9._%+-]+:[^\s/@"']+(@[A-Za-z0-9.-]+(?::[0-9]+)?/)`)
+
 // inner is an assignment within a word or list: user=a,password=b.
 var inner = regexp.MustCompile(`([A-Za-z0-9_.-]+)(=)("[^"\n]*"|'[^'\n]*'|[^\s,;&"']+)`)
 
 // Text hides the secrets in a text of any number of lines.
 func Text(s string) string {
+	if !suspicious(s) {
+		return s
+	}
+	return replace(setting, Message(s), 4)
+}
+
+// Message hides the secrets in what a program says: other than in Text, a name and
+// a colon at the beginning say what it is about, and not that a value follows.
+func Message(s string) string {
 	if !suspicious(s) {
 		return s
 	}
@@ -95,9 +111,9 @@ func Text(s string) string {
 		}
 		s = f.ReplaceAllString(s, with)
 	}
+	s = reference.ReplaceAllString(s, "${1}"+Mark+"${2}")
 	s = line(s)
-	s = replace(inner, s, 3)
-	return replace(setting, s, 4)
+	return replace(inner, s, 3)
 }
 
 // suspicious reports whether a text can hold anything to hide: most can't.
@@ -154,8 +170,7 @@ func line(s string) string {
 // Option reports whether a word is an option whose value, a secret, is the next
 // word.
 func Option(word string) bool {
-	return strings.HasPrefix(word, "--") && !strings.Contains(word, "=") && Value(word) && !strings.HasSuffix(word, "-stdin") &&
-		!strings.HasSuffix(word, "-file") && !strings.HasSuffix(word, "-fd")
+	return strings.HasPrefix(word, "--") && !strings.Contains(word, "=") && Value(strings.TrimRight(word, ":,;"))
 }
 
 // query is a parameter of an address.

@@ -42,6 +42,8 @@ type Input struct {
 	Verity bool
 	// Firmware says that the firmware's boot entries can be written.
 	Firmware bool
+	// SecureBoot says that the firmware starts only what is signed, or may do so.
+	SecureBoot bool
 	// Encryption is nil where nothing is encrypted.
 	Encryption *Encryption
 }
@@ -88,11 +90,11 @@ timeout 3
 `
 
 // loaderConf is LoaderConf, without the editor of the boot menu where something
-// is encrypted: somebody at the console could have any program as init, and a TPM
-// that knows the firmware's state only would open the volumes for it. Where Secure
-// Boot is on, kairos-upgrade turns it off at the next staging.
+// is encrypted, or Secure Boot is on: somebody at the console could have any
+// program as init, and a TPM that knows the firmware's state only would open the
+// volumes for it.
 func (in Input) loaderConf() string {
-	if in.Encryption == nil {
+	if in.Encryption == nil && !in.SecureBoot {
 		return LoaderConf
 	}
 	return LoaderConf + "editor no\n"

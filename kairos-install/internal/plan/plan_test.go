@@ -196,7 +196,12 @@ func TestStageExpectsVolumes(t *testing.T) {
 	if have := s.argv(); !slices.Equal(have, want) {
 		t.Errorf("%q", have)
 	}
-	if in := (Input{Encryption: e}); !strings.HasSuffix(in.loaderConf(), "\neditor no\n") || strings.Contains((Input{}).loaderConf(), "editor") {
+	for _, in := range []Input{{Encryption: e}, {SecureBoot: true}} {
+		if !strings.HasSuffix(in.loaderConf(), "\neditor no\n") {
+			t.Errorf("%q", in.loaderConf())
+		}
+	}
+	if in := (Input{}); strings.Contains(in.loaderConf(), "editor") {
 		t.Errorf("%q", in.loaderConf())
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/mask"
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
@@ -137,7 +138,7 @@ func (p *Publication) Finish(err error) {
 	p.change(func(s *State) {
 		s.Completed, s.Status, s.ETA, s.Rate = true, exit.Code(err), 0, 0
 		if err != nil {
-			s.Error, s.Hint = err.Error(), exit.HintOf(err)
+			s.Error, s.Hint = mask.Message(err.Error()), mask.Message(exit.HintOf(err))
 		}
 	})
 }
