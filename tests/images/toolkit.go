@@ -90,12 +90,16 @@ exec chroot "$1" /bin/sh
 
 // chroot runs a shell script inside the tree root, as a container build would.
 func chroot(ctx context.Context, root, script string) error {
+	_, err := enter(ctx, root, script)
+	return err
+}
+
+func enter(ctx context.Context, root, script string) (string, error) {
 	cmd := workspace.Tool(ctx, "env", "-i",
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "INITRD=No",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()),
 		"unshare", "--mount", "sh", "-euc", chrootScript, "sh", root)
 	cmd.Env = append(os.Environ(), "KAIROS_TOOLS_TMP=own")
 	cmd.Stdin = strings.NewReader(script)
-	_, err := workspace.Run(cmd)
-	return err
+	return workspace.Run(cmd)
 }

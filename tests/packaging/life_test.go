@@ -1,0 +1,123 @@
+package packaging
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kairos-io/toolkit/tests/images"
+	"github.com/kairos-io/toolkit/tests/workspace"
+)
+
+// lifeScript installs, upgrades, removes and purges the packages in /packages/1 and /packages/2, and
+// prints what differs at each step from the machine before: files and states of units.
+const lifeScript = `
+exec 2> /tmp/errors
+state() {
+	find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /packages -o -path /var/log \
+		-o -path /var/cache -o -path /var/lib/dpkg -o -path /etc/ld.so.cache -o -path /var/lib/systemd/catalog \) -prune -o ! -type d -printf '%p %M %U:%G %s %l\n' -o -printf '%p %M %U:%G\n' | sort > "/tmp/$1.files"
+	systemctl list-unit-files --no-pager --no-legend | awk '{print $1, $2}' | sort > "/tmp/$1.units"
+}
+say() { echo "== $1"; }
+export SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive
+state before
+say install
+dpkg -i /packages/1/*.deb > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+kairos-upgrade --version
+state installed
+say units
+diff /tmp/before.units /tmp/installed.units | sed -n 's/^[<>] //p' | grep -v kairos || true
+systemctl is-enabled kairos-upgrade.timer kairos-boot-assess.service kairos-config@boot.service
+say etc
+diff /tmp/before.files /tmp/installed.files | sed -n 's/^[<>] //p' | grep '^/\(etc\|var\)' | grep -v '^/etc/systemd/system.*\(kairos\|\.wants d\|\.requires d\)' || true
+# Who has decided otherwise is asked by no upgrade.
+systemctl disable kairos-upgrade.timer > /dev/null
+say upgrade
+dpkg -i /packages/2/*.deb > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+systemctl is-enabled kairos-upgrade.timer kairos-boot-assess.service || true
+dpkg -l 'kairos-*' | awk '/^ii/ {print $2, $3}'
+say remove
+mkdir -p /var/lib/kairos /etc/kairos
+echo state > /var/lib/kairos/state
+dpkg -r kairos-doc kairos-dracut kairos-node kairos-tools > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+[ -e /var/lib/kairos/state ] || echo "what the node knew is gone before the purge"
+say purge
+dpkg -P kairos-doc kairos-dracut kairos-node kairos-tools > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+state after
+diff /tmp/before.files /tmp/after.files || true
+diff /tmp/before.units /tmp/after.units || true
+dpkg -l 'kairos-*' | awk '/^[a-z]/ && !/^un/'
+say end
+`
+
+// The packages of "make deb" are installed into a Debian system, upgraded, removed and purged. Nothing of
+// the system's own changes at any step, and in the end it is as before.
+func TestLifeOfPackages(t *testing.T) {
+	debs, _ := filepath.Glob(filepath.Join(workspace.Top(), "build/packages/kairos-*.deb"))
+	if os.Getenv("KAIROS_E2E") == "" || len(debs) == 0 {
+		t.Skip("KAIROS_E2E=1, and the packages of make deb, are needed")
+	}
+	ctx := t.Context()
+	root, err := images.DebianTree(ctx, t.TempDir(), func(what string) { t.Log(what) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, deb := range debs {
+		if err := repack(ctx, root, deb); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := images.Enter(ctx, root, lifeScript)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Log(out)
+	step := map[string]string{}
+	for _, part := range strings.Split(out, "== ")[1:] {
+		name, text, _ := strings.Cut(part, "\n")
+		step[name] = strings.TrimSpace(text)
+	}
+	for name, want := range map[string]string{
+		"units":  "enabled\nenabled\nenabled",
+		"etc":    "",
+		"purge":  "",
+		"remove": "",
+		"end":    "",
+	} {
+		if step[name] != want {
+			t.Errorf("%s: %q, want %q", name, step[name], want)
+		}
+	}
+	if up := step["upgrade"]; !strings.HasPrefix(up, "disabled\nenabled\n") || strings.Count(up, "+again") != 4 {
+		t.Errorf("upgrade: %q", up)
+	}
+}
+
+// repack puts a package into /packages/1 of a tree, and the same with a higher version into /packages/2.
+func repack(ctx context.Context, root, deb string) error {
+	for _, dir := range []string{"1", "2", "new"} {
+		if err := os.MkdirAll(filepath.Join(root, "packages", dir), 0o755); err != nil {
+			return err
+		}
+	}
+	name := filepath.Base(deb)
+	data, err := os.ReadFile(deb)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, "packages/1", name), data, 0o644); err != nil {
+		return err
+	}
+	_, err = images.Enter(ctx, root, fmt.Sprintf(`
+cd /packages/new
+rm -rf x
+dpkg-deb -R ../1/%[1]s x
+version=$(sed -n 's/^Version: //p' x/DEBIAN/control)
+sed -i "s/$version/$version+again/" x/DEBIAN/control
+dpkg-deb -Znone -b x ../2/%[1]s > /dev/null
+`, name))
+	return err
+}
