@@ -25,7 +25,7 @@ var parts = []string{"pass", "pw", "pwd", "key", "auth", "authorization", "dsn",
 // exceptions hold a word or part without being secret.
 var exceptions = []string{
 	"lock_passwd", "public_key", "public-key", "cosign-key", "host_key", "host-key", "authorized_key", "authorized-key",
-	"ssh_pwauth", "ssh-key", "primary_key", "pam_auth", "require_auth", "no-auth", "token-ttl", "server-auth",
+	"ssh_pwauth", "ssh-key", "save-recovery-key", "primary_key", "pam_auth", "require_auth", "no-auth", "token-ttl", "server-auth",
 }
 
 // Key reports whether all beneath a key is secret, by its name.

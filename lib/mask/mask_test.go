@@ -63,6 +63,7 @@ func TestMessage(t *testing.T) {
 		"io.kairos.crypt1.add-secret: only root may": "io.kairos.crypt1.add-secret: only root may",
 		"token: get https://h/?t=abc: EOF":           "token: get https://h/?t=(secret) EOF",
 		"stage docker://me:pw@h/x: --token abc":      "stage docker://(secret)@h/x: --token (secret)",
+		"add --save-recovery-key FILE":               "add --save-recovery-key FILE",
 		"exit status 1: K3S_TOKEN=abc":               "exit status 1: K3S_TOKEN=(secret)",
 	} {
 		if got := Message(in); got != want {
