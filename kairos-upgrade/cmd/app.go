@@ -34,7 +34,7 @@ type machine struct {
 	now     func() time.Time
 	ask     func(context.Context) ([]byte, error) // for the history of boots
 
-	mustBoot bool     // images that can't boot are not staged
+	mustBoot bool     // images that can't boot are not staged here
 	scratch  []string // where a staging writes beside the store, the ESP and run
 }
 

@@ -105,7 +105,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 		Loader:   boot.NewSystemdBoot(ev, m.knowsUKI()),
 		Label:    w.label,
 		Booted:   booted,
-		MustBoot: m.mustBoot,
+		MustBoot: m.mustBoot && !w.given,
 		Log:      b.log,
 		Progress: b.bar,
 	}}

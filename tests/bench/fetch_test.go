@@ -42,11 +42,8 @@ func (s staged) layers() (n int) {
 func stage(t *testing.T, r *registry.Registry, store, esp, name string, status int) staged {
 	t.Helper()
 	mark := r.Mark()
-	args := []string{"stage", "--insecure", "--quiet", "--json", "--store", store, "--esp", esp, r.LocalHost() + "/" + name}
-	if status == 0 {
-		args = append(args, "--force") // their initrds are random bytes
-	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(workspace.Top(), "build/bin/kairos-upgrade"), args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(workspace.Top(), "build/bin/kairos-upgrade"),
+		"stage", "--insecure", "--quiet", "--json", "--store", store, "--esp", esp, r.LocalHost()+"/"+name)
 	s := staged{Usage: measure(t, cmd, status), requests: r.Since(mark)}
 	if status == 0 {
 		if err := json.Unmarshal(s.Stdout, &s); err != nil {
