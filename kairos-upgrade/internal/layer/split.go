@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
@@ -44,8 +45,19 @@ const (
 // Errors: those of Import, of r and open, and ErrTOC where the parts don't fit.
 func (p *Partial) Import(ctx context.Context, r io.Reader, open func(fsverity.Digest) (*os.File, error), sum io.Writer, limits Limits) (*Layer, error) {
 	in := &tocReader{r: r, limit: splitEntryMax}
-	s := &splitStream{in: in, json: json.NewDecoder(in), layer: p.Layer, open: open}
-	s.json.DisallowUnknownFields()
+	data := &splitData{in: in, json: json.NewDecoder(in), layer: p.Layer}
+	data.json.DisallowUnknownFields()
+	return importParts(ctx, data, open, sum, limits)
+}
+
+// ImportGaps is Import for a layer without tar-split data: gap returns the bytes of
+// the tar stream in each of Gaps, which must have been called, one after the other.
+func (p *Partial) ImportGaps(ctx context.Context, gap func(k int) (io.Reader, error), open func(fsverity.Digest) (*os.File, error), sum io.Writer, limits Limits) (*Layer, error) {
+	return importParts(ctx, &gaps{spans: p.spans, gap: gap}, open, sum, limits)
+}
+
+func importParts(ctx context.Context, parts parts, open func(fsverity.Digest) (*os.File, error), sum io.Writer, limits Limits) (*Layer, error) {
+	s := &splitStream{parts: parts, open: open}
 	defer s.close()
 	l, err := Import(ctx, io.TeeReader(s, sum), s, limits)
 	if s.err != nil {
@@ -54,16 +66,21 @@ func (p *Partial) Import(ctx context.Context, r io.Reader, open func(fsverity.Di
 	return l, err
 }
 
+// parts are what a tar stream is put together from.
+type parts interface {
+	// next returns the next part, bytes to their end or the content of a file. Error:
+	// io.EOF behind the last.
+	next() (bytes io.Reader, content *tree.Node, err error)
+}
+
 // splitStream is the tar stream, and knows which of its contents are objects.
 type splitStream struct {
-	in    *tocReader
-	json  *json.Decoder
-	layer *Layer
+	parts parts
 	open  func(fsverity.Digest) (*os.File, error)
 
 	n    int64     // bytes of the stream so far
-	body io.Reader // what comes next
-	left int64     // bytes of it
+	body io.Reader // what comes now
+	left int64     // bytes of it; negative: to its end
 	file *os.File  // behind body
 	err  error
 
@@ -73,83 +90,132 @@ type splitStream struct {
 }
 
 func (s *splitStream) Read(p []byte) (int, error) {
-	for s.err == nil && s.left == 0 {
-		s.close()
-		if err := s.next(); err == io.EOF {
-			return 0, err
-		} else if err != nil {
+	for s.err == nil {
+		if s.left == 0 {
+			if err := s.next(); err == io.EOF {
+				return 0, err
+			} else if err != nil {
+				s.err = err
+			}
+			continue
+		}
+		if s.left > 0 {
+			p = p[:min(int64(len(p)), s.left)]
+		}
+		n, err := s.body.Read(p)
+		s.n += int64(n)
+		switch {
+		case err != nil && err != io.EOF:
 			s.err = err
+		case s.left > 0:
+			if s.left -= int64(n); err == io.EOF && s.left > 0 {
+				s.err = fmt.Errorf("%w: a content is too short", ErrTOC)
+			}
+		case err == io.EOF:
+			s.left = 0
+		}
+		if n > 0 || len(p) == 0 {
+			return n, s.err
 		}
 	}
-	if s.err != nil {
-		return 0, s.err
-	}
-	n, err := s.body.Read(p[:min(int64(len(p)), s.left)])
-	s.n += int64(n)
-	s.left -= int64(n)
-	switch {
-	case err == io.EOF && s.left > 0:
-		s.err = fmt.Errorf("%w: a content is too short", ErrTOC)
-	case err != nil && err != io.EOF:
-		s.err = err
-	}
-	return n, s.err
+	return 0, s.err
 }
 
-// next goes on to the next entry.
+// next goes on to the next part.
 func (s *splitStream) next() error {
-	var e splitEntry
-	switch err := s.json.Decode(&e); {
-	case s.in.err != nil:
-		return fmt.Errorf("read tar-split data: %w", s.in.err)
-	case err == io.EOF:
-		return err
-	case err != nil:
-		return tocError(err)
-	}
-	s.in.limit = s.json.InputOffset() + splitEntryMax
+	s.close()
+	r, n, err := s.parts.next()
 	switch {
-	case e.Type == splitSegment:
-		s.body, s.left = bytes.NewReader(e.Payload), int64(len(e.Payload))
+	case err != nil:
+		return err
+	case n == nil:
+		s.body, s.left = r, -1
 		return nil
-	case e.Type == splitFile && e.Size == 0:
+	case !n.HasObject():
+		s.body, s.left = strings.NewReader(n.Content), n.Size
 		return nil
-	case e.Type == splitFile && e.Size > 0:
-		return s.content(&e)
 	}
-	return fmt.Errorf("%w: an entry of type %d and %d bytes", ErrTOC, e.Type, e.Size)
+	if s.file, err = s.open(n.Digest); err != nil {
+		return err
+	}
+	s.body, s.left = s.file, n.Size
+	s.object, s.at, s.size = n.Digest, s.n, n.Size
+	return nil
 }
 
-// content goes on to the content of a file. Its name leads to it, and no
+// splitData is tar-split data.
+type splitData struct {
+	in    *tocReader
+	json  *json.Decoder
+	layer *Layer
+}
+
+func (d *splitData) next() (io.Reader, *tree.Node, error) {
+	for {
+		var e splitEntry
+		switch err := d.json.Decode(&e); {
+		case d.in.err != nil:
+			return nil, nil, fmt.Errorf("read tar-split data: %w", d.in.err)
+		case err == io.EOF:
+			return nil, nil, err
+		case err != nil:
+			return nil, nil, tocError(err)
+		}
+		d.in.limit = d.json.InputOffset() + splitEntryMax
+		switch {
+		case e.Type == splitSegment:
+			return bytes.NewReader(e.Payload), nil, nil
+		case e.Type == splitFile && e.Size == 0:
+			continue
+		case e.Type == splitFile && e.Size > 0:
+			n, err := d.content(&e)
+			return nil, n, err
+		}
+		return nil, nil, fmt.Errorf("%w: an entry of type %d and %d bytes", ErrTOC, e.Type, e.Size)
+	}
+}
+
+// content returns the file whose content comes next. Its name leads to it, and no
 // further: Put does not ask for it.
-func (s *splitStream) content(e *splitEntry) error {
+func (d *splitData) content(e *splitEntry) (*tree.Node, error) {
 	name := e.Name
 	if len(e.NameRaw) > 0 {
 		name = string(e.NameRaw)
 	}
 	path, err := splitPath(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n := s.layer.root
+	n := d.layer.root
 	for _, part := range path {
 		if n = n.Lookup(part); n == nil {
 			break
 		}
 	}
 	if n == nil || !n.IsRegular() || n.Size != e.Size {
-		return fmt.Errorf("%w: no file %q with %d bytes", ErrTOC, clip(name), e.Size)
+		return nil, fmt.Errorf("%w: no file %q with %d bytes", ErrTOC, clip(name), e.Size)
 	}
-	s.left = n.Size
-	if !n.HasObject() {
-		s.body = strings.NewReader(n.Content)
-		return nil
+	return n, nil
+}
+
+// gaps takes the contents as they lie in the blob, and what is between them.
+type gaps struct {
+	spans []span
+	gap   func(k int) (io.Reader, error)
+	k     int // parts so far
+}
+
+func (g *gaps) next() (io.Reader, *tree.Node, error) {
+	k := g.k / 2
+	g.k++
+	switch {
+	case k > len(g.spans) || k == len(g.spans) && g.k%2 == 0:
+		return nil, nil, io.EOF
+	case g.k%2 == 0:
+		return nil, g.spans[k].node, nil
 	}
-	if s.file, err = s.open(n.Digest); err != nil {
-		return err
-	}
-	s.body, s.object, s.at, s.size = s.file, n.Digest, s.n, n.Size
-	return nil
+	r, err := g.gap(k)
+	return r, nil, err
 }
 
 func (s *splitStream) close() {

@@ -45,6 +45,41 @@ type Partial struct {
 	// known, with ReusedBytes of content.
 	Files, Reused int
 	ReusedBytes   int64
+
+	spans []span // of all files with content
+	end   int64  // of the frames in the blob
+}
+
+// span is where a content lies in the blob.
+type span struct {
+	offset, length int64 // in bytes
+	node           *tree.Node
+}
+
+// Stored returns how many bytes of the blob are contents.
+func (p *Partial) Stored() (sum int64) {
+	for _, s := range p.spans {
+		sum += s.length
+	}
+	return sum
+}
+
+// Gap is what lies between two contents in the blob: frames that hold tar headers.
+type Gap struct{ Offset, Length int64 } // in bytes; Length may be 0
+
+// Gaps returns what lies before, between and behind the contents of the layer, one
+// more than there are contents, in order. Error: ErrTOC where contents overlap.
+func (p *Partial) Gaps() ([]Gap, error) {
+	slices.SortStableFunc(p.spans, func(a, b span) int { return cmp.Compare(a.offset, b.offset) })
+	gaps, at := make([]Gap, 0, len(p.spans)+1), int64(0)
+	for _, s := range p.spans {
+		if s.offset < at {
+			return nil, fmt.Errorf("%w: contents overlap at %d", ErrTOC, s.offset)
+		}
+		gaps = append(gaps, Gap{at, s.offset - at})
+		at = s.offset + s.length
+	}
+	return append(gaps, Gap{at, p.end - at}), nil
 }
 
 // Missing is a content that is to be fetched: zstd frames in the blob.
@@ -73,8 +108,8 @@ func (m *Missing) Inline(content string) {
 
 // FromTOC makes a layer of the table of contents of a zstd:chunked blob, which
 // r has as JSON. The entries go the way that those of a tar stream go (see
-// Import), so that the same layer comes out. end is where frames end at the
-// latest in the blob.
+// Import), so that the same layer comes out. end is where the frames end in the
+// blob.
 //
 // Errors: those of Import, of r, and ErrTOC for what this version does not
 // know, or what a table of contents cannot say: names that are not UTF-8.
@@ -107,7 +142,7 @@ func FromTOC(ctx context.Context, r io.Reader, known Known, end int64, limits Li
 		return nil, err
 	}
 	im.layer.entries, im.layer.metadata = im.spent.entries, im.spent.metadata
-	p := &Partial{Layer: im.layer, Files: c.files, Reused: c.reused, ReusedBytes: c.reusedBytes}
+	p := &Partial{Layer: im.layer, Files: c.files, Reused: c.reused, ReusedBytes: c.reusedBytes, spans: c.spans, end: end}
 	p.Missing, err = c.inOrder()
 	return p, err
 }
@@ -121,6 +156,7 @@ type tocContent struct {
 	files, reused int
 	reusedBytes   int64
 	missing       []Missing
+	spans         []span
 }
 
 func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
@@ -134,8 +170,18 @@ func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
 	if err != nil || len(raw) != sha256.Size {
 		return nil, fmt.Errorf("%w: digest %q", ErrTOC, clip(c.entry.Digest))
 	}
+	from, to := c.entry.Offset, c.entry.EndOffset
+	if from < 0 || to <= from || to > c.end {
+		return nil, fmt.Errorf("%w: content from %d to %d of %d bytes", ErrTOC, from, to, c.end)
+	}
+	n, err := c.find(s, [sha256.Size]byte(raw), size)
+	c.spans = append(c.spans, span{from, to - from, n})
+	return n, err
+}
+
+// find returns the file with a content that is here already, or will be.
+func (c *tocContent) find(s *spent, sum [sha256.Size]byte, size int64) (*tree.Node, error) {
 	c.files++
-	sum := [sha256.Size]byte(raw)
 	if size <= tree.InlineMax {
 		if err := s.meta(int(size)); err != nil {
 			return nil, err
@@ -147,7 +193,8 @@ func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
 		}
 		n := tree.NewInline(0, nil)
 		n.Size = size
-		return n, c.miss(sum, size, n)
+		c.miss(sum, size, n)
+		return n, nil
 	}
 	if d, ok := c.known.Object(sum, size); ok {
 		c.reused++
@@ -155,16 +202,13 @@ func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
 		return tree.NewFile(0, size, d), nil
 	}
 	n := tree.NewFile(0, size, fsverity.Digest{})
-	return n, c.miss(sum, size, n)
+	c.miss(sum, size, n)
+	return n, nil
 }
 
-func (c *tocContent) miss(sum [sha256.Size]byte, size int64, n *tree.Node) error {
-	from, to := c.entry.Offset, c.entry.EndOffset
-	if from < 0 || to <= from || to > c.end {
-		return fmt.Errorf("%w: content from %d to %d of %d bytes", ErrTOC, from, to, c.end)
-	}
-	c.missing = append(c.missing, Missing{Sum: sum, Size: size, Offset: from, Length: to - from, nodes: []*tree.Node{n}})
-	return nil
+func (c *tocContent) miss(sum [sha256.Size]byte, size int64, n *tree.Node) {
+	from := c.entry.Offset
+	c.missing = append(c.missing, Missing{Sum: sum, Size: size, Offset: from, Length: c.entry.EndOffset - from, nodes: []*tree.Node{n}})
 }
 
 // inOrder returns what is missing, each content once, in the order of the blob.

@@ -236,6 +236,16 @@ func FuzzFromTOC(f *testing.F) {
 			m.Inline(strings.Repeat("x", int(min(m.Size, tree.InlineMax))))
 			m.Object(fsverity.Digest{1})
 		}
+		gaps, err := p.Gaps()
+		at = 0
+		for k, g := range gaps {
+			if at += g.Length; g.Length < 0 || k < len(p.spans) && g.Offset+g.Length != p.spans[k].offset {
+				t.Errorf("gap %d has %d bytes at %d", k, g.Length, g.Offset)
+			}
+		}
+		if err == nil && at+p.Stored() != end {
+			t.Errorf("%d bytes between contents and %d of them, of %d", at, p.Stored(), end)
+		}
 		checkNames(t, p.Layer.root, 0)
 		if _, err := Merge([]*Layer{p.Layer}); err != nil && !errors.Is(err, ErrLayer) {
 			t.Error(err)

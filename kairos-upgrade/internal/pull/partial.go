@@ -1,6 +1,8 @@
 package pull
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -100,26 +102,53 @@ func (p *puller) partial(ctx context.Context, i int, part *layer.Partial, bar *b
 	if !worthwhile(part, l) {
 		return nil, errNotWorthwhile
 	}
-	frames := make([]source.Range, len(part.Missing), len(part.Missing)+1)
-	for k, m := range part.Missing {
-		frames[k] = source.Range{Offset: m.Offset, Length: m.Length}
+	pieces, err := piecesOf(part, l)
+	if err != nil {
+		return nil, err
 	}
+	ranges := make([]source.Range, len(pieces))
+	for k, piece := range pieces {
+		ranges[k] = piece.Range
+	}
+	frames, err := source.NewFrames()
+	if err != nil {
+		return nil, err
+	}
+	defer frames.Close()
 	done := int64(0)
 	stream := l.DiffID.Verifier()
 	var made *layer.Layer
-	err := p.img.ReadFrames(ctx, i, append(frames, l.TOC.Split), func(k int, r io.Reader) (err error) {
-		if k == len(part.Missing) {
-			made, err = part.Import(ctx, r, p.options.Open, stream, p.options.Limits)
+	between := map[int][]byte{} // compressed, by gap
+	err = p.img.ReadRanges(ctx, i, ranges, func(k int, r io.Reader) (err error) {
+		piece := pieces[k]
+		defer func() { done += piece.Length }()
+		if piece.gap >= 0 {
+			between[piece.gap], err = io.ReadAll(r) // of that length: ReadRanges
 			return err
 		}
-		m := part.Missing[k]
+		z, err := frames.Of(r)
+		if err != nil {
+			return err
+		}
+		m := piece.missing
+		if m == nil {
+			made, err = part.Import(ctx, z, p.options.Open, stream, p.options.Limits)
+			return err
+		}
 		report := func(read int64) { bar.set(i, done+m.Length*read/max(1, m.Size)) }
-		if err := p.content(ctx, m, r, report); err != nil {
+		if err := p.content(ctx, m, z, report); err != nil {
 			return fmt.Errorf("content %x of layer %d: %w", m.Sum[:6], i+1, err)
 		}
-		done += m.Length
 		return nil
 	})
+	if err == nil && made == nil {
+		made, err = part.ImportGaps(ctx, func(k int) (io.Reader, error) {
+			if len(between[k]) == 0 {
+				return bytes.NewReader(nil), nil
+			}
+			return frames.Of(bytes.NewReader(between[k]))
+		}, p.options.Open, stream, p.options.Limits)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +163,43 @@ func (p *puller) partial(ctx context.Context, i int, part *layer.Partial, bar *b
 	p.counted.Partial++
 	p.counting.Unlock()
 	return made, nil
+}
+
+// piece is what is fetched of a layer: a missing content, what lies between two
+// contents, or the tar-split data.
+type piece struct {
+	source.Range
+	missing *layer.Missing
+	gap     int // its number; -1: none
+}
+
+// maxGaps is how much may lie between the contents of a layer, in bytes of the
+// blob: it is kept until all contents are here.
+const maxGaps = 128 << 20
+
+// piecesOf returns what is to be fetched of a layer, in the order of the blob.
+func piecesOf(part *layer.Partial, l source.Layer) ([]piece, error) {
+	var pieces []piece
+	for _, m := range part.Missing {
+		pieces = append(pieces, piece{Range: source.Range{Offset: m.Offset, Length: m.Length}, missing: m, gap: -1})
+	}
+	if l.TOC.Split.Length > 0 {
+		return append(pieces, piece{Range: l.TOC.Split, gap: -1}), nil
+	}
+	gaps, err := part.Gaps()
+	if err != nil {
+		return nil, err
+	}
+	if l.TOC.Frames()-part.Stored() > maxGaps {
+		return nil, errNotWorthwhile
+	}
+	for k, g := range gaps {
+		if g.Length > 0 {
+			pieces = append(pieces, piece{Range: source.Range{Offset: g.Offset, Length: g.Length}, gap: k})
+		}
+	}
+	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.Offset, b.Offset) })
+	return pieces, nil
 }
 
 // content reads one content and puts it where it belongs.

@@ -360,23 +360,54 @@ func TestTwoFaces(t *testing.T) {
 		"type":  func(e map[string]any) { e["type"], e["linkName"], e["size"] = "symlink", "/tmp/x", 0 },
 		"name":  func(e map[string]any) { e["name"] = "usr/lib/another" },
 	} {
-		t.Run(what, func(t *testing.T) {
-			twoFaced := imagetest.Layer{Tar: data, Compression: "zstd:chunked", Table: func(e map[string]any) {
-				if e["name"] == reviewed {
-					lie(e)
+		for form, annotations := range map[string]func(map[string]string) map[string]string{"": nil, " without tar-split data": withoutSplit} {
+			t.Run(what+form, func(t *testing.T) {
+				twoFaced := imagetest.Layer{Tar: data, Compression: "zstd:chunked", Annotations: annotations, Table: func(e map[string]any) {
+					if e["name"] == reviewed {
+						lie(e)
+					}
+				}}
+				registry.Push("os", "v2", imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{twoFaced}}))
+				want := whole(t, registry, "v2")
+				s := openStore(t, t.TempDir())
+				pullInto(t, s, registry, "v1")
+				if have, stats := pullInto(t, s, registry, "v2"); have != want {
+					t.Errorf("a store that had v1 comes to %s, an empty one to %s: %+v", have, want, stats)
 				}
-			}}
-			registry.Push("os", "v2", imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{twoFaced}}))
-			want := whole(t, registry, "v2")
-			s := openStore(t, t.TempDir())
-			pullInto(t, s, registry, "v1")
-			if have, stats := pullInto(t, s, registry, "v2"); have != want {
-				t.Errorf("a store that had v1 comes to %s, an empty one to %s: %+v", have, want, stats)
-			}
-			if have, stats := pullInto(t, s, registry, "v2"); have != want || stats.Reused != 1 {
-				t.Errorf("again: %s, want %s: %+v", have, want, stats)
-			}
-		})
+				if have, stats := pullInto(t, s, registry, "v2"); have != want || stats.Reused != 1 {
+					t.Errorf("again: %s, want %s: %+v", have, want, stats)
+				}
+			})
+		}
+	}
+}
+
+// withoutSplit is what programs wrote that knew no tar-split data.
+func withoutSplit(annotations map[string]string) map[string]string {
+	annotations = maps.Clone(annotations)
+	delete(annotations, imagetest.SplitPosition)
+	return annotations
+}
+
+// TestWithoutSplit: a layer without tar-split data is fetched in part as well, and is
+// the same.
+func TestWithoutSplit(t *testing.T) {
+	registry := imagetest.NewRegistry(t)
+	push := func(tag string, changed func(string, int) (string, bool)) {
+		l := imagetest.Layer{Tar: files(t, 500, changed), Compression: "zstd:chunked", Annotations: withoutSplit}
+		registry.Push("os", tag, imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{l}}))
+	}
+	push("v1", nil)
+	push("v2", func(_ string, i int) (string, bool) { return noise(uint64(i)+7777, 9000), i%50 == 25 })
+	s := openStore(t, t.TempDir())
+	pullInto(t, s, registry, "v1")
+	have, stats := pullInto(t, s, registry, "v2")
+	if want := whole(t, registry, "v2"); have != want || stats.Partial != 1 {
+		t.Errorf("%s, want %s: %+v", have, want, stats)
+	}
+	img := open(t, registry.Host+"/os:v2", source.Options{RegistriesConf: registry.Conf(t)})
+	if all := img.Layers[0].Size; stats.Bytes > all/3 {
+		t.Errorf("%d of %d bytes were fetched for ten of 500 files", stats.Bytes, all)
 	}
 }
 

@@ -62,7 +62,7 @@ func Look(ctx context.Context, img *source.Image, cache LayerCache, known Known,
 
 func table(ctx context.Context, img *source.Image, i int, known Known, limits layer.Limits) (part *layer.Partial, err error) {
 	err = img.ReadTOC(ctx, i, func(r io.Reader) (err error) {
-		part, err = layer.FromTOC(ctx, r, known, img.Layers[i].TOC.Offset, limits)
+		part, err = layer.FromTOC(ctx, r, known, img.Layers[i].TOC.Frames(), limits)
 		return err
 	})
 	return part, err
@@ -125,6 +125,9 @@ func (s *Survey) take(i int) *layer.Partial {
 // fetched if it is fetched in part.
 func fetchSize(part *layer.Partial, l source.Layer) int64 {
 	sum := l.TOC.Split.Length
+	if sum == 0 {
+		sum = l.TOC.Frames() - part.Stored() // what lies between contents
+	}
 	for _, m := range part.Missing {
 		sum += m.Length
 	}

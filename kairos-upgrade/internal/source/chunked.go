@@ -21,6 +21,7 @@ import (
 //
 // The table says what to fetch, and nothing else: whether the layer is the one
 // whose DiffID the image names is known from the tar stream put together again.
+// Without tar-split data, what lies between the contents is fetched for that.
 const (
 	annotationTOC         = "io.github.containers.zstd-chunked.manifest-checksum"
 	annotationTOCPosition = "io.github.containers.zstd-chunked.manifest-position"
@@ -34,30 +35,40 @@ type TOC struct {
 	Range
 	// Uncompressed is its length in bytes as JSON.
 	Uncompressed int64
-	// Split is where the tar-split data are, behind the table.
+	// Split is where the tar-split data are, behind the table. Older programs left
+	// them out: then it is empty.
 	Split Range
 }
+
+// Frames is where the frames of the layer itself end: the table is in a skippable
+// frame behind them, whose header has eight bytes.
+func (t *TOC) Frames() int64 { return t.Offset - 8 }
 
 // maxTOC is how long a table may be in the blob, in bytes.
 const maxTOC = 128 << 20
 
 // tocOf reads the annotations of a layer. Without, or with ones that make no
-// sense, the layer has no table: it can still be read whole. Without tar-split
-// data, which older programs left out, a table is of no use: nobody could say
-// whether it tells the truth.
+// sense, the layer has no table: it can still be read whole.
 func tocOf(info types.BlobInfo) *TOC {
 	d, err := digest.Parse(info.Annotations[annotationTOC])
 	if err != nil || d.Algorithm() != digest.SHA256 || info.Size < 0 {
 		return nil
 	}
 	table, ok := numbers(strings.TrimSuffix(info.Annotations[annotationTOCPosition], ":1")) // the type of the table: CRFS
-	split, also := numbers(info.Annotations[annotationSplit])
-	if !ok || !also || !strings.HasSuffix(info.Annotations[annotationTOCPosition], ":1") {
+	if !ok || !strings.HasSuffix(info.Annotations[annotationTOCPosition], ":1") {
 		return nil
 	}
-	t := &TOC{Digest: d, Range: Range{table[0], table[1]}, Uncompressed: table[2], Split: Range{split[0], split[1]}}
-	if t.Length > maxTOC || t.Split.Length > maxTOC || t.Split.Offset > info.Size-t.Split.Length ||
-		t.Offset > t.Split.Offset-t.Length {
+	t := &TOC{Digest: d, Range: Range{table[0], table[1]}, Uncompressed: table[2]}
+	if t.Length > maxTOC || t.Frames() < 0 || t.Offset > info.Size-t.Length {
+		return nil
+	}
+	position, has := info.Annotations[annotationSplit]
+	if !has {
+		return t
+	}
+	split, ok := numbers(position)
+	t.Split = Range{split[0], split[1]}
+	if !ok || t.Split.Length > maxTOC || t.Split.Offset > info.Size-t.Split.Length || t.Offset > t.Split.Offset-t.Length {
 		return nil
 	}
 	return t
@@ -109,22 +120,18 @@ func (img *Image) ReadTOC(ctx context.Context, i int, read func(r io.Reader) err
 	})
 }
 
-// ReadFrames reads contents of a layer from their frames, which are in order
-// and don't overlap, or its tar-split data, and calls read for each. What it
-// reads has not been checked.
-func (img *Image) ReadFrames(ctx context.Context, i int, frames []Range, read func(k int, r io.Reader) error) error {
+// Frames decompresses frames of a layer, one reader after the other.
+type Frames struct{ *zstd.Decoder }
+
+// NewFrames makes one, which must be closed.
+func NewFrames() (Frames, error) {
 	z, err := newFrames(nil)
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	return img.ReadRanges(ctx, i, frames, func(k int, r io.Reader) error {
-		if err := z.Reset(r); err != nil {
-			return err
-		}
-		return read(k, z)
-	})
+	return Frames{z}, err
 }
+
+// Of returns what the frames in r hold. It is good until the next call. What it
+// reads has not been checked.
+func (f Frames) Of(r io.Reader) (io.Reader, error) { return f.Decoder, f.Reset(r) }
 
 func newFrames(r io.Reader) (*zstd.Decoder, error) {
 	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))

@@ -52,8 +52,17 @@ func readFrames(t *testing.T, img *Image) (bytes int64, err error) {
 		}
 	}
 	read := make([]int, len(ranges))
-	err = img.ReadFrames(t.Context(), 0, ranges, func(k int, r io.Reader) error {
-		data, err := io.ReadAll(r)
+	frames, err := NewFrames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frames.Close()
+	err = img.ReadRanges(t.Context(), 0, ranges, func(k int, r io.Reader) error {
+		z, err := frames.Of(r)
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(z)
 		if have := fmt.Sprintf("sha256:%x", sha256.Sum256(data)); err == nil && have != wanted[k].Digest {
 			t.Errorf("content %d is %s, want %s", k, have, wanted[k].Digest)
 		}
