@@ -85,12 +85,16 @@ func (m machine) with(c *cli.Context, do mode, work func(*deploy.Node) error) er
 // open opens the node that the options name for reading. The caller calls
 // close.
 func (m machine) open(c *cli.Context) (n *deploy.Node, close func(), err error) {
+	return m.openTo(c, Look)
+}
+
+func (m machine) openTo(c *cli.Context, do mode) (n *deploy.Node, close func(), err error) {
 	w, err := m.where(c)
 	if err != nil {
 		return nil, nil, err
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	o, err := m.start(w, begin{bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
+	o, err := m.start(w, begin{mode: do, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,6 +103,8 @@ func (m machine) open(c *cli.Context) (n *deploy.Node, close func(), err error) 
 
 func openStore(v *view.View, do mode, h store.Holder) (s *store.Store, err error) {
 	switch {
+	case !do.writes() && do.creates:
+		s, err = store.OpenOrEmpty(v)
 	case !do.writes():
 		s, err = store.Open(v)
 	case do.creates:

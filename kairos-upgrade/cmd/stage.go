@@ -213,7 +213,7 @@ func inPart(f deploy.Fetched) string {
 
 // planStage prints what a staging would do.
 func planStage(c *cli.Context, m machine, req deploy.Request) error {
-	n, close, err := m.open(c)
+	n, close, err := m.openTo(c, Look.creating())
 	if err != nil {
 		return err
 	}

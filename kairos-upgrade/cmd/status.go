@@ -259,7 +259,7 @@ func printAutomation(w io.Writer, s *status) {
 		terminal.Fprintf(w, "\nautomation: stopped, %s\n", s.Settings.Error)
 		return
 	}
-	if s.Settings.Mode == automation.Off && s.Automation == nil {
+	if (s.Settings.Mode == "" || s.Settings.Mode == automation.Off) && s.Automation == nil {
 		return
 	}
 	terminal.Fprintf(w, "\nautomation: Mode=%s\n", s.Settings.Mode)

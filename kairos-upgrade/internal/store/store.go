@@ -76,9 +76,15 @@ func newStore(v *view.View, k Kernel) *Store {
 	return s
 }
 
-func open(v *view.View, k Kernel) (*Store, error) {
+// OpenOrEmpty does the same, and takes what Create would make a store of for an
+// empty one.
+func OpenOrEmpty(v *view.View) (*Store, error) { return openChecked(v, kernel{}, mayBeStore) }
+
+func open(v *view.View, k Kernel) (*Store, error) { return openChecked(v, k, isStore) }
+
+func openChecked(v *view.View, k Kernel, check func(*os.Root) error) (*Store, error) {
 	s := newStore(v, k)
-	if err := isStore(s.root); err != nil {
+	if err := check(s.root); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", v.Path, errors.Join(err, v.Close()))
 	}
 	s.verity = s.readVerity()
