@@ -123,12 +123,12 @@ func (s *session) find(argument string) (*volume.Volume, error) {
 
 // open reads the volume that a command changes, and keeps others from it until
 // end.
-func (s *session) open(argument string) (*volume.Volume, error) {
+func (s *session) open(c *cli.Context, argument string) (*volume.Volume, error) {
 	device, err := s.device(argument)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.lock(device); err != nil {
+	if err := s.lock(c, device); err != nil {
 		return nil, err
 	}
 	v, err := volume.Open(device)
@@ -140,13 +140,13 @@ func (s *session) open(argument string) (*volume.Volume, error) {
 }
 
 // lock keeps others from changing a device until end.
-func (s *session) lock(device string) error {
-	unlock, err := volume.Lock(s.Locks, device)
+func (s *session) lock(c *cli.Context, device string) error {
+	locked, unlock, err := volume.Lock(c.Context, s.Locks, device)
 	if errors.Is(err, volume.ErrBusy) {
 		return exit.WithCode(err, exit.Busy)
 	}
 	if err == nil {
-		s.unlock = unlock
+		c.Context, s.unlock = locked, unlock
 	}
 	return err
 }

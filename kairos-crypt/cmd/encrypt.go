@@ -50,7 +50,7 @@ func encrypt(c *cli.Context, m Machine) error {
 	if err != nil {
 		return err
 	}
-	if err := s.lock(device); err != nil {
+	if err := s.lock(c, device); err != nil {
 		return err
 	}
 	defer s.end()

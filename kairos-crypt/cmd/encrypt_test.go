@@ -2,12 +2,15 @@ package cmd
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
+	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // kills is how often an encryption is killed in its midst before it may end, and
@@ -58,7 +62,7 @@ func TestEncryptKilled(t *testing.T) {
 			earliest, latest = 0, 2*latest+time.Second
 		}
 		after := earliest + time.Duration(random.Int64N(int64(latest-earliest)))
-		if !killedAt(t, after, args) { // it was faster: once more
+		if !killedAt(t, after, attempt%2 == 0, disk, args) { // it was faster: once more
 			latest = after
 			os.Remove("recovery")
 			must(t, os.WriteFile(disk, plain, 0o600))
@@ -119,16 +123,95 @@ func compare(t *testing.T, disk string, contents map[string][]byte) {
 	}
 }
 
-// killedAt runs kairos-crypt and kills it with all that it runs.
-func killedAt(t *testing.T, after time.Duration, args []string) bool {
+// killedAt runs kairos-crypt and kills it: with all that it runs, as a power cut
+// does, or alone, when the program that it runs is asked to end, and may first do
+// what it is at. It returns when that has ended too: the lock says so.
+func killedAt(t *testing.T, after time.Duration, all bool, disk string, args []string) bool {
 	t.Helper()
 	command := exec.Command("kairos-crypt", args...)
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	must(t, command.Start())
-	timer := time.AfterFunc(after, func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) })
+	timer := time.AfterFunc(after, func() {
+		if all { // stopped, it can't tell that the others are killed before it
+			_ = command.Process.Signal(syscall.SIGSTOP)
+			for _, child := range children(command.Process.Pid) {
+				_ = syscall.Kill(child, syscall.SIGKILL)
+			}
+		}
+		_ = command.Process.Kill()
+	})
 	err := command.Wait()
 	timer.Stop()
+	for range 600 {
+		_, unlock, err := volume.Lock(t.Context(), fakeMachine().Locks, disk)
+		if err == nil {
+			unlock()
+			break
+		}
+		if !errors.Is(err, volume.ErrBusy) {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	return err != nil && strings.Contains(err.Error(), "killed")
+}
+
+// children are the processes that a process has started.
+func children(pid int) []int {
+	var found []int
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, field := range strings.Fields(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				found = append(found, child)
+			}
+		}
+	}
+	return found
+}
+
+// A cryptsetup that outlives its kairos-crypt keeps the lock: until it has ended,
+// nobody else writes to the device.
+func TestLockOfTheKilled(t *testing.T) {
+	crypttest.Programs(t, "wipefs")
+	t.Chdir(t.TempDir())
+	must(t, os.WriteFile("cryptsetup", []byte("#!/bin/sh\ntrap '' TERM\n: >started\nread line <end\n"), 0o755))
+	must(t, syscall.Mkfifo("end", 0o600))
+	here, err := os.Getwd()
+	must(t, err)
+	t.Setenv("PATH", here+":"+os.Getenv("PATH"))
+	disk := crypttest.Disk(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	format := func() *exec.Cmd {
+		return exec.CommandContext(ctx, "kairos-crypt", "format", "--yes", "--enroll", "none", disk)
+	}
+
+	killed := format()
+	must(t, killed.Start())
+	for range 600 {
+		if _, err := os.Stat("started"); err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	must(t, killed.Process.Kill())
+	_ = killed.Wait()
+	out, err := format().CombinedOutput()
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) || ended.ExitCode() != exit.Busy {
+		t.Errorf("while cryptsetup runs: %v: %s", err, out)
+	}
+	must(t, os.WriteFile("end", []byte("\n"), 0))
+	for range 600 {
+		_, unlock, err := volume.Lock(t.Context(), fakeMachine().Locks, disk)
+		if err == nil {
+			unlock()
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Error("the lock outlives them all")
 }
 
 func output(t *testing.T, program string, args ...string) string {

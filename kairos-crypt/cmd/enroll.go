@@ -68,7 +68,7 @@ func enroll(c *cli.Context, m Machine, of enroller) error {
 	if err != nil {
 		return explain(err)
 	}
-	v, err := s.open(args[0])
+	v, err := s.open(c, args[0])
 	if err != nil {
 		return err
 	}

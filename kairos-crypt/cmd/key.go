@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/secret"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/urfave/cli/v2"
 )
@@ -108,12 +110,22 @@ func writeSecret(name string, key *secret.Memory) error {
 	if err != nil {
 		return err
 	}
-	if file == nil {
-		if file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
-			return fmt.Errorf("write recovery key: %w", err)
-		}
+	if file != nil {
+		return errors.Join(writeLine(file, key), file.Close())
 	}
-	return errors.Join(writeLine(file, key), file.Close())
+	if file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return fmt.Errorf("write recovery key: %w", err)
+	}
+	if err := errors.Join(writeLine(file, key), file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	// The name too: what comes next may be a header that only this key opens.
+	root, err := os.OpenRoot(filepath.Dir(name))
+	if err != nil {
+		return fmt.Errorf("write recovery key: %w", err)
+	}
+	defer root.Close()
+	return atomicfile.SyncDir(root, ".")
 }
 
 func writeLine(w io.Writer, key *secret.Memory) error {

@@ -40,7 +40,7 @@ func rotate(c *cli.Context, m Machine) error {
 		return exit.Usagef("--key-file and --recovery-key-file can't both be stdin")
 	}
 	s := m.begin(c)
-	v, err := s.open(args[0])
+	v, err := s.open(c, args[0])
 	if err != nil {
 		return err
 	}

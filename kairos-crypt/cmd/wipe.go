@@ -21,7 +21,7 @@ func wipeCommand(m Machine) *cli.Command {
 				return err
 			}
 			s := m.begin(c)
-			v, err := s.open(args[0])
+			v, err := s.open(c, args[0])
 			if err != nil {
 				return err
 			}

@@ -153,6 +153,23 @@ func RemoveToken(ctx context.Context, device string, number int) error {
 // to 2 are taken. /dev/fd would need udev, or somebody else who makes it.
 func pipe(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
 
+type held struct{}
+
+// Hold returns a context in which programs that write to the device have the file
+// open that locks it: they may outlive a caller that was killed, and the lock ends
+// with the last of them.
+func Hold(ctx context.Context, lock *os.File) context.Context {
+	return context.WithValue(ctx, held{}, lock)
+}
+
+// Held are the files for a program that writes to the device.
+func Held(ctx context.Context) []*os.File {
+	if lock, ok := ctx.Value(held{}).(*os.File); ok {
+		return []*os.File{lock}
+	}
+	return nil
+}
+
 // execute runs cryptsetup with each secret on a pipe of its own.
 func execute(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...string) ([]byte, error) {
 	runner := run.Runner{Stdin: stdin}
@@ -164,6 +181,7 @@ func execute(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...s
 		defer reader.Close()
 		runner.Files = append(runner.Files, reader)
 	}
+	runner.Files = append(runner.Files, Held(ctx)...)
 	out, err := runner.Output(ctx, append([]string{"cryptsetup"}, arguments...)...)
 	var failed *run.Error
 	if !errors.As(err, &failed) {

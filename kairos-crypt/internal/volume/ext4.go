@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
@@ -70,7 +71,7 @@ func MakeRoom(ctx context.Context, device string, room int64) error {
 		return nil
 	}
 	wanted := (total - room) / block
-	if _, err := (run.Runner{}).Output(ctx, "resize2fs", device, strconv.FormatInt(wanted*block/1024, 10)+"K"); err != nil {
+	if _, err := (run.Runner{Files: cryptsetup.Held(ctx)}).Output(ctx, "resize2fs", device, strconv.FormatInt(wanted*block/1024, 10)+"K"); err != nil {
 		return fmt.Errorf("shrink the file system on %s: %w", device, err)
 	}
 	if info, err := os.Stat(device); err == nil && info.Mode().IsRegular() { // resize2fs shortens files
@@ -81,7 +82,7 @@ func MakeRoom(ctx context.Context, device string, room int64) error {
 
 // check mends a file system, as at every boot. 1 is "errors were corrected".
 func check(ctx context.Context, device string) error {
-	_, err := run.Runner{}.Output(ctx, "e2fsck", "-f", "-p", device)
+	_, err := run.Runner{Files: cryptsetup.Held(ctx)}.Output(ctx, "e2fsck", "-f", "-p", device)
 	var failed *run.Error
 	if errors.As(err, &failed) && failed.Status == 1 {
 		return nil

@@ -4,11 +4,13 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 	"golang.org/x/sys/unix"
 )
@@ -63,36 +65,37 @@ func (v *Volume) Reload() error {
 var ErrBusy = errors.New("another kairos-crypt changes this volume")
 
 // Lock keeps other kairos-crypt processes from changing a device until the
-// returned function is called. directory is where the locks are.
-func Lock(directory, device string) (unlock func(), err error) {
+// returned function is called, or this process and what it has started with the
+// returned context have ended. directory is where the locks are.
+func Lock(ctx context.Context, directory, device string) (locked context.Context, unlock func(), err error) {
 	var stat unix.Stat_t
 	if err := unix.Stat(device, &stat); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: device, Err: err}
+		return nil, nil, &os.PathError{Op: "stat", Path: device, Err: err}
 	}
 	name := fmt.Sprintf("file-%d-%d", stat.Dev, stat.Ino)
 	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
 		name = fmt.Sprintf("block-%d-%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
 	}
 	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	root, err := os.OpenRoot(directory)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer root.Close()
 	file, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		file.Close()
 		if err == unix.EWOULDBLOCK {
-			return nil, fmt.Errorf("%s: %w", device, ErrBusy)
+			return nil, nil, fmt.Errorf("%s: %w", device, ErrBusy)
 		}
-		return nil, fmt.Errorf("lock %s: %w", device, err)
+		return nil, nil, fmt.Errorf("lock %s: %w", device, err)
 	}
-	return func() { file.Close() }, nil
+	return cryptsetup.Hold(ctx, file), func() { file.Close() }, nil
 }
 
 // material returns what lies on the disk for a key slot, so that its erasure

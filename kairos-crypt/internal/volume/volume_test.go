@@ -20,17 +20,17 @@ func must(t *testing.T, err error) {
 }
 
 func TestLock(t *testing.T) {
-	disk, directory := crypttest.Disk(t), t.TempDir()
-	unlock, err := Lock(directory, disk)
+	ctx, disk, directory := t.Context(), crypttest.Disk(t), t.TempDir()
+	_, unlock, err := Lock(ctx, directory, disk)
 	must(t, err)
-	if _, err := Lock(directory, disk); !errors.Is(err, ErrBusy) {
+	if _, _, err := Lock(ctx, directory, disk); !errors.Is(err, ErrBusy) {
 		t.Errorf("a second lock: %v", err)
 	}
-	other, err := Lock(directory, crypttest.Disk(t))
+	_, other, err := Lock(ctx, directory, crypttest.Disk(t))
 	must(t, err)
 	other()
 	unlock()
-	again, err := Lock(directory, disk)
+	_, again, err := Lock(ctx, directory, disk)
 	must(t, err)
 	again()
 }
