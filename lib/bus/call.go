@@ -32,15 +32,16 @@ const (
 // call takes a call from the connection, in the order of messages. It is
 // counted before anything else: what leave relies on. Only what fits a method,
 // of a user who may call now, is read at all.
-func (s *Service) call(f *frame, rest func(*frame) ([]int, error)) {
+func (s *Service) call(f *frame, r *rest) {
 	s.begin()
 	fn, leave, err := s.admit(f)
 	if err != nil {
+		r.skip(f)
 		s.reply(f, nil, err)
 		s.end()
 		return
 	}
-	files, err := rest(f)
+	files, err := r.read(f)
 	if err == nil {
 		err = f.check(maxArguments)
 	}

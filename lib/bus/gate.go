@@ -44,10 +44,25 @@ type gate struct {
 }
 
 // calls is who is called. begin is called in the order of messages, and
-// returns once the body is read: by rest, which reads it or leaves it unread.
+// returns once the rest of it was taken.
 type calls interface {
-	call(f *frame, rest func(*frame) (files []int, err error))
+	call(f *frame, r *rest)
 }
+
+// rest is what follows the header of a call. It is either read or skipped,
+// once, before the call is answered: who has an answer can rely on it that
+// nothing of the call is kept.
+type rest struct {
+	gate   *gate
+	broken error // of the connection
+}
+
+func (r *rest) read(f *frame) (files []int, err error) {
+	files, r.broken = r.gate.body(f)
+	return files, r.broken
+}
+
+func (r *rest) skip(f *frame) { r.broken = r.gate.skip(f.size) }
 
 const (
 	maxAnswer = 16 << 20 // bytes of an answer of the bus, of polkit or of systemd
@@ -194,18 +209,9 @@ func (g *gate) called(f *frame) error {
 	if g.calls == nil || f.sender == "" {
 		return g.skip(f.size)
 	}
-	var broken error
-	read := false
-	g.calls.call(f, func(f *frame) ([]int, error) {
-		read = true
-		files, err := g.body(f)
-		broken = err
-		return files, err
-	})
-	if !read {
-		return g.skip(f.size)
-	}
-	return broken
+	r := rest{gate: g}
+	g.calls.call(f, &r)
+	return r.broken
 }
 
 // pass hands a message to the library, which closes the connection if it can't
