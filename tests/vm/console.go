@@ -48,16 +48,14 @@ func (c *Console) signs() int64 {
 }
 
 // follow reads the port until it is closed, and hands each line to watch, also while it is still
-// growing.
+// growing. Whoever watch wakes finds the line in the text.
 func (c *Console) follow(port io.Reader, watch func([]byte)) {
 	buf := make([]byte, 4096)
 	var line []byte
 	for {
 		n, err := port.Read(buf)
 		line = append(line, buf[:n]...)
-		watch(line)
 		said := n > 0 && news(line)
-		line = line[bytes.LastIndexByte(line, '\n')+1:]
 		c.mu.Lock()
 		c.text = append(c.text, buf[:n]...)
 		if said {
@@ -67,6 +65,8 @@ func (c *Console) follow(port io.Reader, watch func([]byte)) {
 		close(c.changed)
 		c.changed = make(chan struct{})
 		c.mu.Unlock()
+		watch(line)
+		line = line[bytes.LastIndexByte(line, '\n')+1:]
 		if err != nil {
 			return
 		}
