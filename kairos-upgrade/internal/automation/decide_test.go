@@ -27,7 +27,7 @@ func TestFollowed(t *testing.T) {
 		"only staged":        {Follower{}, deploy.Roles{Next: from(repository + ":3")}, repository + ":3", ""},
 		"no tag":             {Follower{}, deploy.Roles{Booted: from("docker://" + repository)}, repository, ""},
 		"nothing":            {Follower{}, deploy.Roles{}, "", "no deployment"},
-		"a directory":        {Follower{}, deploy.Roles{Booted: from("dir:/rootfs")}, "", "no registry"},
+		"a directory":        {Follower{}, deploy.Roles{Booted: from("dir:/rootfs")}, "", "not a registry"},
 		"a digest":           {Follower{}, deploy.Roles{Booted: from(repository + digest)}, "", "by a digest"},
 		"a digest, releases": {Follower{Config: Config{Follow: FollowSemver}}, deploy.Roles{Booted: from(repository + digest)}, repository, ""},
 	} {

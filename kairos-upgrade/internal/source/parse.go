@@ -89,10 +89,7 @@ func Parse(s string) (Source, error) {
 	case "file":
 		return src.file(rest)
 	case "ocifile": // Kairos' name of it
-		if strings.HasPrefix(rest, "//") {
-			rest = rest[2:]
-		}
-		return src.file(rest)
+		return src.file(strings.TrimPrefix(rest, "//"))
 	case "store":
 		return src.store(rest)
 	case "oci-archive", "docker-archive":
