@@ -268,8 +268,9 @@ func TestBusRepair(t *testing.T) {
 	if err := b.call("Repair").Store(&path); err != nil {
 		t.Error(err)
 	}
-	said, _ := b.next("Completed") // of the transaction's own object
-	if said, _ = b.next("Completed"); said[0] != path {
+	b.next("Completed") // of the transaction's own object
+	said, _ := b.next("Completed")
+	if said[0] != path {
 		t.Errorf("%v has ended, not %s", said[0], path)
 	}
 	if done := said[3].(map[string]dbus.Variant)["problems"].Value().([]map[string]dbus.Variant); said[1] != int32(0) || said[2] != "" || len(done) != 1 || done[0]["done"].Value() != true {
