@@ -46,7 +46,7 @@ var documented = []struct{ page, config, wrong string }{
 	{"user with a number as name", "users: [{name: 007}]", "must be"},
 	{"logs, paths, strict", "debug: true\nlogs: {journal: [a], files: ['/var/log/a/*.log']}\ncloud-init-paths: [/some/path]\nstrict: false", ""},
 	{"install", "install: {device: /dev/sda, reboot: true, auto: true, grub-entry-name: OS, no-format: false, force: false, extra-dirs-rootfs: [/data]}\nusers: [{name: a, groups: [admin], passwd: x}]", ""},
-	{"install, both ends", "install: {reboot: true, poweroff: true}", "only one of them can be done"},
+	{"install, both ends", "install: {reboot: true, poweroff: true}", ""},
 	{"partitions", "install: {partitions: {oem: {size: 60, fs: ext4}, recovery: {size: 4096, fs: ext4}}}", ""},
 	{"partitions with dots", "install:\n  partitions.oem.size: 60\n  partitions.recovery.fs: ext4\n  system.size: 4096\n  passive.size: 4096\n  recovery-system.size: 5000", ""},
 	{"extra partitions", "install: {extra-partitions: [{name: a, size: 100, fs: ext4, label: ONE}, {name: b, size: 200, fs: ext2}]}", ""},

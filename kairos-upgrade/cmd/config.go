@@ -80,12 +80,9 @@ func (m machine) asked(c *cli.Context, args []string) (asked, error) {
 		return asked{}, fmt.Errorf("read the node's config: %w", err)
 	}
 	u := doc.Upgrade
-	if u.Reboot && u.Poweroff {
-		return asked{}, fmt.Errorf("upgrade.reboot and upgrade.poweroff: only one of them can be done")
-	}
 	a := asked{
 		Source: u.System.reference(), Title: cmp.Or(u.Title, doc.Install.Title), Force: u.Force, Insecure: u.Insecure,
-		Reboot: u.Reboot, Poweroff: u.Poweroff, hooks: true, stages: doc.stages(),
+		Reboot: u.Reboot, Poweroff: u.Poweroff && !u.Reboot, hooks: true, stages: doc.stages(),
 	}
 	if u.Recovery || u.Entry == "recovery" || c.Bool("recovery") {
 		a.Source = cmp.Or(u.RecSys.reference(), a.Source)

@@ -34,7 +34,7 @@ func TestAsked(t *testing.T) {
 		{config: `{"upgrade":{"recovery":true,"system":{"uri":"a"}}}`, want: asked{Source: "a", hooks: true}, recovery: true},
 		{config: `{"upgrade":{"system":{"source":"a"},"reboot":true}}`, args: "quay.io/x/y:1", want: asked{Source: "quay.io/x/y:1", hooks: true}},
 		{config: `{}`, err: "missing argument SOURCE"},
-		{config: `{"upgrade":{"system":{"source":"a"},"reboot":true,"poweroff":true}}`, err: "only one of them"},
+		{config: `{"upgrade":{"system":{"source":"a"},"reboot":true,"poweroff":true}}`, want: asked{Source: "a", Reboot: true, hooks: true}},
 		{config: `{"upgrade":7}`, err: "read the node's config"},
 	} {
 		if err := os.WriteFile(answer, []byte(test.config), 0o644); err != nil {

@@ -125,10 +125,10 @@ func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err err
 		return err
 	}
 	switch {
+	case asked.Reboot: // or --apply, whatever the config says
+		return m.reboot(c.Context)
 	case asked.Poweroff:
 		return m.leave(c.Context, "poweroff")
-	case asked.Reboot:
-		return m.reboot(c.Context)
 	}
 	return nil
 }

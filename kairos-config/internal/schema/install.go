@@ -13,7 +13,7 @@ type Install struct {
 	Image    string `key:"image" doc:"The image to install: the old name of source." eg:"quay.io/example/os:1" is:"word" old:"write source"`
 	ISO      string `key:"iso" doc:"Media carry their image." eg:"https://example.org/os.iso" none:"media carry their image: write source"`
 	Reboot   bool   `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
-	Poweroff bool   `key:"poweroff" doc:"Power off when done. Not together with reboot." def:"false" eg:"true"`
+	Poweroff bool   `key:"poweroff" doc:"Power off when done. With reboot as well, it reboots." def:"false" eg:"true"`
 	Force    bool   `key:"force" doc:"Consent to erase an installation as well." def:"false" eg:"true"`
 	NoFormat bool   `key:"no-format" doc:"Install on partitions that are there." def:"false" eg:"true"`
 	NoUsers  bool   `key:"nousers" doc:"Install without any user who may log in and become root." def:"false" eg:"true"`
@@ -46,9 +46,10 @@ func (i *Install) check(n *tree.Node, problems *diag.List) bool {
 	return true
 }
 
+// onlyOneEnd says which end wins: Kairos reboots before it looks whether to power off.
 func onlyOneEnd(n *tree.Node, reboot, poweroff bool, block string, problems *diag.List) {
 	if reboot && poweroff {
-		problems.Errorf(n.Field("poweroff").Pos, "%s: reboot and poweroff: only one of them can be done", block)
+		problems.Warnf(n.Field("poweroff").Pos, "%s: reboot and poweroff: it reboots, as in Kairos", block)
 	}
 }
 
@@ -102,7 +103,7 @@ type Upgrade struct {
 	System    InstallImage `key:"system" doc:"The image to upgrade to."`
 	RecSystem InstallImage `key:"recovery-system" doc:"The image for recovery."`
 	Reboot    bool         `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
-	Poweroff  bool         `key:"poweroff" doc:"Power off when done." def:"false" eg:"true"`
+	Poweroff  bool         `key:"poweroff" doc:"Power off when done. With reboot as well, it reboots." def:"false" eg:"true"`
 	Excluded  []string     `key:"excluded-paths" doc:"Paths of the image to leave out." eg:"[/usr/share/doc]" is:"path" none:"an image is what its digest says"`
 	Insecure  bool         `key:"allow-insecure-registries" doc:"Registries.conf says which registries are insecure." def:"false" eg:"true"`
 	GrubEntry string       `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
@@ -119,8 +120,8 @@ func (u *Upgrade) check(n *tree.Node, problems *diag.List) bool {
 type Reset struct {
 	Persistent bool         `key:"reset-persistent" doc:"Empty COS_PERSISTENT." def:"true" eg:"true"`
 	OEM        bool         `key:"reset-oem" doc:"Empty COS_OEM." def:"false" eg:"true"`
-	Reboot     bool         `key:"reboot" doc:"Reboot when done, as a reset does anyway. Not together with poweroff." def:"true" eg:"true"`
-	Poweroff   bool         `key:"poweroff" doc:"Power off when done, instead of a reboot." def:"false" eg:"true"`
+	Reboot     bool         `key:"reboot" doc:"Reboot when done, as a reset does anyway." def:"true" eg:"true"`
+	Poweroff   bool         `key:"poweroff" doc:"Power off when done, instead of a reboot. With reboot as well, it reboots." def:"false" eg:"true"`
 	System     InstallImage `key:"system" doc:"The image to go back to." def:"that of the recovery system"`
 	GrubEntry  string       `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
 	ExtraDirs  []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path" none:"the root is what its digest says: put the directory into the image, or use one beneath /var, /srv or /usr/local"`

@@ -81,7 +81,7 @@ func TestCheck(t *testing.T) {
 		{"install: {anything: 1}", `f:1:11: error: unknown key "anything" in install`},
 		{"stage: {boot: []}", `f:1:1: error: unknown key "stage": did you mean "stages"?`},
 		{"resize_rootfs: true", "f:1:1: error: resize_rootfs is not supported here: COS_PERSISTENT always grows by itself"},
-		{"install: {reboot: true, poweroff: true}", "f:1:35: error: install: reboot and poweroff: only one of them can be done"},
+		{"install: {reboot: true, poweroff: true}", "f:1:35: warning: install: reboot and poweroff: it reboots, as in Kairos"},
 		{"install: {extra-partitions: [{Name: x, size: 10}]}", `f:1:31: warning: key "Name" is deprecated: write "name"`},
 		{"install: {image: x}", "f:1:11: warning: image is deprecated: write source"},
 		{"install: {device: sda}", `f:1:19: error: device must be auto, a device like /dev/sda, or script:///PROGRAM, not "sda"`},

@@ -227,7 +227,21 @@ func insert(list *parse.ListNode, name string) {
 var (
 	where   = regexp.MustCompile(`^template: t:(\d+)(?::(\d+))?: `)
 	field   = regexp.MustCompile(`can't evaluate field (\w+) in type \*facts\.Facts`)
+	unknown = regexp.MustCompile(`function "(\w+)" not defined$`)
 	context = regexp.MustCompile(`^executing "[^"]*" at (<.*?>): `)
+)
+
+// leftOut are the functions of sprig that are not here, and why.
+var leftOut = map[string]string{
+	"env": noSurroundings, "expandenv": noSurroundings, "getHostByName": noSurroundings,
+	"genPrivateKey": noKeys, "buildCustomCert": noKeys, "genCA": noKeys, "genCAWithKey": noKeys,
+	"genSelfSignedCert": noKeys, "genSelfSignedCertWithKey": noKeys, "genSignedCert": noKeys, "genSignedCertWithKey": noKeys,
+	"derivePassword": "the main password would stand in the config: name the password as ${credential:NAME}",
+}
+
+const (
+	noSurroundings = "a template reads neither the environment nor the network"
+	noKeys         = "templates are rendered at each boot, and private keys do not belong in a config: make the key elsewhere, and name it as ${credential:NAME}"
 )
 
 // place takes the place out of an error of text/template, whose errors have a
@@ -243,6 +257,9 @@ func place(err error) error {
 		e.Message = text[len(m[0]):]
 	}
 	e.Message = strings.TrimPrefix(e.Message, `executing "t" at <`+escapeName+`>: error calling `+escapeName+`: `)
+	if m := unknown.FindStringSubmatch(e.Message); m != nil && leftOut[m[1]] != "" {
+		e.Message += ": it is left out, because " + leftOut[m[1]]
+	}
 	if m := context.FindStringSubmatch(e.Message); m != nil {
 		e.Message = m[1] + ": " + e.Message[len(m[0]):]
 	}

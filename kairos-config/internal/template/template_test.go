@@ -81,9 +81,13 @@ func TestSameAsSprig(t *testing.T) {
 			t.Errorf("sprig has no %s", name)
 		}
 	}
-	for _, name := range []string{"env", "expandenv", "getHostByName", "genPrivateKey", "genCA", "genSelfSignedCert", "derivePassword"} {
+	for _, name := range []string{"env", "expandenv", "getHostByName", "genPrivateKey", "buildCustomCert", "genCA", "genCAWithKey",
+		"genSelfSignedCert", "genSelfSignedCertWithKey", "genSignedCert", "genSignedCertWithKey", "derivePassword"} {
 		if ours[name] != nil {
 			t.Errorf("%s must not be there", name)
+		}
+		if _, err := New(facts.Sample).Text("{{ " + name + " }}"); err == nil || !strings.Contains(err.Error(), "it is left out, because ") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -141,7 +145,9 @@ func TestErrors(t *testing.T) {
 		{"x\n{{ .Nope }}", "<.Nope>: there is no fact Nope", 2, 4},
 		{"{{ index .Values.network 5 }}", "<index .Values.network 5>: error calling index: index out of range: 5", 1, 4},
 		{`{{ fail "no good" }}`, `<fail "no good">: error calling fail: no good`, 1, 4},
-		{`{{ env "HOME" }}`, `function "env" not defined`, 1, 0},
+		{`{{ env "HOME" }}`, `function "env" not defined: it is left out, because a template reads neither the environment nor the network`, 1, 0},
+		{`{{ (genCA "x" 1).Cert }}`, `function "genCA" not defined: it is left out, because templates are rendered at each boot, and private keys do not belong in a config: make the key elsewhere, and name it as ${credential:NAME}`, 1, 0},
+		{`{{ derivePassword 1 "long" "x" "y" "z" }}`, `function "derivePassword" not defined: it is left out, because the main password would stand in the config: name the password as ${credential:NAME}`, 1, 0},
 		{`{{ div 1 0 }}`, `<div 1 0>: error calling div: division by zero`, 1, 4},
 	} {
 		out, err := New(facts.Sample).Text(c.text)

@@ -146,7 +146,7 @@ func Parse(data []byte) (Settings, error) {
 	}
 	s := Settings{
 		Device: doc.Device, Source: doc.Source, Auto: doc.Auto, Force: doc.Force,
-		Reboot: doc.Reboot, Poweroff: doc.Poweroff,
+		Reboot: doc.Reboot, Poweroff: doc.Poweroff && !doc.Reboot, // of both, Kairos reboots
 		Partitions: layout.Overrides{
 			OEM: doc.Partitions.OEM.override(), Recovery: doc.Partitions.Recovery.override(),
 			State: doc.Partitions.State.override(), Persistent: doc.Partitions.Persistent.override(),
@@ -180,11 +180,8 @@ func Parse(data []byte) (Settings, error) {
 
 // check refuses what would end in another system than the config asks for.
 func (s Settings) check(doc document) error {
-	switch {
-	case doc.NoFormat:
+	if doc.NoFormat {
 		return errors.New("install.no-format: installing on existing partitions is not supported")
-	case s.Reboot && s.Poweroff:
-		return errors.New("install.reboot and install.poweroff: only one of them can be done")
 	}
 	if err := plan.CheckLabels(s.Encrypt); err != nil {
 		return fmt.Errorf("install.encrypted_partitions: %w", err)

@@ -79,14 +79,11 @@ func Parse(data []byte) (r request.Request, ignored []string, err error) {
 	slices.Sort(ignored)
 	r = request.Request{
 		OEM: doc.OEM, KeepPersistent: doc.Persistent != nil && !*doc.Persistent,
-		PowerOff: doc.Poweroff, Image: cmp.Or(doc.System.Source, doc.System.URI),
+		PowerOff: doc.Poweroff && !doc.Reboot, Image: cmp.Or(doc.System.Source, doc.System.URI),
 	}
 	// The one spelling of a source that kairos-upgrade does not know.
 	if rest, ok := strings.CutPrefix(r.Image, "ocifile:"); ok {
 		r.Image = "file:" + strings.TrimPrefix(rest, "//")
-	}
-	if doc.Reboot && doc.Poweroff {
-		return r, ignored, errors.New("reset.reboot and reset.poweroff: only one of them can be done")
 	}
 	if err := request.CheckImage(r.Image); err != nil {
 		return r, ignored, fmt.Errorf("reset.system: %w", err)

@@ -14,6 +14,7 @@ func TestParse(t *testing.T) {
 		"{}":   {},
 		`{"reset-persistent":true,"reset-oem":false,"reboot":true}`:                             {},
 		`{"reset-persistent":false,"reset-oem":true,"poweroff":true}`:                           {KeepPersistent: true, OEM: true, PowerOff: true},
+		`{"reboot":true,"poweroff":true}`:                                                       {},
 		`{"system":{"uri":"oci:quay.io/x/y:1","size":4096}}`:                                    {Image: "oci:quay.io/x/y:1"},
 		`{"system":{"source":"oci:quay.io/x/y:2","uri":"old"}}`:                                 {Image: "oci:quay.io/x/y:2"},
 		`{"system":{"uri":"ocifile:///oem/image.tar"}}`:                                         {Image: "file:/oem/image.tar"},
@@ -28,7 +29,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, data := range []string{
-		"[]", "{", `{"reset-oem":"yes"}`, `{"system":"quay.io/x/y"}`, `{"reboot":true,"poweroff":true}`,
+		"[]", "{", `{"reset-oem":"yes"}`, `{"system":"quay.io/x/y"}`,
 		`{"system":{"uri":"--store=/"}}`, `{"system":{"uri":"a b"}}`,
 	} {
 		if got, _, err := Parse([]byte(data)); err == nil {
