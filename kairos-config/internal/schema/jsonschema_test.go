@@ -60,7 +60,6 @@ var beyond = []string{
 	"live-medium",                                // template
 	"ha-k3s-first", "static-network", "packages", // addresses, regular expressions
 	"bond-vlan", "monitoring", // stages may be anybody's
-	"upgrade-and-reset",       // two keys against each other
 	"config-url", "downloads", // what stands behind # of a URL, a URL with a template
 }
 
