@@ -121,7 +121,10 @@ func hooksOfNode(ctx context.Context) asked {
 // anything: they run in a unit of their own, and not in the sandbox of the one
 // that stages.
 func (a asked) hook(ctx context.Context, stage string) error {
-	named := func(name string) bool { return name == stage || strings.HasPrefix(name, stage+".") }
+	named := func(name string) bool {
+		name, _, _ = strings.Cut(name, ".")
+		return name == stage || name == stage+"-chroot" // which is not run, and the record says so
+	}
 	if !a.hooks || !slices.ContainsFunc(a.stages, named) {
 		return nil
 	}

@@ -12,6 +12,32 @@ import (
 
 // TestAsked: what the node's config says of an upgrade, without SOURCE and
 // with it.
+// TestHook: a stage is run where a config has steps for it, and where one has steps
+// that Kairos would have run in the new system: its record says that they were not.
+func TestHook(t *testing.T) {
+	dir := t.TempDir()
+	ran := filepath.Join(dir, "ran")
+	for _, program := range []string{"kairos-config", "systemctl"} {
+		if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\necho \"$*\" >>"+ran+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for stage, want := range map[string]bool{
+		"after-upgrade": true, "after-upgrade.before": true, "after-upgrade-chroot": true, "after-upgrade-chroot.after": true,
+		"after-upgrades": false, "before-upgrade": false, "boot": false,
+	} {
+		os.Remove(ran)
+		if err := (asked{hooks: true, stages: []string{stage}}).hook(t.Context(), "after-upgrade"); err != nil {
+			t.Fatal(err)
+		}
+		said, _ := os.ReadFile(ran)
+		if strings.Contains(string(said), "after-upgrade") != want {
+			t.Errorf("%s: %q", stage, said)
+		}
+	}
+}
+
 func TestAsked(t *testing.T) {
 	dir := t.TempDir()
 	answer := filepath.Join(dir, "answer")

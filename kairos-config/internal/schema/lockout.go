@@ -3,6 +3,7 @@ package schema
 import (
 	"encoding/base64"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
@@ -148,12 +149,29 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 
 // never are stages that nothing runs here.
 var never = map[string]string{
-	"after-install-chroot": "an image is what its digest says: write after-install for files on partitions, or change the image",
-	"after-upgrade-chroot": "an image is what its digest says: write after-upgrade for files on partitions, or change the image",
-	"after-reset-chroot":   "an image is what its digest says: write after-reset for files on partitions, or change the image",
+	"after-install-chroot": inImage + "after-install",
+	"after-upgrade-chroot": inImage + "after-upgrade",
+	"after-reset-chroot":   inImage + "after-reset",
 	"kairos-uki-install":   "there is one way to install: write kairos-install",
 	"kairos-uki-upgrade":   "there is one way to upgrade: write before-upgrade or after-upgrade",
 	"kairos-uki-reset":     "there is one way to reset: write before-reset or after-reset",
+}
+
+// inImage is why nothing runs in a system that was just written, up to the stage for
+// what is no file of it.
+const inImage = "it would change the new image, which is what its digest says: put programs into the image, " +
+	"write initramfs or boot, which run at each boot, for files and settings, and for all else "
+
+// NotRun says which steps Kairos would have run in the new system before a stage.
+func (s Stages) NotRun(before string) diag.List {
+	var problems diag.List
+	for _, stage := range s {
+		name := before + "-chroot"
+		if never[name] != "" && slices.Contains(Parts(name), stage.Name) {
+			problems.Warnf(stage.Pos, "the stage %s was not run: %s", stage.Name, never[name])
+		}
+	}
+	return problems
 }
 
 // checkStages says of stages that nothing runs, and of after: that names no step

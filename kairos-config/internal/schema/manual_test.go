@@ -3,6 +3,7 @@ package schema
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -121,6 +122,10 @@ func manualKeys() map[string]string {
 			}
 			fmt.Fprintf(&b, ".It Cm %s\nWithout effect here, because %s.\n", mdoc(strings.Join(names, " , ")), mdoc(f.none))
 		}
+	}
+	b.WriteString(".El\n.Ss Stages without effect\nNothing runs these.\nThe record of\n.Cm after-install , after-upgrade\nand\n.Cm after-reset\nnames steps that were not run before it.\n.Bl -tag -width Ds\n")
+	for _, stage := range slices.Sorted(maps.Keys(never)) {
+		fmt.Fprintf(&b, ".It Cm %s\nWithout effect here, because %s.\n", stage, mdoc(never[stage]))
 	}
 	b.WriteString(".El\n")
 	texts["-compat"] += b.String()

@@ -393,6 +393,22 @@ func TestWrongTypesCostThemselves(t *testing.T) {
 	}
 }
 
+// TestStageInTheNewSystem: what Kairos runs in the new system is not run, and the
+// record of the stage that comes next says so.
+func TestStageInTheNewSystem(t *testing.T) {
+	for _, stage := range []string{"after-install", "after-upgrade", "after-reset"} {
+		n := newNode(t, map[string]string{"1.yaml": "#cloud-config\nstages:\n  " + stage + "-chroot.after: [{commands: [touch /ran]}]"})
+		r := n.run(stage)
+		if len(r.Problems) != 1 || r.Problems[0].Line != 3 || !strings.HasPrefix(r.Problems[0].Message, "the stage "+stage+"-chroot.after was not run: ") ||
+			r.Outcome != Done || n.Root.Exists("/ran") {
+			t.Errorf("%s: %+v", stage, r)
+		}
+		if r := n.run("boot"); len(r.Problems) > 0 {
+			t.Errorf("boot: %+v", r)
+		}
+	}
+}
+
 func TestLastHostnameWins(t *testing.T) {
 	n := newNode(t, map[string]string{"1.yaml": "#cloud-config\nhostname: one", "2.yaml": "#cloud-config\nhostname: two", "3.yaml": "#cloud-config\nruncmd: []"})
 	n.run("boot")
