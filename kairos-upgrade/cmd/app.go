@@ -90,6 +90,7 @@ func app(m machine) *cli.App {
 		recoverCommand(m),
 		digestCommand(m),
 		inspectCommand(m),
+		diffCommand(m),
 		lintCommand(m),
 		unpackCommand(m),
 		watchCommand(m),
