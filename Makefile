@@ -189,6 +189,7 @@ install: ## install programs, units, presets, D-Bus and polkit files, dracut mod
 	done
 	install -d $(DESTDIR)$(DATADIR)
 	install -m 0644 $(BUILD)/share/cloud-config.schema.json $(DESTDIR)$(DATADIR)
+	install -m 0644 lib/report/reporttest/json-output.schema.json $(DESTDIR)$(DATADIR)
 	install -d $(DESTDIR)$(BASHCOMPDIR) $(DESTDIR)$(ZSHCOMPDIR) $(DESTDIR)$(FISHCOMPDIR)
 	for tool in $(TOOLS); do \
 		sed "s/@TOOL@/$$tool/g" units/completion/bash > $(DESTDIR)$(BASHCOMPDIR)/$$tool; \

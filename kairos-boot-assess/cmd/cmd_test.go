@@ -17,7 +17,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/cmdline/cmdlinetest"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 	"github.com/kairos-io/toolkit/lib/journal"
@@ -28,7 +28,7 @@ import (
 // by node/systemd, kairos-upgrade by a program of this test.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kairos-boot-assess": func() { cmdline.Main(App(fakeNode("node"))) },
+		"kairos-boot-assess": func() { cmdlinetest.Main(App(fakeNode("node"))) },
 		"kairos-upgrade":     fakeUpgrade,
 		"journalctl":         fakeJournal,
 		"boot":               fakeBoot,
@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true})
 }
+
+// The schema of kairos-json(5) defines what each command prints.
+func TestSchema(t *testing.T) { cmdlinetest.Definitions(t, App(assess.Local())) }
 
 func fakeNode(root string) *assess.Node {
 	root, _ = filepath.Abs(root)

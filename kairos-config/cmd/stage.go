@@ -52,10 +52,7 @@ func stageConfigs(c *cli.Context) error {
 		return fmt.Errorf("stage: %w", err)
 	}
 	if c.Bool("json") {
-		return cmdline.PrintJSON(c, struct {
-			ID string `json:"id"`
-			*generation.Generation
-		}{g.ID, g})
+		return cmdline.PrintJSON(c, staged{g.ID, g})
 	}
 	_, err = terminal.Fprintf(c.App.Writer, "staged generation %s: boots next, and falls back to the running config if it fails\n", g.ID)
 	return err
@@ -158,6 +155,17 @@ func rollbackCommand() *cli.Command {
 	}
 }
 
+// staged is the object that stage --json prints, changed that of discard and
+// rollback.
+type staged struct {
+	ID string `json:"id"`
+	*generation.Generation
+}
+
+type changed struct {
+	ID string `json:"id"`
+}
+
 // withNode does something that ends with a generation, and tells it.
 func withNode(c *cli.Context, what, done string, do func(*staging.Node) (string, error)) error {
 	node, close, err := openNode(c)
@@ -170,9 +178,7 @@ func withNode(c *cli.Context, what, done string, do func(*staging.Node) (string,
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if c.Bool("json") {
-		return cmdline.PrintJSON(c, struct {
-			ID string `json:"id"`
-		}{id})
+		return cmdline.PrintJSON(c, changed{id})
 	}
 	if id == "" {
 		id = staging.Plain

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/crypttest"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/cmdline/cmdlinetest"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/harden"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
-			cmdline.Main(App(fakeMachine()))
+			cmdlinetest.Main(App(fakeMachine()))
 		},
 		"systemd-ask-password": person,
 		"kairos-upgrade":       upgrade,
@@ -64,6 +64,9 @@ func TestScripts(t *testing.T) {
 		})
 	}
 }
+
+// The schema of kairos-json(5) defines what each command prints.
+func TestSchema(t *testing.T) { cmdlinetest.Definitions(t, App(fakeMachine())) }
 
 func fakeMachine() Machine {
 	return Machine{

@@ -82,7 +82,7 @@ func TestEncryptKilled(t *testing.T) {
 				t.Fatalf("in the midst of it: %s", status)
 			}
 		}
-		args, earliest = []string{"encrypt", "--key-file", "recovery", "--label", "COS_OEM", disk}, 0
+		args, earliest = []string{"encrypt", "--json", "--key-file", "recovery", "--label", "COS_OEM", disk}, 0
 	}
 	t.Logf("killed %d times before there was a header, %d times in the midst of it", before, midst)
 	if midst == 0 {

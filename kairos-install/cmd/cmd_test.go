@@ -19,7 +19,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target/fakemachine"
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/cmdline/cmdlinetest"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/mountns"
@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kairos-install": func() { cmdline.Main(App(machineFromEnvironment())) },
+		"kairos-install": func() { cmdlinetest.Main(App(machineFromEnvironment())) },
 		"in-a-namespace": inANamespace,
 	})
 }
@@ -100,6 +100,9 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// The schema of kairos-json(5) defines what each command prints.
+func TestSchema(t *testing.T) { cmdlinetest.Definitions(t, App(Machine{})) }
 
 // inANamespace enters a mount namespace with its argument as work directory, and
 // prints what it finds there.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/cmdline/cmdlinetest"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/exit"
@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kairos-reset":  func() { cmdline.Main(App(machineFromEnvironment())) },
+		"kairos-reset":  func() { cmdlinetest.Main(App(machineFromEnvironment())) },
 		"kairos-config": config,
 	})
 }
@@ -84,3 +84,6 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// The schema of kairos-json(5) defines what each command prints.
+func TestSchema(t *testing.T) { cmdlinetest.Definitions(t, App(Machine{})) }

@@ -18,6 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/cmdline/cmdlinetest"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 	measuretest.Main()
 	testscript.Main(m, map[string]func(){"kairos-upgrade": func() {
 		if !source.Init() {
-			cmdline.Main(app(testMachine(os.Getenv("NODE"))))
+			cmdlinetest.Main(app(testMachine(os.Getenv("NODE"))))
 		}
 	}})
 }
@@ -132,6 +133,9 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// The schema of kairos-json(5) defines what each command prints.
+func TestSchema(t *testing.T) { cmdlinetest.Definitions(t, app(testMachine(t.TempDir()))) }
 
 // image LAYOUT TAG DIRECTORY… makes an OCI image with one layer of each
 // directory. A tag that ends in "!" has a layer that is cut off.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/cmdline/cmdlinetest"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -17,7 +18,13 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kairos": func() { os.Exit(runOn(os.Args, filepath.Join(os.Getenv("NODE"), "booted.json"))) },
+		"kairos": func() {
+			booted := filepath.Join(os.Getenv("NODE"), "booted.json")
+			if program, _ := delegate(os.Args[1:]); program == "" {
+				cmdlinetest.Main(app(booted))
+			}
+			os.Exit(runOn(os.Args, booted))
+		},
 	})
 }
 
@@ -39,6 +46,9 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// The schema of kairos-json(5) defines what each command prints.
+func TestSchema(t *testing.T) { cmdlinetest.Definitions(t, app("")) }
 
 // A word that is to be copied stays whole, and nothing else goes beyond the line.
 func TestWrap(t *testing.T) {

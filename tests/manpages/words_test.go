@@ -104,6 +104,44 @@ func TestPackagesOfLib(t *testing.T) {
 	}
 }
 
+// TestExitStatuses: kairos(8) has all statuses of lib/exit, and each other page
+// some of them, in their order.
+func TestExitStatuses(t *testing.T) {
+	section := regexp.MustCompile(`(?s)\n\.Sh EXIT STATUS\n(.*?)\n\.Sh `)
+	item := regexp.MustCompile(`(?m)^\.It (\d+)$`)
+	statuses := func(text string) (list []string) {
+		for _, m := range item.FindAllStringSubmatch(text, -1) {
+			list = append(list, m[1])
+		}
+		return list
+	}
+	var all []string
+	source := read(t, filepath.Join(top, "lib/exit/exit.go"))
+	for _, m := range regexp.MustCompile(`(?m)^\t[A-Z]\w+ += (\d+) +// `).FindAllStringSubmatch(source, -1) {
+		all = append(all, m[1])
+	}
+	pages, err := filepath.Glob(filepath.Join(top, "man/*.8"))
+	if err != nil || len(pages) == 0 || len(all) == 0 {
+		t.Fatalf("pages %v, statuses %v, %v", pages, all, err)
+	}
+	for _, page := range pages {
+		found := section.FindStringSubmatch(read(t, page))
+		if found == nil {
+			t.Errorf("%s has no exit statuses", page)
+			continue
+		}
+		have, i := statuses(found[1]), 0
+		for _, status := range all {
+			if i < len(have) && have[i] == status {
+				i++
+			}
+		}
+		if i < len(have) || i < 3 || filepath.Base(page) == "kairos.8" && i < len(all) {
+			t.Errorf("%s: exit statuses %v, those of lib/exit are %v", page, have, all)
+		}
+	}
+}
+
 // TestExamplesCanBePasted: no example has a prompt, which a shell would take for a
 // comment or a variable.
 func TestExamplesCanBePasted(t *testing.T) {

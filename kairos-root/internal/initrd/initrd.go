@@ -13,6 +13,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
@@ -67,7 +68,7 @@ func (i *Initrd) MountRoot(ctx context.Context) (err error) {
 			i.undo()
 		}
 	}()
-	r := &Report{Added: []string{}}
+	r := &Report{Added: []string{}, Skipped: []report.Skip{}, Degraded: []Problem{}}
 	part, err := i.mountStore(ctx, r)
 	if err != nil {
 		return fmt.Errorf("mount store: %w", err)

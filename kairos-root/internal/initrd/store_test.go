@@ -1,6 +1,7 @@
 package initrd
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
+	"github.com/kairos-io/toolkit/lib/report/reporttest"
 )
 
 // as runs a program as a user without rights, with the mounts of this test.
@@ -62,8 +64,16 @@ func TestStoreIsClosed(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(n.run, "kairos/store/x"), nil, 0o600); !errors.Is(err, unix.EROFS) {
 				t.Errorf("write to the store: %v", err)
 			}
-			if s, err := ReadStatus(n.run, "/"); err != nil || len(s.Degraded) > 0 && store == "COS_LIVE" {
-				t.Errorf("status %+v, %v", s, err)
+			s, err := ReadStatus(n.run, "/")
+			if err != nil || len(s.Degraded) > 0 && store == "COS_LIVE" {
+				t.Fatalf("status %+v, %v", s, err)
+			}
+			text, err := json.Marshal(s)
+			if err == nil {
+				err = reporttest.Check(text, "kairos-root", "status")
+			}
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -170,7 +170,7 @@ func (i *Initrd) mountPlan(ctx context.Context, r *Report, l layout.Layout) erro
 	for _, s := range p.Skipped {
 		i.Log.Info("not writable", "path", s.Path, "reason", s.Reason)
 	}
-	e.plan, r.Skipped = p, p.Skipped
+	e.plan, r.Skipped = p, append([]plan.Skip{}, p.Skipped...)
 	for n, s := range p.Steps {
 		i.Status("Mounting %s", s.Path)
 		err := e.step(ctx, s)

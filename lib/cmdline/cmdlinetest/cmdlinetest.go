@@ -1,0 +1,80 @@
+// Package cmdlinetest runs the programs of command tests so that they print with
+// --json only what the schema of kairos-json(5) allows.
+package cmdlinetest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/report/reporttest"
+	"github.com/urfave/cli/v2"
+)
+
+// Main is cmdline.Main. What the schema does not allow is not printed, but ends
+// the program with a status that no script wants.
+func Main(app *cli.App) {
+	if slices.ContainsFunc(os.Args, jsonOption.MatchString) {
+		app.Writer = checked{app.Writer, command(os.Args, app)}
+	}
+	cmdline.Main(app)
+}
+
+// jsonOption is how --json may be written.
+var jsonOption = regexp.MustCompile(`^--?json(=true)?$|^--?output=json$`)
+
+// command is the command that the arguments name, each word of it. A program
+// alone is its status.
+func command(args []string, app *cli.App) []string {
+	words, commands := []string{filepath.Base(args[0])}, app.Commands
+	for _, arg := range args[1:] {
+		if i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(arg) }); i >= 0 {
+			words, commands = append(words, commands[i].Name), commands[i].Subcommands
+		}
+	}
+	if len(words) == 1 && !hasJSON(app.Flags) {
+		words = append(words, "status")
+	}
+	return words
+}
+
+func hasJSON(flags []cli.Flag) bool {
+	return slices.ContainsFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "json") })
+}
+
+type checked struct {
+	io.Writer
+	command []string
+}
+
+// Write takes an object whole, as programs write it.
+func (c checked) Write(text []byte) (int, error) {
+	if err := reporttest.Check(text, c.command...); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(70)
+	}
+	return c.Writer.Write(text)
+}
+
+// Definitions wants the schema to define what each command with --json prints.
+func Definitions(t *testing.T, app *cli.App) {
+	t.Helper()
+	var all func(words []string, flags []cli.Flag, commands []*cli.Command)
+	all = func(words []string, flags []cli.Flag, commands []*cli.Command) {
+		if hasJSON(flags) {
+			if _, err := reporttest.Definition(words...); err != nil {
+				t.Errorf("%s: %v", strings.Join(words, " "), err)
+			}
+		}
+		for _, c := range commands {
+			all(append(slices.Clone(words), c.Name), c.Flags, c.Subcommands)
+		}
+	}
+	all([]string{app.Name}, app.Flags, app.Commands)
+}
