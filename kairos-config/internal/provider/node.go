@@ -3,6 +3,7 @@ package provider
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"path"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
@@ -61,7 +62,7 @@ func mounts(root *rootfs.Root, merged *tree.Node, problems *diag.List) (diag.Pos
 		for _, p := range v.paths {
 			if !addable(root, p) {
 				problems.Warnf(install.Pos, "%s can't be made writable: the image has no such directory, and the root is read-only", p)
-				problems.Hint("put the directory into the image, or use one beneath /var, /srv or /usr/local")
+				problems.Hint("put the directory into the image, or use one beneath /mnt, /var or /srv")
 			}
 		}
 		if len(v.paths) > 0 {
@@ -79,15 +80,21 @@ func mounts(root *rootfs.Root, merged *tree.Node, problems *diag.List) (diag.Pos
 	return b.pos, step, "rootfs"
 }
 
-// addable reports whether something can be mounted at a path: the image has it, or
-// something above it is made writable anyway.
+// addable reports whether something can be mounted at a path, by the rules of
+// kairos-root(8): the image has it, or something above it is made writable anyway,
+// or is an empty directory of the image.
 func addable(root *rootfs.Root, name string) bool {
-	for _, dir := range []string{"/etc", "/var", "/srv", "/home", "/opt", "/root", "/usr/local", "/run", "/tmp"} {
+	for _, dir := range []string{"/etc", "/var", "/srv", "/home", "/opt", "/root", "/usr/local", "/tmp"} {
 		if strings.HasPrefix(name, dir+"/") {
 			return true
 		}
 	}
-	return root.Exists(name)
+	dir := path.Clean(name)
+	for dir != "/" && !root.Exists(dir) {
+		dir = path.Dir(dir)
+	}
+	entries, err := root.ReadDir(dir)
+	return dir == path.Clean(name) || err == nil && len(entries) == 0 && dir != "/" && !strings.HasPrefix(dir, "/usr/")
 }
 
 // hardeningFile is a drop-in of sshd_config(5).

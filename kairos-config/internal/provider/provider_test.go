@@ -170,6 +170,22 @@ func steps(t *testing.T, root *rootfs.Root, stage, config string) (list []schema
 	return list, strict, problems
 }
 
+// TestMountsThatTheImageLacks: as kairos-root(8) decides.
+func TestMountsThatTheImageLacks(t *testing.T) {
+	root := image(t, map[string]string{"usr/bin/sh": "", "data/x": ""})
+	if err := os.Mkdir(filepath.Join(root.Path(), "mnt"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, addable := range map[string]bool{
+		"/mnt": true, "/mnt/a": true, "/mnt/a/b": true, "/data": true, "/data/a": false, "/new": false, "/usr/bin/x": false, "/var/x": true,
+	} {
+		_, _, problems := steps(t, root, "rootfs", "install: {bind_mounts: ["+name+"]}")
+		if addable != (len(problems) == 0) {
+			t.Errorf("%s: %v", name, problems)
+		}
+	}
+}
+
 // TestMounts: the paths of install reach kairos-root, beside those of a step.
 func TestMounts(t *testing.T) {
 	list, _, problems := steps(t, image(t, nil), "rootfs", "install: {bind_mounts: [/var/lib/app, relative, /var/lib/b], ephemeral_mounts: [/scratch]}")

@@ -246,6 +246,16 @@ func alike(a, b string) bool {
 	return strings.EqualFold(a, b) || strings.EqualFold(plain.Replace(a), plain.Replace(b))
 }
 
+// valueOf returns the value of a key, however the key is written, or else the map.
+func valueOf(n *tree.Node, key string) *tree.Node {
+	for _, f := range n.Fields {
+		if alike(f.Key, key) {
+			return f.Value
+		}
+	}
+	return n
+}
+
 // dotted are the blocks whose keys Kairos takes with dots too: partitions.oem.size.
 var dotted = []string{"install", "upgrade", "reset"}
 

@@ -24,8 +24,8 @@ type Install struct {
 	GrubEntry    string            `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
 	Bundles      []Bundle          `key:"bundles" doc:"Software to add to the node, at each boot."`
 	Env          []string          `key:"env" doc:"Variables for the hooks of the installation." eg:"[SITE=berlin]" is:"assignment"`
-	Ephemeral    []string          `key:"ephemeral_mounts" doc:"More paths that can be written until the next boot: directories of the image." eg:"[/data]" is:"path"`
-	Bind         []string          `key:"bind_mounts" doc:"More paths that can be written and stay: directories of the image." eg:"[/var/lib/app]" is:"path"`
+	Ephemeral    []string          `key:"ephemeral_mounts" doc:"More paths that can be written until the next boot: directories of the image, or new ones beneath its empty directories, /var or /srv." eg:"[/mnt/scratch]" is:"path"`
+	Bind         []string          `key:"bind_mounts" doc:"More paths that can be written and stay: directories of the image, or new ones beneath its empty directories, such as /mnt, or beneath /var or /srv." eg:"[/var/lib/app]" is:"path"`
 	Partitions   InstallPartitions `key:"partitions" doc:"Sizes and file systems of the partitions."`
 	Extra        []ExtraPartition  `key:"extra-partitions" doc:"More partitions, made and formatted, and not mounted."`
 	ExtraDirs    []string          `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path" none:"the root is what its digest says: put the directory into the image, or use one beneath /var, /srv or /usr/local"`
@@ -49,7 +49,7 @@ func (i *Install) check(n *tree.Node, problems *diag.List) bool {
 // onlyOneEnd says which end wins: Kairos reboots before it looks whether to power off.
 func onlyOneEnd(n *tree.Node, reboot, poweroff bool, block string, problems *diag.List) {
 	if reboot && poweroff {
-		problems.Warnf(n.Field("poweroff").Pos, "%s: reboot and poweroff: it reboots, as in Kairos", block)
+		problems.Warnf(valueOf(n, "poweroff").Pos, "%s: reboot and poweroff: it reboots, as in Kairos", block)
 	}
 }
 

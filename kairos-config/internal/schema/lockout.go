@@ -125,7 +125,7 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 		problems.Errorf(device.Pos, "%s is a partition: a system is installed on a disk", device.Text)
 	}
 	if top.Install.NoFormat {
-		problems.Errorf(install.Field("no-format").Pos, "no-format: installing on existing partitions is not supported")
+		problems.Errorf(valueOf(install, "no-format").Pos, "no-format: installing on existing partitions is not supported")
 		problems.Hint("the disk is erased: leave the key out")
 	}
 	labels := map[string]bool{"COS_GRUB": true, "COS_OEM": true, "COS_RECOVERY": true, "COS_STATE": true, "COS_PERSISTENT": true}
@@ -133,13 +133,19 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 		own := map[string]bool{p.Name: true, p.Label: true}
 		for label := range own {
 			if label != "" && labels[label] {
-				problems.Errorf(install.Field("extra-partitions").Items[min(i, len(install.Field("extra-partitions").Items)-1)].Pos, "another partition has the label %s", label)
+				at := valueOf(install, "extra-partitions")
+				if i < len(at.Items) {
+					at = at.Items[i]
+				}
+				problems.Errorf(at.Pos, "another partition has the label %s", label)
 			}
 		}
 		for label := range own {
 			labels[label] = true
 		}
 	}
+	checkMounts(install, "bind_mounts", top.Install.Bind, problems)
+	checkMounts(install, "ephemeral_mounts", top.Install.Ephemeral, problems)
 	if !top.Install.Auto || top.Install.NoUsers || len(top.Users)+len(top.SSHAuthorizedKeys)+len(top.Stages) > 0 || config.Field("config_url") != nil {
 		return
 	}
@@ -155,6 +161,21 @@ var never = map[string]string{
 	"kairos-uki-install":   "there is one way to install: write kairos-install",
 	"kairos-uki-upgrade":   "there is one way to upgrade: write before-upgrade or after-upgrade",
 	"kairos-uki-reset":     "there is one way to reset: write before-reset or after-reset",
+}
+
+// checkMounts says which paths kairos-root(8) leaves out, or makes writable in some
+// images only.
+func checkMounts(install *tree.Node, key string, paths []string, problems *diag.List) {
+	for _, p := range paths {
+		first, beneath, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+		switch {
+		case slices.Contains([]string{"dev", "proc", "sys", "run", "sysroot", "boot", "efi", "oem"}, first):
+			problems.Warnf(valueOf(install, key).Pos, "%s is not made writable: it belongs to the system", p)
+		case strings.Trim(beneath, "/") == "" && !slices.Contains([]string{"etc", "home", "media", "mnt", "opt", "root", "srv", "tmp", "var"}, first):
+			problems.Warnf(valueOf(install, key).Pos, "%s can be made writable only where the image has this directory: the root is read-only", p)
+			problems.Hint("otherwise use one beneath /mnt, /var or /srv")
+		}
+	}
 }
 
 // inImage is why nothing runs in a system that was just written, up to the stage for
@@ -193,7 +214,7 @@ func checkStages(stages Stages, problems *diag.List) {
 			step, _ := DecodeStep(node)
 			for _, after := range step.After {
 				if !names[after.Name] && !strings.Contains(after.Name, ".") {
-					problems.Warnf(node.Field("after").Pos, "after: no step of %s in this file has the name %q", stage.Name, after.Name)
+					problems.Warnf(valueOf(node, "after").Pos, "after: no step of %s in this file has the name %q", stage.Name, after.Name)
 				}
 			}
 		}
@@ -206,7 +227,7 @@ func (f *File) check(n *tree.Node, problems *diag.List) bool {
 		return true
 	}
 	if _, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(f.Content), "")); err != nil {
-		problems.Errorf(n.Field("content").Pos, "content of %s is not base64: %v", f.Path, err)
+		problems.Errorf(valueOf(n, "content").Pos, "content of %s is not base64: %v", f.Path, err)
 		return false
 	}
 	return true

@@ -73,6 +73,22 @@ func TestSecretsAreNotInMessages(t *testing.T) {
 	}
 }
 
+// TestOtherSpellings: what is said of a key's value is said however the key is written.
+func TestOtherSpellings(t *testing.T) {
+	for yaml, want := range map[string]string{
+		"install: {no_format: true}":                                           "no-format: installing on existing partitions is not supported",
+		"install: {Reboot: true, powerOff: true}":                              "it reboots, as in Kairos",
+		"install: {extra_partitions: [{name: COS_OEM, size: 1}]}":              "another partition has the label COS_OEM",
+		"stages: {boot: [{After: [{name: x}]}]}":                               "no step of boot in this file has the name",
+		"stages: {boot: [{files: [{path: /a, Content: '*', encoding: b64}]}]}": "is not base64",
+		"install: {bind-mounts: [/data]}":                                      "can be made writable only where",
+	} {
+		if problems := Check(parse(t, yaml)); len(problems) != 2 || !strings.Contains(problems[0].Message+problems[1].Message, want) {
+			t.Errorf("%s: %v", yaml, problems)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	for _, c := range []struct{ yaml, want string }{
 		{"hostnam: x", `f:1:1: error: unknown key "hostnam": did you mean "hostname"?`},
@@ -82,6 +98,9 @@ func TestCheck(t *testing.T) {
 		{"stage: {boot: []}", `f:1:1: error: unknown key "stage": did you mean "stages"?`},
 		{"resize_rootfs: true", "f:1:1: error: resize_rootfs is not supported here: COS_PERSISTENT always grows by itself"},
 		{"install: {reboot: true, poweroff: true}", "f:1:35: warning: install: reboot and poweroff: it reboots, as in Kairos"},
+		{"install: {bind_mounts: [/mnt/a, /var/lib/a, /opt]}", ""},
+		{"install: {bind_mounts: [/data]}", "f:1:24: warning: /data can be made writable only where the image has this directory: the root is read-only"},
+		{"install: {ephemeral_mounts: [/run/a]}", "f:1:29: warning: /run/a is not made writable: it belongs to the system"},
 		{"install: {extra-partitions: [{Name: x, size: 10}]}", `f:1:31: warning: key "Name" is deprecated: write "name"`},
 		{"install: {image: x}", "f:1:11: warning: image is deprecated: write source"},
 		{"install: {device: sda}", `f:1:19: error: device must be auto, a device like /dev/sda, or script:///PROGRAM, not "sda"`},

@@ -81,6 +81,9 @@ func (e *executor) ephemeral(s plan.Step) error {
 	if _, err := filler.Dir(upper, relative(s.Target), false); err != nil {
 		return err
 	}
+	if !s.Lower {
+		return e.mountDir(overlayDir, upper, s.Target)
+	}
 	o := image.Overlay{
 		Lower: []string{e.path(imageDir) + s.Target}, Objects: e.path(storeDir + "/" + image.Objects), Verity: e.Args.Verity,
 		Upper: e.path(filepath.Join(overlayDir, upper)), Work: e.path(filepath.Join(overlayDir, work)),
@@ -131,12 +134,17 @@ func (e *executor) bind(s plan.Step) error {
 	} else if made && s.Seed {
 		e.Log.Info("filled from the image", "path", s.Path)
 	}
-	root, err := mount.OpenRoot(e.path(persistentDir))
+	return e.mountDir(persistentDir, s.State, s.Target)
+}
+
+// mountDir mounts a directory of one of the places for changes.
+func (e *executor) mountDir(place, name, target string) error {
+	root, err := mount.OpenRoot(e.path(place))
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	dir, err := root.Dir(s.State)
+	dir, err := root.Dir(name)
 	if err != nil {
 		return err
 	}
@@ -145,11 +153,11 @@ func (e *executor) bind(s plan.Step) error {
 	if err != nil {
 		return err
 	}
-	if err := t.SetAttr(attributes(s.Target)); err != nil {
+	if err := t.SetAttr(attributes(target)); err != nil {
 		t.Close()
 		return err
 	}
-	return e.attachBeneath(t, s.Target)
+	return e.attachBeneath(t, target)
 }
 
 // overlaid returns the directories beneath target that get a mount of their

@@ -466,12 +466,16 @@ func TestLayout(t *testing.T) {
 	n := newNode(t, "full")
 	n.disk("vda", "4", "COS_PERSISTENT", "")
 	n.disk("vdb", "1", "DATA", "")
-	r := n.boot("CUSTOM_BIND_MOUNTS=\"/var/lib/docker relative\"\nVOLUMES=LABEL=DATA:/srv/data\nOVERLAY=tmpfs:1m\nVOLUME=x\n")
+	r := n.boot("CUSTOM_BIND_MOUNTS=\"/var/lib/docker relative\"\nVOLUMES=LABEL=DATA:/srv/data\nOVERLAY=tmpfs:1m\nVOLUME=x\nCUSTOM_EPHEMERAL_MOUNTS=/srv/scratch\n")
 	if len(r.Degraded) != 1 || !strings.Contains(r.Degraded[0].Reason, `path "relative"`) || !strings.Contains(r.Degraded[0].Reason, "VOLUME: unknown") {
 		t.Errorf("degraded: %v", r.Degraded)
 	}
 	n.write("var/lib/docker/x", "kept")
 	n.write("srv/data/x", "kept")
+	n.write("srv/scratch/x", "gone at the next boot")
+	if mounted, err := mount.IsMountPoint(n.in("srv/scratch")); !mounted {
+		t.Errorf("/srv/scratch is not mounted: %v", err)
+	}
 	if err := os.WriteFile(n.in("etc/big"), make([]byte, 2<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("2 MiB in an overlay of 1 MiB: %v", err)
 	}
@@ -479,6 +483,9 @@ func TestLayout(t *testing.T) {
 	n.boot("CUSTOM_BIND_MOUNTS=/var/lib/docker\nVOLUMES=LABEL=DATA:/srv/data\n")
 	n.want("var/lib/docker/x", "kept")
 	n.want("srv/data/x", "kept")
+	if _, err := os.Stat(n.in("srv/scratch")); err == nil {
+		t.Error("/srv/scratch is still there")
+	}
 }
 
 // TestMissingVolumes sees that many missing volumes are waited for once.

@@ -177,7 +177,7 @@ func (i *Initrd) mountPlan(ctx context.Context, r *Report, l layout.Layout) erro
 		switch {
 		case err == nil:
 			r.Mounts = append(r.Mounts, Mount{Path: s.Path, Target: s.Target, Kind: string(s.Kind), Source: s.State + s.Source})
-		case s.Kind == plan.Ephemeral:
+		case s.Kind == plan.Ephemeral && s.Lower:
 			return fmt.Errorf("make %s writable: %w", s.Path, err)
 		default:
 			i.degraded(r, s.Path, err)

@@ -187,6 +187,12 @@ func (l *Layout) setStateDir(value string) error {
 	return nil
 }
 
+// Allows reports whether a path may be one of a list.
+func Allows(p string) bool {
+	_, err := cleanPath(p)
+	return err == nil
+}
+
 // cleanPath checks a path of a list. It refuses what would break the system:
 // the root itself, the image's programs as a whole, and what the kernel or
 // systemd own.

@@ -15,8 +15,9 @@
 //   - /usr/local is COS_PERSISTENT itself. What the image carries in a
 //     directory of /usr/local shows through an overlay.
 //   - Without COS_PERSISTENT everything is an overlay in memory.
-//   - A path that the image lacks is made where its parent is writable, and
-//     left out where the parent is read-only.
+//   - A path that the image lacks is made where its parent is writable. An empty
+//     directory of the image, such as /mnt, becomes writable in memory for what
+//     is asked for beneath it. Elsewhere the path is left out.
 package plan
 
 import (
@@ -68,6 +69,8 @@ type Plan struct {
 // Make makes the plan. image is the root of the image.
 func Make(image fs.ReadLinkFS, l layout.Layout, persistent bool) Plan {
 	m := maker{image: image, layout: l, persistent: persistent}
+	bases := m.bases()
+	m.layout.Ephemeral = slices.Concat(l.Ephemeral, bases)
 	m.ephemeral()
 	if persistent {
 		m.local()
@@ -128,6 +131,36 @@ func (m *maker) writable(target string) bool {
 	return slices.ContainsFunc(m.plan.Steps, func(s Step) bool { return within(target, s.Target) })
 }
 
+// bases returns the empty directories of the image above paths that it lacks.
+func (m *maker) bases() []string {
+	paths := slices.Concat(m.layout.Ephemeral, m.layout.Persistent)
+	for _, v := range m.layout.Volumes {
+		paths = append(paths, v.Target)
+	}
+	places := []place{{target: Local, exists: true}, {target: "/tmp", exists: true}} // which have mounts of their own
+	for _, p := range paths {
+		if place, err := resolve(m.image, p); err == nil { // the others are skipped
+			places = append(places, place)
+		}
+	}
+	var bases []string
+	for _, p := range places {
+		if p.exists {
+			continue
+		}
+		dir, above := p.target, p
+		for !above.exists && dir != "/" {
+			dir = path.Dir(dir)
+			above, _ = resolve(m.image, dir)
+		}
+		covered := func(asked place) bool { return dir == asked.target || within(dir, asked.target) }
+		if above.dir && layout.Allows(dir) && !within(dir, "/usr") && !slices.ContainsFunc(places, covered) && empty(m.image, dir) {
+			bases = append(bases, dir)
+		}
+	}
+	return bases
+}
+
 // ephemeral plans the overlays in memory.
 func (m *maker) ephemeral() {
 	paths := m.layout.Ephemeral
@@ -139,7 +172,11 @@ func (m *maker) ephemeral() {
 	}
 	for _, p := range m.places(paths) {
 		switch {
-		case m.at(p.target) || m.writable(p.target):
+		case m.at(p.target):
+		case m.writable(p.target):
+			if !p.exists && slices.Contains(m.layout.Ephemeral, p.path) {
+				m.add(Step{Kind: Ephemeral, Path: p.path, Target: p.target})
+			}
 		case !p.exists:
 			m.skip(p.path, "the image has no such directory, and the one above it is read-only")
 		case !p.dir:
