@@ -77,7 +77,7 @@ func TestSecretsAreNotInMessages(t *testing.T) {
 func TestOtherSpellings(t *testing.T) {
 	for yaml, want := range map[string]string{
 		"install: {no_format: true}":                                           "no-format: installing on existing partitions is not supported",
-		"install: {Reboot: true, powerOff: true}":                              "it reboots, as in Kairos",
+		"install: {reboot: true, powerOff: true}":                              "it reboots, as in Kairos",
 		"install: {extra_partitions: [{name: COS_OEM, size: 1}]}":              "another partition has the label COS_OEM",
 		"stages: {boot: [{After: [{name: x}]}]}":                               "no step of boot in this file has the name",
 		"stages: {boot: [{files: [{path: /a, Content: '*', encoding: b64}]}]}": "is not base64",
