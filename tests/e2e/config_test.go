@@ -118,9 +118,9 @@ install: {bind_mounts: [/var/lib/app], ephemeral_mounts: [/srv/scratch], ssh_har
 	if said := output(t, n, "kairos-config diff /run/91_every.yaml"); !strings.Contains(said, "+ stages.boot.") || strings.Contains(said, "hunter2") {
 		t.Errorf("diff says:\n%s", said)
 	}
-	fails(t, n, 1, "sed 's/modules:/moduls:/' /run/91_every.yaml > /run/51_typo.yaml; kairos-config stage /run/51_typo.yaml", `did you mean "modules"`, "nothing was done")
+	fails(t, n, 1, "sed 's/modules:/moduls:/' /run/91_every.yaml > /run/51_typo.yaml; kairos-config stage /run/51_typo.yaml", `did you mean "modules"`, "nothing was staged")
 	output(t, n, "kairos-config stage /run/91_every.yaml")
-	fails(t, n, 3, "kairos-config stage /run/91_every.yaml", "the configs are so already")
+	fails(t, n, 3, "kairos-config stage /run/91_every.yaml", "the configs are unchanged")
 	must(t, n.Reboot(t.Context()))
 
 	if r := configStatus(t, n); len(r.Config.Generations) != 1 || r.Config.Booted != r.Config.Generations[0].ID || r.Config.Generations[0].State != "booted" {
