@@ -50,10 +50,10 @@ func planOf(name, top string) (plan, error) {
 	build := makeStep("build", phaseBuild, "3 min the first time", "build", "build-alone")
 	lint := makeStep("lint", phaseLint, "1 min", "lint")
 	lint.after = []string{"setup", "build"}
-	unit := step{name: "unit", phase: phaseTests, lasts: "5 min", after: []string{"setup", "build", "lint"}, groups: units}
-	images := step{name: "images", phase: phaseImages, lasts: "6 min the first time", after: []string{"setup", "lint"},
+	unit := step{name: "unit", phase: phaseTests, lasts: "4 min", after: []string{"setup", "build", "lint"}, groups: units}
+	images := step{name: "images", phase: phaseImages, lasts: "8 min the first time", after: []string{"setup", "lint"},
 		requires: []string{"build", "setup"}, beside: true, command: []string{"make", "--no-print-directory", "images"}}
-	e2e := step{name: "e2e", phase: phaseE2E, lasts: "15 min", after: []string{"unit"}, requires: []string{"setup", "build", "images"},
+	e2e := step{name: "e2e", phase: phaseE2E, lasts: "16 min", after: []string{"unit"}, requires: []string{"setup", "build", "images"},
 		groups: []group{{module: "tests", packages: machines, verbose: true, flags: []string{"-count=1", "-timeout=80m"}}},
 		env:    []string{"KAIROS_E2E=1"}}
 	switch name {
