@@ -143,7 +143,7 @@ dd if=/run/evil.img of=/dev/disk/by-partlabel/COS_OEM bs=1M conv=fsync status=no
 	must(t, n.Reboot(t.Context()))
 	version(t, n, "v1")
 	output(t, n, "! ls /run/evil-rootfs /run/evil-boot /oem/99_evil.yaml 2>/dev/null")
-	output(t, n, `grep -q '"foreign": "COS_OEM"' /run/kairos/booted.json`)
+	output(t, n, `grep -q '"foreign": *"COS_OEM"' /run/kairos/booted.json`)
 	output(t, n, "grep -q 'not the encrypted volume that belongs to this node' /run/kairos/degraded")
 	if try(t, n, "kairos-crypt status --check").Status != 1 {
 		t.Error("kairos-crypt is content")

@@ -1,10 +1,12 @@
 package initrd
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path"
 
+	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/report"
 )
@@ -45,12 +47,16 @@ func (i *Initrd) writeReport(r *Report) error {
 	return os.WriteFile(i.path("degraded"), lines, 0o644)
 }
 
-// writeJSON writes a file beneath /run/kairos.
+// writeJSON writes a file beneath /run/kairos, which people read as well.
 func (i *Initrd) writeJSON(name string, v any) error {
 	root, err := os.OpenRoot(i.path("."))
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return report.Write(root, name, v, 0o644)
+	data, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(root, name, append(data, '\n'), 0o644)
 }
