@@ -107,8 +107,7 @@ func (s Store) expand(n *tree.Node, secrets *Secrets, missing *diag.List) *tree.
 		made.Text = reference.ReplaceAllStringFunc(n.Text, func(found string) string {
 			value, err := s.get(reference.FindStringSubmatch(found)[1])
 			if err != nil {
-				missing.Errorf(n.Pos, "%v", err)
-				missing.Hint("the unit of the stage has the credentials: see kairos-config(8)")
+				missing.Add(diag.Errorf(n.Pos, "%v", err).WithHint("the unit of the stage has the credentials: see kairos-config(8)"))
 				made.Spoiled = true
 			} else if value != "" {
 				*secrets = append(*secrets, value)

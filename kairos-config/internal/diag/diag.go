@@ -51,6 +51,29 @@ type Problem struct {
 	Mistaken bool
 }
 
+// Errorf returns an error.
+func Errorf(pos Pos, format string, args ...any) Problem {
+	return Problem{Pos: pos, Severity: Error, Message: fmt.Sprintf(format, args...)}
+}
+
+// Warnf returns a warning.
+func Warnf(pos Pos, format string, args ...any) Problem {
+	return Problem{Pos: pos, Severity: Warning, Message: fmt.Sprintf(format, args...)}
+}
+
+// Mistakef returns a warning that is a mistake.
+func Mistakef(pos Pos, format string, args ...any) Problem {
+	p := Warnf(pos, format, args...)
+	p.Mistaken = true
+	return p
+}
+
+// WithHint returns the problem with what to do about it.
+func (p Problem) WithHint(format string, args ...any) Problem {
+	p.Hint = fmt.Sprintf(format, args...)
+	return p
+}
+
 // Error returns the problem on one line: "file:line:column: error: message
 // (hint)".
 func (p Problem) Error() string { return p.line(string(p.Severity) + ": ") }
@@ -77,23 +100,14 @@ func (p Problem) Level() slog.Level {
 // List gathers problems in the order in which they were found.
 type List []Problem
 
-// Errorf adds an error.
-func (l *List) Errorf(pos Pos, format string, args ...any) {
-	*l = append(*l, Problem{Pos: pos, Severity: Error, Message: fmt.Sprintf(format, args...)})
-}
+// Add adds a problem.
+func (l *List) Add(p Problem) { *l = append(*l, p) }
 
-// Warnf adds a warning.
-func (l *List) Warnf(pos Pos, format string, args ...any) {
-	*l = append(*l, Problem{Pos: pos, Severity: Warning, Message: fmt.Sprintf(format, args...)})
-}
+// Errorf adds an error without a hint.
+func (l *List) Errorf(pos Pos, format string, args ...any) { l.Add(Errorf(pos, format, args...)) }
 
-// Hint gives the problem that was added last a hint.
-func (l *List) Hint(format string, args ...any) {
-	(*l)[len(*l)-1].Hint = fmt.Sprintf(format, args...)
-}
-
-// Mistake marks the problem that was added last as a mistake.
-func (l *List) Mistake() { (*l)[len(*l)-1].Mistaken = true }
+// Warnf adds a warning without a hint.
+func (l *List) Warnf(pos Pos, format string, args ...any) { l.Add(Warnf(pos, format, args...)) }
 
 // Judged is the problem for those who check a config: a mistake is an error.
 func (p Problem) Judged() Problem {

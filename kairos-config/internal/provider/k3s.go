@@ -65,8 +65,7 @@ func (r role) document(root *rootfs.Root, stage string, block *tree.Node, proble
 		return nil // one of the providers may bring it
 	}
 	if at < 0 {
-		problems.Warnf(block.Pos, "%s: this image has no %s", r.block, r.name)
-		problems.Hint("searched: %s", strings.Join(places, " and "))
+		problems.Add(diag.Warnf(block.Pos, "%s: this image has no %s", r.block, r.name).WithHint("searched: %s", strings.Join(places, " and ")))
 		return nil
 	}
 	settings, found := schema.DecodeKubernetes(block)

@@ -61,8 +61,8 @@ func mounts(root *rootfs.Root, merged *tree.Node, problems *diag.List) (diag.Pos
 	}{{"CUSTOM_BIND_MOUNTS", settings.Bind}, {"CUSTOM_EPHEMERAL_MOUNTS", settings.Ephemeral}} {
 		for _, p := range v.paths {
 			if !addable(root, p) {
-				problems.Warnf(install.Pos, "%s can't be made writable: the image has no such directory, and the root is read-only", p)
-				problems.Hint("put the directory into the image, or use one beneath /mnt, /var or /srv")
+				problems.Add(diag.Warnf(install.Pos, "%s can't be made writable: the image has no such directory, and the root is read-only", p).
+					WithHint("put the directory into the image, or use one beneath /mnt, /var or /srv"))
 			}
 		}
 		if len(v.paths) > 0 {
@@ -194,8 +194,8 @@ func bundleSteps(root *rootfs.Root, bundle schema.Bundle, target string, problem
 // packageSteps installs a package with luet, Kairos' package manager.
 func packageSteps(root *rootfs.Root, b builder, bundle schema.Bundle, name string, problems *diag.List) []*tree.Node {
 	if !root.Exists("/usr/bin/luet") && !root.Exists("/usr/local/bin/luet") {
-		problems.Errorf(b.pos, "bundle package:%s: this image has no luet, which installs such packages", name)
-		problems.Hint("container:IMAGE and run:IMAGE need no package manager")
+		problems.Add(diag.Errorf(b.pos, "bundle package:%s: this image has no luet, which installs such packages", name).
+			WithHint("container:IMAGE and run:IMAGE need no package manager"))
 		return nil
 	}
 	const config = bundleDir + "/luet.yaml"

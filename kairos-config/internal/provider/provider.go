@@ -55,8 +55,7 @@ func Steps(ctx context.Context, root *rootfs.Root, stage string, merged *tree.No
 	if len(files) == 0 {
 		for _, block := range claimed {
 			if n := merged.Field(block); stage == "boot" && n != nil && n.Kind != tree.Null {
-				problems.Warnf(n.Pos, "no provider in this image reads the block %s", block)
-				problems.Hint("a provider is an executable in %s", Directories[0])
+				problems.Add(diag.Warnf(n.Pos, "no provider in this image reads the block %s", block).WithHint("a provider is an executable in %s", Directories[0]))
 			}
 		}
 		return docs, problems

@@ -103,9 +103,13 @@ func decodeValue(n *tree.Node, v reflect.Value, f *field, problems *diag.List) b
 // expect adds the error that a value has the wrong type, unless ok.
 func expect(n *tree.Node, ok bool, want, name string, problems *diag.List) bool {
 	if !ok {
-		problems.Errorf(n.Pos, "%s must be %s, not %s", name, want, quoted(n.Text, n, name))
+		problems.Add(wrongType(n, want, name))
 	}
 	return ok
+}
+
+func wrongType(n *tree.Node, want, name string) diag.Problem {
+	return diag.Errorf(n.Pos, "%s must be %s, not %s", name, want, quoted(n.Text, n, name))
 }
 
 // quoted returns a text for a message: its beginning when it is no secret, else
@@ -128,14 +132,14 @@ func quoted(text string, n *tree.Node, name string) string {
 func decodeSlice(n *tree.Node, v reflect.Value, f *field, problems *diag.List) bool {
 	if elem := v.Type().Elem(); n.Scalar() && (elem.Kind() == reflect.String || elem == reflect.TypeFor[Command]()) {
 		// A key or a command alone is what it is meant to be.
-		problems.Errorf(n.Pos, "%s must be a list, not %s: taken as its only item", f.key, quoted(n.Text, n, f.key))
-		problems.Hint("write it as an item: - …")
+		problems.Add(diag.Errorf(n.Pos, "%s must be a list, not %s: taken as its only item", f.key, quoted(n.Text, n, f.key)).WithHint("write it as an item: - …"))
 		n = &tree.Node{Kind: tree.List, Pos: n.Pos, Items: []*tree.Node{n}}
 	}
+	if n.Scalar() {
+		problems.Add(wrongType(n, "a list", f.key).WithHint("write it as an item: - …"))
+		return false
+	}
 	if !expect(n, n.Kind == tree.List, "a list", f.key, problems) {
-		if n.Scalar() {
-			problems.Hint("write it as an item: - …")
-		}
 		return false
 	}
 	slice := reflect.MakeSlice(v.Type(), 0, len(n.Items))
@@ -333,26 +337,25 @@ var notHere = map[reflect.Type]map[string]string{
 // block, that is a warning even for those who check.
 func unknownKey(f tree.Field, t reflect.Type, name string, problems *diag.List) {
 	meant := spell.Closest(f.Key, keysOf(t))
+	var p diag.Problem
 	switch {
 	case t == topType && modules[f.Key] != "":
-		problems.Warnf(f.Pos, "%s is not supported here: %s", f.Key, modules[f.Key])
-		problems.Mistake()
+		problems.Add(diag.Mistakef(f.Pos, "%s is not supported here: %s", f.Key, modules[f.Key]))
 		return
 	case meant != "":
-		problems.Warnf(f.Pos, "unknown key %q: did you mean %q?", f.Key, meant)
+		p = diag.Warnf(f.Pos, "unknown key %q: did you mean %q?", f.Key, meant)
 	case notHere[t][f.Key] != "":
-		problems.Warnf(f.Pos, "unknown key %q in %s: %s", f.Key, name, notHere[t][f.Key])
+		p = diag.Warnf(f.Pos, "unknown key %q in %s: %s", f.Key, name, notHere[t][f.Key])
 	case t == topType:
 		problems.Warnf(f.Pos, "unknown block %q: left to other programs", f.Key)
 		return
 	default:
-		problems.Warnf(f.Pos, "unknown key %q in %s", f.Key, name)
+		p = diag.Warnf(f.Pos, "unknown key %q in %s", f.Key, name)
 	}
 	// A block that looks like one of ours may be somebody else's, unless it holds what
 	// only ours holds.
-	if t != topType || f.Value.Kind != tree.Map || meant == "stages" {
-		problems.Mistake()
-	}
+	p.Mistaken = t != topType || f.Value.Kind != tree.Map || meant == "stages"
+	problems.Add(p)
 }
 
 // Opaque is a value that other programs read, whatever it is.

@@ -154,8 +154,7 @@ func (s Stages) Slips(stages ...string) diag.List {
 			continue
 		}
 		if meant := spell.Closest(stage.Name, known); slices.Contains(stageKeys(stages), meant) {
-			problems.Warnf(stage.Pos, "unknown stage %q: did you mean %q?", stage.Name, meant)
-			problems.Mistake()
+			problems.Add(diag.Mistakef(stage.Pos, "unknown stage %q: did you mean %q?", stage.Name, meant))
 		}
 	}
 	return problems

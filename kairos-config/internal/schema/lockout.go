@@ -67,13 +67,13 @@ func checkKey(n *tree.Node, problems *diag.List) {
 				return
 			}
 		}
-		problems.Warnf(n.Pos, "no keys can be fetched from %s:", m[1])
-		problems.Mistake()
+		p := diag.Mistakef(n.Pos, "no keys can be fetched from %s:", m[1])
 		if meant := spell.Closest(m[1], sources); meant != "" {
-			problems.Hint("did you mean %s:?", meant)
+			p = p.WithHint("did you mean %s:?", meant)
 		} else {
-			problems.Hint("there are github:NAME, gitlab:NAME and https URLs")
+			p = p.WithHint("there are github:NAME, gitlab:NAME and https URLs")
 		}
+		problems.Add(p)
 		return
 	}
 	m := keyKinds.FindStringSubmatch(text)
@@ -82,21 +82,18 @@ func checkKey(n *tree.Node, problems *diag.List) {
 			return
 		}
 	}
-	problems.Warnf(n.Pos, "this is not an SSH key: nobody can log in with it")
-	problems.Mistake()
+	hint := "a key has a kind and then the key in base64: ssh-ed25519 AAAA…"
 	if strings.Contains(text, "PRIVATE KEY") {
-		problems.Hint("it is a private key: the public one is in the file with the suffix .pub")
-	} else {
-		problems.Hint("a key has a kind and then the key in base64: ssh-ed25519 AAAA…")
+		hint = "it is a private key: the public one is in the file with the suffix .pub"
 	}
+	problems.Add(diag.Mistakef(n.Pos, "this is not an SSH key: nobody can log in with it").WithHint("%s", hint))
 }
 
 // checkCredentials says when a credential has a name that it can't have.
 func checkCredentials(n *tree.Node, problems *diag.List) {
 	for _, m := range credNames.FindAllStringSubmatch(n.Text, -1) {
 		if !credForm.MatchString(m[1]) || !strings.HasSuffix(m[0], "}") {
-			problems.Warnf(n.Pos, "%q is not the name of a credential", m[1])
-			problems.Mistake()
+			problems.Add(diag.Mistakef(n.Pos, "%q is not the name of a credential", m[1]))
 		}
 	}
 }
@@ -109,9 +106,8 @@ func checkSecretFile(n *tree.Node, problems *diag.List) {
 		return
 	}
 	if bits, ok := octal(mode.Text); ok && bits&0o007 != 0 {
-		problems.Warnf(mode.Pos, "this file contains a credential, and its permissions let everybody read it: it is not written")
-		problems.Mistake()
-		problems.Hint("write 0600 or 0640")
+		problems.Add(diag.Mistakef(mode.Pos, "this file contains a credential, and its permissions let everybody read it: it is not written").
+			WithHint("write 0600 or 0640"))
 	}
 }
 
@@ -125,8 +121,8 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 		problems.Errorf(device.Pos, "%s is a partition: a system is installed on a disk", device.Text)
 	}
 	if top.Install.NoFormat {
-		problems.Errorf(valueOf(install, "no-format").Pos, "no-format: installing on existing partitions is not supported")
-		problems.Hint("the disk is erased: leave the key out")
+		problems.Add(diag.Errorf(valueOf(install, "no-format").Pos, "no-format: installing on existing partitions is not supported").
+			WithHint("the disk is erased: leave the key out"))
 	}
 	labels := map[string]bool{"COS_GRUB": true, "COS_OEM": true, "COS_RECOVERY": true, "COS_STATE": true, "COS_PERSISTENT": true}
 	for i, p := range top.Install.Extra {
@@ -149,8 +145,8 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 	if !top.Install.Auto || top.Install.NoUsers || len(top.Users)+len(top.SSHAuthorizedKeys)+len(top.Stages) > 0 || config.Field("config_url") != nil {
 		return
 	}
-	problems.Warnf(install.Pos, "nobody could log in to the node: no users, no ssh_authorized_keys")
-	problems.Hint("kairos-install(8) refuses that, unless another config has them, or install.nousers is true")
+	problems.Add(diag.Warnf(install.Pos, "nobody could log in to the node: no users, no ssh_authorized_keys").
+		WithHint("kairos-install(8) refuses that, unless another config has them, or install.nousers is true"))
 }
 
 // never are stages that nothing runs here.
@@ -172,8 +168,8 @@ func checkMounts(install *tree.Node, key string, paths []string, problems *diag.
 		case slices.Contains([]string{"dev", "proc", "sys", "run", "sysroot", "boot", "efi", "oem"}, first):
 			problems.Warnf(valueOf(install, key).Pos, "%s is not made writable: it belongs to the system", p)
 		case strings.Trim(beneath, "/") == "" && !slices.Contains([]string{"etc", "home", "media", "mnt", "opt", "root", "srv", "tmp", "var"}, first):
-			problems.Warnf(valueOf(install, key).Pos, "%s can be made writable only where the image has this directory: the root is read-only", p)
-			problems.Hint("otherwise use one beneath /mnt, /var or /srv")
+			problems.Add(diag.Warnf(valueOf(install, key).Pos, "%s can be made writable only where the image has this directory: the root is read-only", p).
+				WithHint("otherwise use one beneath /mnt, /var or /srv"))
 		}
 	}
 }
@@ -236,8 +232,8 @@ func (f *File) check(n *tree.Node, problems *diag.List) bool {
 // check refuses what would let a node start without its key.
 func (k *Kcrypt) check(n *tree.Node, problems *diag.List) bool {
 	if c := n.Field("challenger"); c != nil && (k.Challenger.Server != "" || k.Challenger.MDNS) {
-		problems.Errorf(c.Pos, "kcrypt.challenger: Kairos' key servers are not supported")
-		problems.Hint("write kcrypt: {enroll: [tpm2], escrow: {url: https://…}}: kairos-install(8)")
+		problems.Add(diag.Errorf(c.Pos, "kcrypt.challenger: Kairos' key servers are not supported").
+			WithHint("write kcrypt: {enroll: [tpm2], escrow: {url: https://…}}: kairos-install(8)"))
 	}
 	return true
 }

@@ -63,19 +63,16 @@ func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) bool {
 	if text == "" || credential(text) || r.ok != nil && r.ok(text) || slices.Contains(r.words, text) {
 		return true
 	}
-	if secretName(name) {
-		problems.Errorf(n.Pos, "%s must be %s", name, r.what)
-	} else {
-		problems.Errorf(n.Pos, "%s must be %s, not %s", name, r.what, quoted(text, n, name))
-	}
-	if r.words == nil {
-		return false
+	p := diag.Errorf(n.Pos, "%s must be %s", name, r.what)
+	if !secretName(name) {
+		p.Message += ", not " + quoted(text, n, name)
 	}
 	if meant := spell.Closest(text, r.words); meant != "" {
-		problems.Hint("did you mean %q?", meant)
-	} else {
-		problems.Hint("one of %s", strings.TrimPrefix(strings.Join(r.words, ", "), ", "))
+		p = p.WithHint("did you mean %q?", meant)
+	} else if r.words != nil {
+		p = p.WithHint("one of %s", strings.TrimPrefix(strings.Join(r.words, ", "), ", "))
 	}
+	problems.Add(p)
 	return false
 }
 
@@ -184,12 +181,11 @@ func (u *User) check(n *tree.Node, problems *diag.List) bool {
 	switch {
 	case p == "" || strings.Trim(p, "!*") == "" || credential(p):
 	case strings.ContainsAny(p, "\n\x00"), hash && (strings.Count(p, "$") < 3 || strings.ContainsAny(p, ": ")):
-		problems.Errorf(at.Pos, "passwd of user %s is not a crypt(5) hash", u.Name)
-		problems.Hint("mkpasswd -m yescrypt makes a hash")
+		problems.Add(diag.Errorf(at.Pos, "passwd of user %s is not a crypt(5) hash", u.Name).WithHint("mkpasswd -m yescrypt makes a hash"))
 		u.Passwd = ""
 	case !hash:
-		problems.Warnf(at.Pos, "passwd of user %s is plain text, which everybody who can read this file learns", u.Name)
-		problems.Hint("mkpasswd -m yescrypt makes a hash")
+		problems.Add(diag.Warnf(at.Pos, "passwd of user %s is plain text, which everybody who can read this file learns", u.Name).
+			WithHint("mkpasswd -m yescrypt makes a hash"))
 	}
 	return true
 }

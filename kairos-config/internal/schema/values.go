@@ -26,8 +26,7 @@ func (m *Mode) decode(n *tree.Node, f *field, problems *diag.List) bool {
 		return false
 	}
 	if meant, ok := octal(n.Text); n.Kind == tree.Int && ok && n.Text[0] != '0' && meant <= 0o7777 {
-		problems.Warnf(n.Pos, "%s %s is a decimal number, 0%o in octal", f.key, n.Text, bits)
-		problems.Hint("write 0%s if octal is meant", n.Text)
+		problems.Add(diag.Warnf(n.Pos, "%s %s is a decimal number, 0%o in octal", f.key, n.Text, bits).WithHint("write 0%s if octal is meant", n.Text))
 	}
 	return true
 }
@@ -139,10 +138,11 @@ func (c *Command) decode(n *tree.Node, f *field, problems *diag.List) bool {
 		c.Script = strings.Join(words, " ")
 		return true
 	}
+	if n.Kind == tree.Map {
+		problems.Add(wrongType(n, "a command", f.key).WithHint(`a command with ": " in it needs quotes, or "- |" and a line of its own`))
+		return false
+	}
 	if !expect(n, n.Scalar(), "a command", f.key, problems) {
-		if n.Kind == tree.Map {
-			problems.Hint(`a command with ": " in it needs quotes, or "- |" and a line of its own`)
-		}
 		return false
 	}
 	c.Script = n.Text

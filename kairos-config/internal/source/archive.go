@@ -74,9 +74,7 @@ func (c *Collection) addArchive(source string, data []byte) {
 	for i, item := range items {
 		switch {
 		case bytes.HasPrefix(item, []byte("#!")):
-			c.Problems.Warnf(pos, "item %d is a script, which only user data may be", i+1)
-			c.Problems.Mistake()
-			c.Problems.Hint("write runcmd, or commands in a step")
+			c.Problems.Add(diag.Mistakef(pos, "item %d is a script, which only user data may be", i+1).WithHint("write runcmd, or commands in a step"))
 		case IsArchive(item):
 			c.Problems.Errorf(pos, "item %d is an archive itself", i+1)
 		default:

@@ -213,8 +213,8 @@ func (f *Fetcher) fetch(ctx context.Context, r Remote, again bool, problems *dia
 		return
 	}
 	if strings.HasPrefix(r.URL, "http://") && r.SHA256 == "" {
-		problems.Warnf(r.Pos, "%s: fetched without encryption, an attacker on the network can change it", r.name())
-		problems.Hint("use https, or end the URL in #sha256=DIGEST")
+		problems.Add(diag.Warnf(r.Pos, "%s: fetched without encryption, an attacker on the network can change it", r.name()).
+			WithHint("use https, or end the URL in #sha256=DIGEST"))
 	}
 	address, err := r.URL, error(nil)
 	if template.Has(address) {

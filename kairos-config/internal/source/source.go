@@ -144,8 +144,7 @@ func (c *Collection) read(root *rootfs.Root, name, source string) {
 	switch {
 	case errors.Is(err, bounded.ErrTooLarge):
 		c.Skipped++
-		c.Problems.Warnf(pos, "skipped: larger than 1 MB")
-		c.Problems.Mistake()
+		c.Problems.Add(diag.Mistakef(pos, "skipped: larger than 1 MB"))
 		return
 	case err != nil:
 		c.Skipped++
@@ -170,9 +169,7 @@ func (c *Collection) Add(source string, data []byte) {
 			c.Problems = append(c.Problems, problems...)
 			return
 		}
-		c.Problems.Warnf(diag.Pos{Source: source, Line: 1}, "skipped: the first lines have no header")
-		c.Problems.Hint("write #cloud-config into the first line")
-		c.Problems.Mistake()
+		c.Problems.Add(diag.Mistakef(diag.Pos{Source: source, Line: 1}, "skipped: the first lines have no header").WithHint("write #cloud-config into the first line"))
 		return
 	}
 	c.Problems = append(c.Problems, problems...)

@@ -87,8 +87,7 @@ func (r *Renderer) scalar(n *tree.Node, problems *diag.List) *tree.Node {
 		return n
 	}
 	if Missing(text) && !Missing(n.Text) {
-		problems.Errorf(n.Pos, "template: this machine does not have one of its facts")
-		problems.Hint(`{{ default "…" FACT }} sets a value for such machines`)
+		problems.Add(diag.Errorf(n.Pos, "template: this machine does not have one of its facts").WithHint(`{{ default "…" FACT }} sets a value for such machines`))
 		return spoiled(n)
 	}
 	made := *n

@@ -39,8 +39,7 @@ func Parse(source string, data []byte) (*Node, diag.List) {
 	case err != nil:
 		at, message, hint := syntaxError(data, err)
 		at.Source = source
-		problems.Errorf(at, "not valid YAML: %s", message)
-		problems.Hint("%s", hint)
+		problems.Add(diag.Errorf(at, "not valid YAML: %s", message).WithHint("%s", hint))
 		return nil, problems
 	}
 	c := converter{source: source, problems: &problems, open: map[*yaml.Node]bool{}}
