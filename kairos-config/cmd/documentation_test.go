@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 // documented are the kinds of examples that Kairos' documentation has, page by page,
@@ -86,24 +89,9 @@ var documented = []struct{ page, config, wrong string }{
 
 // TestDocumentation: each is accepted, or refused for the reason that stands here.
 func TestDocumentation(t *testing.T) {
-	dir := t.TempDir()
 	accepted := 0
 	for _, d := range documented {
-		file := filepath.Join(dir, "x.yaml")
-		if err := os.WriteFile(file, []byte("#cloud-config\n"+d.config+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		problems := check(file)
-		said := ""
-		for _, p := range problems {
-			said += p.Error() + "\n"
-		}
-		switch {
-		case d.wrong == "" && problems.Failed():
-			t.Errorf("%s: %s", d.page, said)
-		case d.wrong != "" && (!problems.Failed() || !strings.Contains(said, d.wrong)):
-			t.Errorf("%s: accepted, or for another reason: %s", d.page, said)
-		case d.wrong == "":
+		if refused(t, d.page, "#cloud-config\n"+d.config+"\n", d.wrong) == "" {
 			accepted++
 		}
 	}
@@ -111,4 +99,51 @@ func TestDocumentation(t *testing.T) {
 		t.Errorf("%d of %d accepted", accepted, len(documented))
 	}
 	t.Logf("%d of %d accepted", accepted, len(documented))
+}
+
+// TestDocumentationPages is TestDocumentation with the examples as a whole. 92 of 109
+// is what issue 15 asks for; the others are wrong in themselves.
+func TestDocumentationPages(t *testing.T) {
+	archive, err := txtar.ParseFile("../testdata/documentation.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := 0
+	for _, f := range archive.Files {
+		page, wrong, _ := strings.Cut(f.Name, " wrong: ")
+		if said := refused(t, page, string(f.Data), wrong); said == "" {
+			accepted++
+		} else {
+			t.Logf("refused: %s: %s", page, strings.TrimSpace(said))
+		}
+	}
+	if len(archive.Files) < 109 || accepted*109 < 92*len(archive.Files) {
+		t.Errorf("%d of %d accepted", accepted, len(archive.Files))
+	}
+	t.Logf("%d of %d accepted", accepted, len(archive.Files))
+}
+
+// refused returns why validate refuses an example of a page, "" if it does not. It must
+// do so for the reason that is wrong, and use every example: one that is skipped counts
+// as refused.
+func refused(t *testing.T, page, config, wrong string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "x.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	documents, problems := checked(file)
+	said := ""
+	for _, p := range problems {
+		if p.Severity == diag.Error || len(documents) == 0 {
+			said += p.Error() + "\n"
+		}
+	}
+	switch {
+	case wrong == "" && said != "":
+		t.Errorf("%s: %s", page, said)
+	case wrong != "" && !strings.Contains(said, wrong):
+		t.Errorf("%s: accepted, or for another reason: %s", page, said)
+	}
+	return said
 }

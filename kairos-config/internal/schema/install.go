@@ -37,6 +37,7 @@ type Install struct {
 	TTY          string            `key:"tty" doc:"The console for messages." eg:"ttyS0" is:"word" none:"messages go to all consoles"`
 	SkipEntries  []string          `key:"skip-entries" doc:"Boot entries not to write." eg:"[statereset]" is:"word" none:"there is one entry for each deployment"`
 	SkipKcrypt   bool              `key:"skip_copy_kcrypt_plugin" doc:"Leave Kairos' plugin for encryption out." def:"false" eg:"true" none:"there are no plugins"`
+	Insecure     bool              `key:"allow-insecure-registries" doc:"Registries.conf says which registries are insecure." def:"false" eg:"true" none:"registries.conf(5) of the live system says which registries are insecure: a file of a step of its stage fs can"`
 	EjectCD      bool              `key:"eject-cd" doc:"Eject the medium when done." def:"false" eg:"true" none:"what is installed boots first"`
 }
 
@@ -105,7 +106,7 @@ type Upgrade struct {
 	Reboot    bool         `key:"reboot" doc:"Reboot when done." def:"false" eg:"true"`
 	Poweroff  bool         `key:"poweroff" doc:"Power off when done. With reboot as well, it reboots." def:"false" eg:"true"`
 	Excluded  []string     `key:"excluded-paths" doc:"Paths of the image to leave out." eg:"[/usr/share/doc]" is:"path" none:"an image is what its digest says"`
-	Insecure  bool         `key:"allow-insecure-registries" doc:"Registries.conf says which registries are insecure." def:"false" eg:"true"`
+	Insecure  bool         `key:"allow-insecure-registries" doc:"Accept a registry without TLS, or with an unknown certificate: kairos-upgrade stage --insecure." def:"false" eg:"true"`
 	GrubEntry string       `key:"grub-entry-name" doc:"The title of the boot entries." eg:"My OS" is:"oneline"`
 	ExtraDirs []string     `key:"extra-dirs-rootfs" doc:"Directories to make in the root." eg:"[/data]" is:"path" none:"the root is what its digest says: put the directory into the image, or use one beneath /var, /srv or /usr/local"`
 	Force     bool         `key:"force" doc:"Stage what is quarantined too." def:"false" eg:"true"`

@@ -64,6 +64,9 @@ func checkKey(n *tree.Node, problems *diag.List) {
 	if m := keySource.FindStringSubmatch(text); m != nil {
 		for _, known := range sources {
 			if m[1] == known {
+				if _, name, _ := strings.Cut(text, ":"); strings.ContainsAny(name, "<>[]{}$") {
+					problems.Warnf(n.Pos, "%s is a placeholder: no key is fetched, and nobody can log in with it", text)
+				}
 				return
 			}
 		}
