@@ -1,11 +1,10 @@
-// Package argv reads the words of a command line. Its rules are those of
-// getopt_long(3): options stand anywhere, before and behind arguments and the
-// command's own name; short ones may be bundled (-yq) and take their value from
-// the same word (-n5) or the next; --name=value and --name value mean the same;
-// "--" ends the options. Beside that, a long option may be written with a single
-// dash, as Go's programs take it.
+// Package argv parses command lines by the rules of getopt_long(3): options may stand
+// anywhere, before and after arguments and the name of the command; short options may
+// be bundled (-yq) and take their value from the same word (-n5) or the next;
+// --name=value and --name value mean the same; "--" ends the options. In addition, a
+// long option may be written with a single dash, as Go's flag package allows.
 //
-// It executes nothing and prints nothing: lib/cmdline and kairos-root do.
+// The package executes nothing and prints nothing: lib/cmdline and kairos-root do.
 package argv
 
 import (
@@ -19,15 +18,15 @@ import (
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
-// Kind is what an option takes.
+// Kind is the type of an option's value.
 type Kind int
 
 // Kinds of options.
 const (
-	Switch   Kind = iota // nothing, or true or false behind "="
+	Switch   Kind = iota // no value, or true or false after "="
 	Text                 // any text
 	Number               // a whole number
-	Duration             // a duration of time.ParseDuration
+	Duration             // a duration as time.ParseDuration reads it
 )
 
 // Option is an option of a command.
@@ -36,13 +35,13 @@ type Option struct {
 	Aliases []string // a short form has one letter
 	Usage   string
 	Kind    Kind
-	Value   string // name of what it takes: "FILE"
+	Value   string // placeholder of the value in help: "FILE"
 	Hidden  bool
 }
 
 func (o *Option) has(name string) bool { return o.Name == name || slices.Contains(o.Aliases, name) }
 
-// spelling is the option as people write it.
+// spelling returns the option as it is written on a command line.
 func spelling(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -56,13 +55,13 @@ type Command struct {
 	Usage    string
 	Hidden   bool
 	Options  []Option
-	Commands []Command // of a group: then it has no arguments of its own
-	// Runs says that a group does something without one of its commands as well.
-	// Its options are for that alone, but for help and version.
+	Commands []Command // subcommands: a command that has some takes no arguments of its own
+	// Runs says that a command with subcommands also does something without one of
+	// them. Its options are for that case alone, except help and version.
 	Runs bool
 	// Arguments are the names of the arguments: "DEVICE [NAME]", "FILE...".
 	Arguments string
-	// Default is the command that is meant where a group stands alone.
+	// Default is the subcommand that runs where none is given.
 	Default string
 }
 
@@ -75,8 +74,8 @@ func (c *Command) option(name string) *Option {
 	return nil
 }
 
-// anywhere finds an option of the command or of what stands beneath it, as long
-// as the command is not known yet.
+// anywhere finds an option of the command or of any command below it, while the command
+// is not known yet.
 func (c *Command) anywhere(name string) *Option {
 	if o := c.option(name); o != nil {
 		return o
@@ -89,7 +88,7 @@ func (c *Command) anywhere(name string) *Option {
 	return nil
 }
 
-// Command returns the command of a group that has a name, or nil.
+// Command returns the subcommand with a name, or nil.
 func (c *Command) Command(name string) *Command {
 	for i := range c.Commands {
 		if c.Commands[i].Name == name {
@@ -99,20 +98,20 @@ func (c *Command) Command(name string) *Command {
 	return nil
 }
 
-// Given is an option with the value that was given.
+// Given is an option with its value from the command line.
 type Given struct {
 	*Option
 	Value string // of a switch: "true" or "false"
 }
 
-// Call is what a command line says.
+// Call is a parsed command line.
 type Call struct {
-	Path      []*Command // the program, and the command in it
-	Options   []Given    // in their order
+	Path      []*Command // the program, then the names of its subcommands
+	Options   []Given    // in the order of the command line
 	Arguments []string
 }
 
-// Command is the command that is called.
+// Command returns the command that the line calls.
 func (c Call) Command() *Command { return c.Path[len(c.Path)-1] }
 
 // Bool reports whether a switch is on.
@@ -126,17 +125,17 @@ func (c Call) Bool(name string) bool {
 	return on
 }
 
-// word is one word of a command line, read.
+// word is one parsed word of a command line.
 type word struct {
 	options []Given
-	open    *Option // it takes the next word as its value
-	bad     string  // an option that nobody knows, as it was written
+	open    *Option // the option takes the next word as its value
+	bad     string  // an unknown option, as it was written
 }
 
-// Parse reads a command line without the program's name. With an error, which
-// is of wrong usage, comes what was understood: how to print the error is part
-// of that. The word help where a command is expected turns on the option help of
-// the command behind it.
+// Parse parses a command line without the program's name. An error is always one of
+// wrong usage; the Call then holds what was parsed, since --json decides how the error
+// is printed. The word help in the place of a subcommand sets the option help of the
+// command that follows it.
 func (c *Command) Parse(words []string) (Call, error) {
 	path, skip, helped, err := c.find(words)
 	implied := !helped && len(path)-1 > len(skip) // the default of a group
@@ -191,7 +190,7 @@ func (c *Command) Parse(words []string) (Call, error) {
 	return call, err
 }
 
-// names are the program's name and those of the command.
+// names returns the name of the program and those of the called command.
 func (c Call) names() (names []string) {
 	for _, at := range c.Path {
 		names = append(names, at.Name)
@@ -199,8 +198,9 @@ func (c Call) names() (names []string) {
 	return names
 }
 
-// find returns the command that a line calls and the words that name it. Options
-// before it may be its own, so that all options of the group are known there.
+// find returns the command that a line calls and the words that name it. Before that
+// command is known, all options of the commands below are accepted: an option may stand
+// before the name of the command that has it.
 func (c *Command) find(words []string) (path []*Command, skip []int, helped bool, err error) {
 	path = []*Command{c}
 	at := c
@@ -229,7 +229,7 @@ func (c *Command) find(words []string) (path []*Command, skip []int, helped bool
 	return path, skip, helped, nil
 }
 
-// lookup finds an option of the command that is called, or one of the program.
+// lookup finds an option of the called command, or of the program.
 func (c Call) lookup(name string) *Option {
 	for i := len(c.Path) - 1; i >= 0; i-- {
 		o := c.Path[i].option(name)
@@ -267,8 +267,8 @@ func split(w string, lookup func(string) *Option) word {
 	return bundle(w[1:], lookup)
 }
 
-// bundle reads short options that share a word; the last may have its value in
-// it.
+// bundle parses short options that share a word; the last one may have its value in the
+// same word.
 func bundle(letters string, lookup func(string) *Option) (read word) {
 	for rest := letters; rest != ""; {
 		_, size := utf8.DecodeRuneInString(rest)
@@ -297,8 +297,8 @@ func bundle(letters string, lookup func(string) *Option) (read word) {
 	return read
 }
 
-// check brings a value into the form that the option has, or says what is wrong
-// with it.
+// check converts a value to the canonical form for its kind of option, or returns why
+// it is invalid.
 func (g *Given) check() error {
 	name := spelling(g.Name)
 	switch g.Kind {
@@ -331,7 +331,7 @@ func (c Call) unknown(spelled string) error {
 	return err
 }
 
-// known are the long options that the called command knows.
+// known returns the long options of the called command.
 func (c Call) known() (names []string) {
 	for _, at := range c.Path {
 		for _, o := range at.Options {

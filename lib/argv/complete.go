@@ -9,23 +9,23 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// Completion is the first word of the command line with which a shell asks what
-// may come next. The words behind it are those of the line that is being
-// written, without the program's name, up to the one that the cursor is in.
+// Completion is the first word of a command line by which a shell asks for completions.
+// The words after it are those of the unfinished line, without the program's name, up
+// to the word at the cursor.
 const Completion = "__complete"
 
-// Candidate is a word that may come next.
+// Candidate is a possible completion.
 type Candidate struct{ Word, Usage string }
 
-// Asked is what a list of candidates depends on.
+// Asked is the part of the line before the cursor, on which completions depend.
 type Asked struct {
 	Command string            // names of the command, joined by spaces
 	Options map[string]string // the options before the cursor
 	Before  []string          // the arguments before the cursor
 }
 
-// Values finds what may stand where an argument, or the value of an option, has
-// a name such as "ID". It must not change anything.
+// Values returns completions for an argument, or for the value of an option, whose
+// placeholder has a name such as "ID". It must not change anything.
 type Values map[string]func(Asked) []Candidate
 
 // Kinds of candidates that a shell knows better: the names of these arguments
@@ -35,13 +35,12 @@ var (
 	directories = []string{"DIR", "DIRECTORY"}
 )
 
-// longest is how many bytes of a description are shown.
+// longest is how many bytes of a description a completion shows.
 const longest = 120
 
-// Complete prints what may stand in the place of the last word, for the scripts
-// in units/completion: a line that says of what kind the rest is ("words",
-// "files" or "directories"), then candidates, each with a tab and its
-// description. It calls no command.
+// Complete prints completions of the last word for the scripts in units/completion:
+// first a line with the type of completion ("words", "files" or "directories"), then
+// one candidate a line, each with a tab and its description. It runs no command.
 func (c *Command) Complete(out io.Writer, words []string, values Values) {
 	kind, list := c.candidates(words, values)
 	fmt.Fprintln(out, kind)
@@ -118,7 +117,7 @@ func (c *Command) candidates(words []string, values Values) (kind string, list [
 	return value(at.argument(len(asked.Before)), last, "", values, asked)
 }
 
-// options are those that may be written: each that is not hidden.
+// options returns the options of the command that are not hidden.
 func (c Call) options(begun string) (list []Candidate) {
 	at := c.Command()
 	known := at.Options
@@ -133,7 +132,8 @@ func (c Call) options(begun string) (list []Candidate) {
 	return list
 }
 
-// argument is the name of the nth argument, "" where none is taken.
+// argument returns the placeholder of the nth argument, "" where the command takes
+// none.
 func (c *Command) argument(n int) string {
 	names := strings.Fields(c.Arguments)
 	if n >= len(names) && len(names) > 0 && strings.HasSuffix(strings.Trim(names[len(names)-1], "[]"), "...") {
@@ -145,8 +145,8 @@ func (c *Command) argument(n int) string {
 	return strings.TrimSuffix(strings.Trim(names[n], "[]"), "...")
 }
 
-// value is what may stand for a name such as "ID" or "SLOT|KIND", and starts
-// with what was written.
+// value returns completions for a placeholder such as "ID" or "SLOT|KIND" that begin
+// with a prefix.
 func value(name, begun, prefix string, values Values, asked Asked) (kind string, list []Candidate) {
 	kind = "words"
 	for _, one := range strings.Split(name, "|") {
@@ -168,7 +168,7 @@ func value(name, begun, prefix string, values Values, asked Asked) (kind string,
 	return kind, list
 }
 
-// harmless reports whether a word means itself in every shell.
+// harmless reports whether no shell gives any character of a word a meaning.
 func harmless(word string) bool {
 	if word == "" || word[0] == '~' || word[0] == '=' {
 		return false
@@ -183,7 +183,7 @@ func harmless(word string) bool {
 	return true
 }
 
-// Words makes candidates of words without description.
+// Words returns candidates without descriptions.
 func Words(words ...string) func(Asked) []Candidate {
 	return func(Asked) (list []Candidate) {
 		for _, w := range words {

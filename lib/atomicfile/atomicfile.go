@@ -1,5 +1,5 @@
-// Package atomicfile replaces files so that a power cut leaves the old content
-// or the new, never a mixture and never neither.
+// Package atomicfile replaces files atomically and durably: after a power cut a file
+// has its old content or its new one, never a mixture and never none.
 package atomicfile
 
 import (
@@ -14,32 +14,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tempPrefix starts the names of files that are being written. They are
-// never valid names of anything else.
+// tempPrefix is the prefix of the names of temporary files. No other file of the
+// toolkit has a name with this prefix.
 const tempPrefix = ".#"
 
-// IsTemp reports whether a file name is that of an unfinished write.
+// IsTemp reports whether a file name is that of a temporary file, left by an
+// interrupted write.
 func IsTemp(name string) bool { return strings.HasPrefix(path.Base(name), tempPrefix) }
 
-// Temp returns the name, beside a file's own, that it has while it is written.
+// Temp returns the temporary name under which a file is written, in the same directory.
 func Temp(name string) string { return path.Join(path.Dir(name), tempPrefix+path.Base(name)) }
 
-// Write writes data under a temporary name beside name, syncs it, renames it
-// and syncs the directory. name is resolved beneath root.
+// Write writes data to a temporary file beside name, syncs it, renames it to name and
+// syncs the directory. name is resolved beneath root.
 func Write(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 	return WriteFrom(root, name, strings.NewReader(string(data)), perm)
 }
 
 // WriteFrom is Write for content that comes from a reader.
 //
-// FAT has no journal; there a directory entry, of 32 bytes in one sector, is
-// what flips from old to new, and its first cluster is written with the file
-// that it is of, not with the directory. So the directory is synced first (the
-// temporary name is gone, the name still stands for the old file) and then the
-// file (the entry has the new one): the other way round, a power cut in between
-// left two names with the same clusters. And the clusters of what is replaced
-// are freed as soon as nobody has it open: it is held open until the end, or
-// the old name could be left with freed clusters.
+// FAT has no journal. There, a rename changes one directory entry of 32 bytes in one
+// sector; the file's first cluster, which the entry names, is written when the file is
+// synced, not when the directory is. So WriteFrom syncs the directory first (the
+// temporary name disappears, name still refers to the old file) and then the file (the
+// entry refers to the new one). In the other order, a power cut in between left two
+// names with the same clusters. Furthermore, FAT frees the clusters of the replaced
+// file when its last descriptor is closed: WriteFrom holds the old file open until the
+// end, or its name could refer to freed clusters after a power cut.
 func WriteFrom(root *os.Root, name string, r io.Reader, perm fs.FileMode) (err error) {
 	temp := Temp(name)
 	if replaced, err := root.Open(name); err == nil {
@@ -71,8 +72,8 @@ func WriteFrom(root *os.Root, name string, r io.Reader, perm fs.FileMode) (err e
 	return syncName(root, name, f)
 }
 
-// Rename gives a file another name in the same directory, and makes that
-// durable. What has the new name is replaced, in the way of WriteFrom.
+// Rename renames a file within its directory, durably. It replaces an existing file of
+// the new name in the way of WriteFrom.
 func Rename(root *os.Root, from, to string) error {
 	f, err := root.Open(from)
 	if err != nil {
@@ -88,10 +89,10 @@ func Rename(root *os.Root, from, to string) error {
 	return syncName(root, to, f)
 }
 
-// Remove removes files and makes that durable; those that do not exist are no
-// error. FAT frees the clusters of a file as soon as nobody has it open, and a
-// power cut could leave the name of a file whose clusters are free, or another's
-// by now: each is held open until its name is gone for good.
+// Remove removes files durably; a file that does not exist is no error. FAT frees the
+// clusters of a file when its last descriptor is closed, and a power cut could leave a
+// name whose clusters are free or belong to another file by then: Remove holds each
+// file open until the removal of its name is on the disk.
 func Remove(root *os.Root, names ...string) error {
 	dirs := map[string]bool{}
 	for _, name := range names {
@@ -125,7 +126,7 @@ func syncName(root *os.Root, name string, f *os.File) error {
 	return nil
 }
 
-// SyncDir makes the names in a directory durable.
+// SyncDir makes changes of names in a directory durable.
 func SyncDir(root *os.Root, name string) error {
 	d, err := root.Open(name)
 	if err != nil {
@@ -138,7 +139,8 @@ func SyncDir(root *os.Root, name string) error {
 	return nil
 }
 
-// SyncFS writes out everything of the file system that f is on.
+// SyncFS writes all unwritten data of the file system that f is on to its disk:
+// syncfs(2).
 func SyncFS(f *os.File) error {
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
 		return fmt.Errorf("sync file system of %s: %w", f.Name(), err)

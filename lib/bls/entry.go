@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Entry is a Type #1 entry. Keys that the toolkit doesn't write are kept out:
-// it only changes entries of its own.
+// Entry is a Type #1 boot entry. Parse drops keys that the toolkit does not write: it
+// only ever rewrites entries of its own.
 type Entry struct {
 	Name    Name
 	Title   string
@@ -93,8 +93,8 @@ func (e Entry) Bytes() []byte {
 	return b.Bytes()
 }
 
-// oneLine replaces control characters, so that a value that comes from an image
-// can't add lines of its own.
+// oneLine replaces control characters, so that a value from an image cannot add lines
+// to the entry.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -116,11 +116,11 @@ func (e Entry) Files() []string {
 	return files
 }
 
-// bootable reports whether a boot loader shows the entry: one that names
-// nothing to load, as an empty file does, is passed over.
+// bootable reports whether a boot loader shows the entry: it skips one that names
+// nothing to load, such as an empty file.
 func (e Entry) bootable() bool { return e.Linux != "" || e.EFI != "" || e.UKI != "" }
 
-// Sort orders entries as systemd-boot shows them: the first one boots.
+// Sort sorts entries as systemd-boot does: the first one boots.
 func Sort(entries []Entry) { slices.SortStableFunc(entries, compare) }
 
 func compare(a, b Entry) int {

@@ -14,23 +14,23 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 )
 
-// EntriesDir is where entries live on the ESP.
+// EntriesDir is the directory of the boot entries on the ESP.
 const EntriesDir = "loader/entries"
 
-// maxEntries bounds how many entries are read.
+// maxEntries is how many entries are read at most.
 const maxEntries = 4096
 
 // ESP is a mounted EFI system partition.
 type ESP struct{ Root *os.Root }
 
-// own begins the names of the toolkit's entries.
+// own is the prefix of the names of the toolkit's entries.
 const own = "kairos-"
 
-// Entries returns all Type #1 entries in the order of the boot menu. Files
-// that are no entries are passed over, as boot loaders do, and so is what
-// another system left that can't be read. One of the toolkit's own that can't
-// be read is an error: what it names would be taken for unused. Others may
-// rename and remove entries meanwhile; then the directory is read again.
+// Entries returns all Type #1 entries in the order of the boot menu. It skips files
+// that are no entries, as boot loaders do, and unreadable entries of other systems. An
+// unreadable entry of the toolkit's own is an error, since the files that it names
+// would count as unused. Where other processes rename or remove entries meanwhile,
+// Entries reads the directory again.
 func (esp ESP) Entries() (entries []Entry, err error) {
 	for range maxReadings {
 		if entries, err = esp.list(); !errors.Is(err, fs.ErrNotExist) {
@@ -40,8 +40,8 @@ func (esp ESP) Entries() (entries []Entry, err error) {
 	return entries, err
 }
 
-// maxReadings bounds how often the directory is read. Who counts a boot or
-// blesses an entry renames it once.
+// maxReadings is how often Entries reads the directory at most. Another process that
+// counts a boot or blesses an entry renames it once.
 const maxReadings = 10
 
 func (esp ESP) list() ([]Entry, error) {
@@ -89,8 +89,8 @@ func (esp ESP) read(file string, name Name) (Entry, error) {
 	return Parse(name, data)
 }
 
-// Publish makes an entry visible to the boot loader by one rename, and durable.
-// Everything it names must be durable before.
+// Publish makes an entry visible to the boot loader by one rename, durably. The files
+// that it names must be durable before.
 func (esp ESP) Publish(e Entry) error {
 	if _, err := ParseName(e.Name.String()); err != nil {
 		return err
@@ -104,8 +104,8 @@ func (esp ESP) Publish(e Entry) error {
 	return nil
 }
 
-// Remove removes an entry, whatever its counters say now, and makes that
-// durable. An entry that doesn't exist is no error.
+// Remove removes the entry of a base name, whatever its counters are, durably. An entry
+// that doesn't exist is no error.
 func (esp ESP) Remove(base string) error {
 	entries, err := esp.Entries()
 	if err != nil {
@@ -114,8 +114,8 @@ func (esp ESP) Remove(base string) error {
 	return esp.removeAll(slices.DeleteFunc(entries, func(e Entry) bool { return !strings.EqualFold(e.Name.Base, base) }))
 }
 
-// RemoveFile removes the entry that has exactly this name, counters included,
-// and makes that durable. One that doesn't exist is no error.
+// RemoveFile removes the entry of an exact file name, counters included, durably. An
+// entry that doesn't exist is no error.
 func (esp ESP) RemoveFile(n Name) error {
 	if _, err := ParseName(n.String()); err != nil {
 		return err
@@ -134,14 +134,14 @@ func (esp ESP) removeAll(entries []Entry) error {
 	return nil
 }
 
-// Count gives the entry of a base name other counters, or none, and makes that
-// durable. Where the entry is there several times, with and without counters,
-// the one that the menu shows first stays, and the others go at the end. An
-// entry that does not exist is fs.ErrNotExist.
+// Count changes or removes the counters of the entry of a base name, durably. Where
+// several files are left with this base name, with different counters, it keeps the one
+// that the menu shows first and removes the others at the end. It returns
+// fs.ErrNotExist where there is no such entry.
 //
-// The entry gets a second file before the first goes, not another name: on FAT
-// a power cut in a rename can leave the new name with nothing in it, which boot
-// loaders pass over.
+// Count writes a second file and then removes the first, instead of renaming it: on FAT
+// a power cut during a rename can leave an empty file under the new name, which boot
+// loaders skip.
 func (esp ESP) Count(to Name) error {
 	if _, err := ParseName(to.String()); err != nil {
 		return err
@@ -161,8 +161,8 @@ func (esp ESP) Count(to Name) error {
 	return esp.removeAll(slices.DeleteFunc(entries, func(e Entry) bool { return e.Name == to }))
 }
 
-// copy writes an entry under another name. Where there is no room for another
-// file it is renamed.
+// copy writes an entry under another name. It renames the file where the file system
+// has no space for a second one.
 func (esp ESP) copy(from, to Name) error {
 	if from == to {
 		return nil

@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// Name is the file name of an entry taken apart:
-// <Base>[+Left[-Done]].conf.
+// Name is the parsed file name of an entry: <Base>[+Left[-Done]].conf.
 type Name struct {
 	Base    string // the entry's id without suffix and counters
 	Counted bool   // whether the name carries counters
@@ -76,7 +75,7 @@ func (n Name) String() string {
 	return n.Base + suffix
 }
 
-// State is what the counters say about an entry.
+// State is what the counters in its name say about an entry.
 type State string
 
 const (
@@ -85,7 +84,7 @@ const (
 	Bad     State = "bad"     // no tries are left
 )
 
-// State returns what the counters say.
+// State returns the state that the counters stand for.
 func (n Name) State() State {
 	switch {
 	case !n.Counted:

@@ -1,4 +1,4 @@
-// Package bounded reads what others wrote, and no more of it than it may have.
+// Package bounded reads untrusted input up to a limit.
 package bounded
 
 import (
@@ -8,10 +8,10 @@ import (
 	"os"
 )
 
-// ErrTooLarge says that there is more than the limit.
+// ErrTooLarge says that the input is larger than the limit.
 var ErrTooLarge = errors.New("larger than")
 
-// Read reads all, at most limit bytes.
+// Read reads all of r. Input of more than limit bytes is ErrTooLarge.
 func Read(r io.Reader, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
@@ -23,13 +23,13 @@ func Read(r io.Reader, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// File reads a file.
+// File reads a file of at most limit bytes.
 func File(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	return read(f, err, limit)
 }
 
-// In reads a file beneath a root.
+// In reads a file of at most limit bytes, resolved beneath root.
 func In(root *os.Root, name string, limit int64) ([]byte, error) {
 	f, err := root.Open(name)
 	return read(f, err, limit)

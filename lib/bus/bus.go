@@ -1,11 +1,11 @@
-// Package bus is the one way in which the toolkit's services meet D-Bus: it
-// owns a name, answers calls on objects that describe themselves, tells of
-// changed properties, asks polkit about callers who are not root, names errors
-// as exit statuses are numbered, and ends the process when nobody needs it.
+// Package bus is the framework of the toolkit's D-Bus services. It owns a bus name,
+// answers calls on objects with introspection data, signals changed properties, asks
+// polkit about callers who are not root, names errors after exit statuses, and ends an
+// idle process.
 //
-// A service is built in four steps: Connect, Export its objects, Run, and
-// return from main when Run returns. Long work holds the service (Hold) and
-// uses its Context, which ends when the service is told to stop.
+// A service calls Connect, exports its objects with Export, calls Run, and returns from
+// main when Run returns. Long work holds the service (Hold) and uses its Context, which
+// is cancelled when the service is told to stop.
 package bus
 
 import (
@@ -21,18 +21,18 @@ import (
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
-// Config says what a service is.
+// Config holds the settings of a service.
 type Config struct {
-	// Name is the well-known name, "io.kairos.Upgrade1"; errors are named
-	// after it.
+	// Name is the well-known name, such as "io.kairos.Upgrade1", and the prefix of the
+	// names of errors.
 	Name string
-	// Address is that of the bus; the system bus if empty.
+	// Address is the address of the bus; the system bus if empty.
 	Address string
-	// Idle is how long the service lives without calls and holds. 0: until it
-	// is stopped.
+	// Idle is how long the service runs without calls and holds. With 0 it runs until
+	// it is stopped.
 	Idle time.Duration
-	// Files says that methods take file descriptors. Otherwise the bus keeps all
-	// messages away that have any.
+	// Files says that methods take file descriptors. Otherwise the bus delivers no
+	// message with file descriptors.
 	Files bool
 	Log   *slog.Logger
 }
@@ -42,17 +42,17 @@ type Config struct {
 type Service struct {
 	config  Config
 	conn    *dbus.Conn
-	ctx     context.Context // of calls and of long work
+	ctx     context.Context // parent of the contexts of calls and of long work
 	stop    context.CancelFunc
 	callers *callers
 
 	mu      sync.Mutex
 	objects map[dbus.ObjectPath]*Object
-	active  int           // calls that are not answered, and holds
-	changed chan struct{} // active has become 0, or more than 0
+	active  int           // number of unanswered calls and of holds
+	changed chan struct{} // signalled when active becomes 0, or more than 0
 }
 
-// Connect connects to the bus. Nobody can find the service before Run.
+// Connect connects to the bus. The service has no name there before Run.
 func Connect(config Config) (*Service, error) {
 	s := &Service{
 		config:  config,
@@ -73,19 +73,19 @@ func Connect(config Config) (*Service, error) {
 	return s, nil
 }
 
-// Conn is the connection, for calls to others.
+// Conn returns the connection, for calls to other services.
 func (s *Service) Conn() *dbus.Conn { return s.conn }
 
-// Context ends when the service is told to stop.
+// Context is cancelled when the service is told to stop.
 func (s *Service) Context() context.Context { return s.ctx }
 
-// Close ends the connection of a service that was never run.
+// Close closes the connection of a service on which Run was never called.
 func (s *Service) Close() error {
 	s.stop()
 	return errors.Join(s.conn.Close(), s.callers.ask.Close())
 }
 
-// Hold keeps the service alive until release is called, once.
+// Hold keeps the service running until release is called. Call release exactly once.
 func (s *Service) Hold() (release func()) {
 	s.begin()
 	return sync.OnceFunc(s.end)
@@ -119,9 +119,9 @@ var (
 	ErrClosed    = errors.New("the bus has closed the connection")
 )
 
-// Run takes the name and serves until nobody needs the service, or until ctx
-// ends, which stops calls and long work through Context. It returns when both
-// are over. Work outlives a bus that goes away.
+// Run requests the name and serves calls until the service is idle or ctx ends, which
+// also cancels Context. It returns when all calls and holds have ended. Long work goes
+// on when the connection to the bus is lost.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Close()
 	if err := s.take(); err != nil {
@@ -141,12 +141,12 @@ func (s *Service) Run(ctx context.Context) error {
 	return s.release()
 }
 
-// extension is how much more time the service manager gives an instance that
-// was on the point of leaving, each time.
+// extension is the additional time that the service asks of the service manager each
+// time a call arrives while it stops.
 const extension = time.Minute
 
-// serve returns nil once the service has been idle and its name is given up,
-// and an error when it has to stop.
+// serve returns nil once the service was idle and has released its name, and an error
+// when it has to stop.
 func (s *Service) serve(ctx context.Context) error {
 	timer := time.NewTimer(max(s.config.Idle, 0))
 	defer timer.Stop()
@@ -182,14 +182,14 @@ func (s *Service) serve(ctx context.Context) error {
 	}
 }
 
-// leave gives up the name, unless somebody has called meanwhile.
+// leave releases the name, unless a call has arrived meanwhile.
 //
-// The order makes it safe against a call at the last moment. The service
-// manager is told first: from then on, a request to start the service waits
-// until this process is gone. What was sent to the name before it is given up
-// arrives before the bus' answer, and has been counted then. If there is such
-// a call, the name is taken back, so that the caller finds what the call has
-// begun, and the service manager waits a little longer.
+// No call is lost, because of the order. First the service manager is told that the
+// service stops: from then on, a request to start the service waits until this process
+// has ended. A message that was sent to the name before its release arrives before the
+// bus answers to the release, and is counted by then. If there is such a call, leave
+// requests the name again, so that the caller can use the objects that the call
+// creates, and asks the service manager for more time.
 func (s *Service) leave() (left bool, err error) {
 	if s.busy() {
 		return false, nil
@@ -201,7 +201,7 @@ func (s *Service) leave() (left bool, err error) {
 	return s.stay()
 }
 
-// stay takes the name back if there is a reason to.
+// stay requests the name again if a call has arrived.
 func (s *Service) stay() (left bool, err error) {
 	if !s.busy() {
 		return true, nil
@@ -209,7 +209,7 @@ func (s *Service) stay() (left bool, err error) {
 	return false, s.take()
 }
 
-// wait returns when no call and no hold is left.
+// wait returns when there are no calls and no holds.
 func (s *Service) wait() {
 	for s.busy() {
 		<-s.changed

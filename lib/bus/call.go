@@ -9,29 +9,29 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Call is a call that is being answered.
+// Call is an unanswered method call.
 type Call struct {
 	service *Service
 	// Sender is the caller's unique name on the bus.
 	Sender string
-	// Caller is who it is.
+	// Caller is the process that made the call.
 	Caller Caller
-	// Interactive says that the caller is ready to wait for a person who is
-	// asked for a password.
+	// Interactive says that the caller waits while polkit asks a person for a password:
+	// the flag ALLOW_INTERACTIVE_AUTHORIZATION.
 	Interactive bool
 }
 
 const (
-	// maxBody is how many bytes the arguments of a call may have, unless its
-	// method says otherwise.
+	// maxBody is how many bytes the arguments of a call may have, unless its Method
+	// sets MaxBody.
 	maxBody = 64 << 10
-	// maxArguments is how many values they may be.
+	// maxArguments is how many values the arguments of a call may hold.
 	maxArguments = 4096
 )
 
-// call takes a call from the connection, in the order of messages. It is
-// counted before anything else: what leave relies on. Only what fits a method,
-// of a user who may call now, is read at all.
+// call takes a call from the connection, in the order of messages. It counts the call
+// first, on which leave relies. It reads the body only if the call names a method and
+// the user may make another call now.
 func (s *Service) call(f *frame, r *rest) {
 	s.begin()
 	fn, leave, err := s.admit(f)
@@ -61,7 +61,7 @@ func (s *Service) call(f *frame, r *rest) {
 	}()
 }
 
-// admit says what is called, or why the call is refused.
+// admit finds the called method, or returns why the call is refused.
 func (s *Service) admit(f *frame) (fn *function, leave func(), err error) {
 	if fn, err = s.find(dbus.ObjectPath(f.path), f.iface, f.member); err != nil {
 		return nil, nil, err
@@ -81,7 +81,7 @@ func (s *Service) admit(f *frame) (fn *function, leave func(), err error) {
 	return fn, leave, err
 }
 
-// malformed gives the error of a check a name.
+// malformed wraps the error of a check in a D-Bus error.
 func malformed(err error) error {
 	if errors.Is(err, errTooBig) {
 		return denied(errorLimits, "%v", err)
@@ -110,8 +110,7 @@ func (s *Service) reply(to *frame, body []any, err error) {
 	}
 }
 
-// answer decodes the arguments, asks whether the caller may, and calls the
-// function.
+// answer decodes the arguments, checks authorization and calls the function.
 func (s *Service) answer(f *frame, fn *function, files []int) (body []any, err error) {
 	defer func() { // a mistake in a method is an error of that call
 		if r := recover(); r != nil {
@@ -144,7 +143,8 @@ func (s *Service) answer(f *frame, fn *function, files []int) (body []any, err e
 	return body, nil
 }
 
-// authorizeAll asks for the action of a function, and for each that widens it.
+// authorizeAll checks authorization for the action of a function, and for each action
+// of Widens.
 func (c *Call) authorizeAll(ctx context.Context, fn *function, args []reflect.Value) error {
 	if fn.Action == "" {
 		return nil
@@ -162,8 +162,8 @@ func (c *Call) authorizeAll(ctx context.Context, fn *function, args []reflect.Va
 	return nil
 }
 
-// find finds a function. Without interface, the first one that has it counts
-// (D-Bus specification, "Message types").
+// find finds the function of a call. Without an interface it returns the first one of
+// that name (D-Bus specification, "Message types").
 func (s *Service) find(path dbus.ObjectPath, iface, member string) (*function, error) {
 	if iface == peerInterface { // of any path
 		if f := peer[member]; f != nil {
@@ -191,8 +191,8 @@ func (s *Service) find(path dbus.ObjectPath, iface, member string) (*function, e
 	return nil, dbus.MakeUnknownMethodError(member)
 }
 
-// object returns an object, or for a path above one an object that has nothing
-// but children.
+// object returns the object at a path; for a path above one, an object that has only
+// children.
 func (s *Service) object(path dbus.ObjectPath) *Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()

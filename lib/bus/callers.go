@@ -8,42 +8,42 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Caller is who calls.
+// Caller is the process that made a call.
 type Caller struct {
 	UID uint32
-	PID uint32 // 0 when unknown; may have ended, and belong to another by now
+	PID uint32 // 0 when unknown; the process may have ended, and its number may be another's by now
 }
 
-// How much of a service a user may take at once, who isn't root, whatever the
-// number of his connections; and how much all of them together. What is left
-// is root's.
+// Limits for each user who isn't root, over all connections, and for all such users
+// together. Root alone may use the rest.
 const (
-	perUser       = 16 // calls that are not answered
+	perUser       = 16 // unanswered calls
 	perUserBytes  = 8 << 20
-	perUserAsking = 8 // of them, those that wait for polkit
+	perUserAsking = 8 // of those, calls that wait for polkit
 	allUsers      = 8 * perUser
 	allUsersBytes = 4 * perUserBytes
 	perRoot       = 128
 	perRootBytes  = 32 << 20
 )
 
-// maxKnown is how many connections are remembered.
+// maxKnown is how many connections are cached.
 const maxKnown = 4096
 
-// callers says who is behind a name on the bus, and counts what each user
-// takes.
+// callers caches the credentials of connections, and counts the resources that each
+// user takes.
 type callers struct {
-	// ask is a connection of its own: who reads the messages of a service waits
-	// for the answer to this question, and could not read it there.
+	// ask is a second connection: the goroutine that reads the messages of the service
+	// waits for the answers to questions about callers, and could not read them from
+	// its own connection.
 	ask *dbus.Conn
 
 	mu    sync.Mutex
-	known map[string]Caller // by unique name, which the bus never gives twice
+	known map[string]Caller // by unique name, which the bus never assigns twice
 	taken map[uint32]*share // by user
-	all   share             // of all but root
+	all   share             // of all users but root
 }
 
-// share is what calls take that are not answered yet.
+// share is the resources that unanswered calls take.
 type share struct{ calls, bytes, asking int }
 
 func (s *share) add(calls, bytes, asking int) {
@@ -82,7 +82,7 @@ func (c *callers) who(ctx context.Context, name string) (Caller, error) {
 	return caller, nil
 }
 
-// enter admits a call of a user, or says why not. leave is called once.
+// enter admits a call of a user, or returns why not. Call leave exactly once.
 func (c *callers) enter(uid uint32, bytes int) (leave func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,8 +104,8 @@ func (c *callers) enter(uid uint32, bytes int) (leave func(), err error) {
 	return c.take(uid, 1, bytes, 0), nil
 }
 
-// asking admits a question to polkit about a user: a person who is asked for a
-// password takes her time.
+// asking admits a question to polkit about a user, which may take as long as a person
+// needs to type a password.
 func (c *callers) asking(uid uint32) (asked func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,8 +115,8 @@ func (c *callers) asking(uid uint32) (asked func(), err error) {
 	return c.take(uid, 0, 0, 1), nil
 }
 
-// take counts what is taken until the returned function is called. The caller
-// holds the lock.
+// take counts resources until the returned function is called. The caller holds the
+// lock.
 func (c *callers) take(uid uint32, calls, bytes, asking int) func() {
 	c.add(uid, calls, bytes, asking)
 	return func() {
@@ -143,7 +143,7 @@ func (c *callers) share(uid uint32) *share {
 	return own
 }
 
-// forget forgets a user who takes nothing.
+// forget removes a user who takes no resources.
 func (c *callers) forget(uid uint32) {
 	if *c.taken[uid] == (share{}) {
 		delete(c.taken, uid)

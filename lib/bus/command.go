@@ -15,8 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Flags are the options of a program, or a command, that is a service: what Open
-// reads.
+// Flags are the command-line options of a service, which Open reads.
 func Flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{Name: "idle", Value: 30 * time.Second, Usage: "exit after `TIME` without calls and transactions; 0: never"},
@@ -24,15 +23,15 @@ func Flags() []cli.Flag {
 	}
 }
 
-// Served is a service that follows what happens to files.
+// Served is a service that follows changes of files.
 type Served struct {
 	*Service
 	Changes *inotify.Watcher
 	Log     *slog.Logger
 }
 
-// Open connects a service to the system bus, as the command line says. It takes
-// no arguments.
+// Open connects a service to the bus that the command line names, the system bus by
+// default. The command takes no arguments.
 func Open(c *cli.Context, config Config) (*Served, error) {
 	if _, err := cmdline.Arguments(c); err != nil {
 		return nil, err
@@ -54,8 +53,8 @@ func Open(c *cli.Context, config Config) (*Served, error) {
 	return &Served{service, changes, log}, nil
 }
 
-// Serve is Run, with watchers beside, which end when Changes are closed or the
-// connection is: after that it returns.
+// Serve calls Run, and runs watchers beside it until Changes or the connection is
+// closed.
 func (s *Served) Serve(ctx context.Context, watchers ...func()) error {
 	var watching sync.WaitGroup
 	for _, watch := range watchers {

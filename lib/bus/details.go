@@ -10,10 +10,10 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// details are what polkit, and through it its rules and a person who is asked,
-// learn of a call: the method and its arguments by their names, options by
-// theirs. Of other dictionaries only the keys: values may be secrets. Lists
-// have a line for each element.
+// details returns the details of a call for polkit, its rules and its password dialog:
+// the method, its arguments by name, and its options by name. Of other dictionaries it
+// returns the keys only, since values may be secrets. Lists have one line for each
+// element.
 func (f *function) details(args []reflect.Value) map[string]string {
 	details := map[string]string{}
 	for _, a := range args {
@@ -36,8 +36,8 @@ func (f *function) details(args []reflect.Value) map[string]string {
 	return details
 }
 
-// addOptions leaves out what is no name of an option: polkit itself takes
-// "polkit.message" for the text that a person reads.
+// addOptions adds options as details. It leaves out invalid names: polkit itself would
+// show the value of "polkit.message" in its dialog.
 func addOptions(details map[string]string, given map[string]dbus.Variant) {
 	for name, v := range given {
 		if text, ok := detail(v.Value()); ok && name != "" && len(name) <= 64 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_-") == "" {

@@ -9,18 +9,17 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Dict makes an a{sv} of a struct (or a pointer to one), with the names and
-// the omissions that its json tags say: what --json prints and what goes over
-// the bus are the same. Signed integers become x, unsigned ones t, times text
-// as of RFC 3339, slices of structs aa{sv}, those of int ax; nil pointers are left out. It
-// panics where D-Bus has no such type.
+// Dict converts a struct (or a pointer to one) to an a{sv}, with the names and
+// omissions of its json tags: --json and D-Bus show the same. Signed integers become x,
+// unsigned ones t, times become text in RFC 3339, slices of structs aa{sv}, slices of
+// int ax; nil pointers are left out. It panics for types that D-Bus does not have.
 func Dict(v any) map[string]dbus.Variant {
 	dict := map[string]dbus.Variant{}
 	addFields(dict, reflect.ValueOf(v))
 	return dict
 }
 
-// Dicts is Dict for each element of a slice.
+// Dicts converts each element of a slice as Dict does.
 func Dicts[T any](list []T) []map[string]dbus.Variant {
 	dicts := make([]map[string]dbus.Variant, 0, len(list))
 	for _, v := range list {
@@ -55,7 +54,7 @@ func addFields(dict map[string]dbus.Variant, v reflect.Value) {
 	}
 }
 
-// plainValue returns a value as D-Bus has it; false where there is none.
+// plainValue returns a value as D-Bus represents it; false where there is none.
 func plainValue(v reflect.Value) (any, bool) {
 	if t, ok := v.Interface().(time.Time); ok {
 		return t.Format(time.RFC3339), true

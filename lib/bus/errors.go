@@ -10,8 +10,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/mask"
 )
 
-// names are the ends of error names, by exit status: a program that calls a
-// service and one that runs the command line learn the same.
+// names are the last parts of error names, by exit status: callers of a service and of
+// the command line get the same information.
 var names = map[int]string{
 	exit.Failed:      "Failed",
 	exit.Usage:       "InvalidArguments",
@@ -22,8 +22,8 @@ var names = map[int]string{
 	exit.Interrupted: "Cancelled",
 }
 
-// ErrorName is the name of an error with an exit status (exit.Code), of the
-// service with a name: "io.kairos.Upgrade1.Error.NoSpace".
+// ErrorName returns the name of the error for an exit status (exit.Code) of a service:
+// "io.kairos.Upgrade1.Error.NoSpace".
 func ErrorName(service string, code int) string {
 	name, known := names[code]
 	if !known {
@@ -32,8 +32,8 @@ func ErrorName(service string, code int) string {
 	return service + ".Error." + name
 }
 
-// Text is an error for people: what went wrong, and on a line of its own what
-// can be done about it. Everybody on the bus may see it: it has no secrets.
+// Text returns the text of an error for people: what failed and, on a line of its own,
+// the hint. It masks secrets, since everybody on the bus may see it.
 func Text(err error) string {
 	text := exit.Message(err)
 	if hint := exit.HintOf(err); hint != "" {
@@ -42,7 +42,8 @@ func Text(err error) string {
 	return mask.Message(text)
 }
 
-// errorOf makes a D-Bus error of any other, which keeps its name if it is one.
+// errorOf converts an error to a D-Bus error. One that is a D-Bus error already keeps
+// its name.
 func (s *Service) errorOf(err error) *dbus.Error {
 	var pointer *dbus.Error
 	if errors.As(err, &pointer) {
@@ -59,7 +60,7 @@ func (s *Service) errorOf(err error) *dbus.Error {
 	return dbus.NewError(ErrorName(s.config.Name, code), []any{Text(err)})
 }
 
-// invalid is an error about arguments.
+// invalid returns an error about invalid arguments.
 func invalid(format string, args ...any) error {
 	return exit.WithCode(fmt.Errorf(format, args...), exit.Usage)
 }

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// file takes a file descriptor that came with a call: the service's own, which
-// it closes. What a caller may do with a descriptor was decided when the caller
-// opened it; a service that opens it again by a path in /proc would undo that.
+// file takes ownership of a file descriptor that came with a call; the service closes
+// it. The kernel checked the caller's permissions when the caller opened it: a service
+// that opened the file again by its path in /proc would circumvent that check.
 func file(fd dbus.UnixFD) (*os.File, error) {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {

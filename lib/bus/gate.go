@@ -16,45 +16,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gate stands between the bus and the library. Whatever the bus takes for a
-// valid message, anybody may send to a service before anybody asks who it is,
-// and the library (godbus 5.2.2) is not made for that: it closes the
-// connection at a message that it cannot decode, decodes everything at up to
-// thirty times its size, starts a goroutine for each call, and loses file
-// descriptors that the body does not name.
+// gate reads the messages of the bus in the library's stead. Anybody may send any
+// message that the bus takes for valid to a service, before any authorization. The
+// library (godbus 5.2.2) does not withstand that: it closes the connection at a message
+// that it cannot decode, decodes messages at up to thirty times their size, starts a
+// goroutine for each call, and leaks file descriptors that the body does not refer to.
 //
-// So the gate reads the messages itself. Calls never come to the library: they
-// go to a service, header first, which says how many bytes of a body it is
-// ready to read. Signals come through from the bus only, answers within limits,
-// and only what the library decodes.
+// Method calls never reach the library: gate hands the header to a service, which says
+// how many bytes of the body it is ready to read. Signals reach the library only if the
+// bus itself sent them, answers only within limits, and both only if the library can
+// decode them.
 //
-// A library that is mended would have to know the methods before it decodes
-// their arguments, and a library of our own would have to be one for callers
-// as well: the gate is what neither of them is today.
+// A fixed library would have to know the methods before it decodes their arguments, and
+// a library of our own would have to implement clients as well: the gate is smaller
+// than either.
 type gate struct {
 	*net.UnixConn
-	calls calls // nil: of a client, which is not called
-	files bool  // file descriptors are taken
+	calls calls // nil: a client, which receives no calls
+	files bool  // the service takes file descriptors
 
-	speaking bool   // the handshake is over
-	ready    []byte // for the library
+	speaking bool   // the handshake has ended
+	ready    []byte // bytes for the library
 	oob      []byte
-	received []int // file descriptors that came with the message that is read
-	lost     bool  // and others that did not fit
+	received []int // file descriptors of the message that is being read
+	lost     bool  // file descriptors beyond the limit were dropped
 }
 
-// calls is who is called. begin is called in the order of messages, and
-// returns once the rest of it was taken.
+// calls receives method calls. begin is called in the order of messages, and returns
+// once the body was read or skipped.
 type calls interface {
 	call(f *frame, r *rest)
 }
 
-// rest is what follows the header of a call. It is either read or skipped,
-// once, before the call is answered: who has an answer can rely on it that
-// nothing of the call is kept.
+// rest is the body of a call. It is either read or skipped, exactly once, before the
+// call is answered: after the answer, nothing of the call is kept in memory.
 type rest struct {
 	gate   *gate
-	broken error // of the connection
+	broken error // error of the connection
 }
 
 func (r *rest) read(f *frame) (files []int, err error) {
@@ -66,11 +64,11 @@ func (r *rest) skip(f *frame) { r.broken = r.gate.skip(f.size) }
 
 const (
 	maxAnswer = 16 << 20 // bytes of an answer of the bus, of polkit or of systemd
-	maxValues = 1 << 20  // values in it
+	maxValues = 1 << 20  // values in an answer
 )
 
-// Dial connects to a bus, the system bus if address is empty, as a client whom
-// nobody calls. The handshake knows ctx too.
+// Dial connects to a bus as a client, to the system bus if address is empty. ctx also
+// ends the handshake.
 func Dial(ctx context.Context, address string) (*dbus.Conn, error) {
 	return dial(ctx, address, nil, false)
 }
@@ -98,7 +96,7 @@ func dial(ctx context.Context, address string, calls calls, files bool) (*dbus.C
 	return c, nil
 }
 
-// dialSocket connects to the first socket of an address that is there.
+// dialSocket connects to the first of an address's sockets that exists.
 func dialSocket(ctx context.Context, addresses string) (*net.UnixConn, error) {
 	err := fmt.Errorf("%q is no address of a bus on this machine", addresses)
 	for address := range strings.SplitSeq(addresses, ";") {
@@ -121,8 +119,8 @@ func dialSocket(ctx context.Context, addresses string) (*net.UnixConn, error) {
 	return nil, err
 }
 
-// Write sees the end of the handshake, where it adds what the library leaves
-// out for connections that it does not make itself.
+// Write notices the end of the handshake, and adds the negotiation of file descriptors,
+// which the library leaves out for connections that it did not open itself.
 func (g *gate) Write(p []byte) (int, error) {
 	if !g.speaking && bytes.Equal(p, []byte("BEGIN\r\n")) {
 		if err := g.negotiate(); err != nil {
@@ -133,8 +131,8 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.UnixConn.Write(p)
 }
 
-// negotiate says that file descriptors are taken. To who does not say it, the
-// bus delivers no message that has any.
+// negotiate asks the bus to deliver file descriptors. To a client that does not ask,
+// the bus delivers no message that has any.
 func (g *gate) negotiate() error {
 	if !g.files {
 		return nil
@@ -156,7 +154,7 @@ func (g *gate) negotiate() error {
 	return nil
 }
 
-// Read returns what is meant for the library.
+// Read returns bytes for the library.
 func (g *gate) Read(p []byte) (int, error) {
 	if !g.speaking {
 		return g.UnixConn.Read(p)
@@ -171,7 +169,7 @@ func (g *gate) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next reads one message. Its errors are those of the connection.
+// next reads one message. Its errors are errors of the connection.
 func (g *gate) next() error {
 	begin := make([]byte, fixedHeader, 512)
 	if err := g.fill(begin); err != nil {
@@ -214,8 +212,9 @@ func (g *gate) called(f *frame) error {
 	return r.broken
 }
 
-// pass hands a message to the library, which closes the connection if it can't
-// decode it. Who waits for an answer that is no good gets an error.
+// pass hands a message to the library if the library can decode it: it would close the
+// connection otherwise. In the place of an invalid answer the library gets an error, so
+// that the caller does not wait forever.
 func (g *gate) pass(f *frame, answer bool) error {
 	wrong := errTooBig
 	if f.size > maxAnswer {
@@ -250,8 +249,7 @@ func (g *gate) pass(f *frame, answer bool) error {
 	return err
 }
 
-// body reads the body of a message and takes the file descriptors that came
-// with it.
+// body reads the body of a message and takes its file descriptors.
 func (g *gate) body(f *frame) (files []int, err error) {
 	f.data = append(f.data, make([]byte, f.size)...)
 	if err := g.fill(f.data[f.header:]); err != nil {
@@ -267,7 +265,7 @@ func (g *gate) body(f *frame) (files []int, err error) {
 	return files, nil
 }
 
-// skip reads what is left of a message, and keeps nothing of it.
+// skip reads the rest of a message and drops it.
 func (g *gate) skip(n int) error {
 	defer g.drop()
 	scratch := make([]byte, min(n, 32<<10))
@@ -286,8 +284,8 @@ func (g *gate) drop() {
 	g.received, g.lost = nil, false
 }
 
-// fill reads bytes, and file descriptors that come with them: with those of
-// one message, as only one is read at a time.
+// fill reads bytes, and the file descriptors that come with them. As gate reads one
+// message at a time, the descriptors belong to that message.
 func (g *gate) fill(p []byte) error {
 	for len(p) > 0 {
 		n, oobn, flags, _, err := g.ReadMsgUnix(p, g.oob)

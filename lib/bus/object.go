@@ -11,7 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Interface describes what an object offers under one name.
+// Interface describes an interface of an object.
 type Interface struct {
 	Name       string
 	Methods    []Method
@@ -19,16 +19,15 @@ type Interface struct {
 	Signals    []Signal
 }
 
-// Method is something that can be called.
+// Method is a method of an interface.
 type Method struct {
 	Name string
-	// Action is what polkit is asked about callers who are not root. Without
-	// one, everybody may call. Arguments and options go to polkit as details
-	// under their names: a rule can look them up.
+	// Action is the polkit action for callers who are not root. Without one, everybody
+	// may call the method. polkit gets arguments and options as details, by their
+	// names, so that rules can use them.
 	Action string
-	// Widens returns the actions that polkit is asked as well, because arguments
-	// or options let the caller do more than the method's action says: who may
-	// do that is not known by it. It may add details.
+	// Widens returns further polkit actions that the call needs, because its arguments
+	// or options permit more than the method's action says. It may add details.
 	Widens func(details map[string]string) (actions []string)
 	// MaxBody is how many bytes the arguments may have, if more than maxBody.
 	MaxBody int
@@ -39,17 +38,17 @@ type Method struct {
 	Func any
 }
 
-// Property is a value that can be read.
+// Property is a readable property.
 type Property struct {
 	Name string
 	Type string // D-Bus signature
 	// Const says that the value never changes.
 	Const bool
-	// Get returns the value. It is called without any lock of this package.
+	// Get returns the value. This package holds no lock while it calls Get.
 	Get func() any
 }
 
-// Signal is something that listeners are told.
+// Signal is a signal of an interface.
 type Signal struct {
 	Name string
 	Args []Arg
@@ -68,19 +67,19 @@ type Object struct {
 	interfaces []Interface
 	calls      map[string]map[string]*function // by interface and method
 
-	telling sync.Mutex     // signals leave in the order of the values
-	told    map[string]any // values of properties, by interface and name
+	telling sync.Mutex     // held while signals are sent, so that they leave in the order of the values
+	told    map[string]any // values of properties as last signalled, by interface and name
 }
 
-// function is a method's Func with the types that its signature says.
+// function is a method's Func with the types of its arguments and results as
+// signatures.
 type function struct {
 	Method
 	value   reflect.Value
 	in, out []reflect.Type
 }
 
-// Export puts an object on the bus. The descriptions must be valid: it panics
-// where they are not.
+// Export adds an object to the service. It panics where a description is invalid.
 func (s *Service) Export(path dbus.ObjectPath, interfaces ...Interface) *Object {
 	if !path.IsValid() {
 		panic(fmt.Sprintf("bus: path %q", path))
@@ -128,7 +127,8 @@ func functionOf(iface string, m Method) *function {
 	return f
 }
 
-// signature panics for types that D-Bus does not have, at Export.
+// signature returns the D-Bus signature of a type. It panics, in Export, for types that
+// D-Bus does not have.
 func signature(types []reflect.Type) (s string) {
 	for _, t := range types {
 		s += dbus.SignatureOfType(t).String()
@@ -143,10 +143,10 @@ func mustBeType(iface, member, signature string) {
 	}
 }
 
-// Path is where the object is.
+// Path returns the object's path.
 func (o *Object) Path() dbus.ObjectPath { return o.path }
 
-// Remove takes the object from the bus.
+// Remove removes the object from the bus.
 func (o *Object) Remove() {
 	o.service.mu.Lock()
 	defer o.service.mu.Unlock()
@@ -173,9 +173,9 @@ func (o *Object) Emit(iface, name string, args ...any) error {
 	return o.service.conn.Emit(o.path, iface+"."+name, args...)
 }
 
-// Changed tells listeners in one signal about the properties of an interface
-// whose values have changed since it was called last: of the named ones, or of
-// all. The caller holds no lock that a Get takes.
+// Changed signals, in one PropertiesChanged, the properties of an interface whose
+// values differ from those signalled last: of the named properties, or of all. The
+// caller must hold no lock that a Get takes.
 func (o *Object) Changed(iface string, names ...string) error {
 	o.telling.Lock()
 	defer o.telling.Unlock()
@@ -210,7 +210,8 @@ func (o *Object) properties(iface string) []Property {
 	return nil
 }
 
-// errType says that a service does not keep to its own description.
+// errType returns the error for a Get or a Func whose result doesn't have the described
+// type.
 var errType = errors.New("the value is not of the type that was announced")
 
 func (p Property) variant(iface string) (dbus.Variant, error) {

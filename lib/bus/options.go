@@ -11,16 +11,16 @@ import (
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
-// Options says which options a method takes in an a{sv}, and where their
-// values go: *bool, *string, *[]string, or **os.File for a file descriptor,
+// Options maps the names of the options that a method takes in an a{sv} to where Decode
+// stores their values: *bool, *string, *[]string, or **os.File for a file descriptor,
 // which the caller of Decode closes, also after an error.
 type Options map[string]any
 
-// maxList is how many values an option may have that takes a list.
+// maxList is how many values an option with a list may have.
 const maxList = 256
 
-// Decode stores the options that a caller gave. What is unknown, of another
-// type or too long is an error, and then nothing is to be believed.
+// Decode stores the options of a call. An unknown option, one of another type and one
+// that is too long are errors; then no stored value may be used.
 func (o Options) Decode(given map[string]dbus.Variant) error {
 	known := slices.Sorted(maps.Keys(o))
 	for _, name := range slices.Sorted(maps.Keys(given)) {

@@ -8,8 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// Names of org.freedesktop.PolicyKit1.Authority(8), and its flag that a person
-// may be asked.
+// Names of org.freedesktop.PolicyKit1.Authority(8), and its flag AllowUserInteraction.
 const (
 	polkitName       = "org.freedesktop.PolicyKit1"
 	polkitPath       = "/org/freedesktop/PolicyKit1/Authority"
@@ -17,16 +16,16 @@ const (
 	allowInteraction = uint32(1)
 )
 
-// Names of errors about callers who may not: the D-Bus specification's, and
-// the one by which a client knows that asking a person would help.
+// Names of errors about callers without permission: that of the D-Bus specification,
+// and the one that tells a client that asking a person for a password would help.
 const (
 	ErrorAccessDenied = "org.freedesktop.DBus.Error.AccessDenied"
 	ErrorInteractive  = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
 	errorLimits       = "org.freedesktop.DBus.Error.LimitsExceeded"
 )
 
-// authorize returns an error unless the caller is root, or polkit permits the
-// action. Without polkit nobody but root may do anything.
+// authorize returns nil if the caller is root or polkit permits the action. Without
+// polkit only root may do anything.
 func (c *Call) authorize(ctx context.Context, action string, details map[string]string) error {
 	if c.Caller.UID == 0 {
 		return nil
@@ -65,7 +64,7 @@ func (c *Call) authorize(ctx context.Context, action string, details map[string]
 	return exit.Hint(denied(ErrorAccessDenied, "%s: user %d may not do that", action, c.Caller.UID), "a rule of polkit(8) can permit it")
 }
 
-// absent are the answers of a bus that has no polkit.
+// absent are the names of the errors by which a bus says that it has no polkit.
 var absent = map[string]bool{
 	"org.freedesktop.DBus.Error.ServiceUnknown":        true,
 	"org.freedesktop.DBus.Error.NameHasNoOwner":        true,

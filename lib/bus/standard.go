@@ -20,7 +20,8 @@ const (
 	propertiesInterface = "org.freedesktop.DBus.Properties"
 )
 
-// peer are the functions of Peer, which every object has, and every path.
+// peer are the methods of org.freedesktop.DBus.Peer, which every object and every path
+// has.
 var peer = func() map[string]*function {
 	functions := map[string]*function{}
 	for _, m := range []Method{
@@ -102,8 +103,8 @@ func (o *Object) property(iface, name string) (Property, string, error) {
 	return Property{}, "", dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{fmt.Sprintf("there is no property %q", name)})
 }
 
-// introspect describes the object: D-Bus specification, "Introspection data
-// format".
+// introspect returns the introspection data of the object: D-Bus specification,
+// "Introspection data format".
 func (o *Object) introspect(context.Context, *Call) (string, error) {
 	node := introspect.Node{Interfaces: []introspect.Interface{introspect.PeerData}}
 	for _, i := range o.interfaces {

@@ -15,47 +15,47 @@ import (
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
-// Transactions are a service's long work, one at a time, and that of other
-// processes which it shows (Follow). Each is an object beneath that of the
-// service, at Transaction/ID, with the interface NAME.Transaction. Those that
-// have ended stay for a while.
+// Transactions manages the long work of a service, one transaction at a time, and shows
+// transactions of other processes (Follow). Each is an object at Transaction/ID beneath
+// the service's object, with the interface NAME.Transaction. Ended transactions stay
+// for a while.
 type Transactions struct {
 	Service *Service
-	// Object is that of the service: its interface of the service's name has
-	// the property Transaction (Running) and the signal of CompletedSignal.
+	// Object is the object of the service. Its interface of the service's name has the
+	// property Transaction (Running) and the signal of CompletedSignal.
 	Object *Object
-	// Cancel is what polkit is asked about callers who cancel.
+	// Cancel is the polkit action of cancelling a transaction.
 	Cancel string
-	// Refresh is called before the end is told: who hears of it finds the
-	// properties that it led to.
+	// Refresh is called before the end of a transaction is signalled, so that listeners
+	// find the new properties.
 	Refresh func()
 	Log     *slog.Logger
 
 	mu   sync.Mutex
-	list []*Transaction // of late, oldest first
-	busy bool           // one of this service runs, or is about to
+	list []*Transaction // running and recently ended transactions, oldest first
+	busy bool           // a transaction of this service runs, or is about to
 }
 
-// CompletedSignal tells of the end of a transaction on the service's object.
+// CompletedSignal is the signal of the service's object about the end of a transaction.
 var CompletedSignal = Signal{Name: "Completed", Args: []Arg{
 	{Name: "transaction", Type: "o"}, {Name: "status", Type: "i"}, {Name: "error", Type: "s"}, {Name: "result", Type: "a{sv}"},
 }}
 
-// keptTransactions is how many transactions stay on the bus after their end.
+// keptTransactions is how many ended transactions stay on the bus.
 const keptTransactions = 16
 
-// Work does what a transaction is for. What it returns is the result that
-// listeners are told, also beside an error.
+// Work does the work of a transaction. Its result is signalled to listeners, also
+// beside an error.
 type Work func(context.Context) (map[string]dbus.Variant, error)
 
-// Transaction is what one of them is about.
+// Transaction describes a transaction.
 type Transaction struct {
-	ID         string // ends its path; "": a name that no other has
+	ID         string // last part of its path; "": an unused one
 	Operation  string
 	By         Caller
 	Properties []Property // beside those that every transaction has
 	Signals    []Signal
-	// Cancel interrupts it; if nil, the context of its work ends.
+	// Cancel interrupts the transaction; if nil, the context of its work is cancelled.
 	Cancel func() error
 
 	all *Transactions
@@ -64,25 +64,25 @@ type Transaction struct {
 	object    *Object // nil until it is on the bus
 	completed bool
 	status    int32
-	text      string // the error, ""
+	text      string // text of the error, "" for none
 }
 
 func (t *Transactions) name() string { return t.Service.config.Name }
 func (t *Transactions) kind() string { return t.name() + ".Transaction" }
 
-// errRunning says that there is one transaction at a time.
+// errRunning says that another transaction runs.
 var errRunning = errors.New("another transaction of this service is running")
 
-// Begin begins a transaction, which outlives the call and the caller, and
-// returns its object. Where it is refused, work does not run.
+// Begin starts a transaction, which outlives the call and the caller, and returns its
+// object. Where it returns an error, work does not run.
 func (t *Transactions) Begin(c *Call, operation string, work Work) (dbus.ObjectPath, error) {
 	return t.Prepare(func() (*Transaction, Work, error) {
 		return &Transaction{Operation: operation, By: c.Caller}, work, nil
 	})
 }
 
-// Prepare is Begin for a transaction that takes its place first, a lock perhaps:
-// where prepare fails, there is none.
+// Prepare is Begin for a transaction that first takes a resource, such as a lock: where
+// prepare fails, no transaction is started.
 func (t *Transactions) Prepare(prepare func() (*Transaction, Work, error)) (dbus.ObjectPath, error) {
 	if !t.reserve() {
 		return "", exit.WithCode(errRunning, exit.Busy)
@@ -111,8 +111,8 @@ func (t *Transactions) Prepare(prepare func() (*Transaction, Work, error)) (dbus
 	return one.object.Path(), nil
 }
 
-// Follow shows a transaction of another process, once. follow returns when it
-// has ended, or when its context does, by which nothing ends but the service.
+// Follow shows a transaction of another process. follow returns when that transaction
+// has ended, or when its context ends, which happens only when the service stops.
 func (t *Transactions) Follow(one *Transaction, follow Work) {
 	t.mu.Lock()
 	known := slices.ContainsFunc(t.list, func(other *Transaction) bool { return other.ID == one.ID })
@@ -145,9 +145,9 @@ func (t *Transactions) free() {
 	t.busy = false
 }
 
-// add puts a transaction on the bus, and takes the oldest from it that are over.
-// Without an ID, no other has its path, of an earlier instance of the service
-// neither.
+// add exports a transaction, and removes the oldest ended ones. A transaction without
+// an ID gets a path that no other transaction has, not even one of an earlier instance
+// of the service.
 func (t *Transactions) add(one *Transaction) {
 	one.mu.Lock()
 	one.all = t
@@ -164,7 +164,7 @@ func (t *Transactions) add(one *Transaction) {
 	t.Tell(t.Object.Changed(t.name(), "Transaction"))
 }
 
-// Running returns the latest transaction that is not over, or "/".
+// Running returns the path of the latest running transaction, or "/".
 func (t *Transactions) Running() dbus.ObjectPath {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -176,8 +176,8 @@ func (t *Transactions) Running() dbus.ObjectPath {
 	return "/"
 }
 
-// Tell logs that a signal could not be sent; a bus that is gone has nobody to
-// hear it.
+// Tell logs that a signal could not be sent, unless the connection to the bus is
+// closed.
 func (t *Transactions) Tell(err error) {
 	if err != nil && !errors.Is(err, dbus.ErrClosed) {
 		t.Log.Warn("signal", "error", err)
@@ -190,14 +190,14 @@ func (one *Transaction) over() bool {
 	return one.completed
 }
 
-// Changed tells of its properties, and Emit sends a signal of it, once it is on
-// the bus.
+// Changed signals changed properties of the transaction, once it is on the bus.
 func (one *Transaction) Changed() {
 	if o := one.shown(); o != nil {
 		one.all.Tell(o.Changed(one.all.kind()))
 	}
 }
 
+// Emit sends a signal of the transaction, once it is on the bus.
 func (one *Transaction) Emit(name string, args ...any) {
 	if o := one.shown(); o != nil {
 		one.all.Tell(o.Emit(one.all.kind(), name, args...))
@@ -210,7 +210,8 @@ func (one *Transaction) shown() *Object {
 	return one.object
 }
 
-// finish shows the end. Whoever hears of it can begin another transaction.
+// finish shows the end of the transaction. Listeners can start another one from then
+// on.
 func (one *Transaction) finish(result map[string]dbus.Variant, err error) {
 	t := one.all
 	one.mu.Lock()

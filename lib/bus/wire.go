@@ -8,8 +8,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// frame is a message as it comes from the bus, with what its header says: the
-// D-Bus specification, "Message Format".
+// frame is a message from the bus with its parsed header: the D-Bus specification,
+// "Message Format".
 type frame struct {
 	order  binary.ByteOrder
 	kind   dbus.Type
@@ -19,16 +19,16 @@ type frame struct {
 
 	path, iface, member, sender, signature string
 	replySerial, files                     uint32
-	caller                                 Caller // once the bus was asked
+	caller                                 Caller // set after the bus was asked
 
-	data   []byte // the whole message: until the body is read, its header
-	header int    // bytes of the header, with what aligns the body
+	data   []byte // the header; once the body is read, the whole message
+	header int    // bytes of the header, with the padding before the body
 }
 
 const (
-	fixedHeader = 16      // bytes, the length of the fields included
-	maxHeader   = 8 << 10 // bytes of a header; the bus allows all of a message
-	maxDepth    = 32      // containers in each other; the bus allows 64
+	fixedHeader = 16      // bytes of the fixed part of a header, with the length of the fields
+	maxHeader   = 8 << 10 // bytes of a header; the bus allows the size of a whole message
+	maxDepth    = 32      // nested containers; the bus allows 64
 )
 
 var (
@@ -36,7 +36,7 @@ var (
 	errTooBig = errors.New("the message is too large")
 )
 
-// newFrame reads the beginning of a message, which says how long the rest is.
+// newFrame parses the beginning of a message, which has the length of the rest.
 func newFrame(begin []byte) (*frame, int, error) {
 	f := &frame{data: begin, kind: dbus.Type(begin[1]), flags: dbus.Flags(begin[2])}
 	switch begin[0] {
@@ -59,7 +59,7 @@ func newFrame(begin []byte) (*frame, int, error) {
 
 func align(n, to int) int { return (n + to - 1) / to * to }
 
-// parse reads the fields of the header: a(yv).
+// parse parses the fields of the header: a(yv).
 func (f *frame) parse() error {
 	w := walker{data: f.data, order: f.order, pos: fixedHeader - 4, left: 64}
 	length, err := w.uint32()
@@ -124,8 +124,8 @@ func (f *frame) field(w *walker) error {
 	return err
 }
 
-// check goes through the body, which must hold just what the signature says,
-// no more than a number of values, of which each element of an array is one.
+// check validates the body: it must match the signature exactly, and hold at most a
+// number of values, where each element of an array counts as one.
 func (f *frame) check(values int) error {
 	w := walker{data: f.data[f.header:], order: f.order, left: values}
 	for signature := f.signature; signature != ""; {
@@ -141,8 +141,8 @@ func (f *frame) check(values int) error {
 	return nil
 }
 
-// message decodes the body of a checked frame. Its file descriptors are those
-// of files.
+// message decodes the body of a checked frame. Its file descriptors are taken from
+// files.
 func (f *frame) message(files []int) (msg *dbus.Message, err error) {
 	defer func() { // the library's decoder reports by panics, and knows not all
 		if r := recover(); r != nil {
@@ -152,7 +152,7 @@ func (f *frame) message(files []int) (msg *dbus.Message, err error) {
 	return dbus.DecodeMessageWithFDs(&reader{f.data}, files)
 }
 
-// reader is an io.Reader that never returns less than it could.
+// reader is an io.Reader that returns as many bytes as it can.
 type reader struct{ rest []byte }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -164,13 +164,12 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// walker goes through values in the wire format without making anything of
-// them.
+// walker validates values in wire format without decoding them.
 type walker struct {
 	data  []byte
 	order binary.ByteOrder
 	pos   int
-	left  int // values that may still come
+	left  int // how many more values are allowed
 }
 
 func (w *walker) align(to int) error {
@@ -224,7 +223,7 @@ func (w *walker) terminated(n int) (string, error) {
 // sizes of values of fixed size, in bytes; they are aligned to it.
 var sizes = map[byte]int{'y': 1, 'n': 2, 'q': 2, 'b': 4, 'i': 4, 'u': 4, 'h': 4, 'x': 8, 't': 8, 'd': 8}
 
-// value goes through the first value of a signature and returns the rest of
+// value validates one value of the first type of a signature and returns the rest of
 // the signature.
 func (w *walker) value(signature string, depth int) (rest string, err error) {
 	if w.left--; w.left < 0 {
@@ -337,8 +336,8 @@ func alignment(kind byte) int {
 	return 1
 }
 
-// single parts the first complete type from a signature, also where it is the
-// entry of a dictionary.
+// single splits the first complete type from a signature, including the entry of a
+// dictionary.
 func single(signature string, depth int) (first, rest string, err error) {
 	wrong := fmt.Errorf("%w: signature %.16q", errWire, signature)
 	if signature == "" || depth > maxDepth {

@@ -1,10 +1,10 @@
-// Package cmdline is the one way in which every program of the toolkit meets
-// its user: options and arguments, JSON output, confirmation and shell completion.
+// Package cmdline implements the command line of the toolkit's programs: options and
+// arguments, JSON output, confirmation and shell completion.
 //
-// It wraps urfave/cli/v2, which sees a line only when lib/argv has read it: an
-// option is one wherever it stands, what is wrong is one line on stderr and exit
-// status 2 instead of a page of help on stdout, and the completion of a shell
-// never comes near a command. Nothing but a program's result goes to stdout.
+// It wraps urfave/cli/v2, which gets a line only after lib/argv has parsed it: options
+// may stand anywhere, a wrong command line is one line on stderr and exit status 2
+// instead of a page of help on stdout, and completion runs no command. Only the result
+// of a program goes to stdout.
 package cmdline
 
 import (
@@ -25,9 +25,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// New returns an application with the options and the strictness that all
-// programs share. The caller adds Commands, Flags and, for a program without
-// subcommands, an Action.
+// New returns an application with the options and the strict parsing that all programs
+// share. The caller adds Commands, Flags and, for a program without subcommands, an
+// Action.
 func New(name, usage string) *cli.App {
 	return &cli.App{
 		Name:            name,
@@ -41,23 +41,23 @@ func New(name, usage string) *cli.App {
 	}
 }
 
-// JSONFlag is the --json option: the result as one object on stdout.
+// JSONFlag returns the option --json: the result as one object on stdout.
 func JSONFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print the result as one JSON object on stdout"}
 }
 
-// YesFlag is the --yes option of destructive commands.
+// YesFlag returns the option --yes of destructive commands.
 func YesFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask for confirmation"}
 }
 
-// DryRunFlag is the --dry-run option of commands that change something.
+// DryRunFlag returns the option --dry-run of commands that change something.
 func DryRunFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, in order, and change nothing"}
 }
 
-// QuietFlag is the --quiet option: informational messages are muted, errors
-// never.
+// QuietFlag returns the option --quiet, which mutes informational messages, but never
+// errors.
 func QuietFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"}
 }
@@ -111,7 +111,7 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	return exit.Code(err)
 }
 
-// strict lets errors come back, and keeps urfave/cli from printing help about
+// strict makes commands return errors, and keeps urfave/cli from printing help about
 // them.
 func strict(app *cli.App) {
 	app.ExitErrHandler = func(*cli.Context, error) {}
@@ -128,9 +128,9 @@ func strict(app *cli.App) {
 
 func usageError(_ *cli.Context, err error, _ bool) error { return exit.Usagef("%v", err) }
 
-// Arguments checks that as many arguments were given as names and returns
-// them. A name in brackets ("[ID]") is optional, one that ends in "..." takes
-// all that are left, at least one unless it is optional too.
+// Arguments returns the arguments, or an error unless there are as many as names. A
+// name in brackets ("[ID]") is optional; one that ends in "..." takes all remaining
+// arguments, at least one unless it is optional too.
 func Arguments(c *cli.Context, names ...string) ([]string, error) {
 	args := c.Args().Slice()
 	for i, name := range names {
@@ -161,12 +161,12 @@ func PrintJSON(c *cli.Context, v any) error {
 	return nil
 }
 
-// Data returns where a result goes that programs read as it is, a value or a
-// config: stdout, masked only where a person looks at it.
+// Data returns the writer for a result that programs read unchanged, such as a value or
+// a config: stdout, on which control characters are masked only if it is a terminal.
 func Data(c *cli.Context) io.Writer { return terminal.Data(c.App.Writer) }
 
-// Confirm asks on the terminal whether to go on, unless --yes was given.
-// Without a terminal it refuses with a hint at --yes.
+// Confirm asks on the terminal whether to go on, unless --yes was given. Without a
+// terminal it returns an error with a hint at --yes.
 func Confirm(c *cli.Context, question string) error {
 	if c.Bool("yes") {
 		return nil

@@ -7,12 +7,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// bare is the command that a program with commands runs when none is given.
+// bare is the command that a program with commands runs when the line names none.
 const bare = "status"
 
-// Completes says what may stand for the arguments and the values of options that
-// have a name, such as ID or STAGE, when a shell asks. What finds them must not
-// change anything.
+// Completes sets the functions that return completions for arguments and values of
+// options by their placeholders, such as ID or STAGE. They must not change anything.
 func Completes(app *cli.App, values argv.Values) {
 	if app.Metadata == nil {
 		app.Metadata = map[string]any{}
@@ -25,7 +24,7 @@ func completions(app *cli.App) argv.Values {
 	return values
 }
 
-// describe returns what an application understands.
+// describe converts an application to its description for lib/argv.
 func describe(app *cli.App) *argv.Command {
 	program := &argv.Command{
 		Name: app.Name, Usage: app.Usage, Runs: app.Action != nil, Arguments: app.ArgsUsage,
@@ -50,7 +49,7 @@ func commands(list []*cli.Command) (described []argv.Command) {
 	return described
 }
 
-// placeholder finds the name of a value in the description of an option.
+// placeholder matches the placeholder of the value in the description of an option.
 var placeholder = regexp.MustCompile("`([^`]*)`")
 
 func options(flags []cli.Flag) (described []argv.Option) {
@@ -82,8 +81,8 @@ func options(flags []cli.Flag) (described []argv.Option) {
 	return described
 }
 
-// plain returns a call as urfave/cli reads it without a second thought: the
-// options of each command behind its name, then the arguments.
+// plain returns a call in the order that urfave/cli expects: the options of each
+// command after its name, then the arguments.
 func plain(program string, call argv.Call) []string {
 	line := []string{program}
 	for level, at := range call.Path {
@@ -102,7 +101,7 @@ func plain(program string, call argv.Call) []string {
 	return line
 }
 
-// owner is the level of the command that an option belongs to.
+// owner returns the level of the command to which an option belongs.
 func owner(path []*argv.Command, given argv.Given) int {
 	for level := len(path) - 1; level > 0; level-- {
 		for i := range path[level].Options {

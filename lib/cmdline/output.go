@@ -11,14 +11,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// outputOption stands beside --json wherever that does: --output=json is the
-// same, --output=shell has the object as variables of a shell.
+// outputOption is the option --output of each command with --json: --output=json is the
+// same as --json, --output=shell prints the object as variables of a shell.
 var outputOption = argv.Option{
 	Name: "output", Kind: argv.Text, Value: "FORMAT", Usage: "print the result as `json`, or as variables for a `shell`",
 }
 
-// output takes --output out of a call, which has --json then, and reports
-// whether the result is for a shell.
+// output replaces --output in a call by --json, and reports whether the result is for a
+// shell.
 func output(call *argv.Call) (shell bool, err error) {
 	kept := call.Options[:0:0]
 	for _, given := range call.Options {
@@ -50,12 +50,13 @@ func indexOf(options []argv.Option, name string) int {
 	return -1
 }
 
-// shellPrefix begins the name of each variable: PATH is a key of many objects.
+// shellPrefix is the prefix of the name of each variable, since many objects have keys
+// such as PATH.
 const shellPrefix = "KAIROS"
 
-// printShell writes a JSON object as assignments, a line each, which a shell may
-// evaluate whatever the values hold: KAIROS_STORE_FREE='1234'. Lists are numbered
-// from 0 and have a variable with their length.
+// printShell writes a JSON object as assignments, one a line, which are safe to
+// evaluate whatever the values are: KAIROS_STORE_FREE='1234'. Items of lists are
+// numbered from 0; one more variable has their number.
 func printShell(w io.Writer, object []byte) error {
 	in := json.NewDecoder(bytes.NewReader(object))
 	in.UseNumber()
@@ -97,8 +98,8 @@ func shellValue(w io.Writer, in *json.Decoder, name string) error {
 	return assign(w, name, token)
 }
 
-// assign writes one variable. In single quotes a shell takes everything for what
-// it is, but for the quote itself; no variable holds a zero byte.
+// assign writes one variable. Single quotes protect everything but the quote itself; a
+// shell variable cannot hold a zero byte.
 func assign(w io.Writer, name string, value any) error {
 	text := strings.ReplaceAll(fmt.Sprint(value), "\x00", "")
 	_, err := fmt.Fprintf(w, "%s='%s'\n", name, strings.ReplaceAll(text, "'", `'\''`))

@@ -9,7 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
-// BootedPath is where kairos-root writes what is running.
+// BootedPath is the file in which kairos-root describes the running system.
 const BootedPath = "/run/kairos/booted.json"
 
 // StoreMount is where the store of the running system is mounted, read-only.
@@ -25,7 +25,7 @@ const (
 	Live     Mode = "live"     // from a medium
 )
 
-// Booted says what is running: /run/kairos/booted.json.
+// Booted describes the running system: /run/kairos/booted.json.
 type Booted struct {
 	ID             string `json:"id"`              // deployment id, "" when no record matches
 	Mode           Mode   `json:"mode"`            // active, passive, recovery or live
@@ -34,21 +34,21 @@ type Booted struct {
 	ManifestDigest string `json:"manifest_digest"` // from the record, "" when unknown
 	Reference      string `json:"reference"`       // from the record, "" when unknown
 	Version        string `json:"version"`         // from the record, "" when unknown
-	Verity         bool   `json:"verity"`          // contents are checked by fs-verity
+	Verity         bool   `json:"verity"`          // fs-verity checks file contents
 	Device         string `json:"device"`          // device of the store: /dev/vda4
 	Disk           string `json:"disk"`            // kernel name of its disk: vda
 	ESP            string `json:"esp"`             // partition UUID of the ESP, "" when unknown
 	Entry          string `json:"entry"`           // base name of the boot entry, "" when unknown
 	BootID         string `json:"boot_id"`         // kernel's boot id
-	// Foreign are the labels of the partitions on which something else was found
-	// than the encrypted volume that belongs to the node, "" for none.
+	// Foreign are the labels of the partitions that hold something else than the node's
+	// encrypted volume.
 	Foreign string `json:"foreign,omitempty"`
 }
 
-// ErrNotBooted is returned where the running system is not one of ours.
+// ErrNotBooted says that the running system is no deployment.
 var ErrNotBooted = errors.New("this system was not booted from a deployment")
 
-// ReadBooted returns what is running.
+// ReadBooted reads BootedPath.
 func ReadBooted(file string) (Booted, error) {
 	var b Booted
 	data, err := bounded.File(file, maxRecord)

@@ -14,46 +14,49 @@ import (
 	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
-// QuarantineDir is where a store keeps the digests that failed.
+// QuarantineDir is the directory of a store with the quarantine, one file for each
+// manifest digest.
 const QuarantineDir = "quarantine"
 
-// Quarantine says that an image failed on this node:
-// quarantine/<hex of the manifest digest>.json in a store.
+// Quarantine is the entry of an image that failed on this node: quarantine/<hex of the
+// manifest digest>.json in a store.
 type Quarantine struct {
 	ManifestDigest string    `json:"manifest_digest"` // sha256:<hex>
 	ImageDigest    string    `json:"image_digest,omitempty"`
-	Deployment     string    `json:"deployment,omitempty"` // the id that failed
+	Deployment     string    `json:"deployment,omitempty"` // id of the deployment that failed
 	Reference      string    `json:"reference,omitempty"`
 	Cause          Cause     `json:"cause"`
-	Attempts       int       `json:"attempts,omitempty"` // deployments of it that ended without a verdict
+	Attempts       int       `json:"attempts,omitempty"` // deployments of the image that ended without a verdict
 	Reason         string    `json:"reason"`
 	Time           time.Time `json:"time"`
 }
 
-// Cause says of what kind a quarantine is.
+// Cause is why an image is in the quarantine.
 type Cause string
 
 const (
-	// Failed is an image that a check, or somebody, found bad. It is refused until
-	// somebody forces it.
+	// Failed: a health check or an operator found the image bad. It is refused unless
+	// it is forced.
 	Failed Cause = "failed"
-	// NoVerdict is one whose boots all ended before anybody could judge it: it may
-	// be a good one under a flickering supply. It is tried once more.
+	// NoVerdict: all boots of the image ended before there was a verdict. The cause may
+	// be an unstable power supply, so the image is tried once more.
 	NoVerdict Cause = "no_verdict"
-	// Discarded is one that somebody did not want to boot. Only the automation
-	// leaves it alone.
+	// Discarded: an operator discarded the image before it booted. Only automatic
+	// upgrades skip it.
 	Discarded Cause = "discarded"
 )
 
-// maxAttempts is how many deployments of an image may end without a verdict.
+// maxAttempts is how many deployments of an image may end without a verdict before the
+// image is refused.
 const maxAttempts = 2
 
-// Refuses reports whether the image is refused to everybody who does not force it.
+// Refuses reports whether the image is refused unless it is forced.
 func (q *Quarantine) Refuses() bool {
 	return q != nil && q.Cause != Discarded && (q.Cause != NoVerdict || q.Attempts >= maxAttempts)
 }
 
-// QuarantinePath returns where the quarantine of a manifest digest lives.
+// QuarantinePath returns the path in a store of the quarantine entry of a manifest
+// digest.
 func QuarantinePath(manifestDigest string) (string, error) {
 	hex, err := ParseDigest(manifestDigest)
 	if err != nil {
@@ -62,9 +65,9 @@ func QuarantinePath(manifestDigest string) (string, error) {
 	return path.Join(QuarantineDir, hex+".json"), nil
 }
 
-// Quarantined returns the quarantine of a manifest digest, nil when there is
-// none. A damaged file counts as a quarantine: what failed once is not tried
-// again because of a bad sector.
+// Quarantined returns the quarantine entry of a manifest digest, nil when there is
+// none. A damaged file counts as an entry, so that a bad sector doesn't release an
+// image that failed.
 func Quarantined(store *os.Root, manifestDigest string) (*Quarantine, error) {
 	name, err := QuarantinePath(manifestDigest)
 	if err != nil {
@@ -88,14 +91,15 @@ func Quarantined(store *os.Root, manifestDigest string) (*Quarantine, error) {
 	return &q, nil
 }
 
-// QuarantineList returns the quarantines of a store, oldest first: what failed,
-// and what had no verdict.
+// QuarantineList returns the entries of images that failed or had no verdict, oldest
+// first.
 func QuarantineList(store *os.Root) ([]Quarantine, error) {
 	list, err := QuarantineAll(store)
 	return slices.DeleteFunc(list, func(q Quarantine) bool { return q.Cause == Discarded }), err
 }
 
-// QuarantineAll is QuarantineList, with what somebody discarded.
+// QuarantineAll returns the entries of QuarantineList and those of discarded images,
+// oldest first.
 func QuarantineAll(store *os.Root) ([]Quarantine, error) {
 	dir, err := store.Open(QuarantineDir)
 	if errors.Is(err, fs.ErrNotExist) {

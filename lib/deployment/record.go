@@ -1,6 +1,5 @@
-// Package deployment holds what the tools tell each other about deployments:
-// the record that says what was deployed, the note of what is running, and the
-// quarantine of what failed.
+// Package deployment holds the files about deployments that several tools share: the
+// record of a deployment, the description of the running system, and the quarantine.
 package deployment
 
 import (
@@ -26,46 +25,46 @@ const Format = 1
 // maxRecord bounds a record file, in bytes.
 const maxRecord = 4 << 20
 
-// Record says what a deployment is: deployments/<id>.json in a store.
+// Record describes a deployment: deployments/<id>.json in a store.
 type Record struct {
 	Format         int       `json:"format"`
 	ID             string    `json:"id"`                        // <serial>-<first 12 hex of the image digest>
-	Serial         uint64    `json:"serial"`                    // only grows
+	Serial         uint64    `json:"serial"`                    // larger than that of every earlier deployment
 	ImageDigest    string    `json:"image_digest"`              // sha256:<hex>: fs-verity digest of the composefs image
 	Verity         bool      `json:"verity"`                    // whether the store has fs-verity
 	ManifestDigest string    `json:"manifest_digest,omitempty"` // sha256:<hex> of the image manifest, "" for a plain directory
-	Reference      string    `json:"reference"`                 // the source as it was asked for
+	Reference      string    `json:"reference"`                 // the source as the caller named it
 	Version        string    `json:"version,omitempty"`         // org.opencontainers.image.version, else VERSION_ID
 	OS             string    `json:"os,omitempty"`              // PRETTY_NAME of os-release
 	Kernel         string    `json:"kernel,omitempty"`          // kernel release
 	Architecture   string    `json:"architecture"`              // GOARCH
-	Created        time.Time `json:"created"`                   // when it was staged
+	Created        time.Time `json:"created"`                   // time of staging
 	Origin         string    `json:"origin"`                    // "stage", "auto", "rollback" or "install"
 	Boot           []File    `json:"boot"`                      // boot files on the ESP
 	Options        string    `json:"options"`                   // kernel command line
-	NodeOptions    []string  `json:"node_options,omitempty"`    // those of its arguments that belong to the node, not to the image
-	NodeTitle      string    `json:"node_title,omitempty"`      // what the node calls the system in the boot menu, "" for OS and version
+	NodeOptions    []string  `json:"node_options,omitempty"`    // the part of Options that belongs to the node, not to the image
+	NodeTitle      string    `json:"node_title,omitempty"`      // the node's title for the boot menu, "" for OS and version
 	Layers         []string  `json:"layers,omitempty"`          // DiffIDs, lowest first
-	Objects        int       `json:"objects"`                   // distinct objects of the image
-	Bytes          int64     `json:"bytes"`                     // sum of their sizes
+	Objects        int       `json:"objects"`                   // number of distinct objects of the image
+	Bytes          int64     `json:"bytes"`                     // sum of the sizes of its objects
 	Pinned         bool      `json:"pinned,omitempty"`          // kept until it is unpinned
 }
 
 // File is a boot file of a deployment.
 type File struct {
 	Kind   string `json:"kind"`   // "linux", "initrd" or "uki"
-	Path   string `json:"path"`   // on the ESP, without leading slash
+	Path   string `json:"path"`   // path on the ESP, without leading slash
 	Digest string `json:"digest"` // hex fs-verity digest: the name of its object
-	Size   int64  `json:"size"`   // bytes
+	Size   int64  `json:"size"`   // in bytes
 }
 
 // EntryBase returns the base name of the deployment's boot entry.
 func (r Record) EntryBase() string { return "kairos-" + r.ID }
 
-// Dir is where records live in a store.
+// Dir is the directory of the records in a store.
 const Dir = "deployments"
 
-// Path returns where a record lives in a store.
+// Path returns the path of a record in a store.
 func Path(id string) string { return path.Join(Dir, id+".json") }
 
 // NewID returns the id of a deployment.
@@ -85,13 +84,14 @@ func ParseID(id string) (serial uint64, err error) {
 	return strconv.ParseUint(number, 10, 64)
 }
 
-// ResetEntry is the base name of the boot entry that leads into a reset, see
-// kairos-reset(8). It boots the image of the recovery system that was there
-// when the reset was armed.
+// ResetEntry is the base name of the boot entry that starts a reset, see
+// kairos-reset(8). It boots the image that the recovery system had when the reset was
+// armed.
 const ResetEntry = "kairos-reset"
 
-// IDOfEntry returns the id of the deployment that a boot entry's base name
-// belongs to; ok is false for other entries (the recovery's, foreign ones).
+// IDOfEntry returns the id of the deployment that the base name of a boot entry belongs
+// to; ok is false for other entries (that of the recovery system, those of other
+// systems).
 func IDOfEntry(base string) (id string, ok bool) {
 	id, ok = strings.CutPrefix(base, "kairos-")
 	if !ok {
@@ -101,8 +101,7 @@ func IDOfEntry(base string) (id string, ok bool) {
 	return id, err == nil
 }
 
-// Parse reads a record and checks that it holds together: it comes from a disk
-// that may be damaged.
+// Parse parses and validates a record, which may come from a damaged disk.
 func Parse(data []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -133,7 +132,8 @@ func Parse(data []byte) (Record, error) {
 	return r, nil
 }
 
-// ParseDigest checks the form sha256:<64 lower-case hex> and returns the hex.
+// ParseDigest validates the form sha256:<64 lower-case hex> and returns the hexadecimal
+// digits.
 func ParseDigest(s string) (string, error) {
 	h, ok := strings.CutPrefix(s, "sha256:")
 	if _, err := hex.DecodeString(h); !ok || err != nil || len(h) != 64 || h != strings.ToLower(h) {
@@ -142,8 +142,8 @@ func ParseDigest(s string) (string, error) {
 	return h, nil
 }
 
-// ReadAll returns all records of a store, oldest first. Records that cannot
-// be read are returned as an error beside the others.
+// ReadAll returns all readable records of a store, oldest first, and an error about the
+// others.
 func ReadAll(store *os.Root) ([]Record, error) {
 	dir, err := store.Open(Dir)
 	if errors.Is(err, fs.ErrNotExist) {

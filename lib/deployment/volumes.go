@@ -13,15 +13,15 @@ import (
 // VolumesArg is the kernel argument that names the encrypted volumes of a node.
 const VolumesArg = "kairos.crypt"
 
-// Volumes are the encrypted volumes that belong to a node by the label of the
-// partition, as disk.Volume tells them: by UUID and digits, or by the UUID alone. What stands in the boot entry is what the
-// initrd takes; anything else on such a partition is somebody else's.
+// Volumes maps the label of a partition to the node's encrypted volume on it, as
+// disk.Volume identifies it: by UUID and digits, or by the UUID alone. The initrd opens
+// the volumes that the boot entry names; anything else on such a partition is foreign.
 type Volumes map[string]string
 
-// maxVolumes bounds how many volumes are named.
+// maxVolumes is how many volumes a boot entry may name.
 const maxVolumes = 32
 
-// ParseVolumes reads LABEL:UUID[:DIGITS],LABEL:UUID…; "" is none.
+// ParseVolumes parses LABEL:UUID[:DIGITS],LABEL:UUID…; "" is none.
 func ParseVolumes(text string) (Volumes, error) {
 	v := Volumes{}
 	if text == "" {
@@ -43,8 +43,8 @@ func ParseVolumes(text string) (Volumes, error) {
 	return v, nil
 }
 
-// VolumesOf returns the volumes that a kernel command line names, nil where it
-// says nothing, or nothing that can be read.
+// VolumesOf returns the volumes that a kernel command line names, nil where it names
+// none or cannot be parsed.
 func VolumesOf(cmdline string) Volumes {
 	for word := range kernelargs.Words(cmdline) {
 		if name, value, _ := kernelargs.Cut(word); name == VolumesArg {
@@ -55,6 +55,7 @@ func VolumesOf(cmdline string) Volumes {
 	return nil
 }
 
+// String returns the form that ParseVolumes parses, sorted by label.
 func (v Volumes) String() string {
 	var all []string
 	for _, label := range slices.Sorted(maps.Keys(v)) {
@@ -68,7 +69,7 @@ func isLabel(s string) bool {
 	return s != "" && len(s) <= 36 && strings.Trim(s, chars) == ""
 }
 
-// IsVolume reports whether a text has the form in which disk.Volume tells a volume.
+// IsVolume reports whether a text has the form of disk.Volume's result.
 func IsVolume(s string) bool {
 	uuid, digits, more := strings.Cut(s, ":")
 	return IsUUID(uuid) && (!more || len(digits) == 32 && strings.Trim(digits, "0123456789abcdef") == "")

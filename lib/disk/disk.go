@@ -1,11 +1,10 @@
-// Package disk finds this machine's partitions by their labels, on this disk
-// before all others.
+// Package disk finds this machine's partitions by their labels, first on the disk that
+// the firmware booted from.
 //
-// "This disk" is the one that the firmware booted from, told by
-// LoaderDevicePartUUID: a second disk with the same labels never confuses a
-// node. Partition labels come from the kernel's own reading of the GPT
-// (PARTNAME in sysfs), and so do their UUIDs; where the kernel keeps those to
-// itself they are read from the GPT. Nothing waits for udev.
+// That disk is the one with the partition LoaderDevicePartUUID: a second disk with the
+// same labels is never used by mistake. Partition labels and UUIDs come from the kernel
+// (uevent in sysfs); UUIDs that an older kernel does not export are read from the GPT.
+// Nothing waits for udev.
 package disk
 
 import (
@@ -21,8 +20,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/efivars"
 )
 
-// Labels of the partitions, as Kairos names them: GPT partition label and file
-// system label alike.
+// Labels of the partitions in Kairos: both the GPT partition label and the file system
+// label.
 const (
 	LabelESP        = "COS_GRUB"
 	LabelOEM        = "COS_OEM"
@@ -46,14 +45,14 @@ type Partition struct {
 	Size   int64  // bytes
 }
 
-// System is where a machine's block devices and loader variables are read.
+// System is where this package reads block devices and variables of the boot loader.
 type System struct {
-	Sys  string // a sysfs
-	Dev  string // a devtmpfs, with udev's links
+	Sys  string // mount point of a sysfs
+	Dev  string // mount point of a devtmpfs, with udev's links
 	Vars efivars.Vars
 }
 
-// Local returns this machine.
+// Local returns the running machine.
 func Local() System { return System{Sys: "/sys", Dev: "/dev", Vars: efivars.System()} }
 
 // Partitions returns all partitions, sorted by disk and number.
@@ -87,8 +86,8 @@ func (s System) Partitions() ([]Partition, error) {
 	return partitions, nil
 }
 
-// partition reads one device of sysfs; ok is false when it is no partition or
-// has gone meanwhile.
+// partition reads one device in sysfs; ok is false when it is no partition or has
+// disappeared meanwhile.
 func (s System) partition(class, name string) (p Partition, ok bool) {
 	real, err := filepath.EvalSymlinks(filepath.Join(class, name))
 	if err != nil {
@@ -113,7 +112,7 @@ func (s System) partition(class, name string) (p Partition, ok bool) {
 	return p, true
 }
 
-// properties reads KEY=VALUE lines.
+// properties parses KEY=VALUE lines.
 func properties(file string) map[string]string {
 	f, err := os.Open(file)
 	if err != nil {
@@ -129,9 +128,9 @@ func properties(file string) map[string]string {
 	return props
 }
 
-// BootPartition returns the partition that the boot loader was started from.
-// ErrNotFound: there is such a partition, but not among those the kernel sees
-// now. efivars.ErrNotSet: the loader did not say.
+// BootPartition returns the partition from which the firmware started the boot loader.
+// Errors: ErrNotFound when the kernel sees no such partition now, efivars.ErrNotSet
+// when the boot loader did not set the variable.
 func (s System) BootPartition() (Partition, error) {
 	uuid, err := s.Vars.DevicePartUUID()
 	if err != nil {
@@ -149,9 +148,9 @@ func (s System) BootPartition() (Partition, error) {
 	return Partition{}, fmt.Errorf("partition %s, which the boot loader came from: %w", uuid, ErrNotFound)
 }
 
-// Find returns the partition with a label: the one on this disk, or, when this
-// disk is unknown or carries none, the only one that any disk has. Several on
-// other disks are an error, since a guess could be the wrong machine's data.
+// Find returns the partition with a label: the one on the boot disk or, when the boot
+// disk is unknown or has none, the only one on any disk. Several on other disks are an
+// error, since a guess could take another machine's data.
 func (s System) Find(label string) (Partition, error) {
 	boot, err := s.BootPartition()
 	switch {

@@ -12,21 +12,21 @@ import (
 	"strings"
 )
 
-// The GUID partition table as in the UEFI specification, section 5.3: a header
-// in the second logical block, and an array of entries that it points at.
+// Layout of the GUID partition table, UEFI specification, section 5.3: a header in the
+// second logical block, and an array of entries whose position the header has.
 const (
 	gptHeaderSize = 92
 	gptEntryMin   = 128
 	gptEntryMax   = 4096
-	gptEntriesMax = 1 << 20 // bytes that are read of the array
-	gptUUIDOffset = 16      // in an entry
+	gptEntriesMax = 1 << 20 // bytes of the array that are read at most
+	gptUUIDOffset = 16      // offset in an entry
 )
 
 var errNoGPT = errors.New("no GUID partition table")
 
-// readGPT returns the UUIDs of the partitions of a disk by their numbers. It
-// reads the primary table only: the kernel, which knows the backup as well, has
-// named the partitions, and who needs a UUID that is not here waits for udev.
+// readGPT returns the UUIDs of a disk's partitions by number. It reads the primary
+// table only; the kernel also knows the backup table. A caller that needs a UUID that
+// is missing here waits for udev.
 func readGPT(disk io.ReaderAt, blockSize int64) (map[int]string, error) {
 	header := make([]byte, gptHeaderSize)
 	if _, err := disk.ReadAt(header, blockSize); err != nil {
@@ -59,14 +59,13 @@ func readGPT(disk io.ReaderAt, blockSize int64) (map[int]string, error) {
 	return uuids, nil
 }
 
-// guid writes a GUID as text: its first three fields are little-endian.
+// guid formats a GUID, whose first three fields are little-endian.
 func guid(b []byte) string {
 	le := binary.LittleEndian
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])
 }
 
-// gpt reads the table of a disk, given by the kernel's name; nil when there is
-// none.
+// gpt reads the table of a disk, given by the kernel's name; nil when it has none.
 func (s System) gpt(name string) map[int]string {
 	f, err := os.Open(filepath.Join(s.Dev, name))
 	if err != nil {

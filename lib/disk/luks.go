@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// LUKS reads the UUID in the header of an encrypted volume (LUKS2 on-disk format,
-// 2.1; LUKS1 has it in the same place), "" where a device holds none. Headers are
-// not authenticated: the UUID tells which volume this claims to be.
+// LUKS returns the UUID in the header of a LUKS volume (LUKS2 On-Disk Format
+// Specification, 2.1; LUKS1 has it at the same offset), "" where the device has no such
+// header. Headers are not authenticated: anybody who could write to the disk may have
+// chosen the UUID.
 func LUKS(device string) (uuid string, err error) {
 	f, err := os.Open(device)
 	if err != nil {
@@ -32,9 +33,9 @@ func LUKS(device string) (uuid string, err error) {
 	return strings.ToLower(string(text)), nil
 }
 
-// Unlocked returns the encrypted volumes that are open by the names of their
-// mappings: what Volume says of the device behind, where that has the UUID that
-// the kernel knows, and else that UUID.
+// Unlocked returns the open encrypted volumes by the names of their mappings. The value
+// is what Volume returns for the underlying device where its UUID is the one that the
+// kernel knows, and otherwise the UUID alone.
 func (s System) Unlocked() map[string]string {
 	open := map[string]string{}
 	// A machine without a device mapper has none.

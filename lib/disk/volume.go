@@ -12,20 +12,21 @@ import (
 	"strings"
 )
 
-// Volume tells which encrypted volume a device holds: the UUID in its LUKS2
-// header, a colon, and 32 hexadecimal digits of what whoever lacks the volume key
-// can't copy. "" is none; without the digits it claims to be the volume with that
-// UUID, and nobody can tell: LUKS1, a damaged header, one that is being encrypted.
+// Volume identifies the encrypted volume on a device by "UUID:DIGITS": the UUID in its
+// LUKS2 header, and 32 hexadecimal digits that nobody without the volume key can
+// reproduce with another key. It returns "" where there is no volume, and the UUID
+// alone where the volume cannot be authenticated: LUKS1, a damaged header, a volume
+// that is being encrypted.
 //
-// The digits are of the SHA-256 of what the header says about the data: segments
-// (cipher, place) and the digest of the volume key. cryptsetup compares the key
-// with that digest before it maps anything. So a header with the same digits is
-// opened with the same key and the same cipher or not at all, whichever key slots,
-// tokens and UUID it has; to be the same with another key it would take a second
-// preimage. Key slots and tokens may change, and are left out.
+// The digits are part of the SHA-256 of those parts of the header that describe the
+// data: the segments (cipher, offset) and the digest of the volume key. cryptsetup
+// compares the volume key with that digest before it maps a volume. So a header with
+// the same digits is opened with the same volume key and the same cipher or not at all,
+// whatever its key slots, tokens and UUID are; another key with the same digits would
+// need a second preimage. Key slots and tokens are left out, since they may change.
 //
-// Of a header's two copies cryptsetup takes one that is good: all that may be
-// good have to say the same.
+// A header has two copies, of which cryptsetup uses a valid one: all copies that may be
+// valid must have the same digits.
 func Volume(device string) (string, error) {
 	uuid, err := LUKS(device)
 	if uuid == "" || err != nil {
@@ -60,8 +61,8 @@ func Volume(device string) (string, error) {
 	return uuid + ":" + mark, nil
 }
 
-// SameVolume reports whether a device that holds the one volume, as Volume says,
-// holds the other, which may be known by its UUID alone.
+// SameVolume reports whether a device on which Volume found one volume holds the other,
+// which may be known by its UUID alone.
 func SameVolume(have, want string) bool {
 	uuid, _, _ := strings.Cut(have, ":")
 	return have != "" && (have == want || uuid == want)
@@ -70,12 +71,12 @@ func SameVolume(have, want string) bool {
 // Sizes of a header with its JSON area, in bytes.
 const minHeader, maxHeader = 16 << 10, 4 << 20
 
-// unknownMark is that of a header which cryptsetup might take, and nobody here
-// understands.
+// unknownMark is the mark of a header that cryptsetup might accept and this package
+// cannot interpret.
 const unknownMark = "?"
 
-// headerMark returns the digits of one copy of a header and its size in bytes;
-// "" and 0 where there is none, or one that cryptsetup doesn't take either.
+// headerMark returns the digits of one copy of a header and its size in bytes; "" and 0
+// where there is none, or one that cryptsetup rejects too.
 func headerMark(f io.ReaderAt, at int64, magic string) (mark string, size int64, err error) {
 	const start, checksum = 4096, 448 // of the JSON area, of the checksum
 	head := make([]byte, start)
@@ -107,9 +108,9 @@ func headerMark(f io.ReaderAt, at int64, magic string) (mark string, size int64,
 	return dataMark(text), int64(length), nil
 }
 
-// dataMark returns the digits of a header's JSON. What cryptsetup could read in
-// another way is unknown: more than one digest, whose volume key it may be; parts
-// that are not encrypted, as while a volume is being encrypted.
+// dataMark returns the digits of a header's JSON. It returns unknownMark where the
+// header is ambiguous: more than one digest may be that of the volume key, or parts of
+// the data are not encrypted, as while a volume is being encrypted.
 func dataMark(text []byte) string {
 	var (
 		header            map[string]json.RawMessage // keys of structs would match in any case

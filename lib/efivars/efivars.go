@@ -1,10 +1,10 @@
-// Package efivars reads what the boot loader tells the operating system: the
-// EFI variables of the Boot Loader Interface
+// Package efivars reads the EFI variables by which the boot loader passes information
+// to the operating system: the Boot Loader Interface
 // (https://systemd.io/BOOT_LOADER_INTERFACE/).
 //
-// It reads efivarfs itself, four bytes of attributes and then the value: the
-// EFI libraries at hand parse certificates as well and would add a megabyte to
-// a program of the initrd.
+// It reads efivarfs directly: four bytes of attributes, then the value. The existing
+// EFI libraries also parse certificates and would add a megabyte to programs of the
+// initrd.
 package efivars
 
 import (
@@ -19,13 +19,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
-// Vendor GUIDs: of the Boot Loader Interface, and of UEFI's own variables.
+// Vendor GUIDs of the Boot Loader Interface and of UEFI's own variables.
 const (
 	loaderGUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 	globalGUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 )
 
-// maxSize bounds a variable: the firmware is not trusted.
+// maxSize is how many bytes of a variable are read at most, since the firmware is not
+// trusted.
 const maxSize = 64 << 10
 
 // ErrNotSet is returned for a variable that does not exist, also on machines
@@ -41,20 +42,19 @@ func System() Vars { return At("/sys/firmware/efi/efivars") }
 // At returns the variables of an efivarfs mounted at dir.
 func At(dir string) Vars { return Vars{dir} }
 
-// DevicePartUUID returns the GPT partition UUID, in lower case, that the boot
-// loader was started from.
+// DevicePartUUID returns the GPT partition UUID, in lower case, of the partition from
+// which the boot loader was started.
 func (v Vars) DevicePartUUID() (string, error) {
 	s, err := v.text("LoaderDevicePartUUID")
 	return strings.ToLower(s), err
 }
 
-// EntrySelected returns the id of the entry that this boot was started from.
-// It is stale after kexec and soft-reboot.
+// EntrySelected returns the id of the boot entry of this boot. It is stale after kexec
+// and soft-reboot.
 func (v Vars) EntrySelected() (string, error) { return v.text("LoaderEntrySelected") }
 
-// BootCountPath returns the path on the ESP of the counted entry that was
-// booted, with its counters as they were after counting down. ErrNotSet means
-// that this boot was not counted.
+// BootCountPath returns the path on the ESP of the booted entry, with its counters
+// after this boot was counted. ErrNotSet means that this boot was not counted.
 func (v Vars) BootCountPath() (string, error) {
 	s, err := v.text("LoaderBootCountPath")
 	return strings.ReplaceAll(s, `\`, "/"), err
@@ -75,13 +75,13 @@ func (v Vars) Entries() ([]string, error) {
 	return ids, nil
 }
 
-// Features of the boot loader, bits of LoaderFeatures.
+// Features of the boot loader: bits of LoaderFeatures.
 const (
-	FeatureBootCounting = 1 << 4  // counts tries in the names of entries
-	FeatureType1UKI     = 1 << 16 // knows the key "uki" of entries (systemd 258)
+	FeatureBootCounting = 1 << 4  // supports boot counting in the names of entries
+	FeatureType1UKI     = 1 << 16 // supports the key "uki" in entries (systemd 258)
 )
 
-// Features returns what the boot loader can do.
+// Features returns the features of the boot loader.
 func (v Vars) Features() (uint64, error) {
 	raw, err := v.read("LoaderFeatures", loaderGUID)
 	if err != nil {
@@ -120,7 +120,7 @@ func (v Vars) read(name, guid string) ([]byte, error) {
 	return raw[4:], nil
 }
 
-// decode turns UTF-16LE into a string. An odd last byte is dropped.
+// decode decodes UTF-16LE. It drops an odd last byte.
 func decode(raw []byte) string {
 	units := make([]uint16, len(raw)/2)
 	for i := range units {

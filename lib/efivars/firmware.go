@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// LoaderInfo returns the boot loader that this boot came through, with its
-// version: "systemd-boot 257.9-1".
+// LoaderInfo returns the name and version of the boot loader of this boot:
+// "systemd-boot 257.9-1".
 func (v Vars) LoaderInfo() (string, error) { return v.text("LoaderInfo") }
 
 // LoaderImage returns the path on the ESP, with slashes, of the program that
@@ -18,8 +18,7 @@ func (v Vars) LoaderImage() (string, error) {
 	return strings.ReplaceAll(s, `\`, "/"), err
 }
 
-// SecureBoot reports whether the firmware starts only what is signed. Without
-// EFI it does not.
+// SecureBoot reports whether Secure Boot is enabled. Without EFI it is not.
 func (v Vars) SecureBoot() (bool, error) {
 	raw, err := v.read("SecureBoot", globalGUID)
 	if errors.Is(err, ErrNotSet) {
@@ -28,12 +27,12 @@ func (v Vars) SecureBoot() (bool, error) {
 	return len(raw) > 0 && raw[0] == 1, err
 }
 
-// loadOptionActive is the attribute of a boot option that the firmware tries
-// (UEFI specification, 3.1.3 "Load Options").
+// loadOptionActive is the attribute of an active boot option, one that the firmware
+// tries (UEFI specification, 3.1.3 "Load Options").
 const loadOptionActive = 1
 
-// BootOption reports whether one of the firmware's boot options, of those that
-// it tries, starts a program of this path, given with slashes.
+// BootOption reports whether an active boot option of the firmware starts a program of
+// this path, given with slashes.
 func (v Vars) BootOption(path string) (bool, error) {
 	order, err := v.read("BootOrder", globalGUID)
 	if errors.Is(err, ErrNotSet) {

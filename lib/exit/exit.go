@@ -1,6 +1,6 @@
-// Package exit says how a program of the toolkit ends: its exit status, the
-// error that it prints, and the hint at what a person can do about it. It needs
-// no command line: packages that know a cause use it as well.
+// Package exit holds the exit statuses of the toolkit's programs, and errors with an
+// exit status, a reason for programs and a hint for people. It does not depend on the
+// command line, so that any package can use it.
 package exit
 
 import (
@@ -20,7 +20,7 @@ const (
 	OK          = 0   // done
 	Failed      = 1   // failed
 	Usage       = 2   // wrong usage
-	Nothing     = 3   // nothing to do, no update
+	Nothing     = 3   // nothing to do, no upgrade available
 	Refused     = 4   // refused by policy: signature, quarantine
 	NoSpace     = 5   // not enough space
 	Busy        = 6   // another transaction holds the lock
@@ -35,7 +35,7 @@ type codeError struct {
 func (e *codeError) Error() string { return e.err.Error() }
 func (e *codeError) Unwrap() error { return e.err }
 
-// WithCode gives an error the exit status that the program shall end with.
+// WithCode gives an error the exit status with which the program ends.
 func WithCode(err error, code int) error {
 	if err == nil {
 		return nil
@@ -48,8 +48,8 @@ func Usagef(format string, args ...any) error {
 	return WithCode(fmt.Errorf(format, args...), Usage)
 }
 
-// Code returns the exit status of an error: the one nearest to the surface
-// that WithCode gave, 5 for ENOSPC and EDQUOT, 1 for everything else.
+// Code returns the exit status of an error: the outermost one that WithCode gave, 5 for
+// ENOSPC and EDQUOT, 1 for every other error.
 func Code(err error) int {
 	var coded *codeError
 	switch {
@@ -71,7 +71,7 @@ type hintError struct {
 func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 
-// Hint adds to an error what a person can do about it. It is printed on a
+// Hint adds a hint to an error: what a person can do about it. Print prints it on a
 // line of its own.
 func Hint(err error, format string, args ...any) error {
 	if err == nil {
@@ -96,7 +96,7 @@ type reasonError struct {
 
 func (e *reasonError) Unwrap() error { return e.error }
 
-// Reason gives an error the word by which programs know it: up_to_date,
+// Reason adds to an error a word by which programs recognize it, such as up_to_date or
 // quarantined. kairos-json(5) lists them all.
 func Reason(err error, reason string) error {
 	if err == nil {
@@ -105,13 +105,14 @@ func Reason(err error, reason string) error {
 	return &reasonError{err, reason}
 }
 
-// reasons are the words for errors that have none of their own.
+// reasons are the reasons of errors to which Reason added none, by exit status.
 var reasons = map[int]string{
 	Failed: "failed", Usage: "usage", Nothing: "nothing_to_do", Refused: "refused", NoSpace: "no_space",
 	Busy: "busy", Interrupted: "interrupted",
 }
 
-// ReasonOf returns the word of an error, or that of its exit status.
+// ReasonOf returns the reason of an error: the one that Reason added, or that of its
+// exit status.
 func ReasonOf(err error) string {
 	var known *reasonError
 	if errors.As(err, &known) && Code(err) != Interrupted {
@@ -131,8 +132,8 @@ type detailedError struct {
 func (e *detailedError) Error() string { return e.err.Error() + ": " + strings.Join(e.lines, "; ") }
 func (e *detailedError) Unwrap() error { return e.err }
 
-// Details adds to an error what is printed below it, a line each: what another
-// program found, line by line.
+// Details adds lines to an error that are printed below it, such as the findings of
+// another program.
 func Details(err error, lines ...string) error {
 	if err == nil || len(lines) == 0 {
 		return err
@@ -140,17 +141,17 @@ func Details(err error, lines ...string) error {
 	return &detailedError{err, lines}
 }
 
-// Report is the object that a program prints when it fails under --json: as the
-// last line on stderr and, unless it has printed a result, on stdout.
+// Report is the object that a failing program prints with --json: as the last line on
+// stderr and, unless it has printed a result, on stdout.
 type Report struct {
 	MessageType string `json:"message_type"` // always "exit_error"
 	Code        int    `json:"code"`
-	Reason      string `json:"reason"` // see Reason
+	Reason      string `json:"reason"` // see the function Reason
 	Message     string `json:"message"`
 	Hint        string `json:"hint,omitempty"`
 }
 
-// Print prints an error for people, or for programs under --json.
+// Print prints an error for people, or as a Report with --json.
 func Print(w io.Writer, name string, err error, asJSON bool) {
 	message, hint := line(Message(err)), line(HintOf(err))
 	if asJSON {
@@ -176,18 +177,18 @@ func Print(w io.Writer, name string, err error, asJSON bool) {
 	}
 }
 
-// line makes one line of a message: several errors are joined with newlines, and
-// foreign text in them may hold anything, secrets of addresses too.
+// line converts a message to one line: joined errors contain newlines, and foreign text
+// in them may contain control characters and secrets in URLs.
 func line(message string) string {
 	return terminal.Line(strings.ReplaceAll(mask.Message(strings.TrimSpace(message)), "\n", "; "))
 }
 
-// Silent returns an error that ends the program with a status and prints
-// nothing: the answer of a predicate.
+// Silent returns an error that ends the program with an exit status and prints nothing:
+// the negative answer of a predicate.
 func Silent(code int) error { return WithCode(errors.New(""), code) }
 
-// Cancelled gives an error that comes of a context that was cancelled the
-// exit status for that.
+// Cancelled gives an error the exit status Interrupted if it was caused by the
+// cancellation of a context.
 func Cancelled(ctx context.Context, err error) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return WithCode(interrupted{err}, Interrupted)
@@ -195,7 +196,7 @@ func Cancelled(ctx context.Context, err error) error {
 	return err
 }
 
-// interrupted says in a person's words what the context's error says in Go's.
+// interrupted replaces the text of a context's error, which is in Go's words.
 type interrupted struct{ error }
 
 func (e interrupted) Unwrap() error { return e.error }

@@ -9,9 +9,8 @@ import (
 	"strings"
 )
 
-// Message returns the text of an error for people: what Go's packages call in their
-// own words, such as "invalid character '}' looking for beginning of value", is
-// said in plain ones.
+// Message returns the text of an error for people. It replaces texts of Go's packages,
+// such as "invalid character '}' looking for beginning of value", by plain words.
 func Message(err error) string {
 	message := err.Error()
 	visit(err, func(err error) {
@@ -22,7 +21,7 @@ func Message(err error) string {
 	return message
 }
 
-// visit calls f for an error and all that it wraps.
+// visit calls f for an error and all errors that it wraps.
 func visit(err error, f func(error)) {
 	if err == nil {
 		return
@@ -38,7 +37,8 @@ func visit(err error, f func(error)) {
 	}
 }
 
-// plain returns a text in place of that of Go, or "" where that is good enough.
+// plain returns the text that replaces the text of one of Go's errors, "" where that
+// one is plain enough.
 func plain(err error) string {
 	switch e := err.(type) {
 	case *json.SyntaxError:

@@ -1,5 +1,6 @@
-// Package ext4 knows a superblock of which power was cut in the middle: it takes
-// two sectors, and a disk writes sectors. Documentation/filesystems/ext4/super.rst.
+// Package ext4 detects and repairs an ext4 superblock that a power cut has torn: a
+// superblock takes two sectors, and disks write single sectors atomically. Format:
+// Documentation/filesystems/ext4/super.rst.
 package ext4
 
 import (
@@ -10,13 +11,13 @@ import (
 	"io"
 )
 
-// Where the superblock lies on a device, in bytes.
+// Position of the superblock on a device, in bytes.
 const (
 	Offset = 1024
 	Size   = 1024
 )
 
-// Magic is the superblock's, at MagicAt of the device.
+// Magic is the superblock's magic number, at MagicAt of the device.
 const (
 	Magic   = 0xef53
 	MagicAt = Offset + 0x38
@@ -25,16 +26,17 @@ const (
 const (
 	checksumAt = 0x3fc
 
-	metadataChecksum = 0x400 // of the features that a reader may ignore
-	sparseSuper2     = 0x200 // of the compatible features: copies are elsewhere
+	metadataChecksum = 0x400 // a read-only compatible feature
+	sparseSuper2     = 0x200 // a compatible feature: backup copies are elsewhere
 	maxLogBlockSize  = 6     // 64 KiB
 )
 
-// Tear says that a superblock is torn: half of it is from before. Nothing mounts
-// the file system then, and e2fsck -p does not mend it.
+// Tear describes a torn superblock, of which one half is older than the other. The
+// kernel does not mount such a file system, and e2fsck -p does not repair it.
 type Tear struct {
-	// Backup is the block with the first copy, of BlockSize bytes: what e2fsck -b
-	// and -B take. 0 in a file system of one group, which has no copy.
+	// Backup is the block with the first backup copy, of BlockSize bytes: for the
+	// options -b and -B of e2fsck. It is 0 in a file system of one block group, which
+	// has no backup copy.
 	Backup, BlockSize uint32
 }
 
@@ -42,8 +44,8 @@ func sum(superblock []byte) uint32 {
 	return ^crc32.Checksum(superblock[:checksumAt], crc32.MakeTable(crc32.Castagnoli))
 }
 
-// Torn returns what is known of the tear in a superblock, nil where it is whole.
-// What tells where copies are has never changed since mkfs.
+// Torn returns a description of the tear in a superblock, nil where the superblock is
+// intact. It uses only fields that never change after mkfs to find the backup copies.
 func Torn(superblock []byte) *Tear {
 	field := func(at int) uint32 { return binary.LittleEndian.Uint32(superblock[at:]) }
 	if len(superblock) < Size || field(0x64)&metadataChecksum == 0 || sum(superblock) == field(checksumAt) {
@@ -57,16 +59,15 @@ func Torn(superblock []byte) *Tear {
 	return t
 }
 
-// Device is what Join writes to.
+// Device is a device that Join writes to.
 type Device interface {
 	io.ReaderAt
 	io.WriterAt
 }
 
-// Join gives a torn superblock that has no copy the checksum of what is there:
-// each half is one that the kernel has written, and differs from the other in
-// counters and times. "e2fsck -f -p" puts those right, or says that it can't. It
-// writes one sector at most.
+// Join writes the matching checksum into a torn superblock that has no backup copy.
+// Each half was written by the kernel; the halves differ in counters and times, which
+// "e2fsck -f -p" corrects, or reports. It writes one sector at most.
 func Join(device Device) error {
 	superblock := make([]byte, Size)
 	if _, err := device.ReadAt(superblock, Offset); err != nil {

@@ -1,14 +1,13 @@
-// Package fsverity names file contents the way the kernel's fs-verity does:
-// by the SHA-256 of a small descriptor over the root of a Merkle tree.
+// Package fsverity computes fs-verity file digests: the SHA-256 of a small descriptor,
+// which holds the root hash of a Merkle tree over the file.
 //
-// One parameter set is used everywhere in the toolkit: SHA-256, 4 KiB blocks,
-// no salt, no built-in signature. It is what composefs records in its images
-// and what overlayfs compares with verity=require, so a Digest computed here
-// while a file streams by is the Digest that the kernel enforces later.
+// The whole toolkit uses one set of parameters: SHA-256, 4 KiB blocks, no salt, no
+// built-in signature. composefs records such digests in its images, and overlayfs
+// compares them with verity=require, so a Digest that is computed while a file is
+// downloaded is the digest that the kernel enforces later.
 //
-// Format: the kernel's Documentation/filesystems/fsverity.rst, sections
-// "Merkle tree" and "fs-verity descriptor"; ioctl numbers from
-// include/uapi/linux/fsverity.h.
+// Format: the kernel's Documentation/filesystems/fsverity.rst, sections "Merkle tree"
+// and "fs-verity descriptor"; ioctl numbers from include/uapi/linux/fsverity.h.
 package fsverity
 
 import (
@@ -22,11 +21,11 @@ const Size = 32
 // BlockSize is the size of data and Merkle tree blocks in bytes.
 const BlockSize = 4096
 
-// Digest is an fs-verity file digest. The zero Digest is that of no file.
+// Digest is an fs-verity file digest. The zero Digest is unset: no file has it.
 type Digest [Size]byte
 
-// Parse reads a digest of exactly 64 lower-case hexadecimal digits. Upper case
-// is refused: digests are file names, and a file has one name.
+// Parse parses a digest of exactly 64 lower-case hexadecimal digits. It refuses upper
+// case: digests are file names, and a file has one name.
 func Parse(s string) (Digest, error) {
 	var d Digest
 	if len(s) != 2*Size {

@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// maxLevels is how many levels of hashes a Merkle tree can have above the
-// data: with 128 hashes in a block, 8 levels reach over more than 2^63 bytes.
+// maxLevels is the maximum number of levels of a Merkle tree above the data: with 128
+// hashes in a block, 8 levels cover more than 2^63 bytes.
 const maxLevels = 8
 
 // Hasher computes the Digest of what is written to it. Its memory (36 KiB)
@@ -17,9 +17,9 @@ const maxLevels = 8
 // empty file and ready to use.
 type Hasher struct {
 	size uint64
-	// data is the last block of the file so far, levels[i] the last block of
-	// level i of the tree. A full block stays until something follows it, so
-	// that a level is in use only if the one below has more than one block.
+	// data is the current last block of the file, levels[i] the current last block of
+	// level i of the tree. A full block stays until more data follows, so that a level
+	// is used only if the level below has more than one block.
 	data   block
 	levels [maxLevels]block
 }
@@ -29,7 +29,7 @@ type block struct {
 	used int
 }
 
-// sum hashes the block, filled up with zeros, and empties it.
+// sum hashes the block, padded with zeros, and empties it.
 func (b *block) sum() Digest {
 	clear(b.buf[b.used:])
 	b.used = 0
@@ -71,7 +71,7 @@ func (h *Hasher) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// push appends a hash to a level; a block that is full goes up first.
+// push appends a hash to a level. It first hashes a full block into the next level.
 func (h *Hasher) push(level int, d Digest) {
 	b := &h.levels[level]
 	if b.used == BlockSize {
@@ -80,7 +80,7 @@ func (h *Hasher) push(level int, d Digest) {
 	b.used += copy(b.buf[b.used:], d[:])
 }
 
-// Sum returns the digest of everything written so far and leaves h as it is.
+// Sum returns the digest of everything written so far and doesn't change h.
 func (h *Hasher) Sum() Digest {
 	if h.size == 0 {
 		return descriptor(0, Digest{})
@@ -123,7 +123,7 @@ func Bytes(p []byte) Digest {
 	return h.Sum()
 }
 
-// ErrMismatch is returned by Check for a file that is not what it is named.
+// ErrMismatch is returned by Check for a file whose digest is not the expected one.
 var ErrMismatch = errors.New("content does not match its digest")
 
 // Check reads r to its end and returns ErrMismatch, wrapped with both digests,
@@ -139,7 +139,7 @@ func Check(r io.Reader, want Digest) error {
 	return nil
 }
 
-// onlyReader and onlyWriter keep io.CopyBuffer to the given buffer.
+// onlyReader and onlyWriter hide other methods, so that io.CopyBuffer uses its buffer.
 type (
 	onlyReader struct{ io.Reader }
 	onlyWriter struct{ io.Writer }

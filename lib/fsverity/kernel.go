@@ -11,10 +11,10 @@ import (
 )
 
 var (
-	// ErrNotSupported says that the file system, its settings (ext4 without
-	// the verity feature) or the kernel know no fs-verity.
+	// ErrNotSupported says that the file system, its settings (ext4 without the verity
+	// feature) or the kernel do not support fs-verity.
 	ErrNotSupported = errors.New("fs-verity is not supported here")
-	// ErrNotEnabled says that the file is an ordinary one.
+	// ErrNotEnabled says that fs-verity is not enabled for the file.
 	ErrNotEnabled = errors.New("fs-verity is not enabled on the file")
 )
 
@@ -38,11 +38,11 @@ type measureArg struct {
 	digest    Digest
 }
 
-// Enable turns fs-verity on for f, for good: from then on its content cannot
-// change, and every read is checked. f must be open read-only and nobody may
-// hold it open for writing (ETXTBSY). Enabling a file twice is no error. The
-// kernel reads the whole file and writes the Merkle tree to the disk before
-// this returns; a power cut in the middle leaves an ordinary file.
+// Enable enables fs-verity for f, for good: from then on its content cannot change, and
+// the kernel checks every read. f must be open read-only and no other process may have
+// it open for writing (ETXTBSY). Enabling a file twice is no error. The kernel reads
+// the whole file and writes the Merkle tree to the disk before Enable returns; a power
+// cut in the middle leaves an ordinary file.
 func Enable(f *os.File) error {
 	arg := enableArg{version: 1, hashAlgorithm: unix.FS_VERITY_HASH_ALG_SHA256, blockSize: BlockSize}
 	err := ioctl(f, unix.FS_IOC_ENABLE_VERITY, unsafe.Pointer(&arg))
@@ -52,9 +52,9 @@ func Enable(f *os.File) error {
 	return fmt.Errorf("enable fs-verity on %s: %w", f.Name(), translate(err))
 }
 
-// Measure returns the digest that the kernel enforces for f. It costs no read
-// of the content. Errors: ErrNotEnabled, ErrNotSupported; a file enabled with
-// another hash algorithm is an error, too.
+// Measure returns the digest that the kernel enforces for f. It reads no content.
+// Errors: ErrNotEnabled, ErrNotSupported; a file enabled with another hash algorithm is
+// an error, too.
 func Measure(f *os.File) (Digest, error) {
 	arg := measureArg{size: Size}
 	if err := ioctl(f, unix.FS_IOC_MEASURE_VERITY, unsafe.Pointer(&arg)); err != nil {
@@ -66,7 +66,7 @@ func Measure(f *os.File) (Digest, error) {
 	return arg.digest, nil
 }
 
-// ioctl runs one request on f, and again if a signal interrupts it.
+// ioctl runs one request on f, and repeats it if a signal interrupts it.
 func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -91,7 +91,7 @@ func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
-// translate adds the sentinel that a caller decides by to the kernel's error.
+// translate wraps the kernel's error in the sentinel error on which callers decide.
 func translate(err error) error {
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY):

@@ -7,10 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process protects the copies that libraries make of secrets on their way: the
-// process leaves no core dump, no other process of its user may look into it,
-// and with root's rights none of its memory is swapped. It is for the start of
-// a program.
+// Process protects copies of secrets that libraries make in memory: the process writes
+// no core dump, no other process of its user may trace it, and, as root, none of its
+// memory is swapped. Call it at the start of a program.
 func Process() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)

@@ -1,4 +1,4 @@
-// Package inotify tells of changes in directories: inotify(7).
+// Package inotify reports changes in directories: inotify(7).
 package inotify
 
 import (
@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Event says that something in a directory has changed.
+// Event reports a change in a directory.
 type Event struct {
 	Dir  string // as given to Add
-	Name string // of the file, "" when unknown: anything may have changed
+	Name string // name of the file, "" when unknown: any file may have changed
 }
 
 // Watcher watches directories.
@@ -31,8 +31,8 @@ type Watcher struct {
 	dirs   map[int32]string // by watch descriptor
 }
 
-// mask is what counts as a change: a file written and closed, or another name.
-// A file that is written in pieces is told of once.
+// mask is the set of events: a file was closed after writing, created, removed or
+// renamed. A file that is written in pieces is reported once.
 const mask = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_ONLYDIR
 
 // New returns a Watcher that watches nothing yet.
@@ -46,9 +46,9 @@ func New() (*Watcher, error) {
 	return w, nil
 }
 
-// Add watches a directory; one that is watched already counts once. One that
-// does not exist is no error: it is watched if it is added again. After Close it
-// does nothing.
+// Add watches a directory; one that is watched already counts once. A directory that
+// does not exist is no error: Add can be called again later. After Close it does
+// nothing.
 func (w *Watcher) Add(dir string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,11 +66,11 @@ func (w *Watcher) Add(dir string) error {
 	return nil
 }
 
-// Events receives what changes, until Close.
+// Events returns a channel of changes, which Close closes.
 func (w *Watcher) Events() <-chan Event { return w.events }
 
-// Follow calls changed after events that matter, once for many that come
-// together, until Close.
+// Follow calls changed after events for which matters returns true, once for several
+// that arrive together, until Close.
 func (w *Watcher) Follow(matters func(Event) bool, changed func()) {
 	for e := range w.events {
 		matter := matters(e)
@@ -88,7 +88,7 @@ func (w *Watcher) Follow(matters func(Event) bool, changed func()) {
 	}
 }
 
-// Close ends the watch.
+// Close stops watching.
 func (w *Watcher) Close() error {
 	w.mu.Lock()
 	w.closed = true
@@ -118,8 +118,8 @@ func (w *Watcher) read() {
 	}
 }
 
-// parse reads what the kernel has written: struct inotify_event, each followed
-// by a name of len bytes, padded with NULs.
+// parse parses struct inotify_event: each is followed by a name of len bytes, padded
+// with NULs.
 func (w *Watcher) parse(data []byte) (events []Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package kernelargs splits a kernel command line into its arguments.
+// Package kernelargs splits kernel command lines into arguments.
 package kernelargs
 
 import (
@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Words splits a command line as the kernel does (lib/cmdline.c, next_arg): at
-// white space, except between double quotes, which are dropped. What stands
-// behind "--" belongs to init, but systemd reads it as well, and so does this.
+// Words splits a command line as the kernel does (lib/cmdline.c, next_arg): at white
+// space, except between double quotes, which are removed. Arguments after "--" belong
+// to init, but systemd parses them as well, so Words returns them too.
 func Words(line string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		var word strings.Builder
@@ -36,14 +36,14 @@ func Words(line string) iter.Seq[string] {
 	}
 }
 
-// Cut returns the name and the value of an argument. The kernel takes "-" and
-// "_" in names for the same: the name has "_" only.
+// Cut returns the name and the value of an argument. The kernel treats "-" and "_" in
+// names alike: the returned name contains "_" only.
 func Cut(word string) (name, value string, hasValue bool) {
 	name, value, hasValue = strings.Cut(word, "=")
 	return strings.ReplaceAll(name, "-", "_"), value, hasValue
 }
 
-// What Check refuses.
+// Errors of Check.
 var (
 	ErrEmpty   = errors.New("empty")
 	ErrBytes   = errors.New("only printable ASCII characters are allowed")
@@ -51,8 +51,8 @@ var (
 	ErrForInit = errors.New("arguments after -- are not for the kernel")
 )
 
-// Check refuses text that can't be a part of a command line without changing
-// the meaning of what stands beside it.
+// Check returns an error for text that would change the meaning of the arguments beside
+// it in a command line.
 func Check(text string) error {
 	empty := true
 	for word := range Words(text) {

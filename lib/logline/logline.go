@@ -1,5 +1,5 @@
-// Package logline writes the log of a program as plain lines, for a terminal or
-// for the journal.
+// Package logline writes the log of a program as plain lines, for a terminal or for the
+// journal.
 package logline
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// UnderSystemd reports whether stderr goes to the journal.
+// UnderSystemd reports whether stderr is connected to the journal.
 func UnderSystemd() bool { return os.Getenv("JOURNAL_STREAM") != "" }
 
 // New returns a logger that writes plain lines: "name: message key=value".
@@ -80,7 +80,7 @@ func attr(a slog.Attr) string {
 	return " " + a.Key + "=" + terminal.Line(v)
 }
 
-// Priority maps a level to the syslog priority that the journal understands.
+// Priority returns the syslog priority of a level.
 func Priority(l slog.Level) int {
 	switch {
 	case l >= slog.LevelError:

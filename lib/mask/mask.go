@@ -1,7 +1,7 @@
-// Package mask hides secrets in text that leaves a program: configs that are
-// shown, messages, output of other programs. It knows secrets by what stands
-// before them (the name of a key, an option, a header) and by their own form
-// (addresses with a login or a query, private keys, hashes, tokens).
+// Package mask hides secrets in text that leaves a program: configs, messages, output
+// of other programs. It recognizes secrets by the text before them (the name of a key,
+// an option, a header) and by their form (URLs with credentials or a query, private
+// keys, hashes, tokens).
 package mask
 
 import (
@@ -10,25 +10,25 @@ import (
 	"strings"
 )
 
-// Mark stands where a secret was.
+// Mark replaces a secret.
 const Mark = "(secret)"
 
-// words in a name say that all that it holds is secret.
+// words are parts of a name that make everything beneath it secret.
 var words = []string{
 	"passwd", "password", "passphrase", "token", "secret", "private_key", "privatekey", "private-key",
 	"apikey", "api_key", "api-key", "credential", "external_db", "datastore_endpoint", "datastore-endpoint", "preshared", "psk",
 }
 
-// parts of a name, between _, - and ., say that a value is secret.
+// parts are parts of a name, between _, - and ., that make its value secret.
 var parts = []string{"pass", "pw", "pwd", "key", "auth", "authorization", "dsn", "cookie", "bearer", "jwt", "pin", "sas", "creds"}
 
-// exceptions hold a word or part without being secret.
+// exceptions are names that contain one of words or parts without being secret.
 var exceptions = []string{
 	"lock_passwd", "public_key", "public-key", "cosign-key", "host_key", "host-key", "authorized_key", "authorized-key",
 	"ssh_pwauth", "ssh-key", "save-recovery-key", "primary_key", "pam_auth", "require_auth", "no-auth", "token-ttl", "server-auth",
 }
 
-// Key reports whether all beneath a key is secret, by its name.
+// Key reports whether everything beneath a key is secret, by its name.
 func Key(name string) bool {
 	name = strings.ToLower(name)
 	if slices.Contains(exceptions, name) {
@@ -37,10 +37,10 @@ func Key(name string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(name, w) })
 }
 
-// elsewhere ends the names of options whose values say where the secret is.
+// elsewhere are endings of the names of options whose values say where a secret is.
 var elsewhere = []string{"-stdin", "-file", "-fd"}
 
-// Value reports whether the text that a key has as its value is secret.
+// Value reports whether the text that is the value of a key is secret.
 func Value(name string) bool {
 	lower := strings.ToLower(strings.TrimLeft(name, "-"))
 	if slices.Contains(exceptions, lower) ||
@@ -51,14 +51,14 @@ func Value(name string) bool {
 		func(part string) bool { return slices.Contains(parts, part) })
 }
 
-// setting is a line that gives a name a value, as in most config files and
-// scripts, within the content of files.
+// setting matches a line that assigns a value to a name, as in most configuration files
+// and scripts.
 var setting = regexp.MustCompile(`(?m)^([ \t]*(?:- )?(?:export )?["']?)([A-Za-z0-9_.-]+)(["']?[ \t]*[=:][ \t]*)(\S.*)$`)
 
-// pem is a private key.
+// pem matches a private key in PEM.
 var pem = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`)
 
-// Forms of secrets, whatever stands before them. Group 1 stays.
+// forms match secrets by their form, whatever stands before them. Group 1 is kept.
 var forms = []*regexp.Regexp{
 	// Headers of HTTP, to the end of the line or of the quotes.
 	regexp.MustCompile(`(?i)\b((?:proxy-)?authorization[ \t]*:[ \t]*|(?:set-)?cookie[ \t]*:[ \t]*|x-[a-z-]*(?:token|key|auth|secret)[a-z-]*[ \t]*:[ \t]*)[^"'\n]+`),
@@ -78,13 +78,14 @@ var forms = []*regexp.Regexp{
 	regexp.MustCompile(`()\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abpr]-[\w-]{10,}|AKIA[A-Z0-9]{16}|hv[sb]\.[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|AGE-SECRET-KEY-\w+)`),
 }
 
-// reference has a login before the registry of an image: user:password@host/name.
+// reference matches credentials before the registry of an image:
+// user:password@host/name.
 var reference = regexp.MustCompile(`(^|[\s"'/:])[A-Za-z0-9._%+-]+:[^\s/@"']+(@[A-Za-z0-9.-]+(?::[0-9]+)?/)`)
 
-// inner is an assignment within a word or list: user=a,password=b.
+// inner matches an assignment within a word or list: user=a,password=b.
 var inner = regexp.MustCompile(`([A-Za-z0-9_.-]+)(=)("[^"\n]*"|'[^'\n]*'|[^\s,;&"']+)`)
 
-// Text hides the secrets in a text of any number of lines.
+// Text hides the secrets in a text of several lines.
 func Text(s string) string {
 	if !suspicious(s) {
 		return s
@@ -92,8 +93,8 @@ func Text(s string) string {
 	return replace(setting, Message(s), 4)
 }
 
-// Message hides the secrets in what a program says: other than in Text, a name and
-// a colon at the beginning say what it is about, and not that a value follows.
+// Message hides the secrets in a message. Unlike in Text, a name and a colon at the
+// beginning is the subject of the message, not a key with its value.
 func Message(s string) string {
 	if !suspicious(s) {
 		return s
@@ -116,13 +117,13 @@ func Message(s string) string {
 	return replace(inner, s, 3)
 }
 
-// suspicious reports whether a text can hold anything to hide: most can't.
+// suspicious reports whether a text can contain a secret, which is rare.
 func suspicious(s string) bool {
 	return strings.ContainsAny(s, "=@:$?|") || strings.Contains(s, "-") || strings.Contains(s, "password") || strings.Contains(s, "<<") ||
 		strings.Contains(s, "_")
 }
 
-// replace hides the group of a match whose group before it names a secret.
+// replace hides one group of a match if the group before it is the name of a secret.
 func replace(pattern *regexp.Regexp, s string, value int) string {
 	return pattern.ReplaceAllStringFunc(s, func(found string) string {
 		part := pattern.FindStringSubmatch(found)
@@ -133,9 +134,8 @@ func replace(pattern *regexp.Regexp, s string, value int) string {
 	})
 }
 
-// line hides the secrets in a string, word by word: the values of assignments to
-// names of secrets, what stands behind an option for one, and what is secret in
-// addresses.
+// line hides the secrets in a line, word by word: values that are assigned to names of
+// secrets, values of options for secrets, and secrets in URLs.
 func line(s string) string {
 	if !strings.ContainsAny(s, "=@?") && !strings.Contains(s, "--") {
 		return s
@@ -167,21 +167,19 @@ func line(s string) string {
 	return out.String()
 }
 
-// Option reports whether a word is an option whose value, a secret, is the next
-// word.
+// Option reports whether a word is an option whose value is the next word and secret.
 func Option(word string) bool {
 	return strings.HasPrefix(word, "--") && !strings.Contains(word, "=") && Value(strings.TrimRight(word, ":,;"))
 }
 
-// query is a parameter of an address.
+// query matches a parameter in the query of a URL.
 var query = regexp.MustCompile(`([?&#;][A-Za-z0-9_.~%\[\]-]+=)[^(&#;\s"'<>)\]}]+`)
 
-// login is the login of an address.
+// login matches the credentials in a URL.
 var login = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/@\s"'?#]+)@`)
 
-// URL hides what may be secret in the addresses of a text: the login, and the
-// values of the query. The name alone stays where it is no secret, as in
-// ssh://git@host.
+// URL hides the possible secrets in the URLs of a text: credentials, and the values of
+// the query. It keeps a user name without password, as in ssh://git@host.
 func URL(s string) string {
 	if !strings.Contains(s, "://") {
 		return s

@@ -1,4 +1,5 @@
-// Package measuretest measures what commands cost, in tests and benchmarks.
+// Package measuretest measures the resources that commands use, for tests and
+// benchmarks.
 package measuretest
 
 import (
@@ -13,24 +14,23 @@ import (
 	"time"
 )
 
-// Usage is what a command has cost.
+// Usage is the resources that a command used.
 type Usage struct {
-	Seconds float64 // from start to end
-	CPU     float64 // seconds of processors, with its children's
+	Seconds float64 // wall-clock time
+	CPU     float64 // seconds of processor time, with children
 	Memory  float64 // peak resident memory in bytes, of the largest process
 	Status  int     // exit status, -1 after a signal
 
 	Stdout, Stderr []byte
 }
 
-// measuring in the environment turns this program into the parent of what is
-// measured. A program starts with the peak memory of the process that started
-// it, before it even has memory of its own (getrusage(2)): started from here,
-// where images are made, it would be charged for those.
+// measuring is the environment variable that makes this program the parent of the
+// measured process. A new process inherits the peak memory of its parent
+// (getrusage(2)): a test that builds images would distort the result.
 const measuring = "KAIROS_MEASURE"
 
-// Main is to be called first by TestMain of a package that calls Run. It
-// returns unless this process is there to measure.
+// Main must be called first in TestMain of a package that calls Run. It returns unless
+// this process is the parent of a measured process.
 func Main() {
 	if os.Getenv(measuring) != "1" {
 		return
@@ -42,7 +42,7 @@ func Main() {
 	os.Exit(0)
 }
 
-// Run runs a command to its end. Of cmd, it takes Path, Args, Dir and Env. An
+// Run runs a command and returns its usage. Of cmd, it uses Path, Args, Dir and Env. An
 // exit status other than 0 is no error.
 func Run(cmd *exec.Cmd) (u Usage, err error) {
 	if cmd.Err != nil {
@@ -70,8 +70,8 @@ func Run(cmd *exec.Cmd) (u Usage, err error) {
 	return u, nil
 }
 
-// measureChild is main of the parent process: it runs its arguments and writes
-// the usage to file descriptor 3.
+// measureChild is main of the parent process: it runs its arguments as a command and
+// writes the usage to file descriptor 3.
 func measureChild() error {
 	os.Unsetenv(measuring)
 	out := os.NewFile(3, "usage")

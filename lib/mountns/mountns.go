@@ -1,5 +1,5 @@
-// Package mountns gives a program a mount namespace of its own, so that nothing
-// that it mounts outlives it.
+// Package mountns moves a program into a private mount namespace, so that its mounts
+// disappear with it.
 package mountns
 
 import (
@@ -10,21 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespaceVariable tells the program after its exec which mount namespace it
-// made for itself.
+// namespaceVariable is the environment variable that tells the re-executed program
+// which mount namespace it created.
 const namespaceVariable = "KAIROS_MOUNT_NAMESPACE"
 
-// Enter moves the process into a mount namespace of its own and puts
-// an empty tmpfs on work. Everything mounted from then on is seen by this
-// process and its children alone and goes away with them, even when they are
-// killed.
+// Enter moves the process into a private mount namespace and mounts an empty tmpfs on
+// work. Only this process and its children see later mounts, which disappear with them,
+// even when they are killed.
 //
-// A namespace belongs to a thread, so the program makes one on this thread and
-// executes itself: the new image has that thread only.
+// A namespace belongs to a thread. So Enter creates one on the current thread and
+// executes the program again: the new process image has that thread only.
 //
-// The system does not see what is used in the namespace. Mount points in keep
-// stay in use there as long as the process lives, so that an automount among
-// them does not expire.
+// Processes outside don't notice that mounts are in use within the namespace. Enter
+// keeps the mount points in keep busy outside too, so that an automount among them does
+// not expire.
 func Enter(work string, keep ...string) error {
 	runtime.LockOSThread()
 	now, err := os.Readlink("/proc/thread-self/ns/mnt")

@@ -1,4 +1,4 @@
-// Package nodeconfig asks kairos-config what a node's cloud-config says.
+// Package nodeconfig gets values of a node's cloud-config from kairos-config.
 package nodeconfig
 
 import (
@@ -10,11 +10,12 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Program is what reads the config.
+// Program is the program that reads the config.
 const Program = "kairos-config"
 
-// Get returns the value of a key as JSON: what the node's configs say, and the
-// given files after them. It is nil without a value, and without kairos-config.
+// Get returns the value of a key as JSON, from the node's configs and the given files,
+// of which later ones take precedence. It returns nil where the key is not set, and
+// where kairos-config is not installed.
 func Get(ctx context.Context, r run.Runner, files []string, key string) ([]byte, error) {
 	if !run.Has(Program) {
 		return nil, nil

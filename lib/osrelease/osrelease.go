@@ -6,14 +6,13 @@ import (
 	"strings"
 )
 
-// Files are where it may be, the one that counts first.
+// Files are the paths of os-release, the preferred one first.
 var Files = []string{"/etc/os-release", "/usr/lib/os-release"}
 
-// Limit is how many bytes of it programs read.
+// Limit is how many bytes of os-release programs read at most.
 const Limit = 1 << 20
 
-// Parse returns the fields of a file: KEY=value, quoted as in a shell. Lines
-// that are something else are left out.
+// Parse parses os-release: KEY=value, quoted as in a shell. It skips other lines.
 func Parse(data []byte) map[string]string {
 	fields := map[string]string{}
 	for line := range bytes.Lines(data) {
@@ -25,8 +24,7 @@ func Parse(data []byte) map[string]string {
 	return fields
 }
 
-// unquote removes quotes, and backslashes before characters that are special
-// within them.
+// unquote removes quotes, and backslashes before special characters.
 func unquote(s string) string {
 	n := len(s)
 	if n >= 2 && s[0] == '\'' && s[n-1] == '\'' {

@@ -1,6 +1,5 @@
-// Package progress tells people and programs how far a work of several steps is: plain
-// lines, or under --json one object per line, and STATUS= for the service
-// manager. All of it goes to stderr.
+// Package progress reports the progress of work in several steps on stderr: plain
+// lines, or with --json one object a line, and STATUS= for the service manager.
 package progress
 
 import (
@@ -13,18 +12,18 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// Reporter reports steps. The zero Reporter with a writer is of use.
+// Reporter reports steps. Its zero value with a writer is ready to use.
 type Reporter struct {
 	W     io.Writer
 	JSON  bool
 	Quiet bool
-	Name  string // of the program, before warnings
-	Steps int    // how many there will be
+	Name  string // of the program, printed before warnings
+	Steps int    // number of steps
 
 	step int
 }
 
-// Status is the object of a step under --json.
+// Status is the object about a step with --json.
 type Status struct {
 	MessageType string  `json:"message_type"` // "status"
 	Step        int     `json:"step"`         // from 1
@@ -35,14 +34,14 @@ type Status struct {
 	Seconds     float64 `json:"seconds,omitempty"` // when done
 }
 
-// Message is the object of everything else under --json.
+// Message is the object about everything else with --json.
 type Message struct {
 	MessageType string `json:"message_type"`      // "info", "warning" or "log"
-	Program     string `json:"program,omitempty"` // whose line it is, of a log
+	Program     string `json:"program,omitempty"` // the program that wrote the line, for a log
 	Text        string `json:"text"`
 }
 
-// Step says that a step begins and returns what to call when it is done.
+// Step reports the start of a step and returns the function that reports its end.
 func (r *Reporter) Step(name, text string) (done func()) {
 	r.step++
 	step, start := r.step, time.Now()
@@ -56,16 +55,16 @@ func (r *Reporter) Step(name, text string) (done func()) {
 	}
 }
 
-// Seconds returns a time in seconds, with three decimals at most.
+// Seconds returns a duration in seconds with three decimals at most.
 func Seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
-// Info tells something worth knowing.
+// Info reports information.
 func (r *Reporter) Info(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	r.emit(Message{"info", "", text}, text)
 }
 
-// Warn tells something that somebody should look at. It is never muted.
+// Warn reports a warning. --quiet does not mute warnings.
 func (r *Reporter) Warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if r.JSON {
@@ -79,7 +78,7 @@ func (r *Reporter) Warn(format string, args ...any) {
 	terminal.Fprintf(r.W, "%swarning: %s\n", prefix, text)
 }
 
-// Line passes on a line that a program wrote.
+// Line passes on a line that another program wrote.
 func (r *Reporter) Line(program, line string) {
 	r.emit(Message{"log", program, line}, fmt.Sprintf("%*s  %s", 2*width(r.Steps)+2, "", line))
 }

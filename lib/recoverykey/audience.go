@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Audience is where people see a recovery key, and its text goes no further: the
-// terminal that is stderr, or for a service, whose output is kept in the journal,
-// the console at a path. It is nil where there is neither.
+// Audience returns where a recovery key can be shown to people without being stored:
+// stderr if it is a terminal; for a service, whose output is stored in the journal, the
+// console at a path. It returns nil where there is neither.
 func Audience(console string) (io.WriteCloser, error) {
 	if terminal.Is(os.Stderr) {
 		return stderr{os.Stderr}, nil
@@ -32,7 +32,7 @@ func Audience(console string) (io.WriteCloser, error) {
 	return f, nil
 }
 
-// stderr stays open when its user closes it.
+// stderr is os.Stderr, which its user cannot close.
 type stderr struct{ io.Writer }
 
 func (stderr) Close() error { return nil }

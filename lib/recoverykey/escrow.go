@@ -12,23 +12,23 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Escrow is who is given the recovery key to keep: a command, or a server. The
-// zero Escrow is nobody.
+// Escrow is a command or a server that receives the recovery key for safekeeping. The
+// zero Escrow is none.
 type Escrow struct {
-	// Command reads the document on stdin.
+	// Command is the command, which reads the document on stdin.
 	Command []string `json:"command"`
-	// URL gets it by POST: https, or http on this machine.
+	// URL is the server, which gets the document by POST: https, or http on this
+	// machine.
 	URL string `json:"url"`
-	// Required says that there shall be no data under a key that was not
-	// given away.
+	// Required says that no volume may be used unless the escrow has accepted its key.
 	Required bool `json:"required"`
 }
 
-// Set reports whether there is somebody.
+// Set reports whether there is an escrow.
 func (e Escrow) Set() bool { return len(e.Command) > 0 || e.URL != "" }
 
-// String says who it is, without what may be secret: the arguments of a command,
-// and the query of a URL.
+// String describes the escrow without possible secrets: the arguments of the command,
+// and the query of the URL.
 func (e Escrow) String() string {
 	if len(e.Command) > 0 {
 		return "the command " + e.Command[0]
@@ -40,7 +40,7 @@ func (e Escrow) String() string {
 	return u.Scheme + "://" + u.Host + u.Path
 }
 
-// Check refuses what can't work or would tell the key to others.
+// Check returns an error for an escrow that cannot work or would disclose the key.
 func (e Escrow) Check() error {
 	switch {
 	case len(e.Command) > 0 && e.URL != "":
@@ -63,7 +63,7 @@ func (e Escrow) Check() error {
 
 func unicodeControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// Missing returns the program that the escrow needs and that is not here, or "".
+// Missing returns the program that the escrow needs and that is not installed, or "".
 func (e Escrow) Missing() string {
 	switch {
 	case len(e.Command) > 0 && !run.Has(e.Command[0]):
@@ -74,16 +74,16 @@ func (e Escrow) Missing() string {
 	return ""
 }
 
-// document is what is given away.
+// document is what the escrow receives.
 type document struct {
 	Hostname    string   `json:"hostname"`
 	Volumes     []Volume `json:"volumes"`
 	RecoveryKey string   `json:"recovery_key"`
 }
 
-// Give gives a key away and returns when it was accepted: the command ended with
-// status 0, or the server had all of the document and answered 2xx. A redirect is
-// not followed: the key is for the server that was named.
+// Give sends a key to the escrow and returns once it was accepted: the command exited
+// with status 0, or the server answered 2xx after it had received the whole document.
+// Give does not follow redirects: only the configured server may get the key.
 func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname string, volumes []Volume) error {
 	body, err := json.Marshal(document{hostname, volumes, string(key.letters)})
 	if err != nil {
@@ -114,7 +114,8 @@ func (e Escrow) Give(ctx context.Context, runner run.Runner, key *Key, hostname 
 	return nil
 }
 
-// accepted tells from what curl printed whether a server has the document.
+// accepted reports, from the output of curl, whether a server has accepted the
+// document.
 func accepted(answer string, size int) error {
 	var status, sent int
 	if n, err := fmt.Sscanf(answer, "%d %d", &status, &sent); n < 2 {
@@ -131,8 +132,8 @@ func accepted(answer string, size int) error {
 	return nil
 }
 
-// curlConfig is a config file of curl(1) that posts a body. Quotes and
-// backslashes are escaped in it; a body of JSON has no control characters.
+// curlConfig returns a config file of curl(1) that posts a body. Quotes and backslashes
+// are escaped in it; a JSON body has no control characters.
 func curlConfig(url string, body []byte) []byte {
 	var config bytes.Buffer
 	config.Grow(2*len(body) + 2*len(url) + 512) // so that no copy is left behind as it grows

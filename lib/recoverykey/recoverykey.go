@@ -1,7 +1,6 @@
-// Package recoverykey is the recovery key of a node: one key for all encrypted
-// volumes that are made at once, by kairos-install or kairos-reset. kairos-crypt
-// makes the key and the volumes; it gets the key on stdin, as every program does
-// that needs it.
+// Package recoverykey handles the recovery key of a node: one key for all encrypted
+// volumes that kairos-install or kairos-reset creates at once. kairos-crypt generates
+// the key and creates the volumes; every program that needs the key gets it on stdin.
 package recoverykey
 
 import (
@@ -16,20 +15,22 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Program is what makes and opens encrypted volumes.
+// Program is the program that creates and opens encrypted volumes.
 const Program = "kairos-crypt"
 
-// maxLength bounds what kairos-crypt may say that a key is, in bytes.
+// maxLength is how long a key from kairos-crypt may be, in bytes.
 const maxLength = 128
 
-// Key is a recovery key. It prints as what it is, and not as its letters.
+// Key is a recovery key. Formatting one with fmt does not print the key.
 type Key struct{ letters []byte }
 
-func (*Key) String() string   { return "(a recovery key)" }
+// String returns a placeholder, not the key.
+func (*Key) String() string { return "(a recovery key)" }
+
+// GoString returns a placeholder, not the key.
 func (*Key) GoString() string { return "(a recovery key)" }
 
-// New returns a new key. The process is hardened before it sees one: see
-// harden.Process.
+// New generates a key. It hardens the process before: see harden.Process.
 func New(ctx context.Context, runner run.Runner) (*Key, error) {
 	if err := harden.Process(); err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func New(ctx context.Context, runner run.Runner) (*Key, error) {
 	return &Key{letters}, nil
 }
 
-// Wipe erases the key.
+// Wipe erases the key from memory.
 func (k *Key) Wipe() {
 	if k != nil {
 		clear(k.letters)
@@ -54,13 +55,13 @@ func (k *Key) Wipe() {
 	}
 }
 
-// Run runs a program that reads the key on stdin, and returns what it prints.
+// Run runs a program that reads the key on stdin, and returns its stdout.
 func (k *Key) Run(ctx context.Context, runner run.Runner, argv ...string) ([]byte, error) {
 	runner.Stdin = k.letters
 	return runner.Output(ctx, argv...)
 }
 
-// Show writes the key for people, as text and QR code, and what it is for.
+// Show writes the key for people: as text and QR code, with the volumes that it opens.
 func (k *Key) Show(ctx context.Context, runner run.Runner, w io.Writer) error {
 	shown, err := k.Run(ctx, runner, Program, "recovery-key", "show")
 	if err != nil {
@@ -95,13 +96,13 @@ type Volume struct {
 	UUID  string `json:"uuid"`  // in its LUKS header
 }
 
-// VolumeLabel is the label in the LUKS header of a partition's volume. It is not
-// that of the file system in it: udev would make /dev/disk/by-label/LABEL lead to
-// either.
+// VolumeLabel returns the label in the LUKS header of the volume on a partition. It
+// differs from the label of the file system in the volume: otherwise udev would make
+// /dev/disk/by-label/LABEL point at either.
 func VolumeLabel(partition string) string { return partition + "_CRYPT" }
 
-// FormatCommand is the command that makes a volume of a partition, whatever is on
-// it, with key slots of these kinds beside the recovery key.
+// FormatCommand returns the command that creates a volume on a partition, overwriting
+// its content, with key slots of these kinds beside the recovery key.
 func FormatCommand(node, partition string, kinds []string, options ...string) []string {
 	argv := []string{Program, "format", "--yes", "--json", "--label=" + VolumeLabel(partition), "--recovery-key-file=-"}
 	for _, kind := range kinds {
@@ -110,12 +111,12 @@ func FormatCommand(node, partition string, kinds []string, options ...string) []
 	return append(append(argv, options...), node)
 }
 
-// UnlockCommand is the command that maps a volume as /dev/mapper/name.
+// UnlockCommand returns the command that maps a volume as /dev/mapper/name.
 func UnlockCommand(node, name string) []string {
 	return []string{Program, "unlock", "--quiet", "--key-file=-", node, name}
 }
 
-// ParseFormatted reads the answer to FormatCommand.
+// ParseFormatted parses the output of FormatCommand.
 func ParseFormatted(partition string, answer []byte) (Volume, error) {
 	var formatted struct {
 		UUID string `json:"uuid"`

@@ -12,19 +12,19 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Settings are those of the key "kcrypt" of a node's cloud-config, in Kairos'
-// words where it has them.
+// Settings is the key "kcrypt" of a node's cloud-config, in Kairos' spelling where
+// Kairos has the setting.
 type Settings struct {
-	Enroll []string // kinds of key slots beside the recovery key; none when not said
+	Enroll []string // kinds of key slots beside the recovery key; none when not set
 	Escrow Escrow
-	// Server is a server that shall keep the keys, which is not supported.
+	// Server is a key server, which is not supported.
 	Server bool
-	// Ignored are keys that mean nothing here.
+	// Ignored are keys of Kairos that have no effect.
 	Ignored []string
 }
 
-// Load asks kairos-config for what the node's configs say, and the given files
-// after them. Without a config nothing is set.
+// Load gets the settings from kairos-config: from the node's configs and the given
+// files. Without a config nothing is set.
 func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
 	value, err := nodeconfig.Get(ctx, r, files, "kcrypt")
 	if err != nil {
@@ -37,10 +37,10 @@ func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
 	return s, nil
 }
 
-// Kinds are the kinds of key slots that a volume can be made with, unattended.
+// Kinds are the kinds of key slots that can be created unattended.
 var Kinds = []string{"tpm2", "passphrase", "none"}
 
-// ParseSettings reads the value of "kcrypt" as JSON.
+// ParseSettings parses the value of "kcrypt" as JSON.
 func ParseSettings(data []byte) (Settings, error) {
 	data = bytes.TrimSpace(data)
 	if len(data) == 0 || string(data) == "null" {
@@ -71,7 +71,7 @@ func ParseSettings(data []byte) (Settings, error) {
 	return s, s.Escrow.Check()
 }
 
-// CheckKinds refuses kinds that are not known, and others beside none.
+// CheckKinds returns an error for unknown kinds, and for others beside none.
 func CheckKinds(kinds []string) error {
 	for _, kind := range kinds {
 		if !slices.Contains(Kinds, kind) {

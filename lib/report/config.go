@@ -2,22 +2,22 @@ package report
 
 import "time"
 
-// ConfigDir is where kairos-config(8) keeps the records of the stages of this
-// boot, one file STAGE.json each. Everybody may read them: they hold no values of
-// configs.
+// ConfigDir is the directory of the records of this boot's stages, which
+// kairos-config(8) writes: one file STAGE.json each. They are world-readable and
+// contain no values of configs.
 const ConfigDir = Dir + "/config"
 
-// Outcome says how a step or a stage ended.
+// Outcome is the result of a step or a stage.
 type Outcome string
 
 const (
-	Running Outcome = "running" // not ended, or killed
+	Running Outcome = "running" // has not ended, or was killed
 	Done    Outcome = "done"
-	Skipped Outcome = "skipped" // a condition did not hold
-	Failed  Outcome = "failed"  // in part at least
+	Skipped Outcome = "skipped" // a condition was not met
+	Failed  Outcome = "failed"  // at least in part
 )
 
-// Stage is what a stage did.
+// Stage is the record of a stage.
 type Stage struct {
 	Stage      string    `json:"stage"`
 	Outcome    Outcome   `json:"outcome"`     // failed: a step failed, or a config could not be read
@@ -28,7 +28,7 @@ type Stage struct {
 	Problems   []Problem `json:"problems"` // of configs as a whole
 }
 
-// Step is what a step did.
+// Step is the record of a step.
 type Step struct {
 	Stage      string    `json:"stage"` // with .before or .after
 	Name       string    `json:"name"`
@@ -36,22 +36,22 @@ type Step struct {
 	Line       int       `json:"line"`
 	Outcome    Outcome   `json:"outcome"`
 	Assessed   bool      `json:"assessed"`         // a failure counts as a failed health check of the boot
-	Reason     string    `json:"reason,omitempty"` // why it was skipped
+	Reason     string    `json:"reason,omitempty"` // why the step was skipped
 	DurationMS int64     `json:"duration_ms"`
-	Changed    []string  `json:"changed"` // paths, users, units
+	Changed    []string  `json:"changed"` // changed paths, users and units
 	Errors     []string  `json:"errors"`
 	Problems   []Problem `json:"problems"`
 }
 
-// Severity says whether a problem spoils what it was found in.
+// Severity is the severity of a problem.
 type Severity string
 
 const (
-	Error   Severity = "error"   // the value can't be used
-	Warning Severity = "warning" // the value is used, or left out with notice
+	Error   Severity = "error"   // the value cannot be used
+	Warning Severity = "warning" // the value is used, or left out with a notice
 )
 
-// Problem is something wrong with a config.
+// Problem is a problem in a config.
 type Problem struct {
 	File     string   `json:"file"`
 	Line     int      `json:"line,omitempty"`
@@ -61,7 +61,7 @@ type Problem struct {
 	Hint     string   `json:"hint,omitempty"`
 }
 
-// ConfigCopies is where kairos-config(8) keeps what it has fetched for config_url:
-// of this boot, and, with the directory's name hidden, the last good ones on
-// COS_OEM.
+// ConfigCopies is the directory in which kairos-config(8) keeps the configs that it
+// fetched for config_url: those of this boot and, in a hidden directory of the same
+// name on COS_OEM, the last good ones.
 const ConfigCopies, KeptConfigCopies = Dir + "/config-url", ".config-url"

@@ -1,6 +1,6 @@
-// Package report holds what one program of the toolkit tells another: the files
-// beneath /run/kairos, and the objects that --json prints. Who writes one and who
-// reads it use the same types.
+// Package report holds the types that the toolkit's programs exchange: the files
+// beneath /run/kairos, and the objects that --json prints. Writers and readers share
+// them.
 package report
 
 import (
@@ -17,13 +17,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
-// Dir is where programs leave what others need to know of this boot.
+// Dir is the directory in which programs leave information about this boot for other
+// programs.
 const Dir = "/run/kairos"
 
-// limit bounds a file, in bytes.
+// limit is how large a file may be, in bytes.
 const limit = 16 << 20
 
-// Read reads a file of the system beneath root.
+// Read reads a JSON file beneath root.
 func Read[T any](root, file string) (v T, err error) {
 	system, err := os.OpenRoot(root)
 	if err != nil {
@@ -46,8 +47,8 @@ func in[T any](system *os.Root, file string) (v T, err error) {
 
 func beneath(file string) string { return strings.TrimPrefix(path.Clean(file), "/") }
 
-// ReadDir reads the files NAME.json of a directory of the system beneath root,
-// in the order of their names. Where there is no directory, there are none.
+// ReadDir reads the files NAME.json of a directory beneath root, sorted by name. A
+// directory that doesn't exist has none.
 func ReadDir[T any](root, directory string) ([]T, error) {
 	system, err := os.OpenRoot(root)
 	if err != nil {
@@ -81,7 +82,7 @@ func ReadDir[T any](root, directory string) ([]T, error) {
 	return list, nil
 }
 
-// Write writes a file beneath a directory.
+// Write writes a JSON file into a directory.
 func Write(dir *os.Root, name string, v any, perm fs.FileMode) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -90,7 +91,7 @@ func Write(dir *os.Root, name string, v any, perm fs.FileMode) error {
 	return atomicfile.Write(dir, name, append(data, '\n'), perm)
 }
 
-// Parse reads what a command of the toolkit printed with --json.
+// Parse parses the output of a toolkit command with --json.
 func Parse[T any](command string, out []byte) (v T, err error) {
 	if err := json.Unmarshal(out, &v); err != nil {
 		return v, fmt.Errorf("read the answer of %s: %w", command, err)

@@ -8,36 +8,36 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// Upgrade is what others read of the object that kairos-upgrade status prints:
-// kairos-json(5) has all of it.
+// Upgrade is the part of the object that kairos-upgrade status prints that other
+// programs read. kairos-json(5) documents the whole object.
 type Upgrade struct {
-	Booted      string          `json:"booted"`   // id, "" when nothing runs from this store
-	Staged      string          `json:"staged"`   // id of what boots next, "" when that is what runs
-	Previous    string          `json:"previous"` // id of the newest good one beside these, ""
+	Booted      string          `json:"booted"`   // id, "" when no deployment of this store runs
+	Staged      string          `json:"staged"`   // id of the deployment that boots next, "" when it is the running one
+	Previous    string          `json:"previous"` // id of the newest good deployment beside these, ""
 	Pinned      []string        `json:"pinned"`   // ids
 	Mode        deployment.Mode `json:"mode"`     // how the machine was booted, ""
 	Deployments []Deployment    `json:"deployments"`
 	ESP         Space           `json:"esp"`
 }
 
-// Space is a file system.
+// Space is the size and the free space of a file system.
 type Space struct {
 	Path string `json:"path"`
 	Size int64  `json:"size"` // bytes
 	Free int64  `json:"free"` // bytes
 }
 
-// State says how far a deployment has come.
+// State is the state of a deployment.
 type State string
 
 const (
 	Good       State = "good"       // booted and found good, or never counted
 	Pending    State = "pending"    // tries are left, no verdict yet
 	Bad        State = "bad"        // no tries are left
-	Incomplete State = "incomplete" // has no boot entry: an interrupted transaction
+	Incomplete State = "incomplete" // has no boot entry: left by an interrupted transaction
 )
 
-// Deployment is a record and what has become of it.
+// Deployment is a record with the state of the deployment.
 type Deployment struct {
 	deployment.Record
 	State       State                  `json:"state"`
@@ -47,14 +47,14 @@ type Deployment struct {
 	Quarantined *deployment.Quarantine `json:"quarantined,omitempty"`
 }
 
-// Lint is what kairos-upgrade lint prints.
+// Lint is the object that kairos-upgrade lint prints.
 type Lint struct {
 	Source   string    `json:"source"`
 	Boots    bool      `json:"boots"`
 	Findings []Finding `json:"findings"`
 }
 
-// Finding is one thing that was found in an image.
+// Finding is one finding about an image.
 type Finding struct {
 	Level   Severity `json:"level"`
 	Code    string   `json:"code"` // for programs: "no_kernel"
@@ -70,47 +70,46 @@ func (f Finding) String() string {
 	return f.Path + ": " + f.Message
 }
 
-// TransactionDir is where kairos-upgrade(8) publishes how far its transactions
-// are, one file for each store.
+// TransactionDir is the directory in which kairos-upgrade(8) publishes the progress of
+// its transactions, one file for each store.
 const TransactionDir = Dir + "/upgrade"
 
-// Progress is how far an operation is. Bytes are those of the whole operation:
-// of its phases up to now, the current one included.
+// Progress is the progress of an operation. Bytes are counted over the whole operation:
+// its phases so far, including the current one.
 type Progress struct {
 	Phase    string        `json:"phase"`
 	Done     int64         `json:"bytes_done"`
 	Total    int64         `json:"bytes_total"` // 0 when unknown; grows when another phase begins
-	Rate     int64         `json:"rate"`        // bytes per second of late, 0 when unknown
-	ETA      time.Duration `json:"-"`           // until Total is done, 0 when unknown
-	Reused   int64         `json:"reused"`      // bytes that were here already …
-	ReusedOf int64         `json:"reused_of"`   // … of so many, 0 when unknown
+	Rate     int64         `json:"rate"`        // recent bytes per second, 0 when unknown
+	ETA      time.Duration `json:"-"`           // time until Total is done, 0 when unknown
+	Reused   int64         `json:"reused"`      // bytes that were in the store already …
+	ReusedOf int64         `json:"reused_of"`   // … of this total, 0 when unknown
 	Message  string        `json:"message"`     // last line of the log
 }
 
-// Transaction is what is known of a transaction: the content of its file.
+// Transaction is the state of a transaction: the content of its file.
 type Transaction struct {
 	ID        string    `json:"id"`        // a number, as digits
 	Operation string    `json:"operation"` // "stage", "gc", …
-	Reference string    `json:"reference"` // what it is about, ""
-	PID       int       `json:"pid"`       // of the process that does it
+	Reference string    `json:"reference"` // image or deployment that it works on, ""
+	PID       int       `json:"pid"`       // of the process that runs it
 	StartedBy Caller    `json:"started_by"`
 	Since     time.Time `json:"since"`
 	Progress
 	ETA       int64  `json:"eta"`       // seconds, 0 when unknown
-	Completed bool   `json:"completed"` // what follows is its result
+	Completed bool   `json:"completed"` // the fields below are its result
 	Status    int    `json:"status"`    // exit status
 	Error     string `json:"error"`     // "" when it succeeded
-	Hint      string `json:"hint"`      // what a person can do about it, ""
+	Hint      string `json:"hint"`      // what a person can do about the error, ""
 }
 
-// Caller is the process that asked for a transaction.
+// Caller is the process that requested a transaction.
 type Caller struct {
 	UID uint32 `json:"uid"`
 	PID uint32 `json:"pid"`
 }
 
-// Err is the error that a completed transaction ended with, with its exit
-// status and hint.
+// Err returns the error of a completed transaction, with its exit status and hint.
 func (t Transaction) Err() error {
 	if t.Status == exit.OK {
 		return nil

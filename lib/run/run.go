@@ -1,6 +1,5 @@
-// Package run executes programs with a fixed argv and says well what went
-// wrong: their own error and hint when they are of the toolkit, the end of
-// their stderr when they are not.
+// Package run executes programs with a fixed argv. Its errors have the error and hint
+// of a program of the toolkit, or the end of the stderr of other programs.
 package run
 
 import (
@@ -23,7 +22,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// graceTime is how long a program has after SIGTERM before it is killed.
+// graceTime is the time between SIGTERM and SIGKILL.
 const graceTime = 20 * time.Second
 
 // tailLines is how many of the last lines of stderr an error shows.
@@ -31,32 +30,31 @@ const tailLines = 8
 
 // Runner executes programs.
 type Runner struct {
-	// Line gets each line that a program writes to stderr. May be nil.
+	// Line is called for each line that a program writes to stderr. May be nil.
 	Line func(program, line string)
-	// Dir is where programs run; the caller's own directory if empty.
+	// Dir is the working directory of programs; the caller's own if empty.
 	Dir string
-	// Files are what programs find as file descriptors 3, 4, …
+	// Files become the file descriptors 3, 4, … of programs.
 	Files []*os.File
-	// Stdin is what programs read on stdin; nothing if empty. It is where a
-	// secret goes.
+	// Stdin is the input of programs; none if empty. Secrets are passed this way.
 	Stdin []byte
-	// Root is the directory that programs take for /, and are looked for in;
-	// the caller's own if empty or "/".
+	// Root is the root directory of programs, in which they are searched as well; the
+	// caller's own if empty or "/".
 	Root string
-	// Env replaces the caller's environment, from which a program otherwise gets
-	// what environment says. Extra is added to either.
+	// Env replaces the environment that a program inherits (see environment). Extra is
+	// added to either.
 	Env, Extra []string
-	// Drain is how long output is still read once a program has ended that left
-	// others behind; 20 s if zero.
+	// Drain is how long output is still read after a program has ended and left other
+	// processes behind; 20 s if zero.
 	Drain time.Duration
-	// Group says that the end of the context kills the program with all that it
-	// has started. Otherwise the program is asked to end, and has time for it.
+	// Group says that the end of the context kills the program and all its descendants.
+	// Otherwise the program gets SIGTERM, and time to end.
 	Group bool
-	// Most is how many bytes it may print on stdout; 16 MiB if zero.
+	// Most is how many bytes a program may print on stdout; 16 MiB if zero.
 	Most int
 }
 
-// maxOutput bounds what a program may print by default, in bytes.
+// maxOutput is the default limit of a program's stdout, in bytes.
 const maxOutput = 16 << 20
 
 // Has reports whether a program is in PATH.
@@ -65,8 +63,8 @@ func Has(name string) bool {
 	return err == nil
 }
 
-// own returns where a program of the toolkit is that is in no directory of PATH:
-// with the one that runs.
+// own returns the path of a program of the toolkit that is not in PATH: the directory
+// of the running program.
 func own(name, root string) string {
 	if !strings.HasPrefix(name, "kairos-") || root == "" && inPath(name) || root != "" && buildinfo.BinDir == "/usr/bin" {
 		return name
@@ -82,8 +80,8 @@ func inPath(name string) bool {
 // Error is the failure of a program.
 type Error struct {
 	Program string
-	Status  int    // exit status, -1 when it did not end by itself
-	Cause   string // what it said
+	Status  int    // exit status, -1 when a signal ended the program
+	Cause   string // its error message
 }
 
 func (e *Error) Error() string {
@@ -93,9 +91,9 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s", e.Program, e.Cause)
 }
 
-// Output runs a program and returns its stdout. A failure is an *Error with
-// the exit status and hint that a program of the toolkit gave; a cancelled
-// context sends SIGTERM and is returned as its cause.
+// Output runs a program and returns its stdout. A failure is an *Error with the exit
+// status and hint of a program of the toolkit. The end of the context sends SIGTERM;
+// its cause is returned.
 func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	program := filepath.Base(argv[0])
 	cmd := r.command(ctx, argv)
@@ -127,8 +125,8 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	return stdout.bytes.Bytes(), failure(program, ended.ExitCode(), lines)
 }
 
-// command prepares a program. Beneath a root env finds what is no path, since only
-// there it can be looked for.
+// command prepares the process. Beneath a root, env(1) searches for a program without a
+// path, since it has to be searched there.
 func (r Runner) command(ctx context.Context, argv []string) *exec.Cmd {
 	// Ctrl-C reaches the whole group of the terminal; we decide who gets it.
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -157,11 +155,11 @@ func (r Runner) command(ctx context.Context, argv []string) *exec.Cmd {
 	return cmd
 }
 
-// output keeps so many bytes and takes all: a program must not hang at a full
-// pipe.
+// output keeps up to a number of bytes and discards the rest: a program must not block
+// on a full pipe.
 type output struct {
 	bytes bytes.Buffer
-	left  int // negative when there was more
+	left  int // negative when there was more output
 }
 
 func (o *output) Write(p []byte) (int, error) {
@@ -170,7 +168,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// failure makes the error of a program from what it said on stderr.
+// failure makes the error of a program from its stderr.
 func failure(program string, status int, lines *lineWriter) error {
 	if own := lines.exitError; own != nil {
 		var err error = &Error{program, status, own.Message}
@@ -196,11 +194,12 @@ func failure(program string, status int, lines *lineWriter) error {
 	return err
 }
 
-// dropped are variables that are not for the programs executed: the language of
-// messages, and what makes them believe that they are the service.
+// dropped are variables that programs don't inherit: the language of messages, and
+// variables that belong to this process as a service.
 var dropped = []string{"LC_ALL", "LANGUAGE", "NOTIFY_SOCKET", "JOURNAL_STREAM"}
 
-// environment is the caller's, with messages in English and without colours.
+// environment returns the caller's environment, with English messages and without
+// colours.
 func environment() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
@@ -209,8 +208,8 @@ func environment() []string {
 	return append(env, "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0")
 }
 
-// lineWriter splits stderr into lines, keeps the last ones, and takes the
-// exit_error object of the toolkit's programs out of them.
+// lineWriter splits stderr into lines, keeps the last ones, and extracts the exit_error
+// object of the toolkit's programs.
 type lineWriter struct {
 	emit      func(string)
 	rest      []byte
@@ -260,8 +259,8 @@ func (w *lineWriter) line(s string) {
 	w.emit(s)
 }
 
-// rendered returns a line as a terminal would show it in the end: progress is
-// rewritten in place with carriage returns and backspaces.
+// rendered returns a line as a terminal would finally show it: progress is rewritten in
+// place with carriage returns and backspaces.
 func rendered(s string) string {
 	if !strings.ContainsAny(s, "\r\b") {
 		return strings.TrimRight(s, " ")

@@ -1,5 +1,4 @@
-// Package sdnotify tells the service manager how a program is getting on:
-// sd_notify(3).
+// Package sdnotify sends the state of a program to the service manager: sd_notify(3).
 package sdnotify
 
 import (
@@ -11,27 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Status tells the service manager what the program is doing, for systemctl
-// status: STATUS= of sd_notify(3). Without a service manager it does nothing.
+// Status sets the status text of the service, for systemctl status: STATUS= of
+// sd_notify(3). Without a service manager it does nothing.
 func Status(format string, args ...any) {
 	// A newline would begin another assignment.
 	_ = notify("STATUS=" + terminal.Line(fmt.Sprintf(format, args...)))
 }
 
-// ExtendTimeout asks the service manager for that much more time before it
-// gives up on the program: EXTEND_TIMEOUT_USEC= of sd_notify(3).
+// ExtendTimeout asks the service manager for more time before it gives up on the
+// program: EXTEND_TIMEOUT_USEC= of sd_notify(3).
 func ExtendTimeout(d time.Duration) {
 	_ = notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }
 
-// Stopping tells the service manager that the program is about to end:
-// STOPPING=1 of sd_notify(3). From then on a request to start it waits until
-// it is gone.
+// Stopping says that the program is about to end: STOPPING=1 of sd_notify(3). From then
+// on a request to start the service waits until the program has ended.
 func Stopping() { _ = notify("STOPPING=1") }
 
-// notify sends one datagram to NOTIFY_SOCKET. It speaks the protocol of
-// sd_notify(3) without the net package, which would add half a megabyte to
-// the programs in the initrd.
+// notify sends one datagram to NOTIFY_SOCKET. It implements the protocol without the
+// net package, which would add half a megabyte to programs of the initrd.
 func notify(state string) error {
 	addr := os.Getenv("NOTIFY_SOCKET")
 	if addr == "" {

@@ -1,10 +1,10 @@
-// Package settings reads configuration files in systemd's form: sections,
-// KEY=VALUE lines, and drop-ins that refine a main file.
+// Package settings reads configuration files in systemd's form: sections, KEY=VALUE
+// lines, and drop-ins.
 //
 // The main file is /etc/kairos/NAME.conf; drop-ins are *.conf in
-// /etc/kairos/NAME.conf.d and /usr/lib/kairos/NAME.conf.d. Of drop-ins with
-// the same name the one in /etc counts. The main file is read first, then the
-// drop-ins in the order of their names: what comes later wins.
+// /etc/kairos/NAME.conf.d and /usr/lib/kairos/NAME.conf.d. A drop-in in /etc replaces
+// one of the same name in /usr/lib. The main file is read first, then the drop-ins
+// sorted by name: later settings take precedence.
 package settings
 
 import (
@@ -21,16 +21,15 @@ import (
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 )
 
-// Set takes one setting. Its error is reported with file and line.
+// Set applies one setting. Its error is reported with file and line.
 type Set func(section, key, value string) error
 
-// maxFile bounds a file, in bytes.
+// maxFile is how large a file may be, in bytes.
 const maxFile = 1 << 20
 
-// Load gives the settings called name of the system beneath root to set, in
-// the order in which later ones win. What is wrong in a file is an error
-// beside the settings that could be understood. Files that don't exist are
-// none.
+// Load reads the settings called name beneath root and calls set for each, in order of
+// increasing precedence. Its error reports what is wrong in the files; all other
+// settings were applied. Files may be missing.
 func Load(root, name string, set Set) error {
 	var failed error
 	for _, file := range files(root, name) {
@@ -48,7 +47,7 @@ func Load(root, name string, set Set) error {
 	return failed
 }
 
-// files returns the files to read, in order.
+// files returns the paths of the files, in the order of reading.
 func files(root, name string) []string {
 	main := filepath.Join(root, "etc/kairos", name+".conf")
 	dropins := map[string]string{}
@@ -70,8 +69,7 @@ func files(root, name string) []string {
 	return list
 }
 
-// parse gives the settings of one file to set, and returns what is wrong with
-// it.
+// parse calls set for the settings of one file, and returns what is wrong with it.
 func parse(data []byte, set Set) error {
 	var failed error
 	section := ""

@@ -16,7 +16,7 @@ var spans = map[string]time.Duration{
 	"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "hours": time.Hour,
 }
 
-// MaxTimeSpan bounds a time span: nothing that is set here takes longer.
+// MaxTimeSpan is the largest time span that a setting may have.
 const MaxTimeSpan = 24 * time.Hour
 
 // ParseTimeSpan parses a time span of systemd.time(7), "90", "1min 30s",

@@ -1,11 +1,10 @@
-// Package spell finds what a mistyped word was meant to be.
+// Package spell suggests corrections for mistyped words.
 package spell
 
 import "strings"
 
-// Closest returns the candidate that a word is most likely a slip of, or ""
-// when none is near. Upper and lower case, and dashes and underscores, count
-// as equal.
+// Closest returns the candidate that is most similar to a word, or "" when none is
+// similar. It ignores case and the difference between dashes and underscores.
 func Closest(word string, candidates []string) string {
 	word = fold(word)
 	best, nearest := "", 1+max(1, min(2, len(word)/3))
@@ -19,9 +18,9 @@ func Closest(word string, candidates []string) string {
 
 func fold(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
 
-// Distance is the number of bytes to insert, delete or replace, and of
-// neighbours to swap, to make b of a (Damerau-Levenshtein, each place touched
-// once).
+// Distance returns the number of bytes to insert, delete or replace, and of neighbours
+// to swap, that turns a into b (Damerau-Levenshtein distance, optimal string
+// alignment).
 func Distance(a, b string) int {
 	var before []int // the row above the one above
 	above := make([]int, len(b)+1)

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// UTF8 reports whether the locale of this process can show more than ASCII.
+// UTF8 reports whether the locale of this process is UTF-8.
 func UTF8() bool {
 	charset := strings.ToLower(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG")))
 	return strings.HasSuffix(strings.ReplaceAll(charset, "-", ""), "utf8")
 }
 
-// Mark is the first thing that the eye catches in a list: ● for what runs, → for
-// what comes next, × for what is bad, or what stands for them in ASCII.
+// Mark returns the symbol at the start of a line in a list: ● for running, → for next,
+// × for bad, or its ASCII replacement.
 func Mark(mark string) string {
 	if !UTF8() {
 		return strings.NewReplacer("●", "*", "→", ">", "×", "x", "…", "...").Replace(mark)
@@ -23,10 +23,10 @@ func Mark(mark string) string {
 	return mark
 }
 
-// Time is a time as people read it, with its zone.
+// Time formats a time for people, with its zone.
 func Time(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
 
-// Bytes is a size as people read it.
+// Bytes formats a size for people.
 func Bytes(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	v, i := float64(n), 0

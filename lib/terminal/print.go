@@ -10,14 +10,13 @@ import (
 	"unicode/utf8"
 )
 
-// Fprintf is fmt.Fprintf for text that people read: each argument stays on its
-// line and in its column, whatever it holds (see Line). The format is the
-// program's own.
+// Fprintf is fmt.Fprintf with arguments masked by Line, so that each one stays on its
+// line and in its column. The format is not masked.
 func Fprintf(w io.Writer, format string, args ...any) (int, error) {
 	return fmt.Fprintf(w, format, lines(args)...)
 }
 
-// Fprintln is fmt.Fprintln, with arguments as those of Fprintf.
+// Fprintln is fmt.Fprintln with arguments masked by Line.
 func Fprintln(w io.Writer, args ...any) (int, error) { return fmt.Fprintln(w, lines(args)...) }
 
 func lines(args []any) []any {
@@ -43,8 +42,8 @@ func lines(args []any) []any {
 	return safe
 }
 
-// JSON returns a value as one line of JSON, in which everything that a terminal
-// may take for more than a letter is written as \u….
+// JSON returns a value as one line of JSON, with all characters escaped as \u… that a
+// terminal may interpret.
 func JSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -8,14 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns a text as one line that does nothing to a terminal and looks like
-// nothing else: whatever is not printable (escape sequences, control characters
-// of both sets, marks that turn the direction of writing or join letters, breaks
-// of lines, bytes that are no UTF-8) stands as Go and C write it: \x1b, \n,
-// \u202e. It is for what others named: images, configs, disks, programs.
+// Line returns a text as one line that is safe to print on a terminal. Everything that
+// is not printable (escape sequences, C0 and C1 control characters, marks that change
+// the direction of writing or join letters, line breaks, invalid UTF-8) is escaped as
+// in Go and C: \x1b, \n, \u202e. Use it for text from images, configs, disks and
+// programs.
 func Line(s string) string { return mask(s, "") }
 
-// Text is Line for a text of several lines, which may have tabs.
+// Text is Line for a text of several lines, which may contain tabs.
 func Text(s string) string { return mask(s, "\n\t") }
 
 func mask(s, kept string) string {
@@ -54,12 +54,12 @@ func printable(r rune, at string) bool {
 	return strconv.IsPrint(r)
 }
 
-// Writer returns a writer that masks what is written to it as Text does. A
-// character that is cut by the end of a write waits for the rest.
+// Writer returns a writer that masks what is written to it as Text does. It holds back
+// an incomplete character at the end of a write until the next one.
 func Writer(w io.Writer) io.Writer { return &writer{w: w} }
 
-// Data returns what a Writer writes to, for data that is not to be changed, or
-// the Writer itself where that is a terminal.
+// Data returns the underlying writer of a Writer, for data that must not be changed, or
+// the Writer itself where the underlying writer is a terminal.
 func Data(w io.Writer) io.Writer {
 	masking, ok := w.(*writer)
 	if !ok {

@@ -1,5 +1,5 @@
-// Package terminal holds what programs must know of the terminal that they write
-// to.
+// Package terminal prints untrusted text safely, and queries the properties of the
+// terminal.
 package terminal
 
 import (

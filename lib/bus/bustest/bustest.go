@@ -1,7 +1,6 @@
-// Package bustest gives tests a message bus of their own: a real dbus-daemon
-// on a socket in a temporary directory. What it cannot prove: the policy and
-// the activation of the system bus, and polkit, which the tests in virtual
-// machines meet.
+// Package bustest runs a private message bus for tests: a real dbus-daemon on a socket
+// in a temporary directory. It tests neither the policy and activation of the system
+// bus nor the real polkit; the tests in virtual machines do.
 package bustest
 
 import (
@@ -39,8 +38,8 @@ const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 </busconfig>
 `
 
-// Start starts a bus that ends with the test, and returns its address. The
-// test is skipped where dbus-daemon is not installed.
+// Start starts a bus that ends with the test, and returns its address. It skips the
+// test where dbus-daemon is not installed.
 func Start(t testing.TB) (address string) {
 	t.Helper()
 	program, err := exec.LookPath("dbus-daemon")
@@ -79,13 +78,13 @@ func Start(t testing.TB) (address string) {
 	return strings.TrimSpace(address)
 }
 
-// Connect connects to a bus until the end of the test.
+// Connect connects to a bus and disconnects at the end of the test.
 func Connect(t testing.TB, address string) *dbus.Conn {
 	t.Helper()
 	return connected(t)(dbus.Connect(address))
 }
 
-// ConnectAs connects as another user. Only root can: others skip the test.
+// ConnectAs connects as another user. Without root it skips the test.
 func ConnectAs(t testing.TB, address string, uid int) *dbus.Conn {
 	t.Helper()
 	var conn *dbus.Conn
@@ -105,27 +104,27 @@ func connected(t testing.TB) func(*dbus.Conn, error) *dbus.Conn {
 	}
 }
 
-// Authority stands in for polkit on a test's bus.
+// Authority replaces polkit on a test's bus.
 type Authority struct {
 	mu      sync.Mutex
 	answer  Answer
 	asked   []Question
 	delayed map[string]chan struct{}
-	only    map[string]bool // actions that are authorized; nil: as answer says
+	only    map[string]bool // the actions that are authorized; nil: the field answer decides
 	waiting chan string
 }
 
-// Answer is what the authority says to everybody.
+// Answer is the answer of an Authority to each question.
 type Answer struct{ Authorized, Challenge bool }
 
-// Question is what the authority was asked.
+// Question is a question that an Authority was asked.
 type Question struct {
 	Action  string
 	Details map[string]string
 	Flags   uint32
 }
 
-// StartAuthority puts a stand-in for polkit on a bus.
+// StartAuthority exports an Authority on a bus under polkit's name.
 func StartAuthority(t testing.TB, address string) *Authority {
 	t.Helper()
 	a := &Authority{delayed: map[string]chan struct{}{}, waiting: make(chan string, 1024)}
@@ -156,7 +155,7 @@ func (a *Authority) Allow(actions ...string) {
 	}
 }
 
-// Asked returns the questions since the last time.
+// Asked returns the questions since its last call.
 func (a *Authority) Asked() []Question {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -165,8 +164,8 @@ func (a *Authority) Asked() []Question {
 	return asked
 }
 
-// Delay has all questions about a subject, a unique name, wait until release is
-// called: a person is asked for a password, and takes her time.
+// Delay delays the answers to all questions about a subject (a unique name) until
+// release is called, as while a person types a password.
 func (a *Authority) Delay(name string) (release func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -175,10 +174,10 @@ func (a *Authority) Delay(name string) (release func()) {
 	return sync.OnceFunc(func() { close(until) })
 }
 
-// Waiting receives the subject of each question that waits.
+// Waiting receives the subject of each question whose answer is delayed.
 func (a *Authority) Waiting() <-chan string { return a.waiting }
 
-// Subject is who is asked about.
+// Subject is the caller about whom polkit is asked.
 type Subject struct {
 	Kind    string
 	Details map[string]dbus.Variant
@@ -213,7 +212,7 @@ func (a *Authority) CheckAuthorization(s Subject, action string, details map[str
 	return result, nil
 }
 
-// WaitOwner returns when a name has an owner, or the context ends.
+// WaitOwner waits until a name has an owner, or the context ends.
 func WaitOwner(ctx context.Context, conn *dbus.Conn, name string) error {
 	changes := make(chan *dbus.Signal, 64)
 	conn.Signal(changes)

@@ -16,17 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stranger speaks to the bus without a library: it sends what a library
-// would not, as anybody can.
+// Stranger is a client of the bus without a D-Bus library: it can send messages that a
+// library would refuse to send.
 type Stranger struct {
 	t      testing.TB
 	conn   *net.UnixConn
 	serial uint32
-	// Name is its unique name.
+	// Name returns the client's unique name.
 	Name string
 }
 
-// NewStranger connects a stranger as a user; as that of the test if negative.
+// NewStranger connects as the user uid; as the user of the test if negative.
 func NewStranger(t testing.TB, address string, uid int) *Stranger {
 	t.Helper()
 	s := &Stranger{t: t}
@@ -66,8 +66,7 @@ func (s *Stranger) say(line, want string) {
 	}
 }
 
-// Send sends a call whose body is what the stranger says it is, with file
-// descriptors.
+// Send sends a method call whose body is taken as it is, with file descriptors.
 func (s *Stranger) Send(name, path, method, signature string, body []byte, files ...int) (serial uint32) {
 	s.t.Helper()
 	i := strings.LastIndex(method, ".")
@@ -77,7 +76,7 @@ func (s *Stranger) Send(name, path, method, signature string, body []byte, files
 	}, signature, body, files...)
 }
 
-// SendMessage sends any message.
+// SendMessage sends a message as it is.
 func (s *Stranger) SendMessage(kind dbus.Type, headers map[dbus.HeaderField]any, signature string, body []byte, files ...int) (serial uint32) {
 	s.t.Helper()
 	s.serial++
@@ -96,7 +95,7 @@ func (s *Stranger) SendMessage(kind dbus.Type, headers map[dbus.HeaderField]any,
 	return s.serial
 }
 
-// Frame is a message in the wire format, in little endian.
+// Frame returns a message in wire format, little endian.
 func Frame(kind dbus.Type, serial uint32, headers map[dbus.HeaderField]any, signature string, body []byte, files int) []byte {
 	fields := []byte{}
 	pad := func(n int) {
@@ -142,8 +141,8 @@ func Frame(kind dbus.Type, serial uint32, headers map[dbus.HeaderField]any, sign
 	return append(data, body...)
 }
 
-// Answer returns the answer to a call, nil when none comes before the bus
-// closes the connection.
+// Answer returns the answer to a call, nil when the bus closes the connection before
+// there is one.
 func (s *Stranger) Answer(serial uint32) *dbus.Message {
 	s.t.Helper()
 	s.conn.SetReadDeadline(time.Now().Add(time.Minute)) // a test that hangs fails
@@ -167,7 +166,7 @@ func (s *Stranger) Call(name, path, method, signature string, body []byte, files
 	return s.Answer(s.Send(name, path, method, signature, body, files...))
 }
 
-// ErrorName is the name of an error, "" of another message.
+// ErrorName returns the name of an error message, "" for other messages.
 func ErrorName(msg *dbus.Message) string {
 	if msg == nil {
 		return "no answer"
@@ -176,8 +175,8 @@ func ErrorName(msg *dbus.Message) string {
 	return name
 }
 
-// NestedVariants is the part of a body from a position on: variants in each
-// other, the innermost of which holds a value of a signature.
+// NestedVariants returns the part of a body that begins at a position: nested variants,
+// the innermost of which holds a value of a signature.
 func NestedVariants(position, depth int, signature string, value []byte) []byte {
 	body := []byte{}
 	for range depth - 1 {
@@ -190,7 +189,7 @@ func NestedVariants(position, depth int, signature string, value []byte) []byte 
 	return append(body, value...)
 }
 
-// as runs f as another user. Only root can: others skip the test.
+// as runs f as another user. Without root it skips the test.
 func as(t testing.TB, uid int, f func()) {
 	t.Helper()
 	if os.Getuid() != 0 {

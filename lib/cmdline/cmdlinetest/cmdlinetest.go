@@ -1,5 +1,5 @@
-// Package cmdlinetest runs the programs of command tests so that they print with
-// --json only what the schema of kairos-json(5) allows.
+// Package cmdlinetest runs the programs of command tests and checks what they print
+// with --json against the schema of kairos-json(5).
 package cmdlinetest
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Main is cmdline.Main. What the schema does not allow is not printed, but ends
-// the program with a status that no script wants.
+// Main is cmdline.Main. Output that the schema does not allow is not printed; the
+// program ends with a status that no script expects.
 func Main(app *cli.App) {
 	if slices.ContainsFunc(os.Args, jsonOption.MatchString) {
 		app.Writer = checked{app.Writer, command(os.Args, app)}
@@ -26,11 +26,11 @@ func Main(app *cli.App) {
 	cmdline.Main(app)
 }
 
-// jsonOption is how --json may be written.
+// jsonOption matches the spellings of --json.
 var jsonOption = regexp.MustCompile(`^--?json(=true)?$|^--?output=json$`)
 
-// command is the command that the arguments name, each word of it. A program
-// alone is its status.
+// command returns the words of the command that the arguments name. A program without a
+// command is its status.
 func command(args []string, app *cli.App) []string {
 	words, commands := []string{filepath.Base(args[0])}, app.Commands
 	for _, arg := range args[1:] {
@@ -53,7 +53,7 @@ type checked struct {
 	command []string
 }
 
-// Write takes an object whole, as programs write it.
+// Write expects one whole object in each call, as programs write it.
 func (c checked) Write(text []byte) (int, error) {
 	if err := reporttest.Check(text, c.command...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -62,7 +62,7 @@ func (c checked) Write(text []byte) (int, error) {
 	return c.Writer.Write(text)
 }
 
-// Definitions wants the schema to define what each command with --json prints.
+// Definitions checks that the schema defines what each command with --json prints.
 func Definitions(t *testing.T, app *cli.App) {
 	t.Helper()
 	var all func(words []string, flags []cli.Flag, commands []*cli.Command)

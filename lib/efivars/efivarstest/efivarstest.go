@@ -1,4 +1,4 @@
-// Package efivarstest writes variables of the boot loader, for tests.
+// Package efivarstest writes variables of the boot loader for tests.
 package efivarstest
 
 import (
@@ -8,12 +8,12 @@ import (
 	"unicode/utf16"
 )
 
-// LoaderGUID is the vendor of the variables (Boot Loader Interface).
+// LoaderGUID is the vendor GUID of the variables (Boot Loader Interface).
 const LoaderGUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
-// Set writes a variable with a text as efivarfs shows it: four bytes of
-// attributes, then UTF-16. A NUL at the end is the caller's. The directory is
-// made.
+// Set writes a text to a variable in the format of efivarfs: four bytes of attributes,
+// then UTF-16. The caller adds a terminating NUL where one is needed. Set creates the
+// directory.
 func Set(dir, name, text string) error {
 	raw := []byte{6, 0, 0, 0}
 	for _, unit := range utf16.Encode([]rune(text)) {

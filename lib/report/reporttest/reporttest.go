@@ -1,5 +1,5 @@
-// Package reporttest holds what programs print with --json against the schema
-// that is installed and promised in kairos-json(5). Tests alone use it.
+// Package reporttest checks the output of programs with --json against the installed
+// JSON Schema that kairos-json(5) promises. Only tests use it.
 package reporttest
 
 import (
@@ -18,7 +18,7 @@ var schema []byte
 // address is the $id of the schema.
 const address = "urn:kairos:toolkit:json-output:1"
 
-// compiler knows the schema. Formats are checked, too.
+// compiler has the schema loaded, and checks formats as well.
 var compiler = sync.OnceValue(func() *jsonschema.Compiler {
 	text, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
 	if err == nil {
@@ -31,13 +31,13 @@ var compiler = sync.OnceValue(func() *jsonschema.Compiler {
 	panic(err)
 })
 
-// Definition is the part of the schema that is about a command: kairos-upgrade-status.
+// Definition returns the name of the schema's definition for a command:
+// kairos-upgrade-status.
 func Definition(command ...string) (*jsonschema.Schema, error) {
 	return compiler().Compile(address + "#/$defs/" + strings.Join(command, "-"))
 }
 
-// Check holds one object against what a command may print: its result, or its
-// error.
+// Check validates one object against the schemas of a command's result and of errors.
 func Check(text []byte, command ...string) error {
 	object, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
