@@ -28,6 +28,7 @@ type mode struct {
 	reference string // what the command is about, may be ""
 	reading   bool   // it takes no lock, and others are not told
 	creates   bool   // it makes the store where there is an empty directory
+	medium    bool   // the store is written to a medium afterwards
 	decoding  string // source: the process is confined before it is read, "" if there is none
 }
 
@@ -51,6 +52,9 @@ func (m mode) writes() bool { return m.command != "" && !m.reading }
 
 // creating is a mode that makes the store where there is none.
 func (m mode) creating() mode { m.creates = true; return m }
+
+// forMedium says that fs-verity is enabled on the store's files by kairos-media.
+func (m mode) forMedium(yes bool) mode { m.medium = yes; return m }
 
 // decodes says that a command reads an image that others made, and does nothing
 // afterwards that it needs a right for: see package confine.
@@ -109,6 +113,9 @@ func (m machine) start(w where, b begin) (*opened, error) {
 		Log:      b.log,
 		Progress: b.bar,
 	}}
+	if b.medium {
+		o.Medium = ev.Root
+	}
 	if o.SecureBoot, err = m.disks.Vars.SecureBoot(); err != nil {
 		b.log.Warn("cannot tell whether Secure Boot is on", "error", err)
 	}

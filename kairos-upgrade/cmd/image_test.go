@@ -57,7 +57,7 @@ func writeImage(layout, tag string, dirs []string) (string, error) {
 		}
 	}
 	config, err := putJSON(layout, "application/vnd.oci.image.config.v1+json", map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux",
+		"architecture": runtime.GOARCH, "os": "linux", "created": "2026-01-02T03:04:05Z",
 		"config": map[string]any{"Labels": map[string]string{"org.opencontainers.image.version": version}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffIDs},
 	})

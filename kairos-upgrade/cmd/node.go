@@ -107,6 +107,8 @@ func openStore(v *view.View, do mode, h store.Holder) (s *store.Store, err error
 		s, err = store.OpenOrEmpty(v)
 	case !do.writes():
 		s, err = store.Open(v)
+	case do.medium:
+		s, err = store.CreateDeferred(v, h)
 	case do.creates:
 		s, err = store.Create(v, h)
 	default:

@@ -57,6 +57,8 @@ func stageCommand(m machine) *cli.Command {
 			&cli.BoolFlag{Name: "allow-unverified", Usage: "stage even if the store has lost fs-verity: contents are not verified any more"},
 			&cli.StringFlag{Name: "title", Usage: "show this and all later deployments as `TEXT` in the boot menu"},
 			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
+			// For kairos-media: see deploy.Node, Medium.
+			&cli.BoolFlag{Name: "medium", Hidden: true},
 			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return stage(c, m) },
 	}
@@ -110,7 +112,10 @@ func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err err
 	if err := asked.hook(c.Context, "before-upgrade"); err != nil {
 		return err
 	}
-	do := Change("stage").on(req.Source).creating()
+	if c.Bool("medium") && (c.String("store") == "" || c.String("esp") == "") {
+		return exit.Usagef("--medium needs --store and --esp")
+	}
+	do := Change("stage").on(req.Source).creating().forMedium(c.Bool("medium"))
 	if !asked.hooks && !asked.Poweroff && !asked.Reboot { // which need the rights again
 		do = do.decodes(req.Source)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
@@ -31,6 +32,7 @@ func (o *container) about() deployment.Record {
 		Reference:      o.Reference,
 		Version:        o.Version,
 		Architecture:   o.Architecture,
+		Created:        o.Created.Truncate(time.Second), // until it is published
 	}
 	for _, l := range o.Layers {
 		r.Layers = append(r.Layers, l.DiffID.String())

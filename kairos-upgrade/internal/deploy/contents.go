@@ -37,6 +37,11 @@ func (n *Node) take(ctx context.Context, root *tree.Node) (*contents, error) {
 	if n.MustBoot {
 		faults = n.faults(root)
 	}
+	if n.Medium != nil {
+		if err := n.copyBootCode(ctx, root); err != nil {
+			return nil, useless(err)
+		}
+	}
 	c, err := assemble(ctx, n.Store, root)
 	if err != nil {
 		return c, useless(err)

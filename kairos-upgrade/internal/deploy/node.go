@@ -8,6 +8,7 @@ package deploy
 
 import (
 	"log/slog"
+	"os"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
@@ -33,7 +34,11 @@ type Node struct {
 	// MustBoot says that an image which Lint finds unable to boot is not staged
 	// unless that is forced.
 	MustBoot bool
-	Log      *slog.Logger
+	// Medium, unless nil, gets the image's boot code: a medium is made. Its records
+	// are of the time when the image was made, so that the same image makes the same
+	// medium.
+	Medium *os.Root
+	Log    *slog.Logger
 	// Progress may be nil.
 	Progress *progress.Reporter
 }

@@ -26,7 +26,9 @@ func (n *Node) publish(r deployment.Record) (deployment.Record, error) {
 	}
 	r.Serial = serial
 	r.ID = deployment.NewID(serial, r.ImageDigest)
-	r.Created = time.Now().UTC().Truncate(time.Second)
+	if n.Medium == nil || r.Created.IsZero() {
+		r.Created = time.Now().UTC().Truncate(time.Second)
+	}
 	if err := n.Store.PutRecord(r); err != nil {
 		return r, err
 	}

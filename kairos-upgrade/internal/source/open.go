@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/exit"
@@ -143,6 +144,7 @@ type Image struct {
 	// ManifestDigest is the digest of the manifest for this architecture, not
 	// of a list that it is in.
 	ManifestDigest digest.Digest
+	Created        time.Time // zero if the image does not say
 	// Architecture as GOARCH has it.
 	Architecture string
 	// Labels of the image's configuration.
@@ -291,12 +293,17 @@ func (o *opener) openImage(ctx context.Context, source types.ImageSource) (*Imag
 	if err != nil {
 		return nil, err
 	}
+	var created time.Time
+	if config.Created != nil {
+		created = config.Created.UTC()
+	}
 	return &Image{
 		Name:           o.name(),
 		ManifestDigest: digest.FromBytes(raw),
 		Architecture:   config.Architecture,
 		Labels:         config.Config.Labels,
 		Version:        config.Config.Labels[labelVersion],
+		Created:        created,
 		Layers:         layers,
 		source:         source,
 		remote:         o.remote,

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"sync"
@@ -29,6 +31,17 @@ type kernel struct{}
 
 func (kernel) Enable(f *os.File) error                     { return fsverity.Enable(f) }
 func (kernel) Measure(f *os.File) (fsverity.Digest, error) { return fsverity.Measure(f) }
+
+// deferred is the fs-verity of a store whose files get it when they are written
+// to the file system of a medium. Until then, reading tells what they are.
+type deferred struct{}
+
+func (deferred) Enable(*os.File) error { return nil }
+
+func (deferred) Measure(f *os.File) (fsverity.Digest, error) {
+	d, _, err := fsverity.File(io.NewSectionReader(f, 0, math.MaxInt64))
+	return d, err
+}
 
 // Store is an opened store. A Store from Open only reads.
 type Store struct {
@@ -102,6 +115,12 @@ func OpenWriter(v *view.View, holder Holder) (*Store, error) {
 // directory or a fresh file system. Errors: ErrNoStore, *BusyError.
 func Create(v *view.View, holder Holder) (*Store, error) {
 	return openWriter(v, holder, kernel{}, mayBeStore)
+}
+
+// CreateDeferred does the same for a store that will be copied to a medium, and
+// whose files get fs-verity there.
+func CreateDeferred(v *view.View, holder Holder) (*Store, error) {
+	return openWriter(v, holder, deferred{}, mayBeStore)
 }
 
 func openWriter(v *view.View, holder Holder, k Kernel, check func(*os.Root) error) (*Store, error) {
