@@ -29,6 +29,7 @@ const (
 	LabelState      = "COS_STATE"
 	LabelPersistent = "COS_PERSISTENT"
 	LabelLive       = "COS_LIVE"
+	LabelSeed       = "COS_SEED" // configs of a live medium
 )
 
 // ErrNotFound is returned when no partition carries the label.

@@ -2,12 +2,14 @@ package disk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,26 +109,57 @@ func gptImage(t testing.TB, blockSize int) []byte {
 }
 
 func TestGPT(t *testing.T) {
-	want := map[int]string{1: "0a1b2c3d-4e5f-4607-9819-2a3b4c5d6e7f", 2: "f0e1d2c3-b4a5-4697-8879-6a5b4c3d2e1f"}
 	for _, size := range []int{512, 4096} {
-		if got, err := readGPT(bytes.NewReader(gptImage(t, size)), int64(size)); err != nil || !maps.Equal(got, want) {
+		want := []Entry{
+			{1, "0a1b2c3d-4e5f-4607-9819-2a3b4c5d6e7f", LabelESP, 2048 * int64(size), 2048 * int64(size)},
+			{2, "f0e1d2c3-b4a5-4697-8879-6a5b4c3d2e1f", LabelState, 4096 * int64(size), 2048 * int64(size)},
+		}
+		if got, err := ReadGPT(bytes.NewReader(gptImage(t, size)), int64(size)); err != nil || !slices.Equal(got, want) {
 			t.Errorf("blocks of %d: %v, %v", size, got, err)
 		}
 	}
 	for at := range gptHeaderSize { // whatever is changed in the header is seen
 		image := gptImage(t, 512)
 		image[512+at] ^= 1
-		if got, err := readGPT(bytes.NewReader(image), 512); err == nil {
+		if got, err := ReadGPT(bytes.NewReader(image), 512); err == nil {
 			t.Errorf("byte %d of the header changed: %v", at, got)
 		}
 	}
 	image := gptImage(t, 512)
 	image[1024+20] ^= 1
-	if got, err := readGPT(bytes.NewReader(image), 512); !errors.Is(err, errNoGPT) {
+	if got, err := ReadGPT(bytes.NewReader(image), 512); !errors.Is(err, ErrNoGPT) {
 		t.Errorf("changed entry: %v, %v", got, err)
 	}
-	if got, err := readGPT(bytes.NewReader(image[:2000]), 512); err == nil {
+	if got, err := ReadGPT(bytes.NewReader(image[:2000]), 512); !errors.Is(err, ErrNoGPT) {
 		t.Errorf("cut off: %v", got)
+	}
+}
+
+// withEntries returns the beginning of that disk with a change of the first entry,
+// and checksums that fit.
+func withEntries(t testing.TB, change func(entry []byte)) []byte {
+	image := gptImage(t, 512)
+	change(image[1024:][:128])
+	header := image[512:][:gptHeaderSize]
+	binary.LittleEndian.PutUint32(header[88:], crc32.ChecksumIEEE(image[1024:][:128*128]))
+	clear(header[16:20])
+	binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header))
+	return image
+}
+
+// TestGPTEntries sees that a partition that can't be is passed over, and no
+// number becomes another one in the reckoning.
+func TestGPTEntries(t *testing.T) {
+	for name, blocks := range map[string][2]uint64{
+		"ends before it starts": {9, 8}, "beyond all": {1 << 62, 1<<64 - 1}, "overflows": {0, 1<<55 - 1}, "negative": {1 << 63, 1<<63 + 8},
+	} {
+		image := withEntries(t, func(e []byte) {
+			binary.LittleEndian.PutUint64(e[32:], blocks[0])
+			binary.LittleEndian.PutUint64(e[40:], blocks[1])
+		})
+		if got, err := ReadGPT(bytes.NewReader(image), 512); err != nil || len(got) != 1 || got[0].Number != 2 {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
 	}
 }
 
@@ -150,13 +183,14 @@ func TestUUIDsFromTheDisk(t *testing.T) {
 
 func FuzzGPT(f *testing.F) {
 	f.Add(gptImage(f, 512)[:2048])
+	f.Add(withEntries(f, func(e []byte) { copy(e[32:], "\xff\xff\xff\xff\xff\xff\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x7f") }))
 	f.Fuzz(func(t *testing.T, head []byte) {
 		image := make([]byte, 1<<16)
 		copy(image, head)
-		uuids, err := readGPT(bytes.NewReader(image), 512)
-		for n, uuid := range uuids {
-			if err != nil || n < 1 || len(uuid) != 36 {
-				t.Errorf("%d: %q, %v", n, uuid, err)
+		entries, err := ReadGPT(bytes.NewReader(image), 512)
+		for _, e := range entries {
+			if err != nil || e.Number < 1 || len(e.UUID) != 36 || e.Start < 0 || e.Size <= 0 || e.End() < e.Start || len(e.Label) > 3*36 {
+				t.Errorf("%+v, %v", e, err)
 			}
 		}
 	})

@@ -39,7 +39,7 @@ type Events interface {
 func (f Finder) Find(ctx context.Context, label string) (disk.Partition, error) {
 	return f.wait(ctx, label, func() (disk.Partition, error) {
 		if boot, err := f.System.BootPartition(); err == nil {
-			f.settle(boot.Disk)
+			f.Settle(boot.Disk)
 		}
 		return f.System.Find(label)
 	})
@@ -48,14 +48,14 @@ func (f Finder) Find(ctx context.Context, label string) (disk.Partition, error) 
 // FindOn returns the partition with a label on one disk, which must be there
 // already. It does not wait.
 func (f Finder) FindOn(diskName, label string) (disk.Partition, error) {
-	f.settle(diskName)
+	f.Settle(diskName)
 	return f.System.FindOn(diskName, label)
 }
 
-// settle returns once the kernel has read the whole partition table of a disk:
+// Settle returns once the kernel has read the whole partition table of a disk:
 // opening the disk waits for that. Otherwise a partition of another disk could
 // be taken while this disk's own is a moment from appearing.
-func (f Finder) settle(name string) {
+func (f Finder) Settle(name string) {
 	if d, err := os.Open(filepath.Join(f.System.Dev, name)); err == nil {
 		d.Close()
 	}
@@ -90,11 +90,32 @@ func (f Finder) FindSource(ctx context.Context, source string) (string, error) {
 	return p.Path, err
 }
 
-func (f Finder) wait(ctx context.Context, what string, find func() (disk.Partition, error)) (disk.Partition, error) {
+func (f Finder) wait(ctx context.Context, what string, find func() (disk.Partition, error)) (p disk.Partition, err error) {
+	waited, err := Await(ctx, f.Events, func() error {
+		p, err = find()
+		return err
+	})
+	switch {
+	case errors.Is(err, disk.ErrNotFound):
+		return p, exit.Hint(fmt.Errorf("waited %v: %w", waited.Round(time.Second), err),
+			"%s; is the disk attached, and is its driver in the initrd? kairos.timeout=SECONDS waits longer", f.Seen())
+	case errors.Is(err, errEvents):
+		return p, fmt.Errorf("wait for %s: %w", what, err)
+	}
+	return p, err
+}
+
+// errEvents says that nothing is heard of devices.
+var errEvents = errors.New("no events of devices")
+
+// Await looks again with each event of a device, until what is looked for is
+// there or the context ends: for as long as look returns disk.ErrNotFound, which
+// Await then returns as well, with how long it waited.
+func Await(ctx context.Context, subscribe func() (Events, error), look func() error) (waited time.Duration, err error) {
 	// Subscribed first, so that nothing that comes after the first look is missed.
-	events, err := f.Events()
+	events, err := subscribe()
 	if err != nil {
-		return disk.Partition{}, fmt.Errorf("wait for %s: %w", what, err)
+		return 0, fmt.Errorf("%w: %w", errEvents, err)
 	}
 	defer events.Close()
 	deadline, ok := ctx.Deadline()
@@ -103,23 +124,18 @@ func (f Finder) wait(ctx context.Context, what string, find func() (disk.Partiti
 	}
 	start := time.Now()
 	for {
-		p, err := find()
-		if !errors.Is(err, disk.ErrNotFound) {
-			return p, err
-		}
-		werr := events.Wait(deadline)
-		if errors.Is(werr, os.ErrDeadlineExceeded) || ctx.Err() != nil {
-			return p, exit.Hint(fmt.Errorf("waited %v: %w", time.Since(start).Round(time.Second), err),
-				"%s; is the disk attached, and is its driver in the initrd? kairos.timeout=SECONDS waits longer", f.seen())
-		}
-		if werr != nil {
-			return p, fmt.Errorf("wait for %s: %w", what, werr)
+		if err := look(); !errors.Is(err, disk.ErrNotFound) {
+			return time.Since(start), err
+		} else if werr := events.Wait(deadline); errors.Is(werr, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			return time.Since(start), err
+		} else if werr != nil {
+			return time.Since(start), fmt.Errorf("%w: %w", errEvents, werr)
 		}
 	}
 }
 
-// seen says which partitions there are, for a person who looks for one.
-func (f Finder) seen() string {
+// Seen says which partitions there are, for a person who looks for one.
+func (f Finder) Seen() string {
 	all, err := f.System.Partitions()
 	if err != nil || len(all) == 0 {
 		return "there are no partitions"

@@ -21,6 +21,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 
+	"github.com/kairos-io/toolkit/kairos-root/internal/loop"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
@@ -116,13 +117,13 @@ func (im *Image) readHeader() error {
 func (im *Image) Create() (*mount.Tree, error) {
 	t, err := im.create(fmt.Sprintf("/proc/self/fd/%d", im.file.Fd()))
 	if errors.Is(err, unix.ENOTBLK) {
-		loop, lerr := attachLoop(im.file)
+		device, lerr := loop.Attach(im.file, 4096, 0, 0)
 		if lerr != nil {
 			return nil, lerr
 		}
 		// The loop device detaches itself once nobody uses it.
-		defer loop.Close()
-		t, err = im.create(loop.Name())
+		defer device.Close()
+		t, err = im.create(device.Name())
 	}
 	return t, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 
+	"github.com/kairos-io/toolkit/kairos-root/internal/loop"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
 )
@@ -170,12 +171,12 @@ func TestOldKernels(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer im.Close()
-	loop, err := attachLoop(im.file)
+	device, err := loop.Attach(im.file, 4096, 0, 0)
 	if err != nil {
 		t.Skip(err)
 	}
-	tree, err := im.create(loop.Name())
-	loop.Close()
+	tree, err := im.create(device.Name())
+	device.Close()
 	if err != nil {
 		t.Fatal(err)
 	}

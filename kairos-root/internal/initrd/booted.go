@@ -94,6 +94,9 @@ func (i *Initrd) esp(diskName string) string {
 		return uuid
 	}
 	part, err := i.Finder.FindOn(diskName, disk.LabelESP)
+	if errors.Is(err, disk.ErrNotFound) && i.Args.Store == disk.LabelLive {
+		return "" // nothing on a medium is ever written
+	}
 	if err != nil {
 		i.Log.Warn("no ESP: it will not be mounted", "error", err)
 		return ""

@@ -16,6 +16,7 @@ type fileSystem struct {
 	attr       int
 	readOnly   bool // the superblock, too
 	damagedToo bool // mount it even when e2fsck leaves errors
+	foreign    bool // nothing is replayed from its journal, and only root reads what has no modes
 }
 
 // create makes the mount of a file system, checked when it says that it needs
@@ -81,6 +82,14 @@ func (fs fileSystem) spec(fstype string) mount.FileSystem {
 	}
 	if fstype == "ext4" {
 		options = append(options, mount.Option{Key: "errors", Value: "remount-ro"})
+	}
+	if fs.foreign {
+		switch fstype {
+		case "ext4":
+			options = append(options, mount.Option{Key: "noload"})
+		case "vfat":
+			options = append(options, mount.Option{Key: "umask", Value: "0077"})
+		}
 	}
 	return mount.FileSystem{Type: fstype, Options: options, Attr: fs.attr}
 }

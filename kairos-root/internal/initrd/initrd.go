@@ -20,6 +20,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/device"
 	"github.com/kairos-io/toolkit/kairos-root/internal/image"
+	"github.com/kairos-io/toolkit/kairos-root/internal/live"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
@@ -35,6 +36,8 @@ type Initrd struct {
 	Sysroot string                           // where the root of the system is mounted
 	BootID  string                           // the kernel's boot id
 	Kmsg    string                           // the kernel's log: /dev/kmsg
+	// LiveFile is the medium that came with the initrd, Meminfo the /proc/meminfo.
+	LiveFile, Meminfo string
 	// Execute runs a program and returns its output and exit status.
 	Execute func(ctx context.Context, argv ...string) (output string, status int, err error)
 
@@ -232,5 +235,6 @@ func New(args bootargs.Args, log *slog.Logger) *Initrd {
 		Checker: blockfs.Checker{Mode: args.Fsck, Repair: args.Repair, Run: blockfs.Run},
 		Log:     log, Status: sdnotify.Status, Extend: sdnotify.ExtendTimeout,
 		Run: "/run", Sysroot: "/sysroot", Kmsg: "/dev/kmsg", BootID: string(id), Execute: blockfs.Run,
+		LiveFile: live.File, Meminfo: "/proc/meminfo",
 	}
 }

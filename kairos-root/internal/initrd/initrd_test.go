@@ -424,9 +424,9 @@ func TestRefused(t *testing.T) {
 		"no image":  {func(n *node) { n.args.Image = strings.Repeat("0", 64) }, "is not in the store"},
 		"no verity": {func(n *node) { n.args.Verity = true }, "fs-verity"},
 		"two stores": {func(n *node) {
-			n.machine.Add("vdb", "1", "COS_LIVE")
-			n.machine.Add("vdc", "1", "COS_LIVE")
-			n.args.Store = "COS_LIVE"
+			n.machine.Add("vdb", "1", "COS_RECOVERY")
+			n.machine.Add("vdc", "1", "COS_RECOVERY")
+			n.args.Store = "COS_RECOVERY"
 		}, "vdc1"},
 		"wrong image": {func(n *node) { n.args.Image = n.otherImage() }, image.ErrDigest.Error()},
 	} {

@@ -34,7 +34,11 @@ type node struct {
 	unlocks string   // what kairos-crypt-unlock@ maps, "" when there is no such unit
 	run     string
 	sysroot string
+	store   string // of the medium
 }
+
+// liveFile is where the initramfs has a medium.
+func (n *node) liveFile() string { return filepath.Join(filepath.Dir(n.machine.Dev("")), "live.img") }
 
 // newNode makes a node with the image "full" or "bare" in its store.
 func newNode(t *testing.T, image string) *node {
@@ -80,7 +84,7 @@ func (n *node) initrd() *Initrd {
 		Status:  func(string, ...any) {},
 		Extend:  func(time.Duration) {},
 		Run:     n.run, Sysroot: n.sysroot, BootID: "boot\n", Kmsg: filepath.Join(n.run, "kmsg"),
-		Execute: n.systemctl,
+		Execute: n.systemctl, LiveFile: n.liveFile(), Meminfo: "/proc/meminfo",
 	}
 }
 
@@ -123,7 +127,7 @@ func (n *node) unmount() {
 			n.t.Errorf("unmount %s: %v", point, err)
 		}
 	}
-	for _, name := range []string{"kairos", "cos", "systemd"} {
+	for _, name := range []string{"kairos", "cos", "systemd", "initramfs"} {
 		if err := os.RemoveAll(filepath.Join(n.run, name)); err != nil {
 			n.t.Error(err)
 		}

@@ -23,6 +23,9 @@ import (
 // what only root may read in the system would be anybody's there.
 func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, error) {
 	i.Status("Waiting for %s", i.Args.Store)
+	if i.Args.Store == disk.LabelLive {
+		return i.mountLive(ctx, r)
+	}
 	wait, cancel := i.waiting(ctx)
 	defer cancel()
 	part, err := i.Finder.Find(wait, i.Args.Store)
@@ -30,8 +33,7 @@ func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, err
 		return part, err
 	}
 	i.Log.Info("found the store", "label", i.Args.Store, "device", part.Path)
-	const attr = mount.NoDev | mount.NoSuid | mount.NoExec
-	fs := fileSystem{device: part.Path, attr: attr, readOnly: i.Args.Store == disk.LabelLive, damagedToo: true}
+	fs := fileSystem{device: part.Path, attr: storeAttr, damagedToo: true}
 	t, err := i.create(ctx, fs, r)
 	if err != nil {
 		return part, err
@@ -40,7 +42,7 @@ func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, err
 	if err != nil {
 		i.Log.Warn("the store admits other users", "device", part.Path, "error", err)
 	}
-	if err := t.SetAttr(attr | mount.ReadOnly); err != nil {
+	if err := t.SetAttr(storeAttr | mount.ReadOnly); err != nil {
 		t.Close()
 		return part, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/kairos-io/toolkit/lib/disk"
@@ -47,6 +48,27 @@ func (m Machine) Add(diskName, number, label string) {
 		os.WriteFile(filepath.Join(dir, "uevent"), []byte(uevent), 0o644),
 		os.Symlink(dir, filepath.Join(m.dir, "sys/class/block", name)),
 	)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Drive makes a CD drive, "sr0". What is in it is the file Dev("sr0").
+func (m Machine) Drive(name string) {
+	m.t.Helper()
+	if err := os.MkdirAll(filepath.Join(m.dir, "sys/class/block", name), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Alike gives a partition the UUID of another.
+func (m Machine) Alike(name, other string) {
+	m.t.Helper()
+	file := filepath.Join(m.dir, "sys/class/block", name, "uevent")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, []byte(strings.Replace(string(text), UUID(name), UUID(other), 1)), 0o644)
+	}
 	if err != nil {
 		m.t.Fatal(err)
 	}

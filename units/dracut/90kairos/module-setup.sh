@@ -46,6 +46,9 @@ installkernel() {
         virtio_blk virtio_pci virtio_mmio virtio_scsi nvme ahci sd_mod sr_mod \
         usb-storage uas xhci_pci xhci_plat_hcd ehci_pci ehci_platform \
         mmc_block sdhci_pci sdhci_acpi hv_storvsc hv_vmbus vmw_pvscsi xen-blkfront
+    # A live medium: a CD, or what UEFI fetched by HTTP, which is memory of the
+    # firmware's.
+    hostonly='' instmods cdrom nfit libnvdimm nd_pmem
     # What cryptsetup formats with by default, on any processor, and TPMs.
     ! encrypts || hostonly='' instmods dm_crypt xts ecb cbc essiv aes_generic aesni_intel \
         aes_arm64 aes_ce_blk aes_neon_blk af_alg algif_skcipher algif_hash \

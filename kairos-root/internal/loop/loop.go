@@ -1,4 +1,5 @@
-package image
+// Package loop makes block devices of files and of parts of them: loop(4).
+package loop
 
 import (
 	"errors"
@@ -8,8 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attachLoop makes a read-only loop device of a file: loop(4).
-func attachLoop(file *os.File) (*os.File, error) {
+// Attach makes a read-only loop device with blocks of blockSize bytes of a part
+// of a file or of another device, given in bytes; a size of 0 is all that follows.
+// The device detaches itself once nobody uses it: neither the file returned nor
+// a mount.
+func Attach(file *os.File, blockSize uint32, offset, size int64) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("attach loop device: %w", err)
@@ -26,8 +30,11 @@ func attachLoop(file *os.File) (*os.File, error) {
 		}
 		config := unix.LoopConfig{
 			Fd:   uint32(file.Fd()),
-			Size: 4096,
-			Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR},
+			Size: blockSize,
+			Info: unix.LoopInfo64{
+				Offset: uint64(offset), Sizelimit: uint64(size),
+				Flags: unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR,
+			},
 		}
 		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
 		if err == nil {
