@@ -148,7 +148,7 @@ test-failures: setup ## what fails, and what comes back: a matrix of failures, a
 	tests/setup --systemd
 	@$(MAKE) --no-print-directory build
 	cd tests && KAIROS_E2E=1 KAIROS_LONG=1 $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 180m -v \
-		-run '^Test(Failures|LoaderUpgrade|UnstableLoader|RecoveryRenewed|Crypt|SecondDisk|ClockOf1970)$$' ./e2e
+		-run '^Test(Failures|LoaderUpgrade|UnstableLoader|RecoveryRenewed|Crypt|ExchangedVolume|SecondDisk|ClockOf1970)$$' ./e2e
 
 test-powercut: setup ## cut the power 2,000 times, in all operations; takes hours, ends with a table
 	@$(MAKE) --no-print-directory build

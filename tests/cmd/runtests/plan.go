@@ -87,7 +87,7 @@ func longSteps() []step {
 			"-count=1", "-timeout=60m", "-run=^Test(Recovery|Loader)?Killed"}, args: []string{"-kills", value("KILLS", "100")}}}}
 	failures := step{name: "failures", phase: phaseFaults, lasts: "2 h", after: []string{"kills"}, requires: []string{"build", "images"},
 		groups: []group{{module: "tests", packages: []string{"./e2e"}, verbose: true, flags: []string{
-			"-count=1", "-timeout=240m", "-run=" + value("FAILURES", "^Test(Failures|LoaderUpgrade|UnstableLoader|RecoveryRenewed|Crypt|SecondDisk|ClockOf1970)$")}}},
+			"-count=1", "-timeout=240m", "-run=" + value("FAILURES", "^Test(Failures|LoaderUpgrade|UnstableLoader|RecoveryRenewed|Crypt|ExchangedVolume|SecondDisk|ClockOf1970)$")}}},
 		env: []string{"KAIROS_E2E=1", "KAIROS_LONG=1"}}
 	powercut := step{name: "powercut", phase: phaseFaults, lasts: "5 h", after: []string{"failures"}, requires: []string{"build", "images"},
 		groups: []group{{module: "tests", packages: []string{"./powercut"}, verbose: true, flags: []string{
