@@ -71,7 +71,7 @@ func collect(c *cli.Context, root *rootfs.Root) (*source.Collection, error) {
 	named := c.StringSlice("config")
 	collection := source.Collect(root, named...)
 	for _, name := range named {
-		if !slices.ContainsFunc(collection.Documents, func(d source.Document) bool { return d.Source == name }) {
+		if !slices.ContainsFunc(collection.Documents, func(d source.Document) bool { return d.Source == name && !d.Broken }) {
 			warn(c, collection.Problems)
 			return nil, fmt.Errorf("config %s can't be used", name)
 		}

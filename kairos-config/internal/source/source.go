@@ -39,6 +39,7 @@ var Headers = []string{"#cloud-config", "#kairos-config", "#node-config"}
 type Document struct {
 	Source string
 	Header bool // the file says that it is a config
+	Broken bool // parts of it are left out
 	Root   *tree.Node
 }
 
@@ -160,9 +161,12 @@ func (c *Collection) Add(source string, data []byte) {
 		c.addArchive(source, data)
 		return
 	}
-	node, problems := tree.Parse(source, data)
+	node, whole, problems := tree.Salvage(source, data)
 	node = schema.Undot(node)
-	doc := Document{Source: source, Header: hasHeader(data), Root: node}
+	if node != nil && !whole {
+		node = withoutConsent(node, &problems)
+	}
+	doc := Document{Source: source, Header: hasHeader(data), Broken: !whole, Root: node}
 	if !doc.Header && node.Field("stages") == nil {
 		c.Skipped++
 		if problems.Failed() && bytes.Contains(data, []byte("stages:")) { // it would be one
@@ -178,6 +182,29 @@ func (c *Collection) Add(source string, data []byte) {
 		return
 	}
 	c.Documents = append(c.Documents, doc)
+}
+
+// withoutConsent takes install.auto and install.force out of a config with a mistake:
+// what was to happen before a disk is erased may be what is left out.
+func withoutConsent(root *tree.Node, problems *diag.List) *tree.Node {
+	config := *root
+	config.Fields = slices.Clone(root.Fields)
+	for i, f := range config.Fields {
+		if f.Key != "install" || f.Value.Kind != tree.Map {
+			continue
+		}
+		install := *f.Value
+		install.Fields = nil
+		for _, own := range f.Value.Fields {
+			if own.Key == "auto" || own.Key == "force" {
+				problems.Errorf(own.Pos, "install.%s is left out: a config with a mistake is no consent to erase a disk", own.Key)
+				continue
+			}
+			install.Fields = append(install.Fields, own)
+		}
+		config.Fields[i].Value = &install
+	}
+	return &config
 }
 
 // IsConfig reports whether a text is a config by its header, or by its stages.
