@@ -26,7 +26,7 @@ func removeFlag() cli.Flag {
 func stageCommand() *cli.Command {
 	return &cli.Command{
 		Name: "stage", Usage: "try configs at the next boot, and fall back if it fails", ArgsUsage: "[FILE...]",
-		Flags:  []cli.Flag{removeFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()},
+		Flags:  []cli.Flag{removeFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: stageConfigs,
 	}
 }
@@ -122,7 +122,7 @@ func openNode(c *cli.Context) (node *staging.Node, close func(), err error) {
 func discardCommand() *cli.Command {
 	return &cli.Command{
 		Name: "discard", Usage: "discard the staged config: the running one boots next",
-		Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
+		Flags: []cli.Flag{cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
@@ -137,7 +137,7 @@ func discardCommand() *cli.Command {
 func rollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rollback", Usage: "try an older generation at the next boot, by default the previous one", ArgsUsage: "[GENERATION]",
-		Flags: []cli.Flag{cmdline.JSONFlag(), cmdline.QuietFlag()},
+		Flags: []cli.Flag{cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c, "[GENERATION]"); err != nil {
 				return err

@@ -142,9 +142,6 @@ func (s *session) open(c *cli.Context, argument string) (*volume.Volume, error) 
 // lock keeps others from changing a device until end.
 func (s *session) lock(c *cli.Context, device string) error {
 	locked, unlock, err := volume.Lock(c.Context, s.Locks, device)
-	if errors.Is(err, volume.ErrBusy) {
-		return exit.WithCode(err, exit.Busy)
-	}
 	if err == nil {
 		c.Context, s.unlock = locked, unlock
 	}

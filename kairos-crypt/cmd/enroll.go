@@ -22,7 +22,7 @@ func enrollCommand(m Machine) *cli.Command {
 	sub := func(name, usage string, of enroller, flags ...cli.Flag) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: usage, ArgsUsage: "DEVICE",
-			Flags:  append(flags, keyFileFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()),
+			Flags:  append(flags, keyFileFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()),
 			Action: func(c *cli.Context) error { return enroll(c, m, of) },
 		}
 	}

@@ -33,7 +33,7 @@ func formatCommand(m Machine) *cli.Command {
 			&cli.StringFlag{Name: "recovery-key-file", Usage: "take the recovery key from `FILE`, - for stdin, instead of making a new one"},
 			&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"},
 			saveRecoveryKeyFlag(),
-		}, tpm2Flags(), tangFlags(), []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()}),
+		}, tpm2Flags(), tangFlags(), []cli.Flag{cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()}),
 		Action: func(c *cli.Context) error { return format(c, m) },
 	}
 }

@@ -25,7 +25,7 @@ func rotateCommand(m Machine) *cli.Command {
 			&cli.StringFlag{Name: "recovery-key-file", Usage: "take the new recovery key from `FILE`, - for stdin, instead of making one"},
 			&cli.StringFlag{Name: "pin-file", Usage: "take the PIN of a TPM's new slot from `FILE` instead of asking"},
 			&cli.StringFlag{Name: "thumbprint", Usage: "`THP` of a tang server's signing key"},
-			saveRecoveryKeyFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
+			saveRecoveryKeyFlag(), noAskFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.QuietFlag(), cmdline.JSONFlag(),
 		},
 		Action: func(c *cli.Context) error { return rotate(c, m) },
 	}

@@ -14,7 +14,7 @@ func wipeCommand(m Machine) *cli.Command {
 		Name:      "wipe",
 		Usage:     "erase all key slots: the data is unreadable afterwards",
 		ArgsUsage: "DEVICE",
-		Flags:     []cli.Flag{cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag()},
+		Flags:     []cli.Flag{cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.YesFlag(), cmdline.QuietFlag()},
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "DEVICE")
 			if err != nil {

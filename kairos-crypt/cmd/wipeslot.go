@@ -22,7 +22,7 @@ func wipeSlotCommand(m Machine) *cli.Command {
 		Name:      "wipe-slot",
 		Usage:     "erase key slots: one by its number, or all of a kind",
 		ArgsUsage: "DEVICE SLOT|KIND...",
-		Flags:     []cli.Flag{forceFlag(), cmdline.DryRunFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()},
+		Flags:     []cli.Flag{forceFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.YesFlag(), cmdline.QuietFlag(), cmdline.JSONFlag()},
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "DEVICE", "SLOT|KIND...")
 			if err != nil {

@@ -79,6 +79,7 @@ func App(m Machine) *cli.App {
 		&cli.BoolFlag{Name: "reboot", Usage: "reboot when done"},
 		&cli.BoolFlag{Name: "poweroff", Usage: "power off when done"},
 		cmdline.DryRunFlag(),
+		cmdline.WaitFlag(),
 		cmdline.YesFlag(),
 		cmdline.QuietFlag(),
 		cmdline.JSONFlag(),

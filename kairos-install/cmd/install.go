@@ -35,7 +35,7 @@ func install(c *cli.Context, m Machine) error {
 		return err
 	}
 	if !r.DryRun {
-		unlock, err := takeLock(m.Lock)
+		unlock, err := takeLock(c.Context, m.Lock)
 		if err != nil {
 			return err
 		}

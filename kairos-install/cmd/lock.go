@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,12 +10,12 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/exit"
-	"golang.org/x/sys/unix"
+	"github.com/kairos-io/toolkit/lib/lock"
 )
 
 // takeLock makes this the only installation of the machine until the process
 // ends or unlock is called. The file holds the process id of who has it.
-func takeLock(file string) (unlock func(), err error) {
+func takeLock(ctx context.Context, file string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return nil, fmt.Errorf("take the lock: %w", err)
 	}
@@ -22,11 +23,13 @@ func takeLock(file string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("take the lock: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		holder, _ := io.ReadAll(io.LimitReader(f, 32))
+	err = lock.Take(ctx, f, func() error {
+		holder, _ := io.ReadAll(io.NewSectionReader(f, 0, 32))
+		return fmt.Errorf("another installation is running: process %s", strings.TrimSpace(string(holder)))
+	})
+	if exit.Code(err) == exit.Busy {
 		f.Close()
-		return nil, exit.WithCode(fmt.Errorf("another installation is running: process %s", strings.TrimSpace(string(holder))), exit.Busy)
+		return nil, err
 	}
 	if err == nil {
 		err = errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintf("%d\n", os.Getpid())))

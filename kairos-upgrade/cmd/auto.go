@@ -26,7 +26,7 @@ func autoCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "auto",
 		Usage: "look for an upgrade, stage it and reboot, as configured in upgrade.conf",
-		Flags: append(sourceFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Flags: append(sourceFlags(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err

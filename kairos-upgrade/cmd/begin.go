@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -82,7 +83,7 @@ type opened struct {
 }
 
 // start opens a node.
-func (m machine) start(w where, b begin) (*opened, error) {
+func (m machine) start(ctx context.Context, w where, b begin) (*opened, error) {
 	booted, err := deployment.ReadBooted(m.booted)
 	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
 		return nil, err
@@ -96,7 +97,7 @@ func (m machine) start(w where, b begin) (*opened, error) {
 		booted = deployment.Booted{}
 	}
 	holder := store.Holder{PID: os.Getpid(), Command: b.command, Reference: b.reference, Since: time.Now()}
-	s, err := openStore(sv, b.mode, holder)
+	s, err := openStore(ctx, sv, b.mode, holder)
 	if err != nil {
 		return nil, err
 	}
@@ -134,11 +135,15 @@ func (m machine) start(w where, b begin) (*opened, error) {
 	if b.by != nil {
 		by = *b.by
 	}
+	held := holder
+	if write {
+		held = s.Held()
+	}
 	board := m.board(s)
 	if b.reading {
 		board = transaction.Board{}
 	}
-	o.published = board.Publish(transaction.New(holder, by), b.tell)
+	o.published = board.Publish(transaction.New(held, by), b.tell)
 	b.bar.Observe(o.published.Observe)
 	o.tell(journal.TransactionBegan)
 	return o, nil

@@ -14,7 +14,7 @@ func discardCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "discard",
 		Usage: "remove the staged deployment: the running one boots next",
-		Flags: append(storeFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Flags: append(storeFlags(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
@@ -34,7 +34,7 @@ func removeCommand(m machine) *cli.Command {
 		Usage:     "remove a deployment, and what it alone takes",
 		ArgsUsage: "ID",
 		Flags: append(storeFlags(), &cli.BoolFlag{Name: "force", Usage: "remove the last deployment to fall back to, too"},
-			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "ID")
 			if err != nil {

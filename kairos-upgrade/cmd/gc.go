@@ -14,7 +14,7 @@ func gcCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "gc",
 		Usage: "remove deployments that are not kept, and files that no deployment needs",
-		Flags: append(storeFlags(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+		Flags: append(storeFlags(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err

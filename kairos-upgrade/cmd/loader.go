@@ -22,7 +22,7 @@ func loaderCommand(m machine) *cli.Command {
 		Usage: "upgrade systemd-boot to the version of the running deployment",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "force", Usage: "install the boot loader even if it is older, the deployment is on trial, or the installed one is damaged"},
-			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),
+			cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -71,7 +72,7 @@ func (m machine) with(c *cli.Context, do mode, work func(*deploy.Node) error) er
 		return err
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	o, err := m.start(w, begin{mode: do, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
+	o, err := m.start(c.Context, w, begin{mode: do, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
 	if err != nil {
 		return err
 	}
@@ -94,32 +95,28 @@ func (m machine) openTo(c *cli.Context, do mode) (n *deploy.Node, close func(), 
 		return nil, nil, err
 	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
-	o, err := m.start(w, begin{mode: do, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
+	o, err := m.start(c.Context, w, begin{mode: do, bar: bar, log: logline.New(bar, c.App.Name, c.Bool("quiet"))})
 	if err != nil {
 		return nil, nil, err
 	}
 	return o.Node, func() { o.end(nil) }, nil
 }
 
-func openStore(v *view.View, do mode, h store.Holder) (s *store.Store, err error) {
+func openStore(ctx context.Context, v *view.View, do mode, h store.Holder) (s *store.Store, err error) {
 	switch {
 	case !do.writes() && do.creates:
 		s, err = store.OpenOrEmpty(v)
 	case !do.writes():
 		s, err = store.Open(v)
 	case do.medium:
-		s, err = store.CreateDeferred(v, h)
+		s, err = store.CreateDeferred(ctx, v, h)
 	case do.creates:
-		s, err = store.Create(v, h)
+		s, err = store.Create(ctx, v, h)
 	default:
-		s, err = store.OpenWriter(v, h)
+		s, err = store.OpenWriter(ctx, v, h)
 	}
 	if errors.Is(err, store.ErrNoStore) {
 		err = exit.Hint(err, "kairos-upgrade stage makes a store, in an empty directory or a fresh file system")
-	}
-	var busy *store.BusyError
-	if errors.As(err, &busy) {
-		err = exit.Hint(exit.WithCode(err, exit.Busy), "wait until it has finished; killing it does no harm")
 	}
 	return s, err
 }

@@ -15,7 +15,7 @@ func pinCommand(m machine) *cli.Command {
 		Name:      "pin",
 		Usage:     "keep a deployment until it is unpinned",
 		ArgsUsage: "ID",
-		Flags:     append(storeFlags(), cmdline.QuietFlag()),
+		Flags:     append(storeFlags(), cmdline.WaitFlag(), cmdline.QuietFlag()),
 		Action:    func(c *cli.Context) error { return pin(c, m, true) },
 	}
 }
@@ -25,7 +25,7 @@ func unpinCommand(m machine) *cli.Command {
 		Name:      "unpin",
 		Usage:     "let garbage collection remove a pinned deployment",
 		ArgsUsage: "ID",
-		Flags:     append(storeFlags(), cmdline.QuietFlag()),
+		Flags:     append(storeFlags(), cmdline.WaitFlag(), cmdline.QuietFlag()),
 		Action:    func(c *cli.Context) error { return pin(c, m, false) },
 	}
 }

@@ -25,14 +25,14 @@ func quarantineCommand(m machine) *cli.Command {
 					&cli.StringFlag{Name: "reason", Usage: "the reason, as `TEXT`"},
 					&cli.StringFlag{Name: "deployment", Usage: "`ID` of the deployment that failed"},
 					&cli.BoolFlag{Name: "no-verdict", Usage: "nobody could judge it: it is tried once more before it is refused"},
-					cmdline.QuietFlag()),
+					cmdline.WaitFlag(), cmdline.QuietFlag()),
 				Action: func(c *cli.Context) error { return quarantineAdd(c, m) },
 			},
 			{
 				Name:      "remove",
 				Usage:     "remove a manifest digest from quarantine",
 				ArgsUsage: "DIGEST",
-				Flags:     append(storeFlags(), cmdline.QuietFlag()),
+				Flags:     append(storeFlags(), cmdline.WaitFlag(), cmdline.QuietFlag()),
 				Action:    func(c *cli.Context) error { return quarantineRemove(c, m) },
 			},
 			{

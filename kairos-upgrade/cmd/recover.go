@@ -27,7 +27,7 @@ func recoverCommand(m machine) *cli.Command {
 		Usage: "in the recovery system: repair the installed system if upgrade.conf allows it, and boot it",
 		Flags: append(append(storeFlags(), sourceFlags()...),
 			&cli.BoolFlag{Name: "force", Usage: "ignore upgrade.conf, and the number of attempts"},
-			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err

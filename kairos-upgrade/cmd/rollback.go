@@ -16,7 +16,7 @@ func rollbackCommand(m machine) *cli.Command {
 		ArgsUsage: "[ID]",
 		Flags: append(storeFlags(),
 			&cli.BoolFlag{Name: "force", Usage: "go back to a deployment that failed before"},
-			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			applyFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return rollback(c, m) },
 	}
 }

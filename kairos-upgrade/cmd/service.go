@@ -149,7 +149,7 @@ func (s *service) check(ctx context.Context, c *bus.Call, reference string, opti
 		return nil, err
 	}
 	r.Options.Log = s.log
-	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
+	o, err := s.start(context.Background(), s.where, begin{bar: s.bar(), log: s.log})
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (s *service) pin(pinned bool) func(context.Context, *bus.Call, string) erro
 			return exit.Usagef("id is empty")
 		}
 		bar := s.bar()
-		o, err := s.start(s.where, begin{mode: Change(command).on(id), bar: bar, log: s.logger(bar)})
+		o, err := s.start(context.Background(), s.where, begin{mode: Change(command).on(id), bar: bar, log: s.logger(bar)})
 		if err != nil {
 			return err
 		}

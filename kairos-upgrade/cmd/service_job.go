@@ -41,7 +41,7 @@ func (s *service) do(c *bus.Call, b begin, work func(context.Context, *deploy.No
 		j := &job{}
 		b.by, b.tell, b.bar = &transaction.Caller{UID: c.Caller.UID, PID: c.Caller.PID}, j.update, s.bar()
 		b.log = s.logger(b.bar)
-		o, err := s.start(s.where, b)
+		o, err := s.start(context.Background(), s.where, b)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -75,7 +75,7 @@ func (s *service) follow(board transaction.Board, state *transaction.State) {
 
 // interrupt ends the transaction of another process.
 func (s *service) interrupt(state transaction.State) error {
-	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
+	o, err := s.start(context.Background(), s.where, begin{bar: s.bar(), log: s.log})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"path/filepath"
 
 	"github.com/godbus/dbus/v5"
@@ -36,7 +37,7 @@ func (s *service) state() nodeState {
 func (s *service) refresh() {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
-	o, err := s.start(s.where, begin{bar: s.bar(), log: s.log})
+	o, err := s.start(context.Background(), s.where, begin{bar: s.bar(), log: s.log})
 	if err != nil {
 		s.log.Warn("cannot read the node's state", "error", err)
 		return

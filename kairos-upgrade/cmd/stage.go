@@ -59,7 +59,7 @@ func stageCommand(m machine) *cli.Command {
 			&cli.StringFlag{Name: "origin", Value: "stage", Hidden: true},
 			// For kairos-media: see deploy.Node, Medium.
 			&cli.BoolFlag{Name: "medium", Hidden: true},
-			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			applyFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return stage(c, m) },
 	}
 }

@@ -19,7 +19,7 @@ func unpackCommand(m machine) *cli.Command {
 		Flags: append(sourceFlags(),
 			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCHITECTURE` (default: that of this machine)"},
 			&cli.BoolFlag{Name: "force", Usage: "unpack the image even if it is already there"},
-			cmdline.JSONFlag(), cmdline.QuietFlag()),
+			cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return unpackImage(c, m) },
 	}
 }

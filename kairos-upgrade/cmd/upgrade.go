@@ -23,7 +23,7 @@ func upgradeCommand(m machine) *cli.Command {
 		Usage: "stage the newest image of what the node follows",
 		Flags: append(append(storeFlags(), sourceFlags()...),
 			&cli.BoolFlag{Name: "check", Usage: "only tell whether there is an update"},
-			applyFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			applyFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
@@ -73,7 +73,7 @@ func switchCommand(m machine) *cli.Command {
 		ArgsUsage: "REFERENCE",
 		Flags: append(append(storeFlags(), sourceFlags()...),
 			&cli.BoolFlag{Name: "force", Usage: "stage what failed before, or what is deployed already"},
-			applyFlag(), cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			applyFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "REFERENCE")
 			if err != nil {

@@ -25,7 +25,7 @@ func verifyCommand(m machine) *cli.Command {
 		ArgsUsage: "[ID]",
 		Flags: append(append(storeFlags(), sourceFlags()...),
 			&cli.BoolFlag{Name: "repair", Usage: "restore damaged files, from this node or from the image"},
-			cmdline.DryRunFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
+			cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error { return verify(c, m) },
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/lock"
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
@@ -27,6 +28,7 @@ const (
 	Text                 // any text
 	Number               // a whole number
 	Duration             // a duration as time.ParseDuration reads it
+	Wait                 // no value, or how long after "=": see package lock
 )
 
 // Option is an option of a command.
@@ -40,6 +42,17 @@ type Option struct {
 }
 
 func (o *Option) has(name string) bool { return o.Name == name || slices.Contains(o.Aliases, name) }
+
+// alone is the value of an option that takes none from the next word, "" for others.
+func (o *Option) alone() string {
+	switch o.Kind {
+	case Switch:
+		return "true"
+	case Wait:
+		return lock.Forever
+	}
+	return ""
+}
 
 // spelling returns the option as it is written on a command line.
 func spelling(name string) string {
@@ -256,8 +269,8 @@ func split(w string, lookup func(string) *Option) word {
 		switch {
 		case hasValue:
 			return word{options: []Given{{o, value}}}
-		case o.Kind == Switch:
-			return word{options: []Given{{o, "true"}}}
+		case o.alone() != "":
+			return word{options: []Given{{o, o.alone()}}}
 		}
 		return word{open: o}
 	}
@@ -282,11 +295,11 @@ func bundle(letters string, lookup func(string) *Option) (read word) {
 		case o == nil:
 			read.bad = "-" + letter
 			return read
-		case o.Kind == Switch && strings.HasPrefix(rest, "="):
+		case o.alone() != "" && strings.HasPrefix(rest, "="):
 			read.options = append(read.options, Given{o, rest[1:]})
 			return read
-		case o.Kind == Switch:
-			read.options = append(read.options, Given{o, "true"})
+		case o.alone() != "":
+			read.options = append(read.options, Given{o, o.alone()})
 		case rest == "":
 			read.open = o
 		default:
@@ -311,6 +324,10 @@ func (g *Given) check() error {
 	case Number:
 		if _, err := strconv.ParseInt(g.Value, 0, 64); err != nil {
 			return exit.Usagef("option %s: %q is not a whole number", name, g.Value)
+		}
+	case Wait:
+		if _, err := lock.ParseLimit(g.Value); err != nil {
+			return err
 		}
 	case Duration:
 		if _, err := time.ParseDuration(g.Value); err != nil {

@@ -14,6 +14,7 @@ func program() *Command {
 			{Name: "pin", Arguments: "ID [NAME...]", Options: []Option{
 				{Name: "yes", Aliases: []string{"y"}}, {Name: "number", Aliases: []string{"n"}, Kind: Number},
 				{Name: "store", Aliases: []string{"s"}, Kind: Text, Value: "DIR"}, {Name: "origin", Hidden: true},
+				{Name: "wait", Aliases: []string{"w"}, Kind: Wait, Value: "DURATION"},
 			}},
 			{Name: "group", Commands: []Command{{Name: "list"}, {Name: "hidden", Hidden: true}}},
 		},
@@ -45,6 +46,8 @@ func TestParse(t *testing.T) {
 		"pin --store= --number=0x10": "tool pin|store=|number=0x10",
 		"pin -store x -yes=false -":  "tool pin|store=x|yes=false|-",
 		"group list":                 "tool group list",
+		"pin --wait 5m":              "tool pin|wait=infinity|5m",
+		"pin --wait=5m -yw a":        "tool pin|wait=5m|yes=true|wait=infinity|a",
 		"pin --store -- x":           "tool pin|store=--|x",
 	} {
 		if call, err := program().Parse(strings.Fields(line)); err != nil || said(call) != want {
@@ -65,7 +68,7 @@ func TestComplete(t *testing.T) {
 		"pin ":          "words 1-a\tof 2-b\tx\\x1b[m\\n",
 		"pin -s dir 1":  "words 1-a\tof dir",
 		"pin 1-a ":      "words",
-		"pin --":        "words --yes --number --store",
+		"pin --":        "words --yes --number --store --wait",
 		"pin 1-a -- --": "words",
 		"pin --store ":  "directories",
 		"pin --store=x": "directories",

@@ -93,7 +93,7 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 		app.Writer = terminal.Writer(&object)
 	}
 	if err == nil {
-		err = app.RunContext(ctx, plain(args[0], call))
+		err = app.RunContext(waiting(ctx, app, call), plain(args[0], call))
 	}
 	err = exit.Cancelled(ctx, err)
 	if err != nil {

@@ -59,6 +59,8 @@ func options(flags []cli.Flag) (described []argv.Option) {
 		switch f.(type) {
 		case *cli.BoolFlag:
 			o.Kind = argv.Switch
+		case waitFlag:
+			o.Kind = argv.Wait
 		case *cli.IntFlag:
 			o.Kind = argv.Number
 		case *cli.DurationFlag:

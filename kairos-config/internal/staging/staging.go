@@ -17,8 +17,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/lock"
 	"github.com/kairos-io/toolkit/lib/report"
-	"golang.org/x/sys/unix"
 )
 
 // kept is how many generations stay on COS_OEM, besides those that boot
@@ -103,7 +103,7 @@ func (n *Node) base(list Deployments) (*generation.Generation, error) {
 // Exit statuses of errors: 3, the configs are so already; 6, another staging
 // runs; those of kairos-upgrade. After an error everything is as before.
 func (n *Node) Stage(ctx context.Context, change Change) (*generation.Generation, error) {
-	unlock, err := n.begin()
+	unlock, err := n.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func same(base, g *generation.Generation) bool {
 }
 
 // begin checks that this system can be staged for, and that nobody else does.
-func (n *Node) begin() (unlock func(), err error) {
+func (n *Node) begin(ctx context.Context) (unlock func(), err error) {
 	if n.Booted.Mode != deployment.Active && n.Booted.Mode != deployment.Passive {
 		err := fmt.Errorf("a config can be staged on an installed system only, and this one was booted in mode %q", n.Booted.Mode)
 		return nil, exit.Hint(err, "put the file into %s to use it at the next boot without a trial", generation.OEM)
@@ -148,15 +148,16 @@ func (n *Node) begin() (unlock func(), err error) {
 	if _, err := n.Root.Mkdir(report.Dir, rootfs.KeepAll); err != nil {
 		return nil, err
 	}
-	lock, err := n.Root.OpenLock(report.Dir + "/config-stage.lock")
+	file, err := n.Root.OpenLock(report.Dir + "/config-stage.lock")
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, exit.WithCode(errors.New("another process stages a config"), exit.Busy)
+	err = lock.Take(ctx, file, func() error { return errors.New("another process stages a config") })
+	if err != nil {
+		file.Close()
+		return nil, err
 	}
-	return func() { lock.Close() }, nil
+	return func() { file.Close() }, nil
 }
 
 // deploy makes a deployment of the booted image that boots with a generation,
@@ -200,7 +201,7 @@ func (n *Node) collect(ctx context.Context) {
 // Discard makes what runs boot next again, with its own config, and takes the
 // staged generation away. Exit status of errors: 3, no config is staged.
 func (n *Node) Discard(ctx context.Context) (id string, err error) {
-	unlock, err := n.begin()
+	unlock, err := n.begin(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -249,7 +250,7 @@ func (n *Node) removeUnnamed(ctx context.Context, id string) error {
 // or else the one that the booted generation was made from. It returns its
 // id, "" for the plain configs. Exit status of errors: 3, there is none.
 func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
-	unlock, err := n.begin()
+	unlock, err := n.begin(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/lock"
 	"github.com/kairos-io/toolkit/lib/report"
 	"golang.org/x/sys/unix"
 )
@@ -196,7 +197,7 @@ func TestWhereNothingIsStaged(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	n.Booted.Mode = deployment.Active
-	unlock, err := n.begin()
+	unlock, err := n.begin(t.Context())
 	must(t, err)
 	defer unlock()
 	if _, err := n.Stage(t.Context(), put("90.yaml", "x")); exit.Code(err) != exit.Busy {
@@ -258,7 +259,7 @@ func TestCommand(t *testing.T) {
 	must(t, os.WriteFile(program, []byte(`#!/bin/sh
 case $1 in
 status) echo '{"booted":"1-a","staged":"","deployments":[{"id":"1-a","node_options":["kairos.config_generation=4-000000000000"]}]}' ;;
-*) echo "$@" > "$0.args"; echo 'warning: x' >&2; echo '{"message_type":"exit_error","code":6,"message":"busy","hint":"wait"}' >&2; exit 6 ;;
+*) echo "$@" > "$0.args"; echo 'kairos-upgrade: waiting: the lock is held by x' >&2; echo '{"message_type":"exit_error","code":6,"message":"busy","hint":"wait"}' >&2; exit 6 ;;
 esac
 `), 0o755))
 	c := Command{Program: program}
@@ -272,7 +273,15 @@ esac
 		t.Errorf("got %v", err)
 	}
 	args, _ := os.ReadFile(program + ".args")
-	if want := "stage --json --quiet --origin config --karg b=2 --delete-karg a=1 store:/run/kairos/store:1-a\n"; string(args) != want {
+	if want := "stage --quiet --json --origin config --karg b=2 --delete-karg a=1 store:/run/kairos/store:1-a\n"; string(args) != want {
+		t.Errorf("got %s", args)
+	}
+	var told string
+	ctx := lock.With(t.Context(), lock.Wait{Asked: true, Tell: func(m string) { told = m }})
+	if err := c.Rollback(ctx, "1-a"); exit.Code(err) != 6 || told != "waiting: the lock is held by x" {
+		t.Errorf("got %v, told %q", err, told)
+	}
+	if args, _ = os.ReadFile(program + ".args"); string(args) != "rollback --wait --json 1-a\n" {
 		t.Errorf("got %s", args)
 	}
 }

@@ -3,8 +3,10 @@ package staging
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/lock"
 	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/run"
 )
@@ -26,24 +28,36 @@ func (c Command) Deployments(ctx context.Context) (Deployments, error) {
 // Stage deploys from the store that runs into itself: nothing is fetched and
 // nothing copied.
 func (c Command) Stage(ctx context.Context, id string, add, remove []string) error {
-	args := []string{"stage", "--json", "--quiet", "--origin", "config"}
+	args := []string{"stage", "--json", "--origin", "config"}
 	for _, a := range add {
 		args = append(args, "--karg", a)
 	}
 	for _, r := range remove {
 		args = append(args, "--delete-karg", r)
 	}
-	_, err := c.run(ctx, append(args, "store:"+deployment.StoreMount+":"+id)...)
-	return err
+	return c.change(ctx, append(args, "store:"+deployment.StoreMount+":"+id)...)
 }
 
 // Rollback makes a deployment boot next.
 func (c Command) Rollback(ctx context.Context, id string) error {
-	_, err := c.run(ctx, "rollback", "--json", "--quiet", id)
+	return c.change(ctx, "rollback", "--json", id)
+}
+
+// change runs what takes the lock of the store, and waits for it as the context
+// says. Of what kairos-upgrade says meanwhile, for whom it waits is passed on.
+func (c Command) change(ctx context.Context, args ...string) error {
+	r := run.Runner{Line: func(_, line string) { lock.Heard(ctx, line) }}
+	wait := lock.Arguments(ctx)
+	if len(wait) == 0 {
+		wait = []string{"--quiet"}
+	}
+	_, err := r.Output(ctx, slices.Concat(c.program(), args[:1], wait, args[1:])...)
 	return err
 }
 
+func (c Command) program() []string { return []string{cmp.Or(c.Program, "kairos-upgrade")} }
+
 // run passes on the exit status and the hint of kairos-upgrade.
 func (c Command) run(ctx context.Context, args ...string) ([]byte, error) {
-	return run.Runner{}.Output(ctx, append([]string{cmp.Or(c.Program, "kairos-upgrade")}, args...)...)
+	return run.Runner{}.Output(ctx, append(c.program(), args...)...)
 }

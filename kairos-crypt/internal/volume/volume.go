@@ -12,6 +12,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
+	"github.com/kairos-io/toolkit/lib/lock"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,10 +89,11 @@ func Lock(ctx context.Context, directory, device string) (locked context.Context
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = lock.Take(ctx, file, func() error { return fmt.Errorf("%s: %w", device, ErrBusy) })
+	if err != nil {
 		file.Close()
-		if err == unix.EWOULDBLOCK {
-			return nil, nil, fmt.Errorf("%s: %w", device, ErrBusy)
+		if errors.Is(err, ErrBusy) {
+			return nil, nil, err
 		}
 		return nil, nil, fmt.Errorf("lock %s: %w", device, err)
 	}

@@ -195,7 +195,7 @@ func TestAssembleIncomplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Create(v, store.Holder{})
+	s, err := store.Create(t.Context(), v, store.Holder{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func node(t *testing.T, files map[string]string) (n *Node, dir string) {
 		}
 	}
 	var err error
-	if n.Store, err = store.Create(views[0], store.Holder{PID: os.Getpid()}); err != nil {
+	if n.Store, err = store.Create(t.Context(), views[0], store.Holder{PID: os.Getpid()}); err != nil {
 		t.Fatal(err)
 	}
 	n.Loader = boot.NewSystemdBoot(views[1], false)

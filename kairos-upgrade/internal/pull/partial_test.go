@@ -34,7 +34,7 @@ func openStore(t testing.TB, dir string) *store.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Create(v, store.Holder{PID: os.Getpid(), Command: "test", Since: time.Now()})
+	s, err := store.Create(t.Context(), v, store.Holder{PID: os.Getpid(), Command: "test", Since: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

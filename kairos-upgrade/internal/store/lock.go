@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kairos-io/toolkit/lib/lock"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"golang.org/x/sys/unix"
 )
@@ -41,16 +43,20 @@ type BusyError struct{ Holder Holder }
 
 func (e *BusyError) Error() string { return "the lock is held by " + e.Holder.String() }
 
-// takeLock takes the lock or fails at once. The lock belongs to the open file:
-// the kernel releases it however the process ends.
-func (s *Store) takeLock(h Holder) error {
+// takeLock takes the lock, at once or as the context says (package lock). The lock
+// belongs to the open file: the kernel releases it however the process ends.
+func (s *Store) takeLock(ctx context.Context, h Holder) error {
 	f, err := s.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = &BusyError{readHolder(f)}
+	waited := false
+	err = lock.Take(ctx, f, func() error {
+		waited = true
+		return &BusyError{readHolder(f)}
+	})
+	if waited {
+		h.Since = time.Now()
 	}
 	if err == nil {
 		err = writeHolder(f, h)
@@ -59,9 +65,12 @@ func (s *Store) takeLock(h Holder) error {
 		f.Close()
 		return err
 	}
-	s.lock = f
+	s.lock, s.held = f, h
 	return nil
 }
+
+// Held returns what this process holds the lock as, which it may have waited for.
+func (s *Store) Held() Holder { return s.held }
 
 func (s *Store) releaseLock() error {
 	f := s.lock

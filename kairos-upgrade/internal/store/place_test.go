@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -32,7 +33,7 @@ func TestPlaces(t *testing.T) {
 	} {
 		for _, open := range []struct {
 			name   string
-			open   func(*view.View, Holder) (*Store, error)
+			open   func(context.Context, *view.View, Holder) (*Store, error)
 			create bool
 		}{{"Create", Create, test.create}, {"OpenWriter", OpenWriter, false}} {
 			dir := t.TempDir()
@@ -57,7 +58,7 @@ func TestPlaces(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := open.open(v, Holder{PID: os.Getpid()})
+			s, err := open.open(t.Context(), v, Holder{PID: os.Getpid()})
 			if (err == nil) != open.create || err != nil && !errors.Is(err, ErrNoStore) {
 				t.Errorf("%s: %s: %v", test.name, open.name, err)
 			}

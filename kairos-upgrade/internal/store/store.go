@@ -50,6 +50,7 @@ type Store struct {
 	kernel Kernel
 	verity bool
 	lock   *os.File // held by a writer
+	held   Holder   // as what
 
 	shards  [256]shard
 	tmp     *os.File
@@ -107,27 +108,27 @@ func openChecked(v *view.View, k Kernel, check func(*os.Root) error) (*Store, er
 // OpenWriter opens the store in a view for writing and takes over the view. The
 // lock is held until Close. Nothing is touched where there is no store. Errors:
 // ErrNoStore, *BusyError.
-func OpenWriter(v *view.View, holder Holder) (*Store, error) {
-	return openWriter(v, holder, kernel{}, isStore)
+func OpenWriter(ctx context.Context, v *view.View, holder Holder) (*Store, error) {
+	return openWriter(ctx, v, holder, kernel{}, isStore)
 }
 
 // Create does the same, and makes the store where the view is an empty
 // directory or a fresh file system. Errors: ErrNoStore, *BusyError.
-func Create(v *view.View, holder Holder) (*Store, error) {
-	return openWriter(v, holder, kernel{}, mayBeStore)
+func Create(ctx context.Context, v *view.View, holder Holder) (*Store, error) {
+	return openWriter(ctx, v, holder, kernel{}, mayBeStore)
 }
 
 // CreateDeferred does the same for a store that will be copied to a medium, and
 // whose files get fs-verity there.
-func CreateDeferred(v *view.View, holder Holder) (*Store, error) {
-	return openWriter(v, holder, deferred{}, mayBeStore)
+func CreateDeferred(ctx context.Context, v *view.View, holder Holder) (*Store, error) {
+	return openWriter(ctx, v, holder, deferred{}, mayBeStore)
 }
 
-func openWriter(v *view.View, holder Holder, k Kernel, check func(*os.Root) error) (*Store, error) {
+func openWriter(ctx context.Context, v *view.View, holder Holder, k Kernel, check func(*os.Root) error) (*Store, error) {
 	s := newStore(v, k)
 	err := check(s.root)
 	if err == nil {
-		err = s.prepare(holder)
+		err = s.prepare(ctx, holder)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", v.Path, errors.Join(err, s.Close()))
@@ -135,8 +136,8 @@ func openWriter(v *view.View, holder Holder, k Kernel, check func(*os.Root) erro
 	return s, nil
 }
 
-func (s *Store) prepare(holder Holder) (err error) {
-	if err := s.takeLock(holder); err != nil {
+func (s *Store) prepare(ctx context.Context, holder Holder) (err error) {
+	if err := s.takeLock(ctx, holder); err != nil {
 		return err
 	}
 	if err := s.closeToOthers(); err != nil {

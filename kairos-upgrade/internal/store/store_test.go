@@ -77,7 +77,7 @@ func writer(t *testing.T, dir string, k Kernel) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := openWriter(v, Holder{PID: os.Getpid(), Command: "test", Since: time.Now()}, k, mayBeStore)
+	s, err := openWriter(t.Context(), v, Holder{PID: os.Getpid(), Command: "test", Since: time.Now()}, k, mayBeStore)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = openWriter(v, Holder{Command: "second"}, none{}, isStore)
+	_, err = openWriter(t.Context(), v, Holder{Command: "second"}, none{}, isStore)
 	var busy *BusyError
 	if !errors.As(err, &busy) || busy.Holder.PID != os.Getpid() || busy.Holder.Command != "test" {
 		t.Fatalf("second writer: %v", err)

@@ -29,7 +29,7 @@ func open(t *testing.T) (*store.Store, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Create(v, holder())
+	s, err := store.Create(t.Context(), v, holder())
 	if err != nil {
 		t.Fatal(err)
 	}

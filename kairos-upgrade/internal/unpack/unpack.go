@@ -22,6 +22,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"github.com/kairos-io/toolkit/lib/lock"
 	"golang.org/x/sys/unix"
 )
 
@@ -80,8 +81,9 @@ func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 		return nil, err
 	}
 	defer top.Close()
-	if err := unix.Flock(int(top.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, exit.WithCode(errors.New("another process unpacks an image there"), exit.Busy)
+	err = lock.Take(ctx, top, func() error { return errors.New("another process unpacks an image there") })
+	if err != nil {
+		return nil, err
 	}
 	known, err := readRecord(dir)
 	if err != nil {
