@@ -1,5 +1,5 @@
-// Command kairos-crypt makes, opens and looks after encrypted volumes whose keys
-// the TPM keeps.
+// Command kairos-crypt creates, opens and manages encrypted volumes whose keys the TPM
+// keeps.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package cmd is the command line of kairos-crypt: one file per command.
+// Package cmd implements the command line of kairos-crypt, one file per command.
 package cmd
 
 import (
@@ -22,17 +22,17 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Machine is what kairos-crypt runs on; tests give another one.
+// Machine is the machine that kairos-crypt works on; tests replace it.
 type Machine struct {
-	Root    string // where settings, signed policies and their keys are
-	Locks   string // directory
-	Unlocks string // directory: how unlocks ended
-	Cmdline string // the kernel command line, which says what belongs to the node
+	Root    string // root directory of settings, signed policies and their keys
+	Locks   string // directory of locks
+	Unlocks string // directory of the results of unlocks
+	Cmdline string // file with the kernel command line, which names the node's volumes
 	Disks   disk.System
 	Connect func() (transport.TPMCloser, error) // opens the TPM
 }
 
-// Local returns this machine.
+// Local returns the running machine.
 func Local() Machine {
 	return Machine{
 		Root: "/", Locks: "/run/kairos/crypt", Unlocks: report.UnlockDir, Disks: disk.Local(), Cmdline: "/proc/cmdline",
@@ -41,7 +41,7 @@ func Local() Machine {
 	}
 }
 
-// App returns the program for a machine.
+// App returns the application for a machine.
 func App(m Machine) *cli.App {
 	app := cmdline.New("kairos-crypt", "encrypted volumes that the TPM of this machine unlocks")
 	cmdline.Completes(app, m.completions())
@@ -70,7 +70,7 @@ type session struct {
 	unlock func()
 }
 
-// begin reads the settings and makes the ways into volumes.
+// begin reads the settings and sets up the sources of keys.
 func (m Machine) begin(c *cli.Context) *session {
 	s := &session{Machine: m, log: logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet")), ask: ask, unlock: func() {}}
 	if c.Bool("no-ask-password") {
@@ -100,8 +100,8 @@ func (m Machine) begin(c *cli.Context) *session {
 	return s
 }
 
-// device returns the device that an argument names: its path, or LABEL= and a
-// partition's label, which is looked for on this disk first.
+// device returns the device that an argument names: a path, or LABEL= and the label of
+// a partition, which is searched on the boot disk first.
 func (s *session) device(argument string) (string, error) {
 	label, named := strings.CutPrefix(argument, "LABEL=")
 	if !named {
@@ -111,7 +111,7 @@ func (s *session) device(argument string) (string, error) {
 	return partition.Path, err
 }
 
-// find reads the volume that a command only looks at.
+// find reads a volume without locking it.
 func (s *session) find(argument string) (*volume.Volume, error) {
 	device, err := s.device(argument)
 	if err != nil {
@@ -121,8 +121,7 @@ func (s *session) find(argument string) (*volume.Volume, error) {
 	return v, explain(err)
 }
 
-// open reads the volume that a command changes, and keeps others from it until
-// end.
+// open reads and locks a volume for a change; end unlocks it.
 func (s *session) open(c *cli.Context, argument string) (*volume.Volume, error) {
 	device, err := s.device(argument)
 	if err != nil {
@@ -139,7 +138,7 @@ func (s *session) open(c *cli.Context, argument string) (*volume.Volume, error) 
 	return v, nil
 }
 
-// lock keeps others from changing a device until end.
+// lock locks a device against other changes until end is called.
 func (s *session) lock(c *cli.Context, device string) error {
 	locked, unlock, err := volume.Lock(c.Context, s.Locks, device)
 	if err == nil {
@@ -150,7 +149,7 @@ func (s *session) lock(c *cli.Context, device string) error {
 
 func (s *session) end() { s.unlock() }
 
-// explain adds what a person can do about an error.
+// explain adds hints to errors.
 func explain(err error) error {
 	switch {
 	case err == nil || exit.HintOf(err) != "":

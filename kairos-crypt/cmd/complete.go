@@ -8,8 +8,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/argv"
 )
 
-// completions finds what may stand on the command line. Volumes are not opened
-// for it: that would execute cryptsetup.
+// completions returns completions for the command line. It opens no volume, since that
+// would execute cryptsetup.
 func (m Machine) completions() argv.Values {
 	return argv.Values{
 		"KIND": func(a argv.Asked) []argv.Candidate {
@@ -26,7 +26,7 @@ func (m Machine) completions() argv.Values {
 	}
 }
 
-// completeName lists what is mapped by dm-crypt.
+// completeName returns the mappings of dm-crypt.
 func (m Machine) completeName(a argv.Asked) (list []argv.Candidate) {
 	if a.Command != "close" {
 		return nil

@@ -81,8 +81,8 @@ func encrypt(c *cli.Context, m Machine) error {
 	return s.encrypt(c, v, recovery, enrollments)
 }
 
-// needsEncryption tells whether an encryption in place is not at its end: data
-// that is not encrypted, or a first key that is not yet known for what it is.
+// needsEncryption reports whether an encryption in place is unfinished: data is not
+// encrypted yet, or the first key has no token yet.
 func needsEncryption(v *volume.Volume) bool {
 	return v.Header.Metadata.Conversion() || len(v.Slots) == 1 && v.Slots[0].Kind == volume.Orphan
 }
@@ -99,8 +99,8 @@ func (s *session) planEncrypt(c *cli.Context, device string, begun bool, enrollm
 	}
 }
 
-// beginEncrypt makes room for the header and writes it. The recovery key is shown
-// before: whoever cuts the power at the next moment needs it.
+// beginEncrypt makes space for the header and writes it. It shows the recovery key
+// before that, since after a power cut only that key continues the encryption.
 func (s *session) beginEncrypt(c *cli.Context, device string) (*secret.Memory, error) {
 	if err := cmdline.Confirm(c, fmt.Sprintf("Encrypt %s in place? It must not be in use. Make a backup first.", device)); err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (s *session) beginEncrypt(c *cli.Context, device string) (*secret.Memory, e
 	return recovery.secret, nil
 }
 
-// resumeKey comes by the recovery key of an encryption that was cut off.
+// resumeKey gets the recovery key of an interrupted encryption.
 func (s *session) resumeKey(c *cli.Context, v *volume.Volume) (*secret.Memory, error) {
 	var typed *secret.Memory
 	var err error
@@ -156,8 +156,8 @@ func (s *session) resumeKey(c *cli.Context, v *volume.Volume) (*secret.Memory, e
 	return recovery, nil
 }
 
-// encrypt does what is left, which the header tells: the data, the recovery key's
-// token, the other key slots.
+// encrypt does the remaining steps, which the header shows: the data, the recovery
+// key's token, the other key slots.
 func (s *session) encrypt(c *cli.Context, v *volume.Volume, recovery *secret.Memory, enrollments []*enrollment) error {
 	if v.Header.Metadata.Conversion() {
 		sdnotify.Status("Encrypting %s in place", v.Name())
@@ -189,7 +189,7 @@ func (s *session) encrypt(c *cli.Context, v *volume.Volume, recovery *secret.Mem
 	return nil
 }
 
-// convert encrypts what is left of the data, from wherever it was cut off.
+// convert encrypts the rest of the data.
 func (s *session) convert(ctx context.Context, v *volume.Volume, recovery *secret.Memory) error {
 	if err := cryptsetup.Repair(ctx, v.Device, recovery.Bytes()); err != nil {
 		return err

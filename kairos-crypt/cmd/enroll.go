@@ -39,23 +39,22 @@ func enrollCommand(m Machine) *cli.Command {
 	}
 }
 
-// enrollment is a key to be added, once it is known what it shall be: describe
-// says it, make does it.
+// enrollment is a key that will be added: describe describes it, make creates it.
 type enrollment struct {
 	kind     volume.Kind
 	describe string
 	make     func(context.Context) (*newKey, error)
 }
 
-// enroller reads from a command's options what shall be enrolled.
+// enroller reads the options of a command about the key to enroll.
 type enroller func(*cli.Context, *session) (*enrollment, error)
 
-// newKey is what a key slot gets.
+// newKey is the key and the token of a new key slot.
 type newKey struct {
 	secret *secret.Memory
 	kdf    cryptsetup.KDF
 	token  func(slot int) (json.RawMessage, error) // nil for none
-	shown  bool                                    // somebody has to keep it
+	shown  bool                                    // a person has to keep the key
 }
 
 func enroll(c *cli.Context, m Machine, of enroller) error {
@@ -90,7 +89,7 @@ func enroll(c *cli.Context, m Machine, of enroller) error {
 	return s.shown(c, v, slot, made, report.Enrolled{Device: v.Device, Slot: slot, Kind: e.kind})
 }
 
-// add makes a key and fills a key slot with it. The caller wipes the key.
+// add creates a key and fills a key slot with it. The caller wipes the key.
 func (s *session) add(ctx context.Context, v *volume.Volume, key *secret.Memory, e *enrollment) (int, *newKey, error) {
 	s.log.Info(e.describe)
 	made, err := e.make(ctx)
@@ -106,8 +105,8 @@ func (s *session) add(ctx context.Context, v *volume.Volume, key *secret.Memory,
 	return slot, made, nil
 }
 
-// shown shows what was enrolled, and takes it back where it could not: a key that
-// nobody has seen opens nothing for anybody.
+// shown shows the enrolled key, and removes its slot where it could not be shown:
+// nobody could ever use it.
 func (s *session) shown(c *cli.Context, v *volume.Volume, slot int, made *newKey, result report.Enrolled) error {
 	err := s.show(c, made, result)
 	if err == nil || !made.shown {
@@ -121,8 +120,8 @@ func (s *session) shown(c *cli.Context, v *volume.Volume, slot int, made *newKey
 	return err
 }
 
-// show prints what was enrolled: a recovery key on stdout, and for eyes and
-// cameras around it on a terminal.
+// show prints the result of an enrollment: a recovery key on stdout and, on a terminal,
+// with explanations and a QR code.
 func (s *session) show(c *cli.Context, made *newKey, result report.Enrolled) error {
 	file := c.String("save-recovery-key")
 	if made.shown && file != "" {
@@ -168,7 +167,7 @@ func recoveryEnroller(c *cli.Context, _ *session) (*enrollment, error) {
 	}}, nil
 }
 
-// minPassphrase is how short a passphrase may be, in bytes.
+// minPassphrase is the minimum length of a passphrase, in bytes.
 const minPassphrase = 8
 
 func passphraseEnroller(c *cli.Context, s *session) (*enrollment, error) {

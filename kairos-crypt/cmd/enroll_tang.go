@@ -34,10 +34,11 @@ func tangEnroller(c *cli.Context, s *session) (*enrollment, error) {
 	return s.tang(server, thumbprint), nil
 }
 
-// keySize of a random key slot passphrase, in bytes before base64.
+// keySize is the size of a random passphrase of a key slot, in bytes before base64.
 const keySize = 32
 
-// tang is the enrollment of a random key that a tang server helps to decrypt.
+// tang returns the enrollment of a random key that is decrypted with the help of a tang
+// server.
 func (s *session) tang(server, thumbprint string) *enrollment {
 	return &enrollment{volume.Tang, "bound to the tang server " + server, func(ctx context.Context) (*newKey, error) {
 		raw, err := secret.New(keySize)

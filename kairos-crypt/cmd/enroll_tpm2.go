@@ -43,8 +43,8 @@ func tpm2Enroller(c *cli.Context, s *session) (*enrollment, error) {
 	return s.sealed(token, false, c.Bool("legacy"), func(ctx context.Context) (*secret.Memory, error) { return s.typedOr(ctx, pinFile, "PIN") }), nil
 }
 
-// policy is what the options, the settings and the booted image make of a key
-// slot's policy.
+// policy returns the policy of a key slot, from the options, the settings and the
+// booted image.
 func (s *session) policy(c *cli.Context) (*luks.TPM2, error) {
 	token := &luks.TPM2{Bank: s.config.Bank}
 	var err error
@@ -86,8 +86,8 @@ func (s *session) policy(c *cli.Context) (*luks.TPM2, error) {
 	return token, nil
 }
 
-// sealed is the enrollment of a key that the TPM seals under a policy. Proof is
-// whether the TPM must give it back now; legacy is for systemd before version 254.
+// sealed returns the enrollment of a key that the TPM seals under a policy. With proof,
+// the TPM must unseal it now; legacy is for systemd before version 254.
 func (s *session) sealed(policy *luks.TPM2, proof, legacy bool, pin func(context.Context) (*secret.Memory, error)) *enrollment {
 	return &enrollment{volume.TPM2, "sealed by the TPM, " + bound(policy), func(ctx context.Context) (*newKey, error) {
 		token := luks.TPM2{PCRs: policy.PCRs, Bank: policy.Bank, PublicKey: policy.PublicKey, PublicPCRs: policy.PublicPCRs}
@@ -117,7 +117,7 @@ func (s *session) sealed(policy *luks.TPM2, proof, legacy bool, pin func(context
 	}}
 }
 
-// bound says what a policy binds to.
+// bound describes the policy for people.
 func bound(t *luks.TPM2) string {
 	var text string
 	switch {

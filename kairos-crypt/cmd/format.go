@@ -38,15 +38,15 @@ func formatCommand(m Machine) *cli.Command {
 	}
 }
 
-// formatted is the result of format.
+// formatted is the object that kairos-crypt format prints.
 type formatted struct {
 	Device      string        `json:"device"`
 	UUID        string        `json:"uuid"`
 	Kinds       []volume.Kind `json:"kinds"`                  // of its key slots
-	RecoveryKey string        `json:"recovery_key,omitempty"` // shown once, unless it was given
+	RecoveryKey string        `json:"recovery_key,omitempty"` // printed this once only, unless the caller gave it
 }
 
-// maxLabel is what a LUKS2 header has room for, in bytes.
+// maxLabel is the maximum length of the label in a LUKS2 header, in bytes.
 const maxLabel = 47
 
 func checkLabel(label string) error {
@@ -103,9 +103,9 @@ func format(c *cli.Context, m Machine) error {
 	return s.format(c, device, label, enrollments)
 }
 
-// format makes the volume. Its recovery key is its first key, so that there is
-// no moment in which it has none, and is shown when all is done: until then
-// there is nothing to recover.
+// format creates the volume. The recovery key is its first key, so that the volume is
+// never without one. It is shown at the end: until then the volume holds no data to
+// recover.
 func (s *session) format(c *cli.Context, device, label string, enrollments []*enrollment) error {
 	e, err := recoveryEnroller(c, s)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *session) format(c *cli.Context, device, label string, enrollments []*en
 	return s.show(c, recovery, report.Enrolled{})
 }
 
-// chosen are the key slots that --enroll names.
+// chosen returns the enrollments that --enroll names.
 func (s *session) chosen(c *cli.Context) ([]*enrollment, error) {
 	kinds := c.StringSlice("enroll")
 	if len(kinds) == 0 {
@@ -183,7 +183,7 @@ func (s *session) chosen(c *cli.Context) ([]*enrollment, error) {
 	return enrollments, nil
 }
 
-// contents says what wipefs(8) knows of a device's contents, "" for nothing.
+// contents describes the content of a device by wipefs(8), "" for none.
 func contents(ctx context.Context, device string) (string, error) {
 	if _, err := os.Stat(device); err != nil {
 		return "", err

@@ -22,28 +22,28 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// keyFileFlag is the --key-file option: what opens the volume now.
+// keyFileFlag returns the option --key-file: a key that opens the volume now.
 func keyFileFlag() cli.Flag {
 	return &cli.StringFlag{Name: "key-file", Usage: "open the volume with the recovery key or passphrase in `FILE`, - for stdin, instead of trying its key slots"}
 }
 
-// noAskFlag is the --no-ask-password option, named as systemctl(1)'s.
+// noAskFlag returns the option --no-ask-password, named like that of systemctl(1).
 func noAskFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "no-ask-password", Usage: "never ask; fail instead"}
 }
 
-// saveRecoveryKeyFlag is the --save-recovery-key option.
+// saveRecoveryKeyFlag returns the option --save-recovery-key.
 func saveRecoveryKeyFlag() cli.Flag {
 	return &cli.StringFlag{Name: "save-recovery-key", Usage: "write a new recovery key to the new `FILE`, instead of printing it"}
 }
 
-// nobody is who is asked with --no-ask-password.
+// nobody is the way.Asker with --no-ask-password: it asks no one.
 func nobody(context.Context, string) (*secret.Memory, error) {
 	return nil, fmt.Errorf("%w: not with --no-ask-password", way.ErrNobody)
 }
 
-// key comes by a key that opens a volume: from --key-file, or by its slots of the
-// kinds that are named, all when there are none.
+// key gets a key that opens a volume: from --key-file, or from the volume's slots of
+// the given kinds, of all kinds when none are given.
 func (s *session) key(c *cli.Context, v *volume.Volume, kinds ...volume.Kind) (volume.Slot, *secret.Memory, error) {
 	name := c.String("key-file")
 	if name == "" {
@@ -57,9 +57,9 @@ func (s *session) key(c *cli.Context, v *volume.Volume, kinds ...volume.Kind) (v
 	return s.ways.Typed(c.Context, v, typed)
 }
 
-// passed returns the open file that "fd:N" names, nil for other names. It is
-// used as it is: opened again by a path in /proc, it would do more than whoever
-// has passed it was allowed to.
+// passed returns the open file that "fd:N" names, nil for other names. It does not open
+// the file again by its path in /proc, which could permit more than the caller's
+// descriptor does.
 func passed(name string) (*os.File, error) {
 	number, ok := strings.CutPrefix(name, "fd:")
 	if !ok {
@@ -72,8 +72,8 @@ func passed(name string) (*os.File, error) {
 	return os.NewFile(uintptr(n), name), nil
 }
 
-// readSecret reads a secret from a file: "-" for stdin, "fd:N" for a file
-// descriptor. A newline at its end is the editor's.
+// readSecret reads a secret from a file, "-" for stdin, "fd:N" for a file descriptor.
+// It removes a newline at the end.
 func readSecret(name string) (*secret.Memory, error) {
 	file, err := passed(name)
 	switch {
@@ -104,7 +104,7 @@ func readSecret(name string) (*secret.Memory, error) {
 	return line(name, buffer.Bytes()[:n])
 }
 
-// writeSecret writes a secret and a newline into a new file, or "fd:N".
+// writeSecret writes a secret and a newline to a new file, or to "fd:N".
 func writeSecret(name string, key *secret.Memory) error {
 	file, err := passed(name)
 	if err != nil {
@@ -137,7 +137,7 @@ func writeLine(w io.Writer, key *secret.Memory) error {
 	return nil
 }
 
-// line takes a secret without the newline at its end; raw is wiped.
+// line returns a secret without the newline at its end, and wipes raw.
 func line(whence string, raw []byte) (*secret.Memory, error) {
 	trimmed := bytes.TrimSuffix(raw, []byte("\n"))
 	if len(trimmed) == 0 {
@@ -146,8 +146,8 @@ func line(whence string, raw []byte) (*secret.Memory, error) {
 	return secret.Take(trimmed)
 }
 
-// ask asks by systemd-ask-password(1), which finds the person: on this terminal,
-// on the boot screen, on the serial console.
+// ask asks with systemd-ask-password(1), which reaches a person on this terminal, the
+// boot screen or the serial console.
 func ask(ctx context.Context, question string) (*secret.Memory, error) {
 	command := exec.CommandContext(ctx, "systemd-ask-password", "--id=kairos-crypt", "--icon=drive-harddisk", "--timeout=0", question)
 	// It takes its question back from those who would ask it.
@@ -166,7 +166,7 @@ func ask(ctx context.Context, question string) (*secret.Memory, error) {
 	return line("the answer", typed.Bytes())
 }
 
-// askTwice asks for a new secret, so that a slip of a finger locks nobody out.
+// askTwice asks twice for a new secret, so that a typing error locks nobody out.
 func (s *session) askTwice(ctx context.Context, what string) (*secret.Memory, error) {
 	first, err := s.ask(ctx, "New "+what+":")
 	if err != nil {

@@ -9,19 +9,19 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/way"
 )
 
-// maxVolumeKey is how long a volume key may be, in bytes: two keys of AES-256,
-// and room for what may come.
+// maxVolumeKey is the maximum length of a volume key, in bytes: larger than the two
+// AES-256 keys of XTS.
 const maxVolumeKey = 512
 
-// measurement opens a volume, and measures its volume key where that is wanted
-// and there is a TPM.
+// measurement opens a volume and, if configured and possible, measures its volume key
+// with the TPM.
 type measurement struct {
 	tpm       *way.TPM
-	volumeKey *secret.Memory // nil: nothing is measured
-	length    int            // of the volume key, 0: it has not been handed over
+	volumeKey *secret.Memory // nil: no measurement
+	length    int            // of the volume key, 0: cryptsetup did not return it
 }
 
-// measuring begins a measurement.
+// measuring prepares a measurement.
 func (s *session) measuring() (*measurement, error) {
 	m := &measurement{tpm: s.ways.TPM}
 	if !s.config.Measure || m.tpm.Present() != nil {
@@ -41,7 +41,7 @@ func (m *measurement) open(ctx context.Context, v *volume.Volume, name string, s
 	return err
 }
 
-// measure measures the volume key of what was opened.
+// measure measures the volume key of the opened volume.
 func (m *measurement) measure(ctx context.Context, v *volume.Volume, name string, slot int, key *secret.Memory) error {
 	if m.volumeKey == nil {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// words are verdicts on what opens.
+// words are the verdicts for people.
 var words = map[report.Verdict]string{report.Yes: "opens", report.No: "stays closed", report.Unknown: "not known"}
 
 func printStatus(w io.Writer, s report.Crypt) error {
@@ -54,7 +54,7 @@ func printStatus(w io.Writer, s report.Crypt) error {
 	return nil
 }
 
-// foreignText says what is wrong with a partition.
+// foreignText describes a foreign volume for people.
 func foreignText(f report.Foreign) string {
 	where := f.Device
 	switch {
@@ -85,7 +85,7 @@ func printSlot(w io.Writer, slot report.Slot) {
 	}
 }
 
-// ended says how an unlock ended.
+// ended describes the result of an unlock for people.
 func ended(u *report.Unlock) string {
 	when := terminal.Time(u.Time)
 	if u.Error != "" {

@@ -8,8 +8,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// recoveryKeyCommand is for programs that make several volumes with one recovery
-// key: kairos-install and kairos-reset.
+// recoveryKeyCommand is the command recovery-key, for programs that create several
+// volumes with one recovery key: kairos-install and kairos-reset.
 func recoveryKeyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "recovery-key",

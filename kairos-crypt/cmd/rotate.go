@@ -82,7 +82,7 @@ func rotate(c *cli.Context, m Machine) error {
 	return nil
 }
 
-// renewal is a new key in the manner of a slot's.
+// renewal returns the enrollment of a new key of the same kind as a slot's.
 func (s *session) renewal(c *cli.Context, old volume.Slot) (*enrollment, error) {
 	switch {
 	case old.Bad != nil:

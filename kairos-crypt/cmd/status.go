@@ -80,9 +80,9 @@ func (s *session) status(c *cli.Context, devices []string) (report.Crypt, error)
 	return result, nil
 }
 
-// foreign are the partitions that don't hold the volumes which the boot entry
-// names, of the devices, or all. Whoever exchanges a volume has the TPM seal a key
-// to their own: that it opens says nothing.
+// foreign returns the partitions, of the devices or of all, that don't hold the volume
+// that the boot entry names. An attacker's volume may well open, since the same TPM
+// seals keys for it: so a volume that opens is no proof.
 func (s *session) foreign(devices []string) ([]report.Foreign, error) {
 	found := []report.Foreign{}
 	line, err := os.ReadFile(s.Cmdline)
@@ -112,8 +112,7 @@ func (s *session) foreign(devices []string) ([]report.Foreign, error) {
 	return found, nil
 }
 
-// volumes are those of the devices, or all of this machine's partitions that
-// hold one.
+// volumes returns the volumes on the devices, or on all partitions of this machine.
 func (s *session) volumes(devices []string) ([]*volume.Volume, error) {
 	var found []*volume.Volume
 	for _, device := range devices {
@@ -173,7 +172,7 @@ func (s *session) describe(v *volume.Volume, next *forecast.Next) report.Volume 
 	return result
 }
 
-// better is the verdict of two ways, of which one is enough.
+// better returns the better of two verdicts.
 func better(a, b report.Verdict) report.Verdict {
 	switch {
 	case a == report.Yes || b == report.Yes:

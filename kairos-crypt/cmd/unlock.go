@@ -71,7 +71,7 @@ func unlock(c *cli.Context, m Machine) error {
 	return cmdline.PrintJSON(c, report.Opened{Device: v.Device, Slot: slot.Number, Kind: slot.Kind})
 }
 
-// keep keeps how it ended, for who asks later.
+// keep stores the result of the unlock for other programs.
 func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err error) {
 	end := report.Unlock{UUID: v.Header.UUID, Name: name, Time: time.Now().UTC(), Slot: slot.Number, Kind: slot.Kind}
 	if err != nil {
@@ -83,8 +83,8 @@ func (s *session) keep(v *volume.Volume, name string, slot volume.Slot, err erro
 	}
 }
 
-// openWith maps a volume, or with --check only proves that it opens, and returns
-// the slot that did it.
+// openWith maps a volume, or with --check only tests that it opens, and returns the
+// slot that opened.
 func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) (volume.Slot, error) {
 	sdnotify.Status("Unlocking %s", v.Name())
 	if c.Bool("check") {
@@ -117,7 +117,7 @@ func (s *session) openWith(c *cli.Context, v *volume.Volume, name string) (volum
 	return slot, nil
 }
 
-// mapperName is what device mapper and udev take without escaping.
+// mapperName matches names that neither device mapper nor udev escapes.
 var mapperName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}$`)
 
 func checkName(name string) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// forceFlag is the --force option of commands that volume.Guard watches over.
+// forceFlag returns the option --force of commands that volume.Guard checks.
 func forceFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "force", Usage: "erase the last key slot that opens it, or the last recovery key, too"}
 }
@@ -72,7 +72,8 @@ func wipeSlotCommand(m Machine) *cli.Command {
 	}
 }
 
-// guard refuses what would lock the owner out, unless --force was given.
+// guard returns an error for a removal that would lock the owner out, unless --force
+// was given.
 func guard(c *cli.Context, v *volume.Volume, removed ...volume.Slot) error {
 	err := v.Guard(removed...)
 	if err == nil || c.Bool("force") {

@@ -1,9 +1,9 @@
 // Command kairos-crypt-bus is the service io.kairos.Crypt1 on the system bus:
-// io.kairos.Crypt1(5). It runs kairos-crypt for what it is asked.
+// io.kairos.Crypt1(5). It executes kairos-crypt for each method.
 //
-// It is a program of its own because kairos-crypt is part of the initrd, where
-// there is no bus. Secrets never pass through it: callers hand in file
-// descriptors, which kairos-crypt inherits.
+// It is a separate program because kairos-crypt is part of the initrd, where there is
+// no bus. Secrets never pass through it: callers pass file descriptors, which
+// kairos-crypt inherits.
 package main
 
 import (
@@ -28,9 +28,9 @@ func main() {
 
 // places are directories of the node.
 type places struct {
-	dev      string // where a written volume shows
-	unlocks  string // how unlocks ended
-	upgrades string // what kairos-upgrade(8) publishes of its transactions
+	dev      string // directory of device nodes: a written volume causes an event there
+	unlocks  string // directory of the results of unlocks
+	upgrades string // directory of kairos-upgrade(8)'s transactions
 }
 
 func app(at places) *cli.App {

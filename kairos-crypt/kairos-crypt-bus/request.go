@@ -20,8 +20,8 @@ import (
 	volumes "github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 )
 
-// maxTransaction is how long kairos-crypt may take, a server on the network and
-// a caller who does not write what a file descriptor promises included.
+// maxTransaction is how long kairos-crypt may take, including a server on the network
+// and a caller who does not write to a file descriptor.
 const maxTransaction = 5 * time.Minute
 
 // request is one run of kairos-crypt.
@@ -31,8 +31,7 @@ type request struct {
 	files     []*os.File // of the caller: descriptors 3, 4, …
 }
 
-// newRequest begins a request with a command, and its options that are always
-// given.
+// newRequest returns a request for a command with its fixed options.
 func newRequest(command ...string) *request {
 	return &request{operation: command[0], args: append(command, "--quiet")}
 }
@@ -43,19 +42,19 @@ func (r *request) close() {
 	}
 }
 
-// option adds an option with a value, unless that is empty. The value can't be
-// taken for an option.
+// option adds an option with a value, unless the value is empty. The value can't be
+// mistaken for an option.
 func (r *request) option(name, value string) {
 	if value != "" {
 		r.args = append(r.args, "--"+name+"="+value)
 	}
 }
 
-// files are the file descriptors of a call by the options of kairos-crypt that
-// they become.
+// files are the file descriptors of a call, by the options of kairos-crypt that they
+// become.
 type files map[string]**os.File
 
-// newFiles is for the options of a method: each name takes a descriptor.
+// newFiles returns files for the options of a method that take a descriptor.
 func newFiles(known bus.Options, names map[string]string) files {
 	f := files{}
 	for name, option := range names {
@@ -65,8 +64,8 @@ func newFiles(known bus.Options, names map[string]string) files {
 	return f
 }
 
-// pass hands the descriptors that were given to kairos-crypt, which inherits
-// them: it reads, and writes, just what the caller could have.
+// pass passes the given descriptors to kairos-crypt, which inherits them: it can read
+// and write only what the caller could.
 func (r *request) pass(f files) {
 	for option, file := range f {
 		if *file != nil {
@@ -76,7 +75,7 @@ func (r *request) pass(f files) {
 	}
 }
 
-// decode reads the options of a method. After an error nothing is left open.
+// decode decodes the options of a method. After an error all descriptors are closed.
 func (r *request) decode(given options, known bus.Options, f files) error {
 	err := known.Decode(given)
 	r.pass(f)
@@ -86,10 +85,10 @@ func (r *request) decode(given options, known bus.Options, f files) error {
 	return err
 }
 
-// thumbprint is that of a key as of RFC 7638, in base64url.
+// thumbprint matches the thumbprint of a key, RFC 7638, in base64url.
 var thumbprint = regexp.MustCompile(`^[A-Za-z0-9_-]{27,86}$`)
 
-// checkSlot refuses what names no key slot: a number, or a kind.
+// checkSlot returns an error unless the text is a number or a kind of a key slot.
 func checkSlot(name string) error {
 	if slices.Contains(append(slices.Clone(volumes.Kinds), volumes.Orphan, volumes.Other), volumes.Kind(name)) {
 		return nil
@@ -100,7 +99,7 @@ func checkSlot(name string) error {
 	return nil
 }
 
-// checkPCRs refuses what is no list of PCRs.
+// checkPCRs returns an error unless the text is a list of PCRs.
 func checkPCRs(list string) error {
 	if _, err := config.PCRs(list); err != nil {
 		return exit.WithCode(err, exit.Usage)
@@ -108,7 +107,7 @@ func checkPCRs(list string) error {
 	return nil
 }
 
-// run runs kairos-crypt and returns what it prints.
+// run executes kairos-crypt and returns its stdout.
 func (r *request) run(ctx context.Context) ([]byte, error) {
 	out, err := run.Runner{Files: r.files}.Output(ctx, append([]string{"kairos-crypt"}, r.args...)...)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -117,7 +116,7 @@ func (r *request) run(ctx context.Context) ([]byte, error) {
 	return out, err
 }
 
-// decode reads what kairos-crypt printed.
+// decode decodes the output of kairos-crypt.
 func decode(out []byte, result any) error {
 	if err := json.Unmarshal(out, result); err != nil {
 		return fmt.Errorf("read what kairos-crypt says: %w", err)

@@ -18,12 +18,12 @@ type service struct {
 	jobs   *bus.Transactions
 	log    *slog.Logger
 
-	refreshing sync.Mutex // states are read one after the other
+	refreshing sync.Mutex // held while the state is read
 
 	mu      sync.Mutex
 	staged  string // id of the deployment that boots next
 	volumes map[string]*volume
-	known   bool // the volumes were read once
+	known   bool // the volumes have been read once
 }
 
 type options = map[string]dbus.Variant
@@ -50,7 +50,7 @@ func (s *service) describe() bus.Interface {
 	}
 }
 
-// do begins a transaction that runs kairos-crypt.
+// do starts a transaction that executes kairos-crypt.
 func (s *service) do(c *bus.Call, r *request, result any) (dbus.ObjectPath, error) {
 	path, err := s.jobs.Begin(c, r.operation, func(ctx context.Context) (options, error) {
 		defer r.close()

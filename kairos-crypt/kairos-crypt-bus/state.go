@@ -14,11 +14,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// maxStatus is how long the state of the volumes may take to read: the TPM is
-// asked.
+// maxStatus is how long reading the state of the volumes may take, which asks the TPM.
 const maxStatus = time.Minute
 
-// paths are the objects of the volumes, in order.
+// paths returns the paths of the volumes' objects, sorted.
 func (s *service) paths() []dbus.ObjectPath {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -30,8 +29,8 @@ func (s *service) paths() []dbus.ObjectPath {
 	return paths
 }
 
-// refresh reads the state of the volumes and tells who listens. What can't be
-// read stays as it was.
+// refresh reads the state of the volumes and signals changes. It keeps the old state of
+// what can't be read.
 func (s *service) refresh() {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
@@ -56,8 +55,7 @@ func (s *service) refresh() {
 	}
 }
 
-// take makes a new state that of the objects, and returns what is to be told of
-// it once that is done.
+// take stores a new state in the objects, and returns the signals to send afterwards.
 func (s *service) take(read report.Crypt) (news []func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +85,7 @@ func (s *service) take(read report.Crypt) (news []func()) {
 	return news
 }
 
-// news are the signals about a volume that was known before.
+// news returns the signals about changes of a known volume.
 func (s *service) news(v *volume, was, is report.Volume) (news []func()) {
 	path := v.object.Path()
 	emit := func(name string, args ...any) {
@@ -106,8 +104,8 @@ func (s *service) news(v *volume, was, is report.Volume) (news []func()) {
 	return news
 }
 
-// slots are the key slots of a volume without what the TPM and the next boot
-// make of them.
+// slots returns the key slots of a volume without the verdicts that depend on the TPM
+// and the next boot.
 func slots(v report.Volume) []report.Slot {
 	list := slices.Clone(v.Slots)
 	for i := range list {
@@ -116,8 +114,8 @@ func slots(v report.Volume) []report.Slot {
 	return append([]report.Slot{}, list...)
 }
 
-// watch refreshes the properties whenever a volume is written to by anybody, an
-// unlock ends or the deployments change, until the watch is closed.
+// watch refreshes the properties whenever any process writes to a volume, an unlock
+// ends or the deployments change, until the watch is closed.
 func (s *service) watch(changes *inotify.Watcher) {
 	changes.Follow(s.matters, func() {
 		s.refresh()
@@ -125,8 +123,9 @@ func (s *service) watch(changes *inotify.Watcher) {
 	})
 }
 
-// watchDirs watches what is there. A device node in /dev that was open for
-// writing and is closed says that its header may have changed, as udev takes it.
+// watchDirs watches the directories that exist. The closing of a device node that was
+// open for writing means that its header may have changed; udev relies on the same
+// event.
 func (s *service) watchDirs(changes *inotify.Watcher) {
 	for _, dir := range []string{s.dev, s.unlocks, filepath.Dir(s.unlocks), s.upgrades} {
 		if err := changes.Add(dir); err != nil {
@@ -135,8 +134,8 @@ func (s *service) watchDirs(changes *inotify.Watcher) {
 	}
 }
 
-// matters leaves out devices that are no volumes, files that are being written,
-// and what a transaction of kairos-upgrade publishes before it has ended.
+// matters filters events: it skips devices without volumes, temporary files, and
+// transactions of kairos-upgrade that have not ended.
 func (s *service) matters(e inotify.Event) bool {
 	switch {
 	case atomicfile.IsTemp(e.Name):

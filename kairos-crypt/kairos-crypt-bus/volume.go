@@ -23,8 +23,8 @@ type volume struct {
 	state   report.Volume // guarded by the service's mu
 }
 
-// pathOf is the object of a device: its name as a label of a path, with what a
-// path can't hold as _ and two hex digits, in the way of sd_bus_path_encode(3).
+// pathOf returns the object path of a device: its name, in which other characters than
+// letters and digits are escaped as _ and two hex digits, as in sd_bus_path_encode(3).
 func pathOf(device string) dbus.ObjectPath {
 	var label strings.Builder
 	for i, c := range []byte(filepath.Base(device)) {
@@ -71,9 +71,9 @@ func (v *volume) describe() bus.Interface {
 	}
 }
 
-// widensEnroll asks for an action of its own where somebody learns what opens
-// the volume, the caller or a server, and where the caller says which states of
-// the machine open it: none at all, if he likes.
+// widensEnroll requires further actions where the caller or a server learns the new
+// key, and where the caller chooses the policy: with an empty one, any state of the
+// machine would open the volume.
 func widensEnroll(details map[string]string) (actions []string) {
 	if details["kind"] != string(volumes.TPM2) {
 		actions = append(actions, action+"add-secret")
@@ -86,8 +86,8 @@ func widensEnroll(details map[string]string) (actions []string) {
 	return actions
 }
 
-// widensRotate knows only the kind that the caller names: a number may be the
-// slot of a secret.
+// widensRotate requires a further action for kinds whose key the caller learns; for a
+// number too, since the slot's kind is unknown.
 func widensRotate(details map[string]string) []string {
 	if details["slot"] != string(volumes.TPM2) {
 		return []string{action + "add-secret"}
@@ -95,15 +95,15 @@ func widensRotate(details map[string]string) []string {
 	return nil
 }
 
-// request begins a request for this volume. Nobody is asked for anything: a
-// caller hands in what is needed.
+// request returns a request for this volume. kairos-crypt asks no person: the caller
+// passes all that it needs.
 func (v *volume) request(command ...string) *request {
 	r := newRequest(command...)
 	r.args = append(r.args, "--no-ask-password", "--json")
 	return r
 }
 
-// begin begins the transaction of a request, whose arguments follow its options.
+// begin starts the transaction of a request; the arguments follow its options.
 func (v *volume) begin(c *bus.Call, r *request, result any, arguments ...string) (dbus.ObjectPath, error) {
 	r.args = append(append(r.args, "--", v.device), arguments...)
 	return v.service.do(c, r, result)
@@ -118,7 +118,7 @@ func (v *volume) verify(_ context.Context, c *bus.Call, given options) (dbus.Obj
 	return v.begin(c, r, &report.Opened{})
 }
 
-// enrollOptions are the options of each kind: file descriptors by the options of
+// enrollOptions are the options of each kind: file descriptors, by the options of
 // kairos-crypt that they become, and texts, which have the same names there.
 var enrollOptions = map[volumes.Kind]struct {
 	files map[string]string
@@ -151,8 +151,8 @@ func (v *volume) enroll(_ context.Context, c *bus.Call, kind string, given optio
 	return v.begin(c, r, &report.Enrolled{})
 }
 
-// complete checks the texts of an enrollment and adds them, and refuses one
-// without what it needs.
+// complete validates and adds the texts of an enrollment. It returns an error if a
+// required option is missing.
 func (v *volume) complete(r *request, kind volumes.Kind, given options, f files, texts map[string]*string) error {
 	switch kind {
 	case volumes.Recovery:
@@ -211,16 +211,16 @@ func (v *volume) rotate(_ context.Context, c *bus.Call, slot string, given optio
 	return v.begin(c, r, &report.Enrolled{}, slot)
 }
 
-// recovery says whether a name means a recovery key: a new one must not be
-// printed, where this service would read it.
+// recovery reports whether a name means a recovery key: kairos-crypt must not print a
+// new one, which this service would read.
 func (v *volume) recovery(name string) bool {
 	return name == string(volumes.Recovery) || slices.ContainsFunc(v.now().Slots, func(s report.Slot) bool {
 		return s.Kind == volumes.Recovery && fmt.Sprint(s.Slot) == name
 	})
 }
 
-// wipeSlot never forces: whoever gives up the last way in does it on the command
-// line.
+// wipeSlot never uses --force: the last way to open a volume can be removed on the
+// command line only.
 func (v *volume) wipeSlot(_ context.Context, c *bus.Call, slot string) (dbus.ObjectPath, error) {
 	if err := checkSlot(slot); err != nil {
 		return "", err

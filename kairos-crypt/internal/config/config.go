@@ -1,5 +1,4 @@
-// Package config reads crypt.conf and its drop-ins, in the form of systemd's
-// configuration files: see kairos-crypt.conf(5).
+// Package config reads crypt.conf and its drop-ins: see kairos-crypt.conf(5).
 package config
 
 import (
@@ -14,26 +13,26 @@ import (
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
-// Config is the settings.
+// Config holds the settings.
 type Config struct {
-	// PCRs and Bank are what a TPM key slot is bound to where no key for signed
-	// policies is found.
+	// PCRs and Bank are the binding of a TPM key slot where there is no key for signed
+	// policies.
 	PCRs []int
 	Bank string
-	// NetworkTimeout is how long a server may take.
+	// NetworkTimeout is how long a request to a server may take.
 	NetworkTimeout time.Duration
-	// Kinds are the key slots that are tried; all when empty.
+	// Kinds are the kinds of key slots that unlock tries; all when empty.
 	Kinds []volume.Kind
-	// Patience is how long somebody is asked on a boot that is on trial, where
-	// the deployment before would have opened the volume.
+	// Patience is how long unlock waits for an answer of a person in a boot on trial,
+	// when the previous deployment would have opened the volume.
 	Patience time.Duration
-	// Measure says that the volume key is measured into PCR 15 after opening.
+	// Measure says that the volume key is measured into PCR 15 after a volume was
+	// opened.
 	Measure bool
 }
 
-// Load reads the settings of the system beneath root. What is wrong in a file
-// is an error beside the settings that could be understood: a typing error must
-// not keep a node from its data.
+// Load reads the settings beneath root. Its error reports what is wrong in the files;
+// all valid settings apply, since a typing error must not keep a node from its data.
 func Load(root string) (Config, error) {
 	c := Config{PCRs: []int{7}, Bank: "sha256", NetworkTimeout: 30 * time.Second, Patience: 2 * time.Minute, Measure: true}
 	return c, settings.Load(root, "crypt", c.set)
@@ -90,7 +89,7 @@ func (c *Config) kinds(value string) error {
 	return nil
 }
 
-// PCRs parses a list of PCRs as systemd writes it: 7 or 7+11; "" for none.
+// PCRs parses a list of PCRs in systemd's form: 7 or 7+11; "" for none.
 func PCRs(text string) ([]int, error) {
 	numbers := []int{}
 	if text == "" {

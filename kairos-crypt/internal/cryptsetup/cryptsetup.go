@@ -1,6 +1,6 @@
-// Package cryptsetup changes LUKS2 volumes by running cryptsetup(8).
+// Package cryptsetup changes LUKS2 volumes by executing cryptsetup(8).
 //
-// Secrets go to it on pipes, never through arguments, environment or files.
+// It passes secrets on pipes, never in arguments, the environment or files.
 package cryptsetup
 
 import (
@@ -17,22 +17,21 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// ErrWrongKey says that no key slot, or not the one that was named, opens with
-// the secret.
+// ErrWrongKey says that the secret opens no key slot, or not the named one.
 var ErrWrongKey = errors.New("no key slot opens with this key")
 
-// ErrExists says that the mapping, or one of the device, is there already.
+// ErrExists says that the mapping exists, or that the device has one already.
 var ErrExists = errors.New("it is open already, or in use")
 
-// KDF says what a key slot does to a secret before it uses it.
+// KDF is the key derivation function of a key slot.
 type KDF int
 
 const (
-	// Typed is for what people type: argon2id, with the cost that cryptsetup
+	// Typed is for secrets that people type: argon2id, with the cost that cryptsetup
 	// measures on this machine.
 	Typed KDF = iota
-	// Random is for secrets of 256 random bits, which no amount of guessing
-	// finds: the least that cryptsetup allows. systemd does the same.
+	// Random is for secrets of 256 random bits, which cannot be guessed: the least cost
+	// that cryptsetup allows, as systemd uses.
 	Random
 )
 
@@ -43,8 +42,8 @@ func (k KDF) arguments() []string {
 	return []string{"--pbkdf", "argon2id"}
 }
 
-// Format makes a new, empty LUKS2 volume whose first key slot opens with key.
-// What was on it is lost. The caller has made sure that it may be.
+// Format creates a new, empty LUKS2 volume whose first key slot opens with key. The old
+// content of the device is lost: the caller has checked that it may be.
 func Format(ctx context.Context, device string, key []byte, kdf KDF, label string) error {
 	arguments := append([]string{"luksFormat", "--batch-mode", "--type", "luks2", "--key-file", pipe(0)}, kdf.arguments()...)
 	if label != "" {
@@ -54,15 +53,15 @@ func Format(ctx context.Context, device string, key []byte, kdf KDF, label strin
 	return err
 }
 
-// AddKey fills a free key slot with a new key; key opens the volume now.
+// AddKey adds a new key in a free key slot; key opens the volume now.
 func AddKey(ctx context.Context, device string, slot int, key, added []byte, kdf KDF) error {
 	arguments := append([]string{"luksAddKey", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot)}, kdf.arguments()...)
 	_, err := execute(ctx, [][]byte{key, added}, nil, append(arguments, "--", device, pipe(1))...)
 	return err
 }
 
-// Test tries whether a key opens a key slot, or any of them when slot is
-// negative. Nothing is mapped. It returns ErrWrongKey when the key doesn't.
+// Test tests whether a key opens a key slot, or any slot when slot is negative. It maps
+// nothing. It returns ErrWrongKey when the key doesn't.
 func Test(ctx context.Context, device string, slot int, key []byte) error {
 	arguments := []string{"open", "--test-passphrase", "--batch-mode", "--key-file", pipe(0)}
 	if slot >= 0 {
@@ -93,8 +92,7 @@ func Close(ctx context.Context, name string) error {
 // maxVolumeKey is how long a volume key may be, in bytes.
 const maxVolumeKey = 256
 
-// VolumeKey returns the key that the data is encrypted with, which the caller
-// wipes.
+// VolumeKey returns the volume key, which encrypts the data. The caller wipes it.
 func VolumeKey(ctx context.Context, device string, slot int, key []byte) ([]byte, error) {
 	out, err := execute(ctx, [][]byte{key}, nil, "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", pipe(0), "--key-slot", strconv.Itoa(slot), "--", device)
 	defer clear(out)
@@ -124,8 +122,8 @@ func VolumeKey(ctx context.Context, device string, slot int, key []byte) ([]byte
 	return volumeKey, nil
 }
 
-// KillSlot erases a key slot. That some other slot remains is the caller's to
-// know: cryptsetup doesn't ask.
+// KillSlot erases a key slot. The caller makes sure that another one remains:
+// cryptsetup doesn't ask.
 func KillSlot(ctx context.Context, device string, slot int) error {
 	_, err := execute(ctx, nil, nil, "luksKillSlot", "--batch-mode", "--", device, strconv.Itoa(slot))
 	return err
@@ -137,32 +135,33 @@ func Erase(ctx context.Context, device string) error {
 	return err
 }
 
-// ImportToken writes a token into the free place of a number.
+// ImportToken writes a token with a number that is free.
 func ImportToken(ctx context.Context, device string, number int, token json.RawMessage) error {
 	_, err := execute(ctx, nil, token, "token", "import", "--token-id", strconv.Itoa(number), "--json-file", "-", "--", device)
 	return err
 }
 
-// RemoveToken removes a token. The key slot that it leads to remains.
+// RemoveToken removes a token. Its key slot remains.
 func RemoveToken(ctx context.Context, device string, number int) error {
 	_, err := execute(ctx, nil, nil, "token", "remove", "--token-id", strconv.Itoa(number), "--", device)
 	return err
 }
 
-// pipe is the name under which the child finds secret number n: descriptors 0
-// to 2 are taken. /dev/fd would need udev, or somebody else who makes it.
+// pipe returns the path by which the child opens secret number n, after descriptors 0
+// to 2. It is in /proc, since /dev/fd exists only where udev or another program has
+// created it.
 func pipe(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
 
 type held struct{}
 
-// Hold returns a context in which programs that write to the device have the file
-// open that locks it: they may outlive a caller that was killed, and the lock ends
-// with the last of them.
+// Hold returns a context for programs that write to the device: they inherit the open
+// lock file. So the device stays locked until the last of them has ended, even if they
+// outlive a killed caller.
 func Hold(ctx context.Context, lock *os.File) context.Context {
 	return context.WithValue(ctx, held{}, lock)
 }
 
-// Held are the files for a program that writes to the device.
+// Held returns the files that a program inherits which writes to the device.
 func Held(ctx context.Context) []*os.File {
 	if lock, ok := ctx.Value(held{}).(*os.File); ok {
 		return []*os.File{lock}
@@ -170,7 +169,7 @@ func Held(ctx context.Context) []*os.File {
 	return nil
 }
 
-// execute runs cryptsetup with each secret on a pipe of its own.
+// execute runs cryptsetup with each secret on a pipe.
 func execute(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...string) ([]byte, error) {
 	runner := run.Runner{Stdin: stdin}
 	for _, secret := range secrets {
@@ -197,7 +196,8 @@ func execute(ctx context.Context, secrets [][]byte, stdin []byte, arguments ...s
 	return nil, err
 }
 
-// maxSecret fits into an empty pipe, so that writing never waits for a reader.
+// maxSecret is the maximum size of a secret, which fits into an empty pipe, so that a
+// write never blocks.
 const maxSecret = 4096
 
 // filled returns the reading end of a pipe that holds a secret and then ends.

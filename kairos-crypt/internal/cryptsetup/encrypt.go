@@ -6,15 +6,15 @@ import (
 	"strconv"
 )
 
-// What an encryption in place needs at the end of the device, in bytes: half of
-// it for the header, half to move the data by.
+// EncryptRoom is the free space that an encryption in place needs at the end of the
+// device, in bytes: half for the header, half for moving the data.
 const EncryptRoom = 32 << 20
 
-// BeginEncrypt writes a header onto a device that holds data, whose last
-// EncryptRoom bytes are free, and moves the data that was in the header's place.
-// The header says from then on how far the encryption is: ResumeEncrypt can be
-// cut off anywhere and called again. cryptsetup takes neither key slots nor
-// tokens until it has ended, so that key stays the only one.
+// BeginEncrypt writes a header to a device with data, whose last EncryptRoom bytes are
+// free, and moves the data that was in the place of the header. From then on the header
+// records the progress of the encryption: ResumeEncrypt can be interrupted at any point
+// and called again. Until the end, cryptsetup accepts neither key slots nor tokens, so
+// key remains the only key.
 func BeginEncrypt(ctx context.Context, device string, key []byte, kdf KDF, label string) error {
 	arguments := append([]string{"reencrypt", "--encrypt", "--init-only", "--batch-mode", "--type", "luks2",
 		"--reduce-device-size", strconv.Itoa(EncryptRoom), "--key-file", pipe(0)}, kdf.arguments()...)
@@ -25,15 +25,16 @@ func BeginEncrypt(ctx context.Context, device string, key []byte, kdf KDF, label
 	return err
 }
 
-// Repair puts right what was in flight when an encryption in place was cut off,
-// and ends it where that was the last of it. Where nothing was, it does nothing.
+// Repair completes the step during which an encryption in place was interrupted; after
+// the last step it also ends the encryption. Where nothing was interrupted, it does
+// nothing.
 func Repair(ctx context.Context, device string, key []byte) error {
 	_, err := execute(ctx, [][]byte{key}, nil, "repair", "--batch-mode", "--key-file", pipe(0), "--", device)
 	return err
 }
 
-// ResumeEncrypt encrypts what is left, after Repair. Every step is written to the
-// disk before the next, with checksums of what is in flight.
+// ResumeEncrypt encrypts the rest of the data, after Repair. It writes every step to
+// the disk before the next, with checksums of the data that the step changes.
 func ResumeEncrypt(ctx context.Context, device string, key []byte) error {
 	arguments := []string{"reencrypt", "--resume-only", "--batch-mode", "--key-file", pipe(0)}
 	// In a file nobody can have mapped it; of a block device cryptsetup asks the

@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keyName is what the volume key is called in its keyring.
+// keyName is the name of the volume key in its keyring.
 const keyName = "kairos-crypt"
 
-// OpenReading maps a volume as Open does and reads its volume key into a buffer,
-// with one derivation of the slot's key for both. n is 0 where cryptsetup, before
-// version 2.7, or the kernel can't hand it over; the volume is open then as well.
+// OpenReading maps a volume as Open does and reads its volume key into a buffer, with
+// one key derivation for both. n is 0 where cryptsetup (before 2.7) or the kernel
+// cannot return it; the volume is open then as well.
 func OpenReading(ctx context.Context, device, name string, slot int, key, volumeKey []byte) (n int, err error) {
 	err = inSession(func() (err error) {
 		if err = open(ctx, device, name, slot, key, "--link-vk-to-keyring", "@s::%user:"+keyName); err == nil {
@@ -28,9 +28,8 @@ func OpenReading(ctx context.Context, device, name string, slot int, key, volume
 	return 0, Open(ctx, device, name, slot, key)
 }
 
-// inSession calls do with a new session keyring, which the programs that it
-// starts have too, and which is gone with all that is in it when they and do have
-// ended: keyrings(7).
+// inSession calls do with a new session keyring, which child processes inherit and
+// which disappears with its keys when they and do have ended: keyrings(7).
 func inSession(do func() error) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -47,8 +46,8 @@ func inSession(do func() error) error {
 	return <-ended
 }
 
-// read reads the volume key from the session keyring, and makes it useless there.
-// It returns its length, 0 when there is none.
+// read reads the volume key from the session keyring and revokes it. It returns its
+// length, 0 when there is none.
 func read(volumeKey []byte) int {
 	id, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", keyName, 0)
 	if err != nil {

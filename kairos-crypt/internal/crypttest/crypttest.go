@@ -1,5 +1,5 @@
-// Package crypttest gives tests the real programs: cryptsetup, swtpm, clevis and
-// tang, those of the tests' tools root or the host's.
+// Package crypttest gives tests the real programs: cryptsetup, swtpm, clevis and tang,
+// of the tools root or of the host.
 package crypttest
 
 import (
@@ -18,17 +18,16 @@ import (
 // inside is set in the environment of a test program that runs in the tools root.
 const inside = "KAIROS_CRYPTTEST_INSIDE"
 
-// Main is for TestMain of each package that uses Programs: it runs the package's
-// tests.
+// Main runs the tests of a package that uses Programs; call it from TestMain.
 func Main(m *testing.M) {
 	Enter()
 	os.Exit(m.Run())
 }
 
-// Enter moves the test program into the tools root, where there is one, because
-// the host's programs may be old: the program starts again there. Moving it once
-// costs less than moving each of the hundreds of programs that it runs. It does
-// nothing where the program plays another, as testscript has it.
+// Enter executes the test program again within the tools root, if there is one, because
+// the host's programs may be old. To move the test once costs less than to move each of
+// the hundreds of programs that it runs. Enter does nothing where testscript runs the
+// test program as a command.
 func Enter() {
 	if filepath.Ext(os.Args[0]) != ".test" {
 		return
@@ -46,7 +45,7 @@ func Enter() {
 	}
 }
 
-// start returns only when the tools root can't be entered.
+// start returns only when the tools root cannot be entered.
 func start() error {
 	top, err := project()
 	if err != nil {
@@ -79,8 +78,8 @@ func Programs(t testing.TB, names ...string) {
 	}
 }
 
-// project returns the project's absolute path: tests begin in their package's
-// folder.
+// project returns the absolute path of the checkout: tests start in their package's
+// directory.
 var project = sync.OnceValues(func() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

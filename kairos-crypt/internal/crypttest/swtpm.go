@@ -10,16 +10,16 @@ import (
 	"testing"
 )
 
-// SWTPM starts a new software TPM and returns its socket. systemd reaches it
-// as "swtpm:path=SOCKET".
+// SWTPM starts a new software TPM and returns its socket. systemd uses it as
+// "swtpm:path=SOCKET".
 func SWTPM(t testing.TB) string {
 	t.Helper()
 	socket, _ := LoggedSWTPM(t)
 	return socket
 }
 
-// LoggedSWTPM is SWTPM, and returns as well the name of the file in which the TPM
-// writes down every command and answer, in hex.
+// LoggedSWTPM is SWTPM, and returns the name of a file in which the TPM logs every
+// command and answer in hex.
 func LoggedSWTPM(t testing.TB) (socket, log string) {
 	t.Helper()
 	Programs(t, "swtpm")

@@ -15,8 +15,8 @@ type Systemd struct {
 	tools   string
 }
 
-// Systemds returns those that are here: the tools root's, and what
-// "tests/setup --systemd" has unpacked. It skips the test where there is none.
+// Systemds returns the available versions: that of the tools root, and those that
+// "tests/setup --systemd" unpacked. It skips the test where there are none.
 func Systemds(t testing.TB) []Systemd {
 	t.Helper()
 	top, err := project()
@@ -53,13 +53,12 @@ func (s Systemd) Command(t testing.TB, name string, arguments ...string) *exec.C
 	return command
 }
 
-// here says whether the test program runs in this version's root.
+// here reports whether the test program runs in this version's root.
 func (s Systemd) here() bool {
 	return os.Getenv(inside) != "" && filepath.Base(s.root) == "tools"
 }
 
-// Provide puts a file where the programs look for it, for as long as the test
-// runs.
+// Provide installs a file where the programs search for it, until the end of the test.
 func (s Systemd) Provide(t testing.TB, name string, contents []byte) {
 	t.Helper()
 	path := filepath.Join(s.root, name)

@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// Tang starts a new tang server and returns its URL and the thumbprint of its
-// signing key. The test plays systemd: it listens, and runs one tangd for each
-// connection.
+// Tang starts a new tang server and returns its URL and the thumbprint of its signing
+// key. Like a systemd socket, the test listens and runs one tangd for each connection.
 func Tang(t testing.TB) (url, thumbprint string) {
 	t.Helper()
 	Programs(t, "clevis", "/usr/libexec/tangd", "/usr/libexec/tangd-keygen", "tang-show-keys")

@@ -1,5 +1,5 @@
-// Package forecast tells whether a TPM key slot will open after the next
-// reboot, as far as that can be known before it.
+// Package forecast predicts whether a TPM key slot will open after the next reboot, as
+// far as that can be known.
 package forecast
 
 import (
@@ -21,14 +21,14 @@ import (
 
 // Next is the deployment that boots next.
 type Next struct {
-	ID     string // "" when it is the one that runs
+	ID     string // "" when it is the running one
 	booted deployment.Record
 	staged deployment.Record
 	esp    string
 }
 
-// Ask asks kairos-upgrade what boots next. On a system without it, or that is
-// no deployment, nothing is staged.
+// Ask asks kairos-upgrade which deployment boots next. Where kairos-upgrade is not
+// installed, or the running system is no deployment, nothing is staged.
 func Ask(ctx context.Context) (*Next, error) {
 	if !run.Has("kairos-upgrade") {
 		return &Next{}, nil
@@ -53,8 +53,8 @@ func Ask(ctx context.Context) (*Next, error) {
 	return n, nil
 }
 
-// TPM2 tells about a slot, given whether it opens now (nil, or why not) and the
-// signatures of the booted UKI.
+// TPM2 returns the verdict about a slot, given whether it opens now (nil, or the error)
+// and the signatures of the booted UKI.
 func (n *Next) TPM2(token *luks.TPM2, now error, booted []tpm.Signature) (report.Verdict, string) {
 	if now != nil && !errors.Is(now, tpm.ErrPolicy) {
 		return report.No, now.Error() // not the policy's matter: no other boot mends it
@@ -101,8 +101,8 @@ func (n *Next) TPM2(token *luks.TPM2, now error, booted []tpm.Signature) (report
 	return report.Yes, ""
 }
 
-// changed says which PCRs will differ because the staged deployment does, and
-// what of it they measure: "TPM2 PCR Measurements Made by systemd".
+// changed returns the PCRs that will differ in the staged deployment, with the measured
+// objects that differ: "TPM2 PCR Measurements Made by systemd".
 func (n *Next) changed() map[int]string {
 	changed := map[int]string{}
 	for pcr, kinds := range map[int][]string{4: {"linux", "uki"}, 9: {"initrd"}, 11: {"uki"}} {
@@ -133,11 +133,11 @@ func fileOf(r deployment.Record, kind string) *deployment.File {
 	return &r.Boot[at]
 }
 
-// maxSection bounds a section of signatures, in bytes.
+// maxSection is how large a section of signatures may be, in bytes.
 const maxSection = 1 << 20
 
-// signatures returns the signed policies that the staged deployment's unified
-// kernel image carries; none when it is booted without one.
+// signatures returns the signed policies in the staged deployment's unified kernel
+// image; none where it has no such image.
 func (n *Next) signatures(bank string) ([]tpm.Signature, error) {
 	file := fileOf(n.staged, "uki")
 	if file == nil {

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// Clevis is a token of type "clevis": a key slot's passphrase in a JWE
-// (RFC 7516) whose key clevis(1) comes by in the way that its pin names.
+// Clevis is a token of type "clevis": a key slot's passphrase in a JWE (RFC 7516),
+// whose key clevis(1) obtains by the method that the pin names.
 type Clevis struct {
 	Pin string // "tang", "sss", "tpm2", …
 	URL string // of the tang server, "" with other pins
-	JWE string // in compact form: what "clevis decrypt" reads
+	JWE string // in compact form: the input of "clevis decrypt"
 }
 
 // jweParts are the fields of a JWE in the order of its compact form.
@@ -48,7 +48,7 @@ func ParseClevis(token Token) (*Clevis, error) {
 	return c, nil
 }
 
-// read checks the parts of a JWE and takes from its header what clevis wrote.
+// read validates the parts of a JWE and parses clevis' fields in its header.
 func (c *Clevis) read(parts []string) error {
 	for i, part := range parts {
 		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil || strings.ContainsAny(part, "\r\n") {
@@ -78,8 +78,8 @@ func (c *Clevis) read(parts []string) error {
 	return nil
 }
 
-// FromJWE returns the token for a slot that holds a JWE in compact form, as
-// "clevis luks bind" writes it.
+// FromJWE returns the token for a slot and a JWE in compact form, as "clevis luks bind"
+// writes it.
 func FromJWE(slot int, compact []byte) (json.RawMessage, error) {
 	parts := strings.Split(string(bytes.TrimSpace(compact)), ".")
 	if len(parts) != len(jweParts) {

@@ -5,14 +5,13 @@ import (
 	"fmt"
 )
 
-// fields says where the values of an object go, by name.
+// fields maps the names of an object to the destinations of their values.
 type fields map[string]any
 
-// decode decodes an object as json-c and systemd read it: names are compared
-// exactly, and of two equal names the last one counts, whole. encoding/json
-// alone takes "Keyslots" for "keyslots" and merges the objects of equal names,
-// so that a hostile header could mean one thing here and another there. Names
-// that are not asked for are ignored.
+// decode decodes an object as json-c and systemd do: names are compared exactly, and of
+// two equal names the last one counts, as a whole. encoding/json matches "Keyslots"
+// with "keyslots" and merges objects of equal names, so that a hostile header could
+// mean one thing here and another there. Other names are ignored.
 func decode(text []byte, into fields) error {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(text, &object); err != nil {

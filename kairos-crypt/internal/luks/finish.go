@@ -19,24 +19,23 @@ import (
 // ErrUnencrypted says that an encryption in place has data left to encrypt.
 var ErrUnencrypted = errors.New("some of the data is not encrypted yet")
 
-// File is a volume that can be written to.
+// File is a volume that can be written.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
 	Sync() error
 }
 
-// Finish ends an encryption in place of which only the end is missing in the
-// header: all data is encrypted. cryptsetup, to version 2.8 at least, can't go on
-// from there when it was cut off while it erased, in the end, where it had kept
-// the first of the data: "Failed to set device segments for next reencryption
-// hotzone". That place is erased, and what is left is what cryptsetup itself would
-// leave. The volume is not in use, and "cryptsetup repair" has put
-// right what was in flight. Where data is left to encrypt, it is ErrUnencrypted,
-// and nothing was written.
+// Finish ends an encryption in place whose data is all encrypted, when only the end is
+// missing in the header. cryptsetup (up to 2.8 at least) cannot resume when it was
+// interrupted while it erased the copy of the first data: "Failed to set device
+// segments for next reencryption hotzone". Finish erases that copy and writes the
+// header that cryptsetup would have written. The volume must not be in use, and
+// "cryptsetup repair" must have run before. Where data is not encrypted yet, Finish
+// returns ErrUnencrypted and writes nothing.
 //
-// The copies of the header are written one after the other, so that one is good
-// at any moment.
+// The copies of the header are written one after the other, so that one of them is
+// valid at any moment.
 func Finish(volume File) error {
 	copies, err := newest(volume)
 	if err != nil {
@@ -64,10 +63,10 @@ func Finish(volume File) error {
 // stretch is a part of the device, in bytes.
 type stretch struct{ offset, size int64 }
 
-// maxMoved bounds the data that was kept elsewhere: as much as the header takes.
+// maxMoved is the maximum size of the moved first data: that of the header.
 const maxMoved = 1 << 30
 
-// erase overwrites a stretch with what nobody knows.
+// erase overwrites a stretch with random data.
 func erase(volume File, s stretch) error {
 	if s.size > 0 {
 		if _, err := volume.ReadAt(make([]byte, 1), s.offset+s.size-1); err != nil {
@@ -85,8 +84,8 @@ func erase(volume File, s stretch) error {
 	return volume.Sync()
 }
 
-// finished returns the metadata without what an encryption in place needs, and
-// where data is left that is not encrypted.
+// finished returns the metadata without the parts for an encryption in place, and the
+// stretch of moved data; an error where data is not encrypted.
 func finished(text []byte) (_ []byte, moved stretch, err error) {
 	if _, err := ParseMetadata(text); err != nil {
 		return nil, moved, err
@@ -135,9 +134,9 @@ func finished(text []byte) (_ []byte, moved stretch, err error) {
 	return result, moved, err
 }
 
-// encrypted makes sure that the data is what it will be: one segment, as the
-// header says of the end. The other segments are remarks; one says where the first
-// of the data was kept.
+// encrypted checks that the data is in its final state: one segment, as the header
+// describes the end. The other segments are backups; one says where the first data was
+// moved.
 func encrypted(segments map[string]map[string]any) (moved stretch, err error) {
 	data, ok := segments["0"]
 	if !ok || data["type"] != "crypt" || data["flags"] != nil {
@@ -166,7 +165,7 @@ func encrypted(segments map[string]map[string]any) (moved stretch, err error) {
 	return moved, nil
 }
 
-// stretchOf returns where a segment lies: behind the start of the data.
+// stretchOf returns the position of a segment relative to the start of the data.
 func stretchOf(segment, data map[string]any) (s stretch, err error) {
 	text := func(of map[string]any, name string) string { t, _ := of[name].(string); return t }
 	start, err := bytesOf(text(data, "offset"))
@@ -185,13 +184,13 @@ func stretchOf(segment, data map[string]any) (s stretch, err error) {
 	return s, nil
 }
 
-// copies is what both copies of a header are written from.
+// copies are the parts from which both copies of a header are written.
 type copies struct {
-	head []byte // of one of them
-	area []byte // the metadata, with zeros behind it
+	head []byte // binary header of one copy
+	area []byte // the JSON area, padded with zeros
 }
 
-// newest reads the copy that counts.
+// newest reads the copy with the highest sequence number.
 func newest(volume io.ReaderAt) (*copies, error) {
 	want, err := Read(volume)
 	if err != nil {
@@ -211,8 +210,8 @@ func newest(volume io.ReaderAt) (*copies, error) {
 	return nil, ErrNotLUKS2
 }
 
-// write writes the first copy and then the second, each with a sequence number
-// and a salt of its own: binary header of the specification, 2.
+// write writes the first copy and then the second, each with its own sequence number
+// and salt: LUKS2 On-Disk Format Specification, 2.
 func (c *copies) write(volume File) error {
 	size := int64(len(c.head) + len(c.area))
 	binary.BigEndian.PutUint64(c.head[16:], binary.BigEndian.Uint64(c.head[16:])+1)
@@ -239,8 +238,8 @@ func (c *copies) write(volume File) error {
 	return nil
 }
 
-// checksum computes a copy's checksum, which is taken with zeros in its own
-// place.
+// checksum computes the checksum of a copy, with zeros in the place of the checksum
+// itself.
 func checksum(head, area []byte) ([]byte, error) {
 	var sum hash.Hash
 	switch name := field(head[72:104]); name {

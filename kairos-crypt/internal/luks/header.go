@@ -1,11 +1,10 @@
-// Package luks reads the headers of LUKS2 volumes: which key slots there are
-// and what their tokens say. It follows the "LUKS2 On-Disk Format
-// Specification" 1.1.4.
+// Package luks parses the headers of LUKS2 volumes: key slots and tokens. It follows
+// the "LUKS2 On-Disk Format Specification" 1.1.4.
 //
-// A header is not authenticated: whoever had the disk may have written it.
-// Everything is bounded and checked before it is used, and nothing here
-// decides that a volume is genuine. Writing is left to cryptsetup, but for what
-// it can't do: Finish.
+// A header is not authenticated: anybody who had the disk may have written it.
+// Everything is bounded and validated before use, and nothing here decides that a
+// volume is genuine. cryptsetup writes headers; the one exception is Finish, which
+// cryptsetup cannot do.
 package luks
 
 import (
@@ -18,15 +17,14 @@ import (
 	"strings"
 )
 
-// ErrNotLUKS2 says that there is no LUKS2 header at all, as opposed to a
-// damaged one.
+// ErrNotLUKS2 says that there is no LUKS2 header, as opposed to a damaged one.
 var ErrNotLUKS2 = errors.New("no LUKS2 header")
 
 const (
-	binarySize    = 4096     // of the binary header in front of the JSON area
+	binarySize    = 4096     // size of the binary header before the JSON area
 	minHeaderSize = 16 << 10 // binary header and JSON area
 	maxHeaderSize = 4 << 20
-	checksumStart = 448 // of the checksum in the binary header
+	checksumStart = 448 // offset of the checksum in the binary header
 	checksumSize  = 64
 )
 
@@ -35,7 +33,7 @@ var (
 	magicSecondary = []byte("SKUL\xba\xbe")
 )
 
-// Header is what one volume's header says.
+// Header is the parsed header of a volume.
 type Header struct {
 	UUID      string
 	Label     string
@@ -43,13 +41,13 @@ type Header struct {
 	Sequence  uint64 // grows with every write
 	Metadata  Metadata
 
-	// Damaged is why the other of the two copies can't be used, nil when both
-	// are good. cryptsetup mends it when it next writes.
+	// Damaged is why the other of the two copies can't be used, nil when both are
+	// valid. cryptsetup restores it when it next writes the header.
 	Damaged error
 }
 
-// Read reads the header of a volume: of two good copies the one written last,
-// else the good one. It returns ErrNotLUKS2 when neither is there.
+// Read reads the header of a volume: of two valid copies the newer one, otherwise the
+// valid one. It returns ErrNotLUKS2 when neither copy exists.
 func Read(volume io.ReaderAt) (*Header, error) {
 	primary, size, primaryErr := readCopy(volume, 0, magicPrimary)
 	var secondary *Header
@@ -80,8 +78,8 @@ func Read(volume io.ReaderAt) (*Header, error) {
 	return primary, nil
 }
 
-// findSecondary looks for the second copy where the first doesn't say how
-// large it is: at each size that the specification allows.
+// findSecondary searches for the second copy where the first does not give its size: at
+// each size that the specification allows.
 func findSecondary(volume io.ReaderAt) (*Header, error) {
 	result := ErrNotLUKS2
 	for offset := int64(minHeaderSize); offset <= maxHeaderSize; offset *= 2 {
@@ -96,7 +94,7 @@ func findSecondary(volume io.ReaderAt) (*Header, error) {
 	return nil, result
 }
 
-// readCopy reads and checks one copy, and returns its size in bytes.
+// readCopy reads and validates one copy, and returns its size in bytes.
 func readCopy(volume io.ReaderAt, offset int64, magic []byte) (*Header, int64, error) {
 	head := make([]byte, binarySize)
 	if _, err := volume.ReadAt(head, offset); err != nil {
@@ -136,7 +134,7 @@ func readCopy(volume io.ReaderAt, offset int64, magic []byte) (*Header, int64, e
 	}, int64(size), nil
 }
 
-// verify compares the checksum.
+// verify verifies the checksum.
 func verify(head, area []byte) error {
 	sum, err := checksum(head, area)
 	if err != nil {
@@ -148,8 +146,7 @@ func verify(head, area []byte) error {
 	return nil
 }
 
-// field returns the text of a NUL-padded field, without what could confuse a
-// terminal.
+// field returns the text of a NUL-padded field, without control characters.
 func field(raw []byte) string {
 	text, _, _ := bytes.Cut(raw, []byte{0})
 	return strings.Map(func(r rune) rune {

@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// MaxSlots is how many key slots, and how many tokens, cryptsetup handles.
+// MaxSlots is how many key slots, and how many tokens, cryptsetup supports.
 const MaxSlots = 32
 
 // Metadata is the part of a header's JSON that concerns key slots and tokens.
@@ -24,7 +24,7 @@ type Metadata struct {
 	Requirements []string
 }
 
-// Keyslot is one way to the volume key.
+// Keyslot is a key slot: an encrypted copy of the volume key.
 type Keyslot struct {
 	Type     string
 	KeySize  int    // bytes
@@ -55,10 +55,11 @@ func (k *Keyslot) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// maxBytes bounds places in a header: cryptsetup's own has 128 MiB at most.
+// maxBytes is the maximum of positions in a header: those that cryptsetup writes are
+// below 128 MiB.
 const maxBytes = 1 << 40
 
-// bytesOf parses a number that JSON can't hold, "" for none.
+// bytesOf parses a number in a JSON string, 0 for "".
 func bytesOf(text string) (int64, error) {
 	if text == "" {
 		return 0, nil
@@ -70,14 +71,14 @@ func bytesOf(text string) (int64, error) {
 	return int64(n), nil
 }
 
-// Digest ties key slots to the volume key of segments.
+// Digest links key slots with the volume key of segments.
 type Digest struct {
 	Type     string
 	Keyslots []int
 	Segments []int
 }
 
-// rawDigest is a digest in the header's spelling.
+// rawDigest is a digest as in the JSON of the header.
 type rawDigest struct {
 	kind               string
 	keyslots, segments []string
@@ -98,10 +99,9 @@ func (s *Segment) UnmarshalJSON(text []byte) error {
 	return decode(text, fields{"type": &s.Type, "encryption": &s.Encryption, "sector_size": &s.SectorSize})
 }
 
-// ParseMetadata parses a header's JSON area, or what
-// "cryptsetup luksDump --dump-json-metadata" prints. References to key slots
-// that don't exist are errors: a token could otherwise claim a slot that a
-// later enrolment fills.
+// ParseMetadata parses a header's JSON area, or the output of "cryptsetup luksDump
+// --dump-json-metadata". References to key slots that don't exist are errors: otherwise
+// a token could claim a slot that a later enrollment fills.
 func ParseMetadata(text []byte) (*Metadata, error) {
 	if len(text) > maxHeaderSize {
 		return nil, fmt.Errorf("metadata of %d bytes: at most %d are allowed", len(text), maxHeaderSize)
@@ -169,8 +169,8 @@ func ParseMetadata(text []byte) (*Metadata, error) {
 	return m, nil
 }
 
-// Bound returns the key slots, in order, that open the volume's data. A slot
-// that no digest of a segment names holds some other key.
+// Bound returns the key slots, in order, that open the volume's data. A slot that no
+// digest of a segment names holds another key.
 func (m *Metadata) Bound() []int {
 	slots := map[int]bool{}
 	for _, digest := range m.Digests {
@@ -196,8 +196,8 @@ func (m *Metadata) TokensOf(slot int) []int {
 	return numbers
 }
 
-// numbered turns the object of numbered entries that LUKS2 uses for arrays
-// into a map.
+// numbered converts an object of numbered entries, which LUKS2 uses for arrays, to a
+// map.
 func numbered[V any](what string, raw map[string]V, limit int) (map[int]V, error) {
 	result := make(map[int]V, len(raw))
 	for key, value := range raw {
@@ -210,7 +210,8 @@ func numbered[V any](what string, raw map[string]V, limit int) (map[int]V, error
 	return result, nil
 }
 
-// references turns the numbers of an array into numbers that exist, sorted.
+// references returns the numbers in an array, sorted; an error for numbers that do not
+// exist.
 func references[V any](raw []string, existing map[int]V) ([]int, error) {
 	result := make([]int, 0, min(len(raw), len(existing)))
 	for _, key := range raw {
@@ -230,7 +231,7 @@ func references[V any](raw []string, existing map[int]V) ([]int, error) {
 	return result, nil
 }
 
-// number parses a number in its one spelling: "01" and "+1" would let two keys
+// number parses a number in its canonical spelling: with "01" and "+1", two keys could
 // name one slot.
 func number(text string, limit int) (int, error) {
 	n, err := strconv.Atoi(text)

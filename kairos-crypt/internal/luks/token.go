@@ -6,21 +6,21 @@ import (
 	"fmt"
 )
 
-// The types of the tokens that are known here.
+// Types of the known tokens.
 const (
 	TypeTPM2     = "systemd-tpm2"
 	TypeRecovery = "systemd-recovery"
 	TypeClevis   = "clevis"
 )
 
-// maxToken is the size of a token's JSON in bytes. Those of systemd have 2 to
-// 8 KiB.
+// maxToken is the maximum size of a token's JSON in bytes. Those of systemd have 2 to 8
+// KiB.
 const maxToken = 256 << 10
 
-// Token says how a key slot's passphrase is come by.
+// Token describes how the passphrase of a key slot is obtained.
 type Token struct {
 	Type     string
-	Keyslots []int           // the slots whose passphrase it leads to
+	Keyslots []int           // numbers of the slots that the passphrase opens
 	JSON     json.RawMessage // the whole token
 }
 

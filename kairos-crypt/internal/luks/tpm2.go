@@ -25,22 +25,22 @@ type TPM2 struct {
 	Policies   [][]byte // the policy digest of each shard, 32 bytes
 	Bank       string   // of the PCRs: "sha256", "sha1", …; "" when none are named
 	PrimaryAlg string   // of the key that seals: "ecc" or "rsa"
-	PCRs       []int    // whose values the policy holds, sorted
+	PCRs       []int    // PCRs whose values are part of the policy, sorted
 	PublicKey  []byte   // PEM of the key that signs policies; nil without one
-	PublicPCRs []int    // that the signed policy covers, sorted
+	PublicPCRs []int    // PCRs that the signed policy covers, sorted
 	PIN        bool
 	Salt       []byte // of the PIN; nil before systemd 255
 	SRK        []byte // handle, name and public area as ESYS writes them; nil before systemd 254
 	Argon2id   bool   // the PIN is hashed by Argon2id, from systemd 262 on
 	PCRLock    bool   // the policy is in an NV index, see systemd-pcrlock(8)
 	PCRLockNV  []byte
-	// Values are those of PCRs at enrolment: what tells a person which of them
-	// has changed. It is no field of systemd's, which ignores it; nothing is
-	// decided by it.
+	// Values are the values of PCRs at enrollment, which show a person what has
+	// changed. systemd does not know the field and ignores it; no decision depends on
+	// it.
 	Values map[int][]byte
 }
 
-// tpm2JSON is the token's spelling. Its mixture of "-" and "_" is systemd's.
+// tpm2JSON is the token's JSON. Its mixture of "-" and "_" is systemd's.
 type tpm2JSON struct {
 	Type       string          `json:"type"`
 	Keyslots   []string        `json:"keyslots"`
@@ -59,7 +59,7 @@ type tpm2JSON struct {
 
 	Values map[string]base64Bytes `json:"kairos_pcr_values,omitempty"`
 
-	// Read to be recognised, never written.
+	// Argon2id is only read, never written.
 	Argon2id struct{ memory, iterations, lanes json.RawMessage } `json:"-"`
 }
 
@@ -97,7 +97,7 @@ func ParseTPM2(token Token) (*TPM2, error) {
 	return t, nil
 }
 
-// fill decodes and checks what has a spelling of its own.
+// fill decodes and validates the fields that have their own encoding.
 func (t *TPM2) fill(raw *tpm2JSON) error {
 	var err error
 	if t.Blobs, err = shards("tpm2-blob", raw.Blob, base64.StdEncoding.DecodeString); err != nil {

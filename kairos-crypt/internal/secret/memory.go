@@ -6,19 +6,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Memory holds a secret where it never reaches swap or a core dump: in memory
-// that the kernel itself can't see (memfd_secret(2)), or in locked memory where
-// there is none. The owner wipes it.
+// Memory holds a secret that never reaches swap or a core dump: in memory that even the
+// kernel cannot access (memfd_secret(2)), or in locked memory where the kernel doesn't
+// support that. The owner wipes it.
 type Memory struct {
 	mapped []byte
 	length int
 }
 
-// MaxLength is how long a secret may be, in bytes: what people type and what a
-// TPM seals is far below.
+// MaxLength is the maximum length of a secret, in bytes, far above what people type and
+// what a TPM seals.
 const MaxLength = 4096
 
-// New returns memory for a secret of length bytes, zeros at first.
+// New returns zeroed memory for a secret of length bytes.
 func New(length int) (*Memory, error) {
 	if length < 0 || length > MaxLength {
 		return nil, fmt.Errorf("a secret of %d bytes: at most %d are allowed", length, MaxLength)
@@ -33,8 +33,7 @@ func New(length int) (*Memory, error) {
 	return &Memory{mapped, length}, nil
 }
 
-// Take moves a secret into memory of its own: the source is wiped, even when
-// there is an error.
+// Take moves a secret into a Memory. It wipes the source, even when there is an error.
 func Take(source []byte) (*Memory, error) {
 	defer clear(source)
 	m, err := New(len(source))
@@ -45,7 +44,7 @@ func Take(source []byte) (*Memory, error) {
 	return m, nil
 }
 
-// Bytes returns the secret, which nobody may keep beyond Wipe.
+// Bytes returns the secret, which must not be used after Wipe.
 func (m *Memory) Bytes() []byte {
 	if m == nil {
 		return nil
@@ -53,8 +52,8 @@ func (m *Memory) Bytes() []byte {
 	return m.mapped[:m.length:m.length]
 }
 
-// Wipe erases the secret and gives its memory back. Once is enough, more does
-// no harm, and neither does a nil Memory.
+// Wipe erases the secret and frees its memory. It may be called several times, and on a
+// nil Memory.
 func (m *Memory) Wipe() {
 	if m == nil || m.mapped == nil {
 		return
@@ -64,8 +63,8 @@ func (m *Memory) Wipe() {
 	m.mapped, m.length = nil, 0
 }
 
-// hidden maps memory that is in no other address space, not even the kernel's.
-// Linux has it since 5.14; some architectures and command lines have it off.
+// hidden maps memory that is in no other address space, not even the kernel's. Linux
+// supports it since 5.14; some architectures and command lines disable it.
 func hidden() ([]byte, error) {
 	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
 	if err != nil {
@@ -78,7 +77,7 @@ func hidden() ([]byte, error) {
 	return unix.Mmap(fd, 0, MaxLength, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-// locked maps memory that is never swapped, nor dumped, nor inherited.
+// locked maps memory that is neither swapped nor dumped nor inherited.
 func locked() ([]byte, error) {
 	mapped, err := unix.Mmap(-1, 0, MaxLength, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 // quietZone is the margin around a QR code, in modules (ISO/IEC 18004).
 const quietZone = 4
 
-// QR returns a text as a QR code for a terminal with dark background: two rows
-// of modules to a line of half blocks. It is drawn light on dark, as a terminal
-// of the other kind would invert it and most readers take both.
+// QR returns a text as a QR code for a terminal with a dark background: each line of
+// half blocks shows two rows of modules. It is drawn light on dark; terminals with a
+// light background invert it, and most readers accept both.
 func QR(text []byte) ([]byte, error) {
 	code, err := qr.Encode(string(text), qr.M)
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package secret makes the keys that people keep.
+// Package secret holds secrets in memory, and generates, parses and shows recovery
+// keys.
 package secret
 
 import (
@@ -7,8 +8,8 @@ import (
 	"strings"
 )
 
-// modhex is the alphabet of recovery keys: letters that are at the same place
-// on most keyboards (systemd, src/shared/recovery-key.c).
+// modhex is the alphabet of recovery keys: letters at the same place on most keyboards
+// (systemd, src/shared/recovery-key.c).
 const modhex = "cbdefghijklnrtuv"
 
 const (
@@ -17,12 +18,11 @@ const (
 	recoveryText  = 2*recoveryBytes + 2*recoveryBytes/groupLength - 1
 )
 
-// ErrRecoveryKey says that a text is no recovery key, whatever volume it is
-// for.
+// ErrRecoveryKey says that a text has not the form of a recovery key.
 var ErrRecoveryKey = errors.New("not a recovery key: it has 64 letters in 8 groups")
 
-// NewRecoveryKey returns a new recovery key of 256 random bits in systemd's
-// format, which is the key slot's passphrase as it is.
+// NewRecoveryKey generates a recovery key of 256 random bits in systemd's format. The
+// text is the key slot's passphrase.
 func NewRecoveryKey() []byte {
 	raw := make([]byte, recoveryBytes)
 	defer clear(raw)
@@ -37,8 +37,8 @@ func NewRecoveryKey() []byte {
 	return key
 }
 
-// ParseRecoveryKey returns the passphrase that a typed recovery key stands for:
-// with or without its dashes, in letters of either case.
+// ParseRecoveryKey returns the passphrase for a typed recovery key: with or without
+// dashes, in upper or lower case.
 func ParseRecoveryKey(typed []byte) ([]byte, error) {
 	if len(typed) != recoveryText && len(typed) != 2*recoveryBytes {
 		return nil, ErrRecoveryKey

@@ -1,9 +1,9 @@
-// Package tpm seals key slots' secrets with a TPM 2.0 and unseals them, in the
-// way of systemd-cryptenroll(1), so that either reads what the other wrote.
+// Package tpm seals the secrets of key slots with a TPM 2.0 and unseals them. It is
+// compatible with systemd-cryptenroll(1): each can read what the other wrote.
 //
-// What a secret or a PIN goes through is an encrypted session: salted with the
-// storage root key, so that a listener on the bus learns nothing. Everything
-// that the TPM answers is checked against what the token says.
+// Commands with a secret or a PIN use an encrypted session that is salted with the
+// storage root key, so that a listener on the bus learns nothing. All answers of the
+// TPM are checked against the token.
 package tpm
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// What a caller decides upon. Each says to a person why the TPM refuses.
+// Errors on which callers decide. Their texts tell a person why the TPM refuses.
 var (
 	ErrLockout = errors.New("the TPM is locked after too many wrong PINs")
 	ErrPIN     = errors.New("wrong PIN")
@@ -25,8 +25,8 @@ var (
 	ErrOther   = errors.New("the key was sealed by another TPM, or this one has been cleared")
 )
 
-// srkHandle is where the storage root key is kept: "TCG TPM v2.0 Provisioning
-// Guidance" 7.8. systemd uses the same.
+// srkHandle is the handle of the storage root key: "TCG TPM v2.0 Provisioning Guidance"
+// 7.8. systemd uses the same.
 const srkHandle tpm2.TPMHandle = 0x81000001
 
 // Device is an open TPM.
@@ -34,21 +34,21 @@ type Device struct {
 	TPM transport.TPM
 }
 
-// parent is the key that seals: the storage root key, or a legacy one.
+// parent is the key that seals: the storage root key, or a legacy primary key.
 type parent struct {
 	handle tpm2.TPMHandle
 	name   tpm2.TPM2BName
 	public tpm2.TPM2BPublic
 }
 
-// release ends what findLegacy began.
+// release frees the key of findLegacy.
 func (d *Device) release(p *parent) {
 	if p.handle != srkHandle {
 		d.flush(p.handle)
 	}
 }
 
-// findSRK returns the storage root key that the TPM has.
+// findSRK returns the TPM's storage root key.
 func (d *Device) findSRK() (*parent, error) {
 	answer, err := tpm2.ReadPublic{ObjectHandle: srkHandle}.Execute(d.TPM)
 	if err != nil {
@@ -57,7 +57,7 @@ func (d *Device) findSRK() (*parent, error) {
 	return newParent(srkHandle, answer.OutPublic)
 }
 
-// makeSRK returns the storage root key, and makes it where there is none.
+// makeSRK returns the storage root key, and creates it where there is none.
 func (d *Device) makeSRK() (*parent, error) {
 	found, err := d.findSRK()
 	if !errors.Is(err, tpm2.TPMRCHandle) {
@@ -83,10 +83,9 @@ func (d *Device) makeSRK() (*parent, error) {
 	return newParent(srkHandle, made.OutPublic)
 }
 
-// makeLegacy makes the key that systemd before version 254 sealed with, anew each
-// time: the TPM derives the same one. A token doesn't name it, so that a session
-// is salted with what the bus says it is; systemd does no better. The caller
-// releases it.
+// makeLegacy creates the key with which systemd before version 254 sealed; the TPM
+// derives the same key each time. As the token doesn't name it, the session is salted
+// with the public key that the bus returns, as in systemd. The caller releases it.
 func (d *Device) makeLegacy(algorithm string) (*parent, error) {
 	// tpm2_get_legacy_template in systemd's src/shared/tpm2-util.c.
 	symmetric := tpm2.TPMTSymDefObject{
@@ -122,7 +121,8 @@ func (d *Device) makeLegacy(algorithm string) (*parent, error) {
 	return p, err
 }
 
-// newParent computes a key's name itself: the one that came with it is a claim.
+// newParent computes a key's name itself, since the name that came with the key may be
+// forged.
 func newParent(handle tpm2.TPMHandle, public tpm2.TPM2BPublic) (*parent, error) {
 	area, err := public.Contents()
 	if err != nil {
@@ -158,7 +158,7 @@ func parseSRK(raw []byte) (*parent, error) {
 	return key, nil
 }
 
-// serialise is the reverse of parseSRK.
+// serialise returns the form that parseSRK parses.
 func (p *parent) serialise() []byte {
 	raw := binary.BigEndian.AppendUint32(nil, uint32(srkHandle))
 	raw = append(raw, tpm2.Marshal(p.name)...)
@@ -170,7 +170,7 @@ func (d *Device) flush(handle tpm2.TPMHandle) {
 	_, _ = tpm2.FlushContext{FlushHandle: handle}.Execute(d.TPM)
 }
 
-// sized splits a TPM2B, with its size, from what follows it.
+// sized splits a TPM2B, with its size, from the bytes after it.
 func sized(raw []byte) (value, rest []byte, ok bool) {
 	if len(raw) < 2 {
 		return nil, nil, false

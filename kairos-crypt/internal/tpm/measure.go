@@ -7,13 +7,12 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// volumeKeyPCR is where opened volumes are measured: "TPM2 PCR Measurements Made
-// by systemd".
+// volumeKeyPCR is the PCR for opened volumes: "TPM2 PCR Measurements Made by systemd".
 const volumeKeyPCR = 15
 
-// MeasureVolumeKey extends PCR 15, in all banks that the TPM has, by which volume
-// was opened: an HMAC with its key, so that a header with another key can't pass
-// for it. It is what systemd-cryptsetup does with tpm2-measure-pcr=yes.
+// MeasureVolumeKey extends PCR 15, in all banks of the TPM, with an HMAC under the
+// volume key, which identifies the opened volume: a header with another key has another
+// measurement. systemd-cryptsetup does the same with tpm2-measure-pcr=yes.
 func (d *Device) MeasureVolumeKey(key []byte, name, uuid string) error {
 	var digests []tpm2.TPMTHA
 	for bank, algorithm := range banks {

@@ -26,8 +26,8 @@ type Signature struct {
 	Signature   []byte `json:"sig"`
 }
 
-// maxSignatures is the size of a signature file in bytes; systemd-stub hands
-// over some KiB.
+// maxSignatures is the maximum size of a signature file in bytes; systemd-stub passes
+// some KiB.
 const maxSignatures = 1 << 20
 
 // ParseSignatures parses tpm2-pcr-signature.json: signatures by bank.
@@ -42,8 +42,8 @@ func ParseSignatures(text []byte) (map[string][]Signature, error) {
 	return signatures, nil
 }
 
-// authValue turns a PIN into the sealed object's authorization value: systemd
-// hashes it with a salt since version 255, plainly before.
+// authValue converts a PIN to the sealed object's authorization value: systemd hashes
+// it with a salt since version 255, and without one before.
 func authValue(pin, salt []byte) ([]byte, error) {
 	if len(pin) == 0 {
 		return nil, nil
@@ -59,14 +59,14 @@ func authValue(pin, salt []byte) ([]byte, error) {
 	return bytes.TrimRight(sum[:], "\x00"), nil // as the TPM keeps it: part 1, 19.6.5
 }
 
-// signer is the public key of signed policies.
+// signer is the public key that verifies signed policies.
 type signer struct {
 	public      tpm2.TPMTPublic
 	name        tpm2.TPM2BName
 	fingerprint string
 }
 
-// Fingerprint returns what signatures name a public key by, in hex.
+// Fingerprint returns the fingerprint by which signatures name a public key, in hex.
 func Fingerprint(text []byte) (string, error) {
 	_, fingerprint, err := parseKey(text)
 	return fingerprint, err
@@ -90,8 +90,8 @@ func parseKey(text []byte) (*rsa.PublicKey, string, error) {
 	return key, hex.EncodeToString(sum[:]), nil
 }
 
-// newSigner reads a key. The exponent is 65537 or, as some versions of systemd
-// wrote it, 0 for the same: the key's name differs.
+// newSigner returns the signer for a key. Its exponent is 65537 or, as some versions of
+// systemd wrote it, 0 for the same: the key's name differs.
 func newSigner(text []byte, exponent uint32) (*signer, error) {
 	key, sum, err := parseKey(text)
 	if err != nil {
@@ -119,8 +119,8 @@ func newSigner(text []byte, exponent uint32) (*signer, error) {
 	return s, nil
 }
 
-// authorize replaces the session's policy, which covers the signed PCRs, by
-// "whatever this key has signed".
+// authorize replaces the session's policy, which covers the signed PCRs, by the policy
+// of everything that this key has signed: TPM2_PolicyAuthorize.
 func (d *Device) authorize(session tpm2.TPMHandle, s *signer, token *luks.TPM2, signatures []Signature) error {
 	now, err := d.digest(session)
 	if err != nil {
@@ -154,7 +154,7 @@ func (d *Device) authorize(session tpm2.TPMHandle, s *signer, token *luks.TPM2, 
 	return err
 }
 
-// pcrs adds the present value of PCRs to a session's policy.
+// pcrs adds the current values of PCRs to a session's policy.
 func (d *Device) pcrs(session tpm2.TPMHandle, bank string, numbers []int) error {
 	selected, err := selection(bank, numbers)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
 
-// Refusal is an ErrPolicy that tells what has changed.
+// Refusal is an ErrPolicy with the PCRs that have changed.
 type Refusal struct {
-	PCRs []int // that have changed since enrolment, or may have where nothing tells
+	PCRs []int // those that have changed since enrollment, or that may have where the token has no values
 	Why  string
 }
 
@@ -21,19 +21,19 @@ func (r *Refusal) Error() string { return ErrPolicy.Error() + ": " + r.Why }
 // Unwrap returns ErrPolicy.
 func (r *Refusal) Unwrap() error { return ErrPolicy }
 
-// ofDeployment are the PCRs that measure what comes with a deployment: boot
-// loader and kernel, initrd, unified kernel image, command line, extensions. All
-// others stay the same when another deployment boots.
+// ofDeployment are the PCRs of objects that belong to a deployment: boot loader and
+// kernel, initrd, unified kernel image, command line, extensions. All others stay the
+// same when another deployment boots.
 var ofDeployment = []int{4, 9, 11, 12, 13}
 
-// OfDeployment reports whether another deployment would not be refused, as far
-// as is known: nothing has changed but what comes with a deployment.
+// OfDeployment reports whether another deployment could be accepted: only PCRs that a
+// deployment determines have changed, as far as is known.
 func (r *Refusal) OfDeployment() bool {
 	return len(r.PCRs) > 0 && !slices.ContainsFunc(r.PCRs, func(pcr int) bool { return !slices.Contains(ofDeployment, pcr) })
 }
 
-// refusal says which literal PCRs are not what they were at enrolment. A token of
-// systemd doesn't tell: it may be any of them.
+// refusal returns the literal PCRs that have changed since enrollment. A token of
+// systemd has no values: any of them may have changed.
 func (d *Device) refusal(token *luks.TPM2) *Refusal {
 	unknown := &Refusal{token.PCRs, fmt.Sprintf("one of PCRs %s has changed since enrolment", List(token.PCRs))}
 	now, err := d.Values(token.Bank, token.PCRs)
@@ -55,8 +55,8 @@ func (d *Device) refusal(token *luks.TPM2) *Refusal {
 	return &Refusal{different, fmt.Sprintf("PCRs %s have changed since enrolment", List(different))}
 }
 
-// unsigned says that no signature is for the present value of the signed PCRs,
-// and which literal PCRs have changed too.
+// unsigned returns the error that no signature covers the current values of the signed
+// PCRs, with the literal PCRs that have changed too.
 func (d *Device) unsigned(token *luks.TPM2, s *signer) *Refusal {
 	r := &Refusal{slices.Clone(token.PublicPCRs), fmt.Sprintf("no signature by key %.12s for the present value of PCR %s", s.fingerprint, List(token.PublicPCRs))}
 	now, err := d.Values(token.Bank, token.PCRs)

@@ -9,10 +9,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/luks"
 )
 
-// Seal seals a secret under the policy that a token describes (its PCRs, bank,
-// public key, PIN and salt) and fills in the rest: blob, policy digest, key.
-// Legacy is for systemd before version 254, which knows no storage root key; it
-// knows no salt of PINs either, which is the caller's.
+// Seal seals a secret under the policy that a token describes (its PCRs, bank, public
+// key, PIN and salt) and fills in the other fields: blob, policy digest, key. Legacy is
+// for systemd before version 254, which knows neither the storage root key nor salts of
+// PINs; the caller leaves the salt out.
 func (d *Device) Seal(token *luks.TPM2, secret, pin []byte, legacy bool) error {
 	if token.PIN != (len(pin) > 0) {
 		return errors.New("seal: a policy with a PIN needs one, and only that")
@@ -76,8 +76,8 @@ func (d *Device) sealing(legacy bool) (*parent, error) {
 	return d.makeSRK()
 }
 
-// trial computes the digest of a token's policy from the present PCRs. Without
-// any policy it is 32 zeros: an empty one could be used without a session.
+// trial computes the digest of a token's policy from the current PCRs. Without any
+// policy it is 32 zeros: an empty policy could be satisfied without a session.
 func (d *Device) trial(token *luks.TPM2) ([]byte, error) {
 	session, closeSession, err := tpm2.PolicySession(d.TPM, tpm2.TPMAlgSHA256, 16, tpm2.Trial())
 	if err != nil {
@@ -103,7 +103,7 @@ func (d *Device) trial(token *luks.TPM2) ([]byte, error) {
 	return d.digest(session.Handle())
 }
 
-// finish adds the parts of a policy that follow the signed one.
+// finish adds the parts of a policy that follow the signed part.
 func (d *Device) finish(session tpm2.TPMHandle, token *luks.TPM2) error {
 	if len(token.PCRs) > 0 {
 		if err := d.pcrs(session, token.Bank, token.PCRs); err != nil {
@@ -117,9 +117,9 @@ func (d *Device) finish(session tpm2.TPMHandle, token *luks.TPM2) error {
 	return nil
 }
 
-// Unseal returns a token's secret, which the caller wipes. signatures are those
-// of the booted UKI for the token's bank. The error is one of this package's
-// where it says why.
+// Unseal returns a token's secret, which the caller wipes. signatures are those of the
+// booted UKI for the token's bank. Errors are those of this package where the reason is
+// known.
 func (d *Device) Unseal(token *luks.TPM2, signatures []Signature, pin []byte) ([]byte, error) {
 	if token.PIN && len(pin) == 0 {
 		return nil, fmt.Errorf("unseal: %w: none was given", ErrPIN)
@@ -140,15 +140,14 @@ func (d *Device) Unseal(token *luks.TPM2, signatures []Signature, pin []byte) ([
 	return secret, err
 }
 
-// Check tells whether the TPM would unseal a token's secret now, given the
-// right PIN where there is one, without unsealing it. The error is that of
-// Unseal.
+// Check reports whether the TPM would unseal a token's secret now, given the right PIN
+// if there is one, without unsealing it. It returns the error of Unseal.
 func (d *Device) Check(token *luks.TPM2, signatures []Signature) error {
 	return d.satisfy(token, signatures, nil, func(*session, *tpm2.NamedHandle) error { return nil })
 }
 
-// satisfy loads a token's object and satisfies its policy in a session, which
-// it hands to then.
+// satisfy loads a token's object, satisfies its policy in a session, and passes the
+// session to then.
 func (d *Device) satisfy(token *luks.TPM2, signatures []Signature, auth []byte, then func(*session, *tpm2.NamedHandle) error) error {
 	switch {
 	case len(token.Blobs) != 1 || len(token.Policies) != 1:
@@ -181,9 +180,8 @@ func (d *Device) satisfy(token *luks.TPM2, signatures []Signature, auth []byte, 
 	return fmt.Errorf("unseal: %w", d.refusal(token))
 }
 
-// enrolled returns the key that sealed a token, which the caller releases. Where
-// the token names it, a session is never salted with a key that only the bus
-// vouches for.
+// enrolled returns the key that sealed a token, which the caller releases. Where the
+// token names the key, a session is never salted with another key from the bus.
 func (d *Device) enrolled(token *luks.TPM2) (*parent, error) {
 	if token.SRK == nil {
 		return d.makeLegacy(token.PrimaryAlg)
@@ -202,7 +200,7 @@ func (d *Device) enrolled(token *luks.TPM2) (*parent, error) {
 	return enrolled, nil
 }
 
-// errDigest says that the session's policy is not the object's.
+// errDigest says that the session's policy digest is not the object's.
 var errDigest = errors.New("policy digest differs")
 
 // attempt satisfies the policy with one form of the public key.
@@ -259,7 +257,7 @@ func (d *Device) load(root *parent, blob []byte) (*tpm2.NamedHandle, error) {
 	return &tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name}, nil
 }
 
-// explain says what a TPM's answer means to a person.
+// explain translates a TPM's response code for people.
 func explain(err error) error {
 	if err == nil {
 		return nil

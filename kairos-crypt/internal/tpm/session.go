@@ -15,25 +15,24 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// session is the policy session that unseals. It is salted with the storage
-// root key and bound to the sealed object, and what it brings out is encrypted:
-// "TPM 2.0 Library" part 1, 17 to 19.
+// session is the policy session that unseals. It is salted with the storage root key
+// and bound to the sealed object, and its answers are encrypted: "TPM 2.0 Library" part
+// 1, 17 to 19.
 //
-// tpm2.PolicySession would do, if it did not cut an authorization value at its
-// first zero byte in the HMAC's key (version 0.9.8): one PIN of eight would be
-// counted as a wrong one.
+// tpm2.PolicySession truncates an authorization value at its first zero byte in the
+// HMAC key (version 0.9.8), so that one PIN in eight would count as wrong.
 type session struct {
 	handle      tpm2.TPMHandle
-	key         []byte // of the session
-	auth        []byte // the object's authorization value, without zeros at its end
+	key         []byte // session key
+	auth        []byte // the object's authorization value, without trailing zeros
 	nonceCaller []byte
 	nonceTPM    []byte
-	answer      []byte // what was decrypted last, in a buffer of go-tpm's
+	answer      []byte // last decrypted parameter, in a buffer of go-tpm
 }
 
 const (
 	nonceSize = 16
-	keySize   = 16 // bytes of an AES-128 key
+	keySize   = 16 // of an AES-128 key, in bytes
 )
 
 // newSession starts a session. The caller closes it.
@@ -75,18 +74,19 @@ func (d *Device) newSession(root *parent, object *tpm2.NamedHandle, auth []byte)
 	return s, nil
 }
 
-// close ends the session and wipes what it knows.
+// close ends the session and wipes its keys.
 func (d *Device) close(s *session) {
 	d.flush(s.handle)
 	clear(s.key)
 	clear(s.answer)
 }
 
-// attributes: it continues until it is closed, and the answer is encrypted.
+// attributes of the session: it continues until it is closed, and the answer is
+// encrypted.
 var attributes = tpm2.TPMASession{ContinueSession: true, Encrypt: true}
 
-// secret is the key of HMAC and encryption: the session's, and what the policy
-// asks for.
+// secret returns the key of HMAC and encryption: the session key, and the authorization
+// value if the policy needs it.
 func (s *session) secret() []byte {
 	return append(append(make([]byte, 0, len(s.key)+len(s.auth)), s.key...), s.auth...)
 }

@@ -7,12 +7,12 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// banks are the PCR banks by their names in tokens.
+// banks maps the names of PCR banks in tokens to hash algorithms.
 var banks = map[string]tpm2.TPMAlgID{
 	"sha1": tpm2.TPMAlgSHA1, "sha256": tpm2.TPMAlgSHA256, "sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512,
 }
 
-// selection names PCRs of a bank in the TPM's way.
+// selection returns PCRs of a bank as a TPM structure.
 func selection(bank string, numbers []int) (tpm2.TPMLPCRSelection, error) {
 	algorithm, ok := banks[bank]
 	if !ok {
@@ -28,7 +28,7 @@ func selection(bank string, numbers []int) (tpm2.TPMLPCRSelection, error) {
 	return tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{Hash: algorithm, PCRSelect: selected}}}, nil
 }
 
-// Values returns the present values of PCRs.
+// Values returns the current values of PCRs.
 func (d *Device) Values(bank string, numbers []int) (map[int][]byte, error) {
 	values := map[int][]byte{}
 	for _, n := range numbers { // the TPM answers for eight at most, and not always for that many
@@ -48,13 +48,13 @@ func (d *Device) Values(bank string, numbers []int) (map[int][]byte, error) {
 	return values, nil
 }
 
-// List writes PCRs as systemd does: 7+11.
+// List formats PCRs as systemd does: 7+11.
 func List(numbers []int) string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", "+"), "[]")
 }
 
-// Meaning tells in a few words what is measured into a PCR: "TCG PC Client
-// Platform Firmware Profile" and systemd's "TPM2 PCR Measurements".
+// Meaning describes in a few words what is measured into a PCR: "TCG PC Client Platform
+// Firmware Profile" and systemd's "TPM2 PCR Measurements".
 func Meaning(pcr int) string {
 	if what, ok := map[int]string{
 		0: "firmware", 1: "firmware settings", 2: "option ROMs", 3: "settings of option ROMs", 4: "boot loader and kernel",

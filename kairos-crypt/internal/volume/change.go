@@ -11,7 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
 )
 
-// Enrollment is a key to be added.
+// Enrollment is a key that Add adds.
 type Enrollment struct {
 	Key []byte         // opens the volume now
 	New []byte         // opens the new slot
@@ -20,8 +20,8 @@ type Enrollment struct {
 	Token func(slot int) (json.RawMessage, error)
 }
 
-// Add fills a free key slot and proves that it opens. What can't be proved is
-// taken back. It returns the slot's number.
+// Add fills a free key slot and tests that it opens; it removes a slot that doesn't. It
+// returns the slot's number.
 func (v *Volume) Add(ctx context.Context, e Enrollment) (int, error) {
 	number, err := free(v.Header.Metadata.Keyslots, "key slots")
 	if err != nil {
@@ -52,14 +52,14 @@ func (v *Volume) Add(ctx context.Context, e Enrollment) (int, error) {
 	return number, v.Reload()
 }
 
-// What Remove and Guard refuse.
+// Errors of Remove and Guard.
 var (
 	ErrLastWay      = errors.New("it is the last key slot that opens the volume")
 	ErrLastRecovery = errors.New("it is the last recovery key, which is needed if the TPM changes")
 )
 
-// Guard refuses the removal of slots that would leave no way in, or no
-// recovery key.
+// Guard returns an error if the removal of slots would leave no way to open the volume,
+// or no recovery key.
 func (v *Volume) Guard(removed ...Slot) error {
 	goes := func(s Slot) bool {
 		return slices.ContainsFunc(removed, func(r Slot) bool { return r.Number == s.Number })
@@ -84,7 +84,7 @@ func (v *Volume) Guard(removed ...Slot) error {
 	return nil
 }
 
-// Remove erases key slots, and their tokens. The caller has asked Guard.
+// Remove erases key slots and their tokens. The caller has called Guard.
 func (v *Volume) Remove(ctx context.Context, removed ...Slot) error {
 	for _, s := range removed {
 		if err := cryptsetup.KillSlot(ctx, v.Device, s.Number); err != nil {
@@ -102,8 +102,8 @@ func (v *Volume) Remove(ctx context.Context, removed ...Slot) error {
 	return v.Reload()
 }
 
-// Erase erases all key slots and looks whether nothing of them is left: nobody
-// can read the data again.
+// Erase erases all key slots and verifies that nothing of them is left: nobody can read
+// the data again.
 func (v *Volume) Erase(ctx context.Context) error {
 	before := map[int][]byte{}
 	for _, s := range v.Slots {

@@ -17,7 +17,7 @@ import (
 // ErrNotExt4 says that a device holds no ext4 file system.
 var ErrNotExt4 = errors.New("no ext4 file system")
 
-// sizeOf is the size of a device or file in bytes.
+// sizeOf returns the size of a device or file in bytes.
 func sizeOf(device string) (int64, error) {
 	file, err := os.Open(device)
 	if err != nil {
@@ -27,8 +27,8 @@ func sizeOf(device string) (int64, error) {
 	return file.Seek(0, io.SeekEnd)
 }
 
-// ext4Size reads from the superblock how large the file system on a device is,
-// in bytes, and of how many its blocks are.
+// ext4Size returns the size of the file system on a device, from its superblock, and
+// its block size, both in bytes.
 func ext4Size(device string) (size, block int64, err error) {
 	file, err := os.Open(device)
 	if err != nil {
@@ -52,9 +52,9 @@ func ext4Size(device string) (size, block int64, err error) {
 	return blocks * block, block, nil
 }
 
-// MakeRoom checks the ext4 file system on a device, and shrinks it where that is
-// needed for room bytes to be free at the device's end. What is cut off is done
-// again: resize2fs leaves a file system that e2fsck mends.
+// MakeRoom checks the ext4 file system on a device and, if needed, shrinks it so that
+// room bytes are free at the end of the device. It can be repeated after an
+// interruption: e2fsck repairs what resize2fs leaves.
 func MakeRoom(ctx context.Context, device string, room int64) error {
 	total, err := sizeOf(device)
 	if err != nil {
@@ -80,7 +80,8 @@ func MakeRoom(ctx context.Context, device string, room int64) error {
 	return nil
 }
 
-// check mends a file system, as at every boot. 1 is "errors were corrected".
+// check repairs a file system as at every boot. Exit status 1 of e2fsck means "errors
+// were corrected".
 func check(ctx context.Context, device string) error {
 	_, err := run.Runner{Files: cryptsetup.Held(ctx)}.Output(ctx, "e2fsck", "-f", "-p", device)
 	var failed *run.Error

@@ -10,7 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// Kind is what a key slot's secret comes from.
+// Kind is the source of a key slot's secret.
 type Kind = report.Kind
 
 const (
@@ -18,7 +18,7 @@ const (
 	Other, Orphan                    = report.Other, report.Orphan
 )
 
-// Kinds are those that can be enrolled.
+// Kinds are the kinds that can be enrolled.
 var Kinds = []Kind{TPM2, Recovery, Passphrase, Tang}
 
 // Slot is one key slot.
@@ -29,19 +29,19 @@ type Slot struct {
 	TPM2   *luks.TPM2 // of a slot of that kind whose token could be read
 	Clevis *luks.Clevis
 	Bad    error // why the token can't be read
-	Bound  bool  // it opens the data
+	Bound  bool  // the slot opens the data
 }
 
-// Way says whether somebody could open the volume by it.
+// Way reports whether the slot could open the volume.
 func (s Slot) Way() bool { return s.Bound && s.Kind != Orphan && s.Bad == nil }
 
 func (s Slot) String() string { return fmt.Sprintf("slot %d (%s)", s.Number, s.Kind) }
 
-// randomIterations is what systemd and we let pbkdf2 do with a random key,
-// where anything typed gets a hundred times more.
+// randomIterations is the pbkdf2 cost of random keys, both systemd's and ours. Typed
+// passphrases have at least a hundred times as many.
 const randomIterations = 1000
 
-// describe takes from a token what it says of its slot.
+// describe sets the fields of a slot from its token.
 func (s *Slot) describe(token luks.Token) {
 	switch token.Type {
 	case luks.TypeTPM2:
@@ -79,7 +79,7 @@ func slots(m *luks.Metadata) []Slot {
 	return list
 }
 
-// Find returns the slots that a name means: a number, or a kind.
+// Find returns the slots that an argument names: a number, or a kind.
 func (v *Volume) Find(name string) ([]Slot, error) {
 	number, err := strconv.Atoi(name)
 	found := slices.DeleteFunc(slices.Clone(v.Slots), func(s Slot) bool {
@@ -94,7 +94,7 @@ func (v *Volume) Find(name string) ([]Slot, error) {
 	return found, nil
 }
 
-// free returns the lowest number that isn't taken.
+// free returns the lowest free number.
 func free[V any](taken map[int]V, what string) (int, error) {
 	for number := range luks.MaxSlots {
 		if _, ok := taken[number]; !ok {

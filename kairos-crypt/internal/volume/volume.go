@@ -1,6 +1,5 @@
-// Package volume is one encrypted volume and the ways into it: what its key
-// slots are, and how they are added, proved and removed so that its owner is
-// never locked out.
+// Package volume handles an encrypted volume and its key slots: what they are, and how
+// they are added, tested and removed so that the owner is never locked out.
 package volume
 
 import (
@@ -16,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Volume is a LUKS2 volume as its header was read last.
+// Volume is a LUKS2 volume with its header as last read.
 type Volume struct {
 	Device string
 	Header *luks.Header
 	Slots  []Slot // in order of their numbers
 }
 
-// Open reads a volume's header. A device that is none is luks.ErrNotLUKS2.
+// Open reads a volume's header. For a device without one it returns luks.ErrNotLUKS2.
 func Open(device string) (*Volume, error) {
 	v := &Volume{Device: device}
 	return v, v.Reload()
 }
 
-// Name is how people know the volume: by its label, where it has one.
+// Name returns the name of the volume for people: its label, if it has one.
 func (v *Volume) Name() string {
 	if v.Header.Label != "" {
 		return v.Header.Label
@@ -37,8 +36,8 @@ func (v *Volume) Name() string {
 	return v.Device
 }
 
-// Finish ends an encryption in place that lacks only that: see luks.Finish. The
-// device must not be in use.
+// Finish completes an encryption in place of which only the end is missing: see
+// luks.Finish. The device must not be in use.
 func (v *Volume) Finish() error {
 	file, err := os.OpenFile(v.Device, os.O_RDWR|unix.O_EXCL, 0) // of a block device: nobody else has it
 	if err != nil {
@@ -62,12 +61,12 @@ func (v *Volume) Reload() error {
 	return nil
 }
 
-// ErrBusy says that another process changes the volume.
+// ErrBusy says that another process is changing the volume.
 var ErrBusy = errors.New("another kairos-crypt changes this volume")
 
-// Lock keeps other kairos-crypt processes from changing a device until the
-// returned function is called, or this process and what it has started with the
-// returned context have ended. directory is where the locks are.
+// Lock locks a device against other kairos-crypt processes until the returned function
+// is called, or until this process and all programs that it started with the returned
+// context have ended. directory is the directory of the locks.
 func Lock(ctx context.Context, directory, device string) (locked context.Context, unlock func(), err error) {
 	var stat unix.Stat_t
 	if err := unix.Stat(device, &stat); err != nil {
@@ -100,8 +99,8 @@ func Lock(ctx context.Context, directory, device string) (locked context.Context
 	return cryptsetup.Hold(ctx, file), func() { file.Close() }, nil
 }
 
-// material returns what lies on the disk for a key slot, so that its erasure
-// can be seen.
+// material returns the key material of a slot on the disk, so that its erasure can be
+// verified.
 func (v *Volume) material(slot int) ([]byte, error) {
 	place := v.Header.Metadata.Keyslots[slot]
 	const enough = 64 << 10 // of 256 KiB

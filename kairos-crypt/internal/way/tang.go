@@ -13,17 +13,17 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Tang binds key slots to a tang server on the network, by clevis(1): a node
-// opens them where it reaches the server.
+// Tang binds key slots to a tang server on the network, by clevis(1): a node opens them
+// where it reaches the server.
 type Tang struct {
-	// Timeout is how long a server may take.
+	// Timeout is how long a request to the server may take.
 	Timeout time.Duration
 }
 
 // ErrNoClevis says that clevis is not installed.
 var ErrNoClevis = errors.New("clevis is not installed")
 
-// Key has clevis decrypt the slot's passphrase.
+// Key decrypts the slot's passphrase with clevis.
 func (t Tang) Key(ctx context.Context, _ *volume.Volume, slot volume.Slot) (*secret.Memory, error) {
 	if slot.Clevis.Pin != "tang" {
 		return nil, fmt.Errorf("clevis' pin %s is not supported", slot.Clevis.Pin)
@@ -52,8 +52,8 @@ func (t Tang) Encrypt(ctx context.Context, key []byte, url, thumbprint string) (
 	return jwe, nil
 }
 
-// clevis runs clevis with the input on a pipe. Its scripts run curl and jose,
-// which a timeout ends with them: they are a group of processes.
+// clevis runs clevis with its input on a pipe. clevis is a shell script that runs curl
+// and jose: they run in a process group, which a timeout kills.
 func (t Tang) clevis(ctx context.Context, input []byte, arguments ...string) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()

@@ -18,20 +18,20 @@ import (
 	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
-// ErrNoTPM says that the machine has no TPM that can be used.
+// ErrNoTPM says that the machine has no usable TPM.
 var ErrNoTPM = errors.New("this machine has no TPM 2.0")
 
 // TPM seals and unseals with the machine's TPM.
 type TPM struct {
-	// Connect opens the TPM; fs.ErrNotExist stands for none.
+	// Connect opens the TPM; it returns fs.ErrNotExist where there is none.
 	Connect func() (transport.TPMCloser, error)
-	// Signatures and PublicKeys are where the booted UKI's signed policies and
-	// the key that signs them are looked for; the first that exists counts.
+	// Signatures and PublicKeys are the paths of the booted UKI's signed policies and
+	// of the key that signs them; the first that exists is used.
 	Signatures, PublicKeys []string
 	Ask                    Asker
 }
 
-// use runs something with the TPM.
+// use calls a function with the open TPM.
 func (t *TPM) use(do func(*tpm.Device) error) error {
 	connection, err := t.Connect()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,14 +44,14 @@ func (t *TPM) use(do func(*tpm.Device) error) error {
 	return do(&tpm.Device{TPM: connection})
 }
 
-// Present tells whether there is a TPM, as nil or ErrNoTPM.
+// Present returns nil, or ErrNoTPM where there is no TPM.
 func (t *TPM) Present() error { return t.use(func(*tpm.Device) error { return nil }) }
 
-// maxPINs is how many wrong PINs are tried before the next slot's turn: the TPM
+// maxPINs is how many wrong PINs are accepted before the next slot is tried: the TPM
 // counts them, and locks itself.
 const maxPINs = 3
 
-// Key unseals the slot's secret, and asks for the PIN where it needs one.
+// Key unseals the slot's secret. It asks for the PIN if the slot needs one.
 func (t *TPM) Key(ctx context.Context, v *volume.Volume, slot volume.Slot) (*secret.Memory, error) {
 	token := slot.TPM2
 	if !token.PIN {
@@ -94,7 +94,7 @@ func (t *TPM) unseal(token *luks.TPM2, pin *secret.Memory) (*secret.Memory, erro
 	return key, err
 }
 
-// Check tells whether the TPM would unseal a token's secret now.
+// Check returns nil if the TPM would unseal a token's secret now.
 func (t *TPM) Check(token *luks.TPM2) error {
 	signatures, err := t.BootedSignatures(token)
 	if err != nil {
@@ -103,12 +103,12 @@ func (t *TPM) Check(token *luks.TPM2) error {
 	return t.use(func(d *tpm.Device) error { return d.Check(token, signatures) })
 }
 
-// Measure measures into PCR 15 that a volume was opened.
+// Measure measures the opening of a volume into PCR 15.
 func (t *TPM) Measure(volumeKey []byte, name, uuid string) error {
 	return t.use(func(d *tpm.Device) error { return d.MeasureVolumeKey(volumeKey, name, uuid) })
 }
 
-// passphrase is what a sealed secret stands for, which is wiped: systemd takes
+// passphrase returns the passphrase for a sealed secret, which it wipes: systemd uses
 // its base64.
 func passphrase(sealed []byte) (*secret.Memory, error) {
 	defer clear(sealed)
@@ -119,16 +119,16 @@ func passphrase(sealed []byte) (*secret.Memory, error) {
 	return key, err
 }
 
-// What systemd seals, and salts a PIN with, in bytes.
+// Sizes of the secret that systemd seals and of the salt of a PIN, in bytes.
 const (
 	secretSize = 32
 	saltSize   = 32
 )
 
-// Seal makes a new secret, seals it under the policy that a token describes and
-// fills in the rest. It returns the passphrase for the key slot, and whether
-// the TPM gives it back now: a signed policy may be for another moment of the
-// boot only. Legacy is for systemd before version 254.
+// Seal generates a secret, seals it under the policy that a token describes and fills
+// in the other fields. It returns the passphrase for the key slot, and whether the TPM
+// unseals it now: a signed policy may be valid in another phase of the boot only.
+// Legacy is for systemd before version 254.
 func (t *TPM) Seal(token *luks.TPM2, pin *secret.Memory, legacy bool) (key *secret.Memory, proved error, err error) {
 	made, err := secret.New(secretSize)
 	if err != nil {
@@ -155,8 +155,8 @@ func (t *TPM) Seal(token *luks.TPM2, pin *secret.Memory, legacy bool) (key *secr
 	return key, proved, err
 }
 
-// BootedSignatures returns the signed policies of the booted image that a token
-// asks for, none where it doesn't or there are none.
+// BootedSignatures returns the booted image's signed policies for a token's bank, none
+// where the token has no signed policy or the image has none.
 func (t *TPM) BootedSignatures(token *luks.TPM2) ([]tpm.Signature, error) {
 	if len(token.PublicKey) == 0 {
 		return nil, nil
@@ -176,7 +176,7 @@ func (t *TPM) BootedSignatures(token *luks.TPM2) ([]tpm.Signature, error) {
 // where there is none.
 func (t *TPM) PublicKey() (key []byte, name string, err error) { return first(t.PublicKeys) }
 
-// maxFile bounds keys and signatures, in bytes.
+// maxFile is the maximum size of keys and signatures, in bytes.
 const maxFile = 1 << 20
 
 // first reads the first file that exists.

@@ -1,6 +1,5 @@
-// Package way comes by the secrets of key slots: from the TPM, from the
-// network, from a person. Each is a Way; a key server with attestation would be
-// another.
+// Package way obtains the secrets of key slots from the TPM, from the network, or from
+// a person. Each source is a Way; a key server with attestation could be another.
 package way
 
 import (
@@ -17,37 +16,36 @@ import (
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/volume"
 )
 
-// Way comes by the passphrase of key slots of one kind.
+// Way obtains the passphrases of key slots of one kind.
 type Way interface {
 	// Key returns the passphrase of a slot. The caller wipes it.
 	Key(ctx context.Context, v *volume.Volume, slot volume.Slot) (*secret.Memory, error)
 }
 
-// Asker asks a person for a secret, and returns what was typed.
+// Asker asks a person for a secret, and returns the answer.
 type Asker func(ctx context.Context, question string) (*secret.Memory, error)
 
-// ErrNobody says that a person could not be asked.
+// ErrNobody says that no person could be asked.
 var ErrNobody = errors.New("nobody could be asked")
 
-// Ways are those of this machine.
+// Ways are the sources of this machine.
 type Ways struct {
 	TPM  *TPM
 	Tang Tang
 	Ask  Asker
-	// Refused is told of each slot that didn't open, and why, as soon as that
-	// is known. May be nil.
+	// Refused is called for each slot that didn't open, with the reason. May be nil.
 	Refused func(volume.Slot, error)
-	// Prove proves the key of a slot; nil for cryptsetup.Test. One that opens the
-	// volume saves the time of proving it first.
+	// Prove tests the key of a slot; cryptsetup.Test if nil. A function that opens the
+	// volume saves a separate test.
 	Prove func(ctx context.Context, v *volume.Volume, slot int, key []byte) error
-	// Patience is how long a person is asked where the previous deployment would
-	// do better, see OfDeployment: that is what boots when nobody answers. 0: as
-	// long as it takes.
+	// Patience is how long a person is asked where the previous deployment could open
+	// the volume (see OfDeployment): that deployment boots when nobody answers. 0:
+	// without limit.
 	Patience time.Duration
 }
 
-// OfDeployment reports whether one of the refusals in an error is about nothing
-// but what has booted: another deployment would have opened the volume.
+// OfDeployment reports whether one of the refusals in an error depends on nothing but
+// the booted deployment: another deployment would have opened the volume.
 func OfDeployment(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return slices.ContainsFunc(joined.Unwrap(), OfDeployment)
@@ -58,10 +56,9 @@ func OfDeployment(err error) bool {
 	return err != nil && OfDeployment(errors.Unwrap(err))
 }
 
-// Key comes by a key that opens a volume, of only the kinds that are named when
-// there are any. What needs nobody comes first: the TPM, the network, then the
-// TPM with a PIN; at last a person is asked for a recovery key or passphrase.
-// The error tells why each slot stayed closed.
+// Key obtains a key that opens a volume, of the given kinds or of any. First come
+// sources that need no person: the TPM, the network; then the TPM with a PIN; at last
+// it asks for a recovery key or passphrase. The error says why each slot stayed closed.
 func (w *Ways) Key(ctx context.Context, v *volume.Volume, kinds ...volume.Kind) (volume.Slot, *secret.Memory, error) {
 	var refusals []error
 	for _, slot := range Order(v, kinds...) {
@@ -94,8 +91,8 @@ func (w *Ways) Key(ctx context.Context, v *volume.Volume, kinds ...volume.Kind) 
 	return volume.Slot{}, nil, errors.Join(refusals...)
 }
 
-// Order returns the slots in the order in which they are tried: those that open
-// the data, of the kinds that are named when there are any.
+// Order returns the slots in the order in which they are tried: those that open the
+// data, of the given kinds or of any.
 func Order(v *volume.Volume, kinds ...volume.Kind) []volume.Slot {
 	rank := func(s volume.Slot) int {
 		switch {
@@ -117,7 +114,7 @@ func Order(v *volume.Volume, kinds ...volume.Kind) []volume.Slot {
 
 func asked(s volume.Slot) bool { return s.Kind == volume.Recovery || s.Kind == volume.Passphrase }
 
-// open comes by the key of one slot and proves it.
+// open obtains the key of one slot and tests it.
 func (w *Ways) open(ctx context.Context, v *volume.Volume, slot volume.Slot) (*secret.Memory, error) {
 	way, err := w.of(slot)
 	if err != nil {
@@ -152,10 +149,10 @@ func (w *Ways) of(slot volume.Slot) (Way, error) {
 	return nil, fmt.Errorf("a slot of kind %s opens with what somebody types", slot.Kind)
 }
 
-// tries is how often a person may mistype.
+// tries is how often a person may type a secret.
 const tries = 3
 
-// ask asks for what opens one of the slots whose key somebody keeps.
+// ask asks for the key of one of the slots whose key a person keeps.
 func (w *Ways) ask(ctx context.Context, v *volume.Volume, kinds []volume.Kind, refusals []error) (volume.Slot, *secret.Memory, error) {
 	question := question(v, kinds, refusals)
 	patient := ctx
@@ -184,8 +181,8 @@ func (w *Ways) ask(ctx context.Context, v *volume.Volume, kinds []volume.Kind, r
 	return volume.Slot{}, nil, fmt.Errorf("asked %d times: %w", tries, cryptsetup.ErrWrongKey)
 }
 
-// question says what is wanted, and why it is: a person in front of a machine
-// that doesn't start has only this line.
+// question returns the question, with the reason for it: a person in front of a machine
+// that doesn't start sees only this line.
 func question(v *volume.Volume, kinds []volume.Kind, refusals []error) string {
 	what := "Recovery key or passphrase"
 	if len(kinds) == 1 {
@@ -202,7 +199,7 @@ func question(v *volume.Volume, kinds []volume.Kind, refusals []error) string {
 }
 
 // Typed finds the slot that a typed secret opens: a recovery key in any of its
-// spellings, or a passphrase. It takes the memory over.
+// spellings, or a passphrase. It takes ownership of the memory.
 func (w *Ways) Typed(ctx context.Context, v *volume.Volume, typed *secret.Memory) (volume.Slot, *secret.Memory, error) {
 	candidates := []*secret.Memory{typed}
 	if key, err := secret.ParseRecoveryKey(typed.Bytes()); err == nil {
