@@ -1,4 +1,4 @@
-// Command kairos-install puts an image on a disk.
+// Command kairos-install installs an image on a disk: see kairos-install(8).
 package main
 
 import (

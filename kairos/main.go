@@ -1,5 +1,5 @@
-// Program kairos is the umbrella of the toolkit: it executes the tools by their
-// short names, and shows what all of them know of the node on one page.
+// Program kairos executes the toolkit's tools by their short names, and shows the state
+// of the whole node on one page: see kairos(8).
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package cmd is the command line of kairos-install: its options, the order of
-// its checks, its questions and its results.
+// Package cmd implements the command line of kairos-install: options, checks, questions
+// and results.
 package cmd
 
 import (
@@ -15,30 +15,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is what kairos-install runs on; tests give another one.
+// Machine is the machine that kairos-install works on; tests replace it.
 type Machine struct {
 	Target      target.System
-	Root        string   // where the live system's configs are looked for
-	Booted      string   // what is running, see lib/deployment
-	Store       string   // mount of the running store
+	Root        string   // root directory in which the live system's configs are searched
+	Booted      string   // file that describes the running system, see lib/deployment
+	Store       string   // mount point of the running store
 	Definitions []string // directories of partition definitions
 	Loaders     string   // glob of the systemd-boot binaries
-	Work        string   // mount points and drop-ins
+	Work        string   // directory for mount points and drop-ins
 	Lock        string
-	Console     string // where a service shows the recovery key
+	Console     string // console on which a service shows the recovery key
 	Hostname    string
-	// Enter moves the process into a mount namespace of its own with an empty
-	// Work, so that nothing it mounts outlives it.
+	// Enter moves the process into a private mount namespace with an empty Work, so
+	// that its mounts disappear with it.
 	Enter func(work string) error
-	Admin bool // root's rights
-	// Verity says that this kernel's ext4 knows fs-verity.
+	Admin bool // the process runs as root
+	// Verity says that the kernel's ext4 supports fs-verity.
 	Verity bool
-	// EFI and Variables say that the firmware is UEFI, and that its variables
-	// can be written.
+	// EFI says that the firmware is UEFI, Variables that its variables can be written.
 	EFI, Variables bool
 }
 
-// Local returns this machine.
+// Local returns the running machine.
 func Local() Machine {
 	const efivars = "/sys/firmware/efi/efivars"
 	hostname, _ := os.Hostname()

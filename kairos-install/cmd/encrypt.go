@@ -21,8 +21,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// encryption merges what the command line and the config say of encryption, and
-// refuses what would fail or lose the recovery key. It is nil for none.
+// encryption merges the options and the config about encryption. It returns an error
+// for a combination that would fail or lose the recovery key, nil for no encryption.
 func encryption(c *cli.Context, m Machine, labels, files []string, report *progress.Reporter) (*plan.Encryption, error) {
 	if c.IsSet("encrypt") {
 		labels = c.StringSlice("encrypt")
@@ -62,11 +62,11 @@ func encryption(c *cli.Context, m Machine, labels, files []string, report *progr
 	return e, errors.Join(passphrase(c, e), keeper(c, m, e))
 }
 
-// policy settles what the TPM's key slots are bound to. By kairos-crypt's own rule
-// that is what the key of a unified kernel image has signed, where one is running,
-// and else the state of Secure Boot, PCR 7: either stays the same when a kernel or
-// its command line is another one. The running key says nothing of another image
-// than the running one.
+// policy chooses the policy of the TPM's key slots by kairos-crypt's rule: the policies
+// that the key of a unified kernel image has signed, where such an image is running,
+// otherwise PCR 7, the state of Secure Boot. Both stay valid with another kernel or
+// command line. Where another image than the running one is installed, the key of the
+// running one does not count.
 func (r *request) policy(m Machine, report *progress.Reporter) {
 	e := r.Encryption
 	if e == nil || !slices.Contains(e.Kinds, "tpm2") {
@@ -80,7 +80,7 @@ func (r *request) policy(m Machine, report *progress.Reporter) {
 	}
 }
 
-// passphrase finds the file of the passphrase, which nobody is asked for.
+// passphrase returns the file with the passphrase; kairos-install does not ask for one.
 func passphrase(c *cli.Context, e *plan.Encryption) (err error) {
 	wanted := slices.Contains(e.Kinds, "passphrase")
 	switch file := c.String("passphrase-file"); {
@@ -96,7 +96,7 @@ func passphrase(c *cli.Context, e *plan.Encryption) (err error) {
 	return err
 }
 
-// keeper makes sure that somebody will have the recovery key.
+// keeper checks that somebody will get the recovery key.
 func keeper(c *cli.Context, m Machine, e *plan.Encryption) (err error) {
 	if missing := e.Escrow.Missing(); missing != "" {
 		return fmt.Errorf("the recovery key cannot be sent to %s: %s is not installed", e.Escrow, missing)
@@ -143,8 +143,8 @@ func showKey(c *cli.Context, m Machine, e *plan.Encryption) error {
 	return errors.Join(e.Key.Show(c.Context, run.Runner{}, eyes), eyes.Close())
 }
 
-// closeLeftovers closes volumes of an installation that was killed. The lock is
-// held: there is no other that could use them.
+// closeLeftovers closes volumes that a killed installation left open. The caller holds
+// the lock, so no other installation uses them.
 func closeLeftovers(ctx context.Context, m Machine, runner run.Runner) error {
 	left, err := filepath.Glob(filepath.Join(m.Target.Disk.Dev, "mapper", plan.MappingPrefix+"*"))
 	for _, node := range left {
@@ -154,8 +154,8 @@ func closeLeftovers(ctx context.Context, m Machine, runner run.Runner) error {
 	return err
 }
 
-// checkEncryption asks kairos-crypt whether it could do what is wanted, before
-// anything is erased, and says which partitions are not there.
+// checkEncryption asks kairos-crypt, before anything is erased, whether the encryption
+// is possible, and returns the partitions that do not exist.
 func checkEncryption(ctx context.Context, e *plan.Encryption, device string, table layout.Table, runner run.Runner) error {
 	if e == nil {
 		return nil
@@ -177,8 +177,8 @@ func checkEncryption(ctx context.Context, e *plan.Encryption, device string, tab
 	return err
 }
 
-// written makes sure that a person who is there has the key before the screen
-// goes dark.
+// written asks a person to confirm that the key was written down, before the machine
+// reboots or powers off.
 func written(c *cli.Context, e *plan.Encryption) error {
 	if e == nil || e.Given || e.Save != "" || !terminal.Is(os.Stdin) {
 		return nil

@@ -18,7 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// install is the whole program: checks, plan, question, execution, result.
+// install does the whole installation: checks, plan, question, execution, result.
 func install(c *cli.Context, m Machine) error {
 	start := time.Now()
 	if !m.Admin {
@@ -69,10 +69,9 @@ func install(c *cli.Context, m Machine) error {
 	return leave(c, r, quiet, report)
 }
 
-// consent makes sure that somebody wants to lose what is on the disk: --yes,
-// the config, or an answer on the terminal. An existing installation needs more
-// than install.auto: a node that boots its medium once more must not be
-// installed for ever.
+// consent asks for consent to erase the disk: by --yes, the config, or an answer on the
+// terminal. To erase an existing installation, install.auto is not enough: a node that
+// boots its medium again must not be installed again and again.
 func consent(c *cli.Context, p *prepared) error {
 	asked := terminal.Is(os.Stdin)
 	switch {

@@ -13,8 +13,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/lock"
 )
 
-// takeLock makes this the only installation of the machine until the process
-// ends or unlock is called. The file holds the process id of who has it.
+// takeLock excludes other installations on this machine until the process ends or
+// unlock is called. The lock file has the process id of its holder.
 func takeLock(ctx context.Context, file string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return nil, fmt.Errorf("take the lock: %w", err)

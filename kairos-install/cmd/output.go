@@ -15,36 +15,37 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Result is the object of --json: what was done, or with --dry-run would be.
+// Result is the object that kairos-install prints with --json: what was done or, with
+// --dry-run, would be done.
 type Result struct {
 	DryRun      bool            `json:"dry_run"`
 	Device      string          `json:"device"` // "" when none was found
 	Why         string          `json:"why"`
 	SizeBytes   int64           `json:"size_bytes"`
-	NeededBytes int64           `json:"needed_bytes"` // size of the smallest disk that would do
+	NeededBytes int64           `json:"needed_bytes"` // size of the smallest sufficient disk
 	Image       Image           `json:"image"`
 	Partitions  []PartitionInfo `json:"partitions"`
-	Configs     []string        `json:"configs"` // names on COS_OEM
+	Configs     []string        `json:"configs"` // names of the files on COS_OEM
 	Seconds     float64         `json:"seconds,omitempty"`
 	Deployment  plan.Staged     `json:"deployment,omitzero"` // on COS_STATE
 	Recovery    plan.Staged     `json:"recovery,omitzero"`   // on COS_RECOVERY
-	// Encrypted are the volumes made, which the recovery key opens, and
-	// RecoveryKeyGiven says that the escrow has it. The key itself is nowhere.
+	// Encrypted are the created volumes, which the recovery key opens; RecoveryKeyGiven
+	// says that the escrow has accepted the key. The object never has the key itself.
 	Encrypted        []recoverykey.Volume `json:"encrypted,omitempty"`
 	RecoveryKeyGiven bool                 `json:"recovery_key_given,omitempty"`
-	// With --dry-run only.
+	// Candidates and Steps are for --dry-run only.
 	Candidates []Candidate   `json:"candidates,omitempty"`
 	Erases     []target.Item `json:"erases,omitempty"`
 	Steps      []StepInfo    `json:"steps,omitempty"`
 }
 
-// Image is the image installed.
+// Image is the installed image.
 type Image struct {
 	Source    string `json:"source"`
-	Reference string `json:"reference,omitempty"` // where it came from
-	SizeBytes int64  `json:"size_bytes"`          // in a store
-	BootBytes int64  `json:"boot_bytes"`          // on the ESP, 0 when unknown
-	Exact     bool   `json:"exact"`               // or estimated from above
+	Reference string `json:"reference,omitempty"` // its source
+	SizeBytes int64  `json:"size_bytes"`          // size in an empty store
+	BootBytes int64  `json:"boot_bytes"`          // size of its boot files on the ESP, 0 when unknown
+	Exact     bool   `json:"exact"`               // the sizes are exact, not upper estimates
 }
 
 // PartitionInfo is a partition of the new table.
@@ -65,7 +66,7 @@ type Candidate struct {
 	Serial    string `json:"serial,omitempty"`
 	Suitable  bool   `json:"suitable"`         // --device auto may choose it
 	Named     bool   `json:"named"`            // --device may name it
-	Reason    string `json:"reason,omitempty"` // against it
+	Reason    string `json:"reason,omitempty"` // why the disk is not suitable
 }
 
 // StepInfo is a step of the plan.
@@ -107,7 +108,7 @@ func newResult(p *prepared) Result {
 	return r
 }
 
-// staged keeps what was laid down on a store.
+// staged stores the deployment on a store.
 func (r *Result) staged(label string, s plan.Staged) {
 	if label == disk.LabelRecovery {
 		r.Recovery = s
@@ -116,8 +117,8 @@ func (r *Result) staged(label string, s plan.Staged) {
 	r.Deployment = s
 }
 
-// printPlan prints what was found out: all disks and what speaks against each,
-// and if there is one to install on, the plan.
+// printPlan prints all disks, with the reasons against them, and the plan if a suitable
+// disk was found.
 func printPlan(c *cli.Context, p *prepared) error {
 	if c.Bool("json") {
 		return cmdline.PrintJSON(c, newResult(p))
@@ -157,7 +158,7 @@ func printTable(c *cli.Context, t layout.Table) {
 	}
 }
 
-// describe says what a disk is, for a person who has to recognise it.
+// describe describes a disk so that a person recognizes it.
 func describe(d target.Disk) string {
 	words := []string{}
 	for _, w := range []string{d.Model, d.Serial, bytesize.Format(d.Size)} {

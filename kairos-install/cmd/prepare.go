@@ -21,15 +21,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// prepared is an installation that passed all checks: nothing has been
-// touched, and nothing is left to find out.
+// prepared is an installation that has passed all checks, before it changes anything.
 type prepared struct {
 	Request    request
 	Image      imageInfo
 	Bounds     layout.Bounds
 	Candidates []target.Judgement
 	Disk       target.Disk
-	Why        string // why this disk
+	Why        string // why this disk was chosen
 	Need       layout.Table
 	Table      layout.Table
 	Contents   target.Contents
@@ -37,13 +36,13 @@ type prepared struct {
 	Configs    []plan.Config
 }
 
-// imageInfo is what kairos-upgrade inspect says of a source.
+// imageInfo is the object that kairos-upgrade inspect prints.
 type imageInfo struct {
-	Source    string `json:"-"`           // as it was asked for
-	Reference string `json:"reference"`   // where the image came from
+	Source    string `json:"-"`           // as the caller named it
+	Reference string `json:"reference"`   // resolved reference of the image
 	Bytes     int64  `json:"bytes_store"` // needed in an empty store
 	BootBytes int64  `json:"bytes_boot"`  // needed on the ESP, 0 when unknown
-	Exact     bool   `json:"exact"`       // or an estimate from above
+	Exact     bool   `json:"exact"`       // the sizes are exact, not upper estimates
 }
 
 func parseInspection(source string, data []byte) (imageInfo, error) {
@@ -75,8 +74,8 @@ func (i imageInfo) String() string {
 	return text
 }
 
-// prepare does all checks, cheapest first, and makes the plan. On an error the
-// result holds what was found out until then.
+// prepare does all checks, the cheapest first, and makes the plan. On an error it
+// returns what is known so far.
 func prepare(ctx context.Context, m Machine, r request, runner run.Runner, report *progress.Reporter) (*prepared, error) {
 	p := &prepared{Request: r}
 	if err := checkTools(m, r.Encryption != nil); err != nil {
@@ -158,8 +157,8 @@ func readConfigs(ctx context.Context, m Machine, r request, runner run.Runner) (
 	return append(configs, given...), nil
 }
 
-// definitions gathers the partition definitions, with the sizes that the image
-// asks for, and finds out the smallest disk that they fit on.
+// definitions collects the partition definitions, with the sizes that the image needs,
+// and determines the smallest disk on which they fit.
 func (p *prepared) definitions(ctx context.Context, m Machine, runner run.Runner) (layout.Repart, error) {
 	repart := layout.Repart{Runner: runner}
 	for _, dir := range p.Request.Dirs {
@@ -194,7 +193,7 @@ func (p *prepared) definitions(ctx context.Context, m Machine, runner run.Runner
 	return repart, p.Need.Check(p.Bounds)
 }
 
-// choose judges all disks and picks the one asked for.
+// choose judges all disks and chooses one.
 func (p *prepared) choose(m Machine) (err error) {
 	if p.Candidates, err = m.Target.Judge(p.Need.Size); err != nil {
 		return err
@@ -222,8 +221,8 @@ func (p *prepared) choose(m Machine) (err error) {
 	return nil
 }
 
-// noDisk makes the error of --device auto: that of space, if only space is
-// missing.
+// noDisk returns the error of --device auto: the one about space, if disks are too
+// small for no other reason.
 func (p *prepared) noDisk(err error) error {
 	for _, j := range p.Candidates {
 		if j.Small && j.Automatic == "" {

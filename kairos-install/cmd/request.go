@@ -20,22 +20,22 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// request is what was asked for: the command line, over the node's config, over
-// the defaults.
+// request holds the merged settings: the options override the node's config, which
+// overrides the defaults.
 type request struct {
 	settings.Settings
 	Started time.Time
 	Image   string
-	Live    bool     // the running system is a live one
+	Live    bool     // the running system is a live system
 	Configs []string // files of --config, with absolute paths
 	Yes     bool
 	DryRun  bool
-	Dirs    []string // of --definitions
+	Dirs    []string // directories of --definitions
 	// Encryption is nil where nothing is encrypted.
 	Encryption *plan.Encryption
 }
 
-// readRequest merges what was asked for: the command line wins over the config.
+// readRequest merges the options and the config.
 func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request, error) {
 	// Times of files are not as fine as the clock.
 	r := request{Started: time.Now().Add(-time.Second), Configs: c.StringSlice("config"), Yes: c.Bool("yes"), DryRun: c.Bool("dry-run"), Dirs: c.StringSlice("definitions")}
@@ -87,8 +87,8 @@ func readRequest(c *cli.Context, m Machine, report *progress.Reporter) (request,
 	return r, nil
 }
 
-// scriptDevice asks a program of the live system, with its arguments, for the
-// disk: what it prints on stdout.
+// scriptDevice runs a program of the live system, which prints the name of the disk on
+// stdout.
 func scriptDevice(ctx context.Context, command string) (string, error) {
 	argv := strings.Fields(command)
 	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
@@ -105,8 +105,8 @@ func scriptDevice(ctx context.Context, command string) (string, error) {
 	return device, nil
 }
 
-// chooseImage decides what is installed: what was asked for, or in a live
-// system that system itself, for which no network is needed.
+// chooseImage chooses the image: the named one or, in a live system, its own, which
+// needs no network.
 func (r *request) chooseImage(c *cli.Context, m Machine) error {
 	booted, err := deployment.ReadBooted(m.Booted)
 	if err != nil && !errors.Is(err, deployment.ErrNotBooted) {
@@ -130,8 +130,8 @@ func (r *request) chooseImage(c *cli.Context, m Machine) error {
 	return nil
 }
 
-// needed are the programs that an installation executes, with the Debian
-// package that has each.
+// needed are the programs that an installation executes, with the Debian packages that
+// contain them.
 var needed = []programOf{
 	{"kairos-upgrade", "of this toolkit"},
 	{"systemd-repart", "package systemd-repart"},
@@ -144,16 +144,16 @@ var needed = []programOf{
 	{"tune2fs", "package e2fsprogs"},
 }
 
-// neededToEncrypt are more of them.
+// neededToEncrypt are further programs for encryption.
 var neededToEncrypt = []programOf{
 	{"kairos-crypt", "of this toolkit"},
 	{"cryptsetup", "package cryptsetup-bin"},
 }
 
-// programOf is a program and what brings it.
+// programOf is a program and the package that contains it.
 type programOf struct{ program, pkg string }
 
-// checkTools says everything that is missing at once, before anything is done.
+// checkTools returns an error about all missing programs at once.
 func checkTools(m Machine, encrypted bool) error {
 	var missing []string
 	all := needed
@@ -175,7 +175,7 @@ func checkTools(m Machine, encrypted bool) error {
 	return nil
 }
 
-// inspect asks kairos-upgrade how large an image is.
+// inspect gets the size of an image from kairos-upgrade.
 func inspect(ctx context.Context, runner run.Runner, source string) (image imageInfo, err error) {
 	out, err := runner.Output(ctx, "kairos-upgrade", "inspect", "--json", source)
 	if err != nil {
@@ -184,8 +184,8 @@ func inspect(ctx context.Context, runner run.Runner, source string) (image image
 	return parseInspection(source, out)
 }
 
-// checkBoots makes sure that the image can boot, before anything is erased: a
-// kernel, an initrd with kairos-root in it, systemd. Its warnings are passed on.
+// checkBoots checks that the image can boot, before anything is erased: a kernel, an
+// initrd with kairos-root, systemd. It passes warnings on.
 func checkBoots(ctx context.Context, runner run.Runner, log *progress.Reporter, source string) error {
 	out, failed := runner.Output(ctx, "kairos-upgrade", "lint", "--json", "--quiet", source)
 	answer, err := report.Parse[report.Lint]("kairos-upgrade lint", out)

@@ -1,4 +1,4 @@
-// Package cmd is the command line of kairos-reset.
+// Package cmd implements the command line of kairos-reset.
 package cmd
 
 import (
@@ -11,26 +11,25 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Machine is what kairos-reset runs on; tests give another one.
+// Machine is the machine that kairos-reset works on; tests replace it.
 type Machine struct {
 	Disk    disk.System
-	Booted  string // what is running, see lib/deployment
-	Store   string // mount of the running store
-	ESP     string // mount of the EFI system partition
-	Cmdline string // the kernel's command line
-	Console string // where a service shows the recovery key
-	Work    string // mount points
-	// Enter moves the process into a mount namespace of its own with an empty
-	// Work.
+	Booted  string // file that describes the running system, see lib/deployment
+	Store   string // mount point of the running store
+	ESP     string // mount point of the EFI system partition
+	Cmdline string // file with the kernel command line
+	Console string // console on which a service shows the recovery key
+	Work    string // directory for mount points
+	// Enter moves the process into a private mount namespace with an empty Work.
 	Enter  func(work string) error
-	Admin  bool // root's rights
-	Verity bool // this kernel's ext4 knows fs-verity
+	Admin  bool // the process runs as root
+	Verity bool // the kernel's ext4 supports fs-verity
 }
 
-// esp is where this machine's EFI system partition is mounted on demand.
+// esp is the automount point of the EFI system partition.
 const esp = "/efi"
 
-// Local returns this machine.
+// Local returns the running machine.
 func Local() Machine {
 	_, err := os.Stat("/sys/fs/ext4/features/verity")
 	return Machine{

@@ -18,13 +18,13 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Plan is the answer of an arming under --json.
+// Plan is the object that arming a reset prints with --json.
 type Plan struct {
 	OEM            bool     `json:"oem"`
 	KeepPersistent bool     `json:"keep_persistent"`
 	PowerOff       bool     `json:"poweroff"`
-	Image          string   `json:"image"`  // "": the recovery system's own
-	Erases         []string `json:"erases"` // device nodes
+	Image          string   `json:"image"`  // "": the image of the recovery system
+	Erases         []string `json:"erases"` // device nodes that are erased
 	Steps          []string `json:"steps"`  // in the order of execution
 	Armed          bool     `json:"armed"`
 }
@@ -92,7 +92,8 @@ func arm(c *cli.Context, m Machine) error {
 	return reboot(c)
 }
 
-// wanted is the reset that the node's config asks for, and above it the options.
+// wanted returns the request from the node's config and the options, which take
+// precedence.
 func wanted(c *cli.Context) (r request.Request, err error) {
 	if !c.Bool("ignore-config") {
 		var ignored []string
@@ -130,7 +131,7 @@ func show(c *cli.Context, plan Plan) error {
 
 func reboot(c *cli.Context) error { return leave(c, "reboot") }
 
-// leave ends this boot: reboot or poweroff.
+// leave reboots or powers off.
 func leave(c *cli.Context, how string) error {
 	if _, err := (run.Runner{}).Output(c.Context, "systemctl", "--no-block", how); err != nil {
 		return fmt.Errorf("cannot %s: %w", how, err)
@@ -164,16 +165,17 @@ func cancel(c *cli.Context, m Machine) error {
 	return nil
 }
 
-// Status is the answer of status under --json.
+// Status is the object that kairos-reset status prints with --json.
 type Status struct {
 	Armed bool `json:"armed"`
-	// No recovery system came up in any of the boots for it: it is not tried again.
+	// Exhausted says that no recovery system came up in any of the boots for the reset:
+	// it is not tried again.
 	Exhausted      bool          `json:"exhausted"`
 	OEM            bool          `json:"oem"`
 	KeepPersistent bool          `json:"keep_persistent"`
 	PowerOff       bool          `json:"poweroff"`
 	Image          string        `json:"image"`
-	Done           request.Phase `json:"done"` // last phase that is done, "" for none
+	Done           request.Phase `json:"done"` // the last finished phase, "" for none
 }
 
 func status(c *cli.Context, m Machine) error {
@@ -222,7 +224,7 @@ func (m Machine) open() (request.ESP, error) {
 	return request.ESP{Root: root}, nil
 }
 
-// node finds this node's partitions, on the disk that it runs from.
+// node finds this node's partitions on the disk that it runs from.
 func (m Machine) node() (*factory.Node, error) {
 	booted, err := deployment.ReadBooted(m.Booted)
 	if err != nil {

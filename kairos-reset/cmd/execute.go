@@ -17,8 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// execute resets the node. It does so in the recovery system alone, and only in
-// a boot that was made for it.
+// execute resets the node. It runs only in the recovery system, and only in a boot for
+// the reset.
 func execute(c *cli.Context, m Machine) error {
 	if _, err := cmdline.Arguments(c); err != nil {
 		return err
@@ -83,9 +83,9 @@ func execute(c *cli.Context, m Machine) error {
 	return reboot(c)
 }
 
-// own returns the kernel arguments that were given to this node and what it calls
-// its system, from the record of the recovery system: with the store they would
-// be lost. A title in the config counts more.
+// own returns the node's own kernel arguments and its title for the boot menu, from the
+// record of the recovery system, since the erased store loses them. A title in the
+// config takes precedence.
 func (m Machine) own(c *cli.Context, booted deployment.Booted) (kargs []string, title string, err error) {
 	store, err := os.OpenRoot(m.Store)
 	if err != nil {
@@ -100,14 +100,13 @@ func (m Machine) own(c *cli.Context, booted deployment.Booted) (kargs []string, 
 	return record.NodeOptions, title, err
 }
 
-// volumes are the encrypted volumes that the boot entry of the recovery system
-// expects.
+// volumes returns the encrypted volumes that the recovery system's boot entry names.
 func (m Machine) volumes() deployment.Volumes {
 	data, _ := os.ReadFile(m.Cmdline)
 	return deployment.VolumesOf(string(data))
 }
 
-// forReset reports whether the boot entry of the reset was chosen.
+// forReset reports whether this boot came from the boot entry of the reset.
 func (m Machine) forReset() bool {
 	data, err := os.ReadFile(m.Cmdline)
 	return err == nil && slices.Contains(slices.Collect(kernelargs.Words(string(data))), request.Argument)

@@ -9,7 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// keeper keeps the node's new recovery key, until it is shown.
+// keeper implements factory.Keeper with the node's new recovery key.
 type keeper struct {
 	console string
 	runner  run.Runner
@@ -27,8 +27,8 @@ func (k *keeper) Run(ctx context.Context, argv ...string) ([]byte, error) {
 	return k.key.Run(ctx, k.runner, argv...)
 }
 
-// Escrow does what the node's config says. An unreadable config keeps no node from
-// being reset: it may be what is wrong with it.
+// Escrow sends the key to the escrow of the node's config. An unreadable config does
+// not stop a reset, which may be the cure for it.
 func (k *keeper) Escrow(ctx context.Context, volumes []recoverykey.Volume) error {
 	config, err := recoverykey.Load(ctx, k.runner, nil)
 	if err != nil && ctx.Err() == nil {
@@ -47,8 +47,8 @@ func (k *keeper) Escrow(ctx context.Context, volumes []recoverykey.Volume) error
 	return err
 }
 
-// Show shows the key on the terminal or the console. The output of a service is
-// kept in the journal, which is no place for it.
+// Show shows the key on the terminal or the console, but not in the output of a
+// service, which the journal stores.
 func (k *keeper) Show(ctx context.Context) error {
 	defer k.key.Wipe()
 	eyes, err := recoverykey.Audience(k.console)

@@ -1,4 +1,4 @@
-// Package cmd is the command line of kairos. It imports no tool: it executes
+// Package cmd implements the command line of kairos. It imports no tool: it executes
 // them.
 package cmd
 
@@ -22,7 +22,7 @@ import (
 
 const prefix = "kairos-"
 
-// tools are those of the toolkit, in the order of a node's life.
+// tools are the tools that kairos executes, in the order of a node's life.
 var tools = []struct{ name, usage string }{
 	{"install", "install an image on a disk"},
 	{"upgrade", "stage an image as the next boot, and keep the store of deployments"},
@@ -33,7 +33,7 @@ var tools = []struct{ name, usage string }{
 	{"root", "mount the immutable root, in the initrd"},
 }
 
-// find returns the program of a tool: beside this one, or else in PATH.
+// find returns the path of a tool: beside this program, or in PATH.
 func find(tool string) (program string, ok bool) {
 	if tool == "" || strings.ContainsAny(tool, "/.") {
 		return "", false
@@ -48,8 +48,8 @@ func find(tool string) (program string, ok bool) {
 	return program, err == nil
 }
 
-// delegate returns the program that a command line is meant for, with its
-// arguments; "" when it is this one.
+// delegate returns the tool that a command line names, with its arguments; "" for a
+// command of kairos itself.
 func delegate(words []string) (program string, args []string) {
 	if len(words) == 0 {
 		return "", nil
@@ -70,11 +70,11 @@ func delegate(words []string) (program string, args []string) {
 	return "", nil
 }
 
-// Run runs the program with the arguments of the process. What is meant for a
-// tool is executed in its place.
+// Run runs kairos with the arguments of the process. It executes a tool in its own
+// place.
 func Run(args []string) int { return runOn(args, deployment.BootedPath) }
 
-// runOn is Run where a file says what is booted.
+// runOn is Run with another file that describes the running system.
 func runOn(args []string, booted string) int {
 	if program, argv := delegate(args[1:]); program != "" {
 		err := syscall.Exec(program, argv, os.Environ())

@@ -18,7 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// within bounds how long a tool may take to tell its status.
+// within is how long a tool may take to print its status.
 const within = 30 * time.Second
 
 // asked are the tools that are asked, and what of their answer is shown.
@@ -28,11 +28,11 @@ type answers struct {
 	Config  configStatus
 	Crypt   report.Crypt
 
-	raw    map[string]json.RawMessage // by program
+	raw    map[string]json.RawMessage // complete answers by program
 	errors map[string]error
 }
 
-// space is that of a file system, in bytes.
+// space is the size and the free space of a file system, in bytes.
 type space struct {
 	Label string `json:"label"`
 	Size  int64  `json:"size"`
@@ -91,7 +91,7 @@ type configStatus struct {
 	} `json:"config"`
 }
 
-// gather asks all tools at once.
+// gather runs all tools in parallel.
 func gather(ctx context.Context) *answers {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -121,7 +121,7 @@ func gather(ctx context.Context) *answers {
 	return a
 }
 
-// units returns the units that have failed.
+// units returns the failed units.
 func units(ctx context.Context) (failed []string, err error) {
 	if !run.Has("systemctl") {
 		return nil, nil
@@ -140,7 +140,7 @@ func units(ctx context.Context) (failed []string, err error) {
 	return failed, nil
 }
 
-// persistent is where the node's own data lies.
+// persistent is where COS_PERSISTENT is mounted.
 const persistent = "/run/kairos/persistent"
 
 func persistentSpace() (*space, error) {

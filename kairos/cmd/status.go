@@ -24,14 +24,14 @@ import (
 type status struct {
 	Format  int             `json:"format"`
 	Runs    runs            `json:"runs"`
-	Next    *next           `json:"next"`    // null: what runs
-	Upgrade upgrades        `json:"upgrade"` // of the automation
+	Next    *next           `json:"next"`    // null: the running deployment
+	Upgrade upgrades        `json:"upgrade"` // state of automatic upgrades
 	Failed  []failure       `json:"failed"`
 	Config  config          `json:"config"`
 	Volumes []volume        `json:"volumes"`
 	Space   []space         `json:"space"`
-	Busy    string          `json:"busy"`  // what is in progress, ""
-	Tools   json.RawMessage `json:"tools"` // what each of them said, by program
+	Busy    string          `json:"busy"`  // running operation, "" for none
+	Tools   json.RawMessage `json:"tools"` // the answer of each tool, by program
 }
 
 type runs struct {
@@ -42,8 +42,8 @@ type runs struct {
 	ManifestDigest string          `json:"manifest_digest"`
 	Mode           deployment.Mode `json:"mode"`
 	Since          time.Time       `json:"since,omitzero"`
-	Why            string          `json:"why"`     // for people
-	Verdict        string          `json:"verdict"` // on this boot, "" when it is not known
+	Why            string          `json:"why"`     // why this deployment runs, for people
+	Verdict        string          `json:"verdict"` // on this boot, "" when unknown
 	Reason         string          `json:"reason"`  // of a bad verdict, for people
 }
 
@@ -60,7 +60,7 @@ type next struct {
 type upgrades struct {
 	Mode    string    `json:"mode"`
 	Checked time.Time `json:"checked,omitzero"`
-	Found   string    `json:"found"` // reference of an update, ""
+	Found   string    `json:"found"` // reference of an available upgrade, ""
 	Reason  string    `json:"reason"`
 	Error   string    `json:"error"`
 }
@@ -112,7 +112,7 @@ func statusCommand(booted string, out io.Writer) *cli.Command {
 	}
 }
 
-// read says what the tools' answers mean.
+// read combines the answers of the tools.
 func read(b deployment.Booted, a *answers) *status {
 	s := &status{Format: 1, Failed: []failure{}, Volumes: []volume{}, Space: []space{}}
 	booted, _ := a.Upgrade.find(b.ID)
@@ -148,7 +148,7 @@ func read(b deployment.Booted, a *answers) *status {
 	return s
 }
 
-// why says how it came that this runs.
+// why returns why this deployment runs.
 func why(b deployment.Booted, booted report.Deployment, a *answers) string {
 	f := a.Assess.LastFallback
 	switch {
@@ -166,13 +166,13 @@ func why(b deployment.Booted, booted report.Deployment, a *answers) string {
 	return ""
 }
 
-// staged says when and by what a deployment was staged.
+// staged returns when and by what a deployment was staged.
 func staged(d report.Deployment) string {
 	by := map[string]string{"stage": "by hand", "auto": "by the automation", "rollback": "by a rollback", "install": "by the installation"}
 	return "staged " + terminal.Time(d.Created) + " " + cmp.Or(by[d.Origin], d.Origin)
 }
 
-// add collects what has failed.
+// add adds a failure.
 func (s *status) add(a *answers, units []string, err error) {
 	note := func(kind, name, reason string) { s.Failed = append(s.Failed, failure{kind, name, reason}) }
 	if s.Runs.Verdict == "bad" {
@@ -220,7 +220,7 @@ func (s *status) add(a *answers, units []string, err error) {
 	}
 }
 
-// page is what people read: blocks with a name in front, in 80 columns.
+// page is the output for people: blocks with a name in front, in 80 columns.
 type page struct {
 	w      io.Writer
 	colour bool
@@ -233,13 +233,13 @@ const (
 	green, yellow, red = "\x1b[32m", "\x1b[33m", "\x1b[31m"
 )
 
-// colours reports whether a writer shows them.
+// colours reports whether a writer is a terminal with colours.
 func colours(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && terminal.Is(f) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// block prints lines behind a mark and a name.
+// block prints lines after a mark and a name.
 func (p *page) block(mark, name, colour string, lines ...string) {
 	head := fmt.Sprintf("%s %-*s", terminal.Mark(mark), indent-2, name)
 	if p.colour && colour != "" {
@@ -253,8 +253,7 @@ func (p *page) block(mark, name, colour string, lines ...string) {
 	}
 }
 
-// wrap breaks a text at spaces. A word that is longer stays whole: it is to be
-// copied.
+// wrap breaks a text at spaces. It never breaks a long word, so that it can be copied.
 func wrap(text string, columns int) (lines []string) {
 	line := ""
 	for _, word := range strings.Fields(text) {

@@ -1,4 +1,4 @@
-// Package bytesize writes numbers of bytes as people read them.
+// Package bytesize formats sizes in bytes for people.
 package bytesize
 
 import "fmt"
@@ -30,5 +30,5 @@ func Format(n int64) string {
 	return fmt.Sprintf("%.1f %s", float64(n)/float64(unit), name)
 }
 
-// RoundUp returns the smallest multiple of unit that is not below n.
+// RoundUp returns the smallest multiple of unit that is at least n.
 func RoundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }

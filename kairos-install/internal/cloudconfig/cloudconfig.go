@@ -1,5 +1,5 @@
-// Package cloudconfig collects the configs that the installed node gets on
-// COS_OEM, and refuses those that it could not use.
+// Package cloudconfig collects and validates the configs that an installed node gets on
+// COS_OEM.
 package cloudconfig
 
 import (
@@ -23,19 +23,19 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// maxSize is how large a config may be, in bytes: larger ones are skipped by
-// every reader of the format.
+// maxSize is the maximum size of a config, in bytes: all readers of the format skip
+// larger ones.
 const maxSize = 1 << 20
 
-// headers of a config: a line of its own among the first ten.
+// headers are the lines of which a config must have one among its first ten.
 var headers = []string{"#cloud-config", "#kairos-config", "#node-config"}
 
-// LiveDirectories are where a live system has configs that are not part of its
-// image, later ones win.
+// LiveDirectories are the directories in which a live system has configs that are not
+// part of its image. Later ones take precedence.
 var LiveDirectories = []string{"/run/initramfs/live", "/usr/local/cloud-config", "/oem"}
 
-// Files reads the files given with --config: 90_custom.yaml, 91_custom.yaml and
-// so on. Validator is asked about each where it exists.
+// Files reads the files given with --config: 90_custom.yaml, 91_custom.yaml and so on.
+// It validates each with the Validator, if there is one.
 func Files(ctx context.Context, v Validator, files []string) ([]plan.Config, error) {
 	if len(files) > 10 {
 		return nil, fmt.Errorf("%d configs, 10 at most", len(files))
@@ -57,9 +57,9 @@ func Files(ctx context.Context, v Validator, files []string) ([]plan.Config, err
 	return configs, nil
 }
 
-// Live reads the configs of a live system beneath root, so that the installed
-// node has what the medium was given. They come before those of --config:
-// 80_… to 82_…, by directory. What no reader would use is passed over.
+// Live reads the configs of a live system beneath root: the installed node gets the
+// configs of the medium. They sort before those of --config: 80_… to 82_…, by
+// directory. Files that no reader would use are skipped.
 func Live(root string) ([]plan.Config, error) {
 	var configs []plan.Config
 	for i, dir := range LiveDirectories {
@@ -87,9 +87,9 @@ func Live(root string) ([]plan.Config, error) {
 	return configs, nil
 }
 
-// Fetched returns the configs that this system has fetched, since a moment, as the
-// copies that the first boot of the node finds: it has them before it has a
-// network. An address of the kernel command line becomes a config of its own.
+// Fetched returns the configs that this system has fetched since a time, as the cached
+// copies that the first boot of the node uses before it has a network. A URL on the
+// kernel command line becomes a config that names it.
 func Fetched(root string, since time.Time, live bool) ([]plan.Config, error) {
 	var configs []plan.Config
 	if address := asked(path.Join(root, "/proc/cmdline")); live && address != "" {
@@ -119,7 +119,7 @@ func Fetched(root string, since time.Time, live bool) ([]plan.Config, error) {
 	return configs, nil
 }
 
-// asked returns the address of a config on a kernel command line.
+// asked returns the URL of a config on a kernel command line.
 func asked(file string) (address string) {
 	line, err := os.ReadFile(file)
 	if err != nil {
@@ -182,11 +182,11 @@ func hasHeader(data []byte) bool {
 	return false
 }
 
-// Validator asks kairos-config whether a file is a config.
+// Validator validates configs with kairos-config.
 type Validator struct{ Runner run.Runner }
 
-// Check refuses a file that kairos-config can't use. Where there is no
-// kairos-config, nothing is known and nothing refused.
+// Check returns an error for a file that kairos-config can't use. Without kairos-config
+// it accepts every file.
 func (v Validator) Check(ctx context.Context, file string) error {
 	const program = "kairos-config"
 	if !run.Has(program) {

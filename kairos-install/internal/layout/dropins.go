@@ -13,7 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/disk"
 )
 
-// Names of the shipped definitions, which the drop-ins go with.
+// File names of the shipped definitions, which have drop-ins.
 const (
 	espFile        = "10-esp.conf"
 	oemFile        = "20-oem.conf"
@@ -22,19 +22,19 @@ const (
 	persistentFile = "50-persistent.conf"
 )
 
-// Override is what a node's config says of one of the standard partitions.
+// Override is the part of a node's config about one of the standard partitions.
 type Override struct {
-	Size   int64  // bytes, 0: not said
-	Format string // file system, "": not said
+	Size   int64  // bytes, 0: not set
+	Format string // file system, "": not set
 }
 
-// Overrides are those of a node's config.
+// Overrides is the part of a node's config about the standard partitions.
 type Overrides struct {
 	OEM, Recovery, State, Persistent Override
 	Extra                            []Extra
 }
 
-// Extra is one more partition that a node's config asks for.
+// Extra is an additional partition from a node's config.
 type Extra struct {
 	Name   string // partition label
 	Label  string // file system label
@@ -47,8 +47,8 @@ var (
 	formatForm = regexp.MustCompile(`^[a-z0-9]{2,12}$`)
 )
 
-// Check refuses what cannot work: names that are no labels, file systems that
-// a store cannot live on, partitions without a size.
+// Check returns an error for settings that cannot work: invalid labels, file systems
+// that cannot hold a store, partitions without a size.
 func (o Overrides) Check() error {
 	for name, p := range map[string]Override{"oem": o.OEM, "recovery": o.Recovery, "state": o.State, "persistent": o.Persistent} {
 		if p.Size < 0 {
@@ -89,10 +89,9 @@ func (o Overrides) Check() error {
 	return nil
 }
 
-// WriteDropins writes what the image and the node's config ask for as
-// definitions and drop-ins for systemd-repart into an existing directory. A
-// definition of a site under another name is not touched by them; the result
-// is checked anyway (see Table.Check).
+// WriteDropins writes definitions and drop-ins for systemd-repart into an existing
+// directory, from the needs of the image and the node's config. They do not change a
+// site's definitions under other names; Table.Check checks the result.
 func WriteDropins(dir string, b Bounds, o Overrides) error {
 	image := map[string]Bytes{
 		recoveryFile: {b.RecoveryMin, b.RecoveryMax},
@@ -135,7 +134,7 @@ func WriteDropins(dir string, b Bounds, o Overrides) error {
 
 func (e Extra) label() string { return cmp.Or(e.Label, e.Name) }
 
-// Bytes is a range of sizes; 0 leaves an end to the definition.
+// Bytes is a range of sizes; a 0 leaves that end to the definition.
 type Bytes struct{ Min, Max int64 }
 
 func dropin(dir, definition, name string, size Bytes, format string) error {

@@ -15,17 +15,17 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// SystemDefinitions are where definitions are looked for. Of files with the
-// same name the one in the first directory counts; drop-ins add up.
+// SystemDefinitions are the directories of definitions. Of files with the same name the
+// one in the first directory is used; all drop-ins are used.
 var SystemDefinitions = []string{"/run/kairos/repart.d", "/etc/kairos/repart.d", buildinfo.LibDir + "/repart.d"}
 
-// Repart asks systemd-repart.
+// Repart runs systemd-repart.
 type Repart struct {
 	Runner      run.Runner
-	Definitions []string // directories, the first one counts most
+	Definitions []string // directories, the preferred one first
 }
 
-// Partition is one partition that systemd-repart will make.
+// Partition is a partition that systemd-repart will create.
 type Partition struct {
 	Label  string `json:"label"`
 	Type   string `json:"type"` // systemd's name of the type
@@ -34,17 +34,17 @@ type Partition struct {
 	UUID   string `json:"uuid"`
 	Offset int64  `json:"offset"`   // bytes
 	Size   int64  `json:"raw_size"` // bytes
-	File   string `json:"file"`     // the definition
+	File   string `json:"file"`     // file name of the definition
 }
 
-// Table is a partition table to be.
+// Table is a planned partition table.
 type Table struct {
 	Partitions []Partition
-	Size       int64 // of the disk, bytes
+	Size       int64 // of the disk, in bytes
 }
 
-// Minimum returns the table of the smallest disk that the definitions fit on.
-// It needs an empty directory for a sparse file.
+// Minimum returns the table of the smallest disk on which the definitions fit. It needs
+// an empty directory for a sparse file.
 func (r Repart) Minimum(ctx context.Context, dir string) (Table, error) {
 	file := filepath.Join(dir, "minimum.img")
 	if err := os.WriteFile(file, make([]byte, bytesize.MiB), 0o600); err != nil {
@@ -63,7 +63,7 @@ func (r Repart) Minimum(ctx context.Context, dir string) (Table, error) {
 	return table, nil
 }
 
-// Plan returns the table that a disk would get. Nothing is written.
+// Plan returns the table that a disk would get, without writing.
 func (r Repart) Plan(ctx context.Context, node string, size int64) (Table, error) {
 	table, err := r.ask(ctx, node)
 	if err != nil {
@@ -73,8 +73,8 @@ func (r Repart) Plan(ctx context.Context, node string, size int64) (Table, error
 	return table, nil
 }
 
-// Argv returns the command that makes the partitions. The seed is random: the
-// UUIDs must differ on every machine and every disk.
+// Argv returns the command that creates the partitions. The seed is random, since UUIDs
+// must differ on every machine and every disk.
 func (r Repart) Argv(node string) []string {
 	return r.argv("--dry-run=no", node)
 }
@@ -102,7 +102,7 @@ func (r Repart) ask(ctx context.Context, args ...string) (Table, error) {
 	return table, nil
 }
 
-// parse reads systemd-repart's --json=short.
+// parse parses the output of systemd-repart --json=short.
 func parse(data []byte) (Table, error) {
 	var table Table
 	if err := json.Unmarshal(data, &table.Partitions); err != nil {
@@ -123,8 +123,8 @@ func (t Table) Find(label string) (Partition, bool) {
 	return t.Partitions[i], true
 }
 
-// Check says what is wrong with a table for an image: a partition missing,
-// there twice, or smaller than the image needs.
+// Check returns an error if the table doesn't suit an image: a partition is missing,
+// exists twice, or is smaller than the image needs.
 func (t Table) Check(b Bounds) error {
 	need := map[string]int64{
 		disk.LabelESP: b.ESP, disk.LabelOEM: 1, disk.LabelRecovery: b.RecoveryMin,
@@ -156,7 +156,7 @@ func (t Table) Check(b Bounds) error {
 	return nil
 }
 
-// Sum writes how the size of a table adds up.
+// Sum explains how the size of a table adds up.
 func (t Table) Sum() string {
 	var terms []string
 	rest := t.Size

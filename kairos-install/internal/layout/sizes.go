@@ -1,10 +1,9 @@
-// Package layout decides how large partitions have to be and says it to
-// systemd-repart, which makes them.
+// Package layout computes the sizes of partitions for systemd-repart, which creates
+// them.
 //
-// The definitions of the partitions are files, so that a site can override
-// them. What depends on the image, its size, is written beside them as
-// drop-ins. What comes of both is always asked of systemd-repart itself, and
-// never computed twice.
+// The definitions of the partitions are files, so that a site can override them. Sizes
+// that depend on the image are written as drop-ins beside them. The result is always
+// queried from systemd-repart, and never computed a second time here.
 package layout
 
 import (
@@ -13,37 +12,37 @@ import (
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 )
 
-// Image is what the sizes depend on.
+// Image has the properties of an image on which the sizes depend.
 type Image struct {
-	Bytes     int64 // what it takes in an empty store
+	Bytes     int64 // size in an empty store
 	BootBytes int64 // kernel and initrd, or the unified kernel image; 0 when unknown
 }
 
-// Bounds are the sizes that an image asks for, in bytes.
+// Bounds are the sizes that an image needs, in bytes.
 type Bounds struct {
-	ESP         int64 // at least, whatever the definition says
+	ESP         int64 // minimum, whatever the definition says
 	RecoveryMin int64
 	RecoveryMax int64
 	StateMin    int64
 	StateMax    int64
 }
 
-// What the bounds are made of.
+// Parts of the bounds.
 const (
-	// espDefault is what the shipped definition gives: no drop-in below it.
+	// espDefault is the size in the shipped definition: smaller needs write no drop-in.
 	espDefault = 1 * bytesize.GiB
-	// espDeployments is how many deployments keep boot files at once: booted,
+	// espDeployments is how many deployments have boot files at the same time: booted,
 	// the newest good one, the staged one, recovery, and one that is pinned.
 	espDeployments = 5
-	espSlack       = 64 * bytesize.MiB // boot loaders, entries, FAT
+	espSlack       = 64 * bytesize.MiB // boot loaders, entries, metadata of FAT
 
-	// What the file system takes for itself: inodes and its journal.
+	// Space for the file system itself: inodes and the journal.
 	recoverySlack = 256 * bytesize.MiB
 	stateSlack    = 512 * bytesize.MiB
-	// stateImages is how many images that share nothing fit at least: booted,
-	// the newest good one, and the one being staged.
+	// stateImages is how many unrelated images must fit: booted, the newest good one,
+	// and the one that is being staged.
 	stateImages = 3
-	// stateMaxImages bounds the share of COS_STATE on large disks.
+	// stateMaxImages limits the share of COS_STATE on large disks.
 	stateMaxImages = 8
 	stateMaxFloor  = 8 * bytesize.GiB
 
@@ -64,7 +63,7 @@ func For(image Image) Bounds {
 	}
 }
 
-// Explain says in a line how the bounds come about.
+// Explain explains the bounds in one line.
 func (b Bounds) Explain() string {
 	return fmt.Sprintf("COS_RECOVERY at least %s (1.3 × image + %s), COS_STATE at least %s (%d × image + %s)",
 		bytesize.Format(b.RecoveryMin), bytesize.Format(recoverySlack),

@@ -34,12 +34,13 @@ func (c Command) Do(ctx context.Context, h Host) error {
 	return err
 }
 
-// BootLoader installs systemd-boot and tells the firmware of it, in one go: to
-// install it again for that would take it away for a moment. A firmware that
-// can't be told, since its memory for variables is full, finds it all the same.
+// BootLoader installs systemd-boot and creates its boot option in the firmware with one
+// command: a second installation for the option would remove the boot loader for a
+// moment. A firmware whose memory for variables is full still finds the boot loader by
+// its default path.
 type BootLoader struct {
-	ESP      string // where it is mounted
-	Firmware bool   // the firmware's boot entries can be written
+	ESP      string // its mount point
+	Firmware bool   // boot options of the firmware can be written
 }
 
 func (b BootLoader) command(more ...string) Command {
@@ -68,7 +69,7 @@ func (b BootLoader) Do(ctx context.Context, h Host) error {
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
-// quote writes a word as a shell would have to be given it.
+// quote quotes a word for a shell.
 func quote(word string) string {
 	if plain.MatchString(word) {
 		return word
@@ -76,7 +77,7 @@ func quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// Staged is what kairos-upgrade says of a deployment that it staged.
+// Staged is the object that kairos-upgrade stage prints.
 type Staged struct {
 	ID             string `json:"id"`
 	ImageDigest    string `json:"image_digest"`
@@ -87,11 +88,11 @@ type Staged struct {
 	Verity         bool   `json:"verity"`
 }
 
-// Stage lays down an image and keeps what came of it.
+// Stage deploys an image and keeps the result.
 type Stage struct {
 	Command
 	Label      string
-	Encryption *Encryption // the volumes that the deployment expects; may be nil
+	Encryption *Encryption // the volumes that the deployment names; may be nil
 }
 
 func (s Stage) String() string {
@@ -101,7 +102,7 @@ func (s Stage) String() string {
 	return s.Command.String() + " (and --crypt, for each encrypted volume)"
 }
 
-// argv is the command with the volumes that have been made by now.
+// argv returns the command, with the volumes that exist by now.
 func (s Stage) argv() []string {
 	argv := slices.Clone(s.Argv)
 	if s.Encryption == nil {
@@ -134,9 +135,8 @@ func (s Stage) Do(ctx context.Context, h Host) error {
 	return nil
 }
 
-// Entries checks the boot entries of a new disk: the deployment first, with
-// tries to be counted down, the recovery behind it, and every file that they
-// name is there.
+// Entries checks the boot entries of the new disk: the deployment comes first, with
+// tries left, then the recovery system, and all their boot files exist.
 type Entries struct{ ESP string }
 
 func (e Entries) String() string {
@@ -177,7 +177,7 @@ func (e Entries) Do(context.Context, Host) error {
 	return nil
 }
 
-// Verity gives an ext4 file system the verity feature. Others that have
+// Verity enables the verity feature of an ext4 file system. Other file systems with
 // fs-verity need nothing.
 type Verity struct{ Node string }
 
@@ -194,8 +194,7 @@ func (v Verity) Do(ctx context.Context, h Host) error {
 	return Command{[]string{"tune2fs", "-O", "verity", v.Node}}.Do(ctx, h)
 }
 
-// isExt reports whether a node has the magic number of ext2, 3 and 4 where
-// ext4(5) has it.
+// isExt reports whether a device has the magic number of ext2, ext3 and ext4.
 func isExt(node string) (bool, error) {
 	f, err := os.Open(node)
 	if err != nil {
@@ -209,7 +208,7 @@ func isExt(node string) (bool, error) {
 	return magic[0] == 0x53 && magic[1] == 0xef, nil
 }
 
-// Mount mounts a partition on a directory that it makes.
+// Mount mounts a partition on a directory that it creates.
 type Mount struct{ Node, Dir, Options string }
 
 func (m Mount) command() Command {
@@ -253,7 +252,7 @@ func (w Write) Do(context.Context, Host) error {
 	return atomicfile.Write(root, name, w.Data, w.Mode)
 }
 
-// Sync writes out the file system that is mounted on a directory.
+// Sync writes the data of the file system that is mounted on a directory to the disk.
 type Sync struct{ Dir string }
 
 func (s Sync) String() string { return "sync -f " + s.Dir }
@@ -266,8 +265,8 @@ func (s Sync) Do(context.Context, Host) error {
 	return errors.Join(atomicfile.SyncFS(f), f.Close())
 }
 
-// Flush empties the write cache of a disk. File systems do that for what they
-// sync; FAT does not.
+// Flush flushes the write cache of a disk. File systems do that when they sync; FAT
+// does not.
 type Flush struct{ Device string }
 
 func (f Flush) String() string { return "flush the write cache of " + f.Device }

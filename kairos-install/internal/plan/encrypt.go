@@ -15,33 +15,33 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// MappingPrefix starts the names under which the volumes are mapped while they
-// are installed on. They are not those of a booted node: the live system may be
-// one, on another disk.
+// MappingPrefix is the prefix of the mappings of volumes during an installation. It
+// differs from the names on a booted node, since the live system may be a node itself,
+// on another disk.
 const MappingPrefix = "kairos-install-"
 
-// Encryption is what an installation encrypts, and, once it is done, with what
-// key. There is one recovery key for all volumes: it is the node's.
+// Encryption holds the settings of the encryption and, once the volumes exist, their
+// key. All volumes of a node have one recovery key.
 type Encryption struct {
 	Labels     []string // of the partitions
-	Kinds      []string // of the key slots beside the recovery key
+	Kinds      []string // kinds of key slots beside the recovery key
 	Passphrase string   // file, for the kind passphrase
-	Options    []string // more of kairos-crypt format
-	Save       string   // file for the recovery key, ""
+	Options    []string // further options of kairos-crypt format
+	Save       string   // file for the recovery key, "" for none
 	Escrow     recoverykey.Escrow
-	Hostname   string // what the escrow is told
+	Hostname   string // name of the node for the escrow
 
-	Key     *recoverykey.Key     // nil before it is made
-	Volumes []recoverykey.Volume // made so far
-	nodes   []string             // that hold them
+	Key     *recoverykey.Key     // nil until it is generated
+	Volumes []recoverykey.Volume // created so far
+	nodes   []string             // device nodes of the volumes
 	Given   bool                 // the escrow has accepted the key
-	opened  []string             // labels
+	opened  []string             // labels of the opened volumes
 }
 
 // Has reports whether a partition is encrypted.
 func (e *Encryption) Has(label string) bool { return e != nil && slices.Contains(e.Labels, label) }
 
-// FormatCommand is the command that makes the volume of a partition.
+// FormatCommand returns the command that creates the volume of a partition.
 func (e *Encryption) FormatCommand(label, node string, options ...string) []string {
 	options = append(slices.Clone(e.Options), options...)
 	if e.Passphrase != "" {
@@ -50,11 +50,11 @@ func (e *Encryption) FormatCommand(label, node string, options ...string) []stri
 	return recoverykey.FormatCommand(node, label, e.Kinds, options...)
 }
 
-// mapped is the node of an opened volume.
+// mapped returns the device node of an opened volume.
 func mapped(label string) string { return "/dev/mapper/" + MappingPrefix + label }
 
-// Abandon closes what a failed installation has left open. Mounts are those of
-// the program's own mount namespace; what they hold is as good as erased.
+// Abandon closes the volumes that a failed installation has left open. The mounts are
+// in the program's own mount namespace, and their data is useless.
 func (e *Encryption) Abandon(ctx context.Context, runner run.Runner, mounts string) error {
 	if e == nil {
 		return nil
@@ -70,8 +70,8 @@ func (e *Encryption) Abandon(ctx context.Context, runner run.Runner, mounts stri
 	return failed
 }
 
-// encrypt returns the steps that make the volumes and, when the key is in good
-// hands, their file systems.
+// encrypt returns the steps that create the volumes and, once the key is stored safely,
+// their file systems.
 func (in Input) encrypt() (volumes, escrow, fileSystems Step) {
 	e := in.Encryption
 	volumes = Step{Name: "encrypt", Title: "make encrypted volumes of " + strings.Join(e.Labels, " and "),
@@ -100,7 +100,7 @@ func isMounted(label string) bool {
 	return slices.ContainsFunc(mounted, func(p struct{ label, options string }) bool { return p.label == label })
 }
 
-// closing returns what closes the volumes that were mounted.
+// closing returns the actions that close the mounted volumes.
 func (in Input) closing() (actions []Action) {
 	if in.Encryption == nil {
 		return nil
@@ -117,7 +117,7 @@ func closeMapping(label string) Command {
 	return Command{[]string{recoverykey.Program, "close", "--quiet", MappingPrefix + label}}
 }
 
-// newKey makes the recovery key.
+// newKey generates the recovery key.
 type newKey struct{ e *Encryption }
 
 func (newKey) String() string { return recoverykey.Program + " recovery-key new" }
@@ -127,7 +127,7 @@ func (n newKey) Do(ctx context.Context, h Host) (err error) {
 	return err
 }
 
-// formatVolume makes a volume; the command reads the recovery key on stdin.
+// formatVolume creates a volume; the command reads the recovery key on stdin.
 type formatVolume struct {
 	Command
 	label string
@@ -146,7 +146,7 @@ func (f formatVolume) Do(ctx context.Context, h Host) error {
 	return err
 }
 
-// openVolume maps a volume with the recovery key, which so is proved to open it.
+// openVolume maps a volume with the recovery key, which also tests the key.
 type openVolume struct {
 	Command
 	label string
@@ -175,7 +175,7 @@ func (c closeVolume) Do(ctx context.Context, h Host) error {
 	return nil
 }
 
-// saveKey writes the recovery key into a new file, readable by its owner alone.
+// saveKey writes the recovery key to a new file, readable by its owner alone.
 type saveKey struct{ e *Encryption }
 
 func (s saveKey) String() string { return "write the recovery key to " + quote(s.e.Save) }
@@ -192,7 +192,7 @@ func (s saveKey) Do(context.Context, Host) error {
 	return err
 }
 
-// giveKey gives the recovery key to the escrow.
+// giveKey sends the recovery key to the escrow.
 type giveKey struct{ e *Encryption }
 
 func (g giveKey) String() string {
@@ -205,8 +205,8 @@ func (g giveKey) Do(ctx context.Context, h Host) error {
 	return err
 }
 
-// CheckLabels refuses partitions that can't be encrypted: a node starts from
-// them.
+// CheckLabels returns an error for partitions that cannot be encrypted, since the node
+// boots from them.
 func CheckLabels(labels []string) error {
 	for i, label := range labels {
 		switch {

@@ -1,9 +1,9 @@
-// Package plan holds the steps of an installation. They are data before they
-// are run: --dry-run prints the very steps that would be executed.
+// Package plan holds the steps of an installation as data: --dry-run prints the steps
+// that would be executed.
 //
-// The boot loader comes last. Until then no firmware starts anything from the
-// disk, so that an installation cut short at any moment leaves a disk that does
-// not boot, and never one that boots half a system.
+// The boot loader is installed last. Until then no firmware starts anything from the
+// disk, so that an interrupted installation leaves a disk that does not boot, and never
+// one that boots a partial system.
 package plan
 
 import (
@@ -21,28 +21,28 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Input is what the steps follow from.
+// Input holds everything that determines the steps.
 type Input struct {
-	Device string       // node of the disk
-	Table  layout.Table // as systemd-repart will make it
+	Device string       // device node of the disk
+	Table  layout.Table // as systemd-repart will create it
 	Repart layout.Repart
-	Mounts string // directory for the mount points, in a private mount namespace
-	Source string // what kairos-upgrade stages
-	// Recovery is what kairos-upgrade stages for recovery, "" for the same.
+	Mounts string // directory for mount points, in a private mount namespace
+	Source string // image source for kairos-upgrade
+	// Recovery is the image source of the recovery system, "" for the same image.
 	Recovery string
 	Title    string         // of the boot entries, "" for that of the image
-	Extra    []layout.Extra // partitions that the config asks for
-	Kargs    []string       // kernel arguments of this node
+	Extra    []layout.Extra // additional partitions from the config
+	Kargs    []string       // the node's own kernel arguments
 	Configs  []Config
-	// Hooks says that kairos-config is there to run stages, and ConfigFiles
-	// which files it shall read besides those of the running system.
+	// Hooks says that kairos-config is available to run stages; it reads ConfigFiles
+	// besides the configs of the running system.
 	Hooks       bool
 	ConfigFiles []string
-	// Verity says that this kernel's ext4 knows fs-verity.
+	// Verity says that the kernel's ext4 supports fs-verity.
 	Verity bool
-	// Firmware says that the firmware's boot entries can be written.
+	// Firmware says that boot options of the firmware can be written.
 	Firmware bool
-	// SecureBoot says that the firmware starts only what is signed, or may do so.
+	// SecureBoot says that Secure Boot is enabled, or may be.
 	SecureBoot bool
 	// Encryption is nil where nothing is encrypted.
 	Encryption *Encryption
@@ -51,7 +51,7 @@ type Input struct {
 // Config is a cloud-config for COS_OEM.
 type Config struct {
 	Name string // 90_custom.yaml
-	From string // where it came from
+	From string // its source
 	Data []byte
 }
 
@@ -60,39 +60,38 @@ type Step struct {
 	Name    string // for programs: "stage-state"
 	Title   string // for people: "deploy the image on COS_STATE"
 	Actions []Action
-	// Optional steps warn when they fail; the installation is complete
-	// without them.
+	// Optional steps only warn when they fail; the installation is complete without
+	// them.
 	Optional bool
 }
 
-// Action is one thing that a step does.
+// Action is one action of a step.
 type Action interface {
-	// String is the action as --dry-run prints it: a command line where it
-	// is one.
+	// String returns the action as --dry-run prints it: a command line where it is one.
 	String() string
 	Do(context.Context, Host) error
 }
 
-// Host is where actions act.
+// Host executes the actions.
 type Host struct {
 	Runner run.Runner
 	Disk   disk.System
-	// Staged is told what was laid down on the store with a label. May be nil.
+	// Staged is called with the deployment on the store of a label. May be nil.
 	Staged func(label string, s Staged)
-	// Warn is told of what failed and need not be there. May be nil.
+	// Warn is called for a failure that the installation survives. May be nil.
 	Warn func(format string, args ...any)
 }
 
-// LoaderConf is what is written to loader/loader.conf.
+// LoaderConf is the content of loader/loader.conf.
 const LoaderConf = `# No entry is named as the default: which one boots follows from the names of
 # the entries alone, so that a bad one is passed over. See kairos(7).
 timeout 3
 `
 
-// loaderConf is LoaderConf, without the editor of the boot menu where something
-// is encrypted, or Secure Boot is on: somebody at the console could have any
-// program as init, and a TPM that knows the firmware's state only would open the
-// volumes for it.
+// loaderConf returns LoaderConf, and disables the editor of the boot menu where
+// something is encrypted or Secure Boot is on: otherwise a person at the console could
+// start any program as init, and a TPM that measures only the state of the firmware
+// would open the volumes.
 func (in Input) loaderConf() string {
 	if in.Encryption == nil && !in.SecureBoot {
 		return LoaderConf
@@ -100,8 +99,8 @@ func (in Input) loaderConf() string {
 	return LoaderConf + "editor no\n"
 }
 
-// Build returns the steps in the order of execution. The table has been
-// checked: it has all partitions.
+// Build returns the steps in the order of execution. The table has been checked: it has
+// all partitions.
 func Build(in Input) []Step {
 	m := mountPoints{in.Mounts}
 	lock := &deviceLock{device: in.Device}
@@ -168,15 +167,14 @@ func Build(in Input) []Step {
 	return steps
 }
 
-// mountPoints names the mount points beneath a directory.
+// mountPoints maps labels to mount points beneath a directory.
 type mountPoints struct{ base string }
 
 func (m mountPoints) of(label string) string {
 	return path.Join(m.base, strings.ToLower(strings.TrimPrefix(label, "COS_")))
 }
 
-// mounted are the partitions that the installation writes to, and their mount
-// options.
+// mounted are the partitions that the installation mounts, with their mount options.
 var mounted = []struct{ label, options string }{
 	{disk.LabelESP, "nodev,nosuid,noexec,umask=0077"},
 	{disk.LabelOEM, "nodev,nosuid,noexec"},
@@ -217,8 +215,8 @@ func (in Input) configs(m mountPoints) []Action {
 	return append(actions, Sync{m.of(disk.LabelOEM)})
 }
 
-// formats returns the commands for file systems of extra partitions that
-// systemd-repart can't make: it calls them like their partition.
+// formats returns the commands for the file systems of additional partitions whose file
+// system label differs from the partition label, which systemd-repart cannot create.
 func (in Input) formats() []Action {
 	var actions []Action
 	for _, e := range in.Extra {
@@ -242,7 +240,7 @@ func (in Input) formats() []Action {
 	return actions
 }
 
-// stage returns the command that lays an image down on a store.
+// stage returns the command that deploys an image to a store.
 func (in Input) stage(m mountPoints, label, source, more string) Command {
 	argv := []string{"kairos-upgrade", "stage", "--json", "--origin=install",
 		"--store=" + m.of(label), "--esp=" + m.of(disk.LabelESP), more}
@@ -280,7 +278,7 @@ func Print(w io.Writer, steps []Step) {
 // ErrUnfinished is returned when a step failed after the disk was touched.
 var ErrUnfinished = errors.New("the disk does not boot: the installation is unfinished")
 
-// Run executes the steps. The error names the step that failed.
+// Run executes the steps. Its error names the failed step.
 func Run(ctx context.Context, host Host, steps []Step, report *progress.Reporter) error {
 	report.Steps = len(steps)
 	touched, boots := false, false

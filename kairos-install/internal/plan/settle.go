@@ -20,13 +20,13 @@ import (
 // alone (https://systemd.io/BLOCK_DEVICE_LOCKING/), so it is held until the
 // partitions are mounted. From then on the kernel itself refuses to drop them.
 
-// deviceLock is the lock of a disk, from Hold to Release.
+// deviceLock is the lock of a disk between Hold and Release.
 type deviceLock struct {
 	device string
 	file   *os.File
 }
 
-// Hold takes the lock. If udev is at work, it waits until that is done.
+// Hold locks the disk. If udev uses the disk, it waits for that.
 type Hold struct{ lock *deviceLock }
 
 func (h Hold) String() string { return "lock " + h.lock.device + " against udev" }
@@ -54,7 +54,7 @@ func (h Hold) Do(ctx context.Context, _ Host) error {
 	return nil
 }
 
-// Release gives the lock back.
+// Release unlocks the disk.
 type Release struct{ lock *deviceLock }
 
 func (r Release) String() string { return "unlock " + r.lock.device }
@@ -63,8 +63,7 @@ func (r Release) Do(context.Context, Host) error {
 	return r.lock.file.Close()
 }
 
-// Appear checks that the kernel sees the partitions that were made, where they
-// were to be made.
+// Appear checks that the kernel sees the new partitions at their places.
 type Appear struct {
 	Device     string
 	Partitions []layout.Partition

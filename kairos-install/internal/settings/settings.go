@@ -1,5 +1,4 @@
-// Package settings reads what a node's cloud-config says of its installation:
-// the key "install", in the words of Kairos.
+// Package settings reads the key "install" of a node's cloud-config, in Kairos' format.
 package settings
 
 import (
@@ -21,29 +20,29 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Settings are those of the key "install".
+// Settings holds the key "install".
 type Settings struct {
-	Device     string // "auto", a device, or "" when not said
-	Source     string // image, in the words of kairos-upgrade
-	Auto       bool   // install without being asked: consent to erase what is on the disk
-	Force      bool   // consent to erase an installation as well
+	Device     string // "auto", a device, or "" when not set
+	Source     string // image source, in kairos-upgrade's spelling
+	Auto       bool   // install without a question: consent to erase the disk
+	Force      bool   // consent to erase an existing installation as well
 	Reboot     bool
 	Poweroff   bool
 	Kargs      []string
 	Partitions layout.Overrides
-	Encrypt    []string // labels of partitions
-	// Recovery is the image for COS_RECOVERY, "" for the one that is installed.
+	Encrypt    []string // labels of partitions to encrypt
+	// Recovery is the image of the recovery system, "" for the installed image.
 	Recovery string
 	Title    string   // of the boot entries, "" for that of the image
 	Env      []string // NAME=VALUE, for hooks
-	// NoUsers agrees to a node that nobody can log in to.
+	// NoUsers is consent to a node to which nobody can log in.
 	NoUsers bool
-	// Ignored are keys that mean nothing here, or nothing yet.
+	// Ignored are keys without effect.
 	Ignored []string
 }
 
-// Load asks kairos-config for what the node's configs say, and the given files
-// after them. Without it, or without a config, nothing is set.
+// Load gets the settings from kairos-config: from the node's configs and the given
+// files. Without kairos-config, or without a config, nothing is set.
 func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
 	value, err := nodeconfig.Get(ctx, r, files, "install")
 	if err != nil {
@@ -66,7 +65,7 @@ func Load(ctx context.Context, r run.Runner, files []string) (Settings, error) {
 	return s, nil
 }
 
-// document is the key "install" as Kairos has it.
+// document is the key "install" as Kairos defines it.
 type document struct {
 	Device      string            `json:"device"`
 	Source      string            `json:"source"`
@@ -92,7 +91,7 @@ type document struct {
 	Encrypted []string         `json:"encrypted_partitions"`
 }
 
-// image is an image in the words of Kairos.
+// image is an image as Kairos defines it.
 type image struct {
 	Source string `json:"source"`
 	URI    string `json:"uri"` // its old name
@@ -110,7 +109,8 @@ func (p partition) override() layout.Override {
 	return layout.Override{Size: mebibytes(p.Size), Format: p.FS}
 }
 
-// mebibytes returns MiB as bytes. What no disk has stays what no disk has.
+// mebibytes converts MiB to bytes. It saturates, so that an impossible size stays
+// impossible.
 func mebibytes(n int64) int64 { return min(n, 1<<40) * bytesize.MiB }
 
 type extraPartition struct {
@@ -120,7 +120,7 @@ type extraPartition struct {
 	FS    string `json:"fs"`
 }
 
-// used are the keys that document reads with effect.
+// used are the keys that have an effect.
 var used = []string{"device", "source", "auto", "force", "reboot", "poweroff", "system", "grub_options",
 	"partitions", "extra-partitions", "no-format", "encrypted_partitions", "image", "recovery-system", "grub-entry-name",
 	"env", "nousers"}
@@ -129,7 +129,7 @@ var used = []string{"device", "source", "auto", "force", "reboot", "poweroff", "
 // COS_OEM.
 var ofTheNode = []string{"bind_mounts", "ephemeral_mounts", "ssh_hardening", "bundles"}
 
-// Parse reads the value of "install" as JSON.
+// Parse parses the value of "install" as JSON.
 func Parse(data []byte) (Settings, error) {
 	data = bytes.TrimSpace(data)
 	if len(data) == 0 || string(data) == "null" {
@@ -178,7 +178,8 @@ func Parse(data []byte) (Settings, error) {
 	return s, s.check(doc)
 }
 
-// check refuses what would end in another system than the config asks for.
+// check returns an error for settings that would install another system than the config
+// describes.
 func (s Settings) check(doc document) error {
 	if doc.NoFormat {
 		return errors.New("install.no-format: installing on existing partitions is not supported")
@@ -201,8 +202,8 @@ func (s Settings) check(doc document) error {
 	return nil
 }
 
-// reference turns the one spelling of a source that only Kairos has into that
-// of kairos-upgrade, which understands the others itself.
+// reference converts the one spelling of an image source that only Kairos has;
+// kairos-upgrade understands the others.
 func reference(source string) string {
 	if rest, ok := strings.CutPrefix(source, "ocifile:"); ok {
 		return "file:" + strings.TrimPrefix(rest, "//")
@@ -210,8 +211,8 @@ func reference(source string) string {
 	return source
 }
 
-// words splits kernel arguments at blanks outside of double quotes, which stay:
-// the kernel reads them.
+// words splits kernel arguments at blanks outside of double quotes, and keeps the
+// quotes for the kernel.
 func words(line string) []string {
 	quoted := false
 	return strings.FieldsFunc(line, func(r rune) bool {

@@ -10,7 +10,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// whole is what counts at the top of a config, beside the key install.
+// whole holds the keys at the top of a config, beside install.
 type whole struct {
 	GrubOptions    map[string]string            `json:"grub_options"`
 	Env            []string                     `json:"env"`
@@ -19,7 +19,7 @@ type whole struct {
 	Stages         map[string][]json.RawMessage `json:"stages"`
 }
 
-// step is what a step may say of those who log in.
+// step holds the keys of a step that concern users.
 type step struct {
 	Users          users            `json:"users"`
 	AuthorizedKeys map[string][]any `json:"authorized_keys"`
@@ -27,7 +27,7 @@ type step struct {
 	Commands       []any            `json:"commands"`
 }
 
-// user is one of them.
+// user is a user in a config.
 type user struct {
 	Name   string `json:"name"`
 	Passwd string `json:"passwd"`
@@ -62,7 +62,7 @@ func (u *users) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// groups is a list of names, or one text with commas.
+// groups is a list of names, or a text with commas.
 type groups []string
 
 func (g *groups) UnmarshalJSON(data []byte) error {
@@ -79,20 +79,20 @@ func (g *groups) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// administrators are the groups whose members may become root: an image has a
-// rule of sudoers(5) for its own, and kairos-config(8) writes one where it lacks.
+// administrators are the groups whose members may become root: images have a rule for
+// their own group in sudoers(5), and kairos-config(8) writes one where it is missing.
 var administrators = []string{"admin", "sudo", "wheel"}
 
-// administers reports whether a user may log in and become root. keys says that
-// the config has keys for all of its users.
+// administers reports whether a user may log in and become root. keys says that the
+// config has login keys for all of its users.
 func (u user) administers(keys bool) bool {
 	enters := u.Passwd != "" && !u.Lock && strings.Trim(u.Passwd, "!*") != "" || len(u.Keys) > 0 || keys
 	return enters && (u.Name == "root" || slices.ContainsFunc(u.Groups, func(g string) bool { return slices.Contains(administrators, g) }) ||
 		slices.Contains(administrators, u.Group))
 }
 
-// addWhole adds what counts at the top. A config that says how to install and
-// has nobody who may log in and become root is refused, as in Kairos.
+// addWhole adds the keys at the top. As in Kairos, it returns an error for a config
+// with a key install and without a user who may log in and become root.
 func (s *Settings) addWhole(data []byte, installs bool) error {
 	var w whole
 	if len(data) > 0 {
@@ -117,8 +117,8 @@ func (s *Settings) addWhole(data []byte, installs bool) error {
 	return nil
 }
 
-// admits reports whether somebody may log in and become root, or may come to:
-// by user data that is fetched later.
+// admits reports whether a user may log in and become root, or may be created later
+// from user data.
 func (w whole) admits() bool {
 	keys := len(w.AuthorizedKeys) > 0
 	admin := func(u user) bool { return u.administers(keys) }

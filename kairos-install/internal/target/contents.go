@@ -10,10 +10,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Contents is what is on a disk now and would be lost.
+// Contents is the current content of a disk, which an installation erases.
 type Contents struct {
 	Items []Item
-	// Installation says that there are partitions of ours.
+	// Installation says that the disk has partitions of a Kairos installation.
 	Installation bool
 }
 
@@ -25,7 +25,7 @@ type Item struct {
 	Signatures []string `json:"signatures"`      // gpt, ext4, crypto_LUKS
 }
 
-// Empty reports whether nothing would be lost.
+// Empty reports whether the disk is empty.
 func (c Contents) Empty() bool { return len(c.Items) == 0 }
 
 // Lines describes the contents, one item a line.
@@ -77,7 +77,7 @@ func (s System) Contents(ctx context.Context, r run.Runner, d Disk) (Contents, e
 	return c, nil
 }
 
-// signature is one that wipefs found. A GPT has several: its header, the copy
+// signature is a signature that wipefs found. A GPT has several: its header, the copy
 // at the end, and the protective MBR.
 type signature struct {
 	Type  string `json:"type"`

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Judgement says whether a disk may be installed on.
+// Judgement says whether a disk is suitable for an installation, and why not.
 type Judgement struct {
 	Disk    Disk
-	Refusal string // why not; "" when it may
+	Refusal string // why the disk must not be used, "" when it may
 	Small   bool   // the only reason is its size
-	// Automatic is why the disk is never chosen by itself though it may be
-	// named; "" when it may be chosen.
+	// Automatic is why --device auto never chooses the disk, though --device may name
+	// it; "" when it may be chosen.
 	Automatic string
 }
 
@@ -31,8 +31,8 @@ func (j Judgement) Why() string {
 	return j.Automatic
 }
 
-// Judge judges all disks of the machine for an installation that needs a
-// number of bytes: largest first, and of equal ones in the order of names.
+// Judge judges all disks of the machine for an installation that needs a number of
+// bytes: largest first, disks of equal size by name.
 func (s System) Judge(need int64) ([]Judgement, error) {
 	disks, err := s.Disks()
 	if err != nil {
@@ -68,7 +68,7 @@ func (s System) judge(d Disk, uses []Use, need int64) Judgement {
 	return j
 }
 
-// refusal returns why nobody may install on a disk, whatever its size.
+// refusal returns why a disk must not be used, whatever its size.
 func (s System) refusal(d Disk, uses []Use) string {
 	for _, u := range uses {
 		if u.Running {
@@ -107,7 +107,7 @@ func (s System) refusal(d Disk, uses []Use) string {
 	return ""
 }
 
-// automatic returns why a disk is never chosen by itself.
+// automatic returns why --device auto never chooses a disk.
 func automatic(d Disk) string {
 	switch {
 	case d.Removable:
@@ -120,7 +120,7 @@ func automatic(d Disk) string {
 	return ""
 }
 
-// Choose returns the largest suitable disk, and why it is that one.
+// Choose returns the largest suitable disk, with the reason for the choice.
 func Choose(all []Judgement) (d Disk, why string, err error) {
 	var suitable []Judgement
 	for _, j := range all {
@@ -142,5 +142,5 @@ func Choose(all []Judgement) (d Disk, why string, err error) {
 	return suitable[0].Disk, why, nil
 }
 
-// ErrNoDisk is returned where --device auto finds nothing to install on.
+// ErrNoDisk is returned where --device auto finds no suitable disk.
 var ErrNoDisk = errors.New("no suitable disk")

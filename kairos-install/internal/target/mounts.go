@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// mount is one line of /proc/self/mountinfo, as far as it is needed here.
+// mount is the used part of a line of /proc/self/mountinfo.
 type mount struct {
 	dev    string // major:minor
-	point  string // where it is mounted
+	point  string // mount point
 	fstype string
-	source string // as given at mount time, often a device node
+	source string // as given to mount(2), often a device node
 }
 
-// parseMounts reads the format of proc_pid_mountinfo(5).
+// parseMounts parses the format of proc_pid_mountinfo(5).
 func parseMounts(r io.Reader) ([]mount, error) {
 	var mounts []mount
 	lines := bufio.NewScanner(r)
@@ -36,8 +36,7 @@ func parseMounts(r io.Reader) ([]mount, error) {
 	return mounts, lines.Err()
 }
 
-// parseSwaps reads the format of /proc/swaps and returns the files and devices
-// in use.
+// parseSwaps parses /proc/swaps and returns the files and devices in use.
 func parseSwaps(r io.Reader) ([]string, error) {
 	var swaps []string
 	lines := bufio.NewScanner(r)
@@ -49,7 +48,7 @@ func parseSwaps(r io.Reader) ([]string, error) {
 	return swaps, lines.Err()
 }
 
-// unescape undoes the kernel's \ooo for blanks, backslashes and line feeds.
+// unescape decodes the kernel's \ooo for blanks, backslashes and line feeds.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s

@@ -1,9 +1,9 @@
-// Package target finds out which disks a machine has, what uses them and
-// whether one may be installed on.
+// Package target lists the disks of a machine and their uses, and judges whether an
+// installation may erase them.
 //
-// Everything is read from sysfs and procfs; nothing is opened for writing. A
-// disk counts as used when it, one of its partitions, or anything stacked on
-// them (LVM, LUKS, RAID, loop devices) is mounted, swapped to, or held.
+// It reads sysfs and procfs and opens no device for writing. A disk is in use when it,
+// one of its partitions, or anything stacked on them (LVM, LUKS, RAID, loop devices) is
+// mounted, is swap, or is held.
 package target
 
 import (
@@ -21,16 +21,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// System is the machine that is looked at.
+// System is the machine that is examined.
 type System struct {
-	Disk disk.System // sysfs, devtmpfs and loader variables
-	Proc string      // a procfs
-	// Claim opens a device node exclusively and closes it again. EBUSY says
-	// that somebody else has claimed the disk or a partition of it.
+	Disk disk.System // its sysfs, devtmpfs and loader variables
+	Proc string      // mount point of its procfs
+	// Claim opens a device node exclusively and closes it again. EBUSY says that
+	// another user has claimed the disk or a partition of it.
 	Claim func(node string) error
 }
 
-// Local returns this machine.
+// Local returns the running machine.
 func Local() System { return System{Disk: disk.Local(), Proc: "/proc", Claim: claim} }
 
 func claim(node string) error {
@@ -43,7 +43,7 @@ func claim(node string) error {
 
 // Disk is a whole block device.
 type Disk struct {
-	Name       string // the kernel's: nvme0n1
+	Name       string // the kernel's name: nvme0n1
 	Path       string // /dev/nvme0n1
 	Model      string // "" where the device has none
 	Serial     string // "" where the device has none
@@ -55,7 +55,7 @@ type Disk struct {
 	Partitions []Partition
 }
 
-// Partition is what the kernel knows of a partition.
+// Partition is a partition as the kernel describes it.
 type Partition struct {
 	Name  string // vda1
 	Path  string // /dev/vda1
@@ -63,7 +63,7 @@ type Partition struct {
 	Size  int64  // bytes
 }
 
-// Kind says what sort of device a disk is.
+// Kind is the type of a disk.
 type Kind string
 
 const (
@@ -77,7 +77,7 @@ const (
 	Virtual  Kind = "virtual device"
 )
 
-// Disks returns all whole block devices of a size, in the kernel's order of
+// Disks returns all whole block devices with a size above 0, sorted by the kernel's
 // names.
 func (s System) Disks() ([]Disk, error) {
 	class := filepath.Join(s.Disk.Sys, "class/block")
@@ -125,7 +125,7 @@ func (s System) disk(name string) Disk {
 	return d
 }
 
-// kind tells the sort of a device from its driver's name and attributes.
+// kind returns the type of a device by its driver's name and attributes.
 func kind(name, dir string) Kind {
 	switch {
 	case strings.HasPrefix(name, "loop"):
@@ -147,8 +147,8 @@ func kind(name, dir string) Kind {
 	return Physical
 }
 
-// Find returns the disk behind a path: a node or a link to one, as those in
-// /dev/disk/by-id.
+// Find returns the disk that a path names: a device node or a link to one, such as
+// those in /dev/disk/by-id.
 func (s System) Find(path string) (Disk, error) {
 	real, err := filepath.Abs(path)
 	if err == nil {
@@ -188,7 +188,7 @@ var (
 	ErrPartition = errors.New("a partition")
 )
 
-// sysdir returns the real directory of a block device in sysfs.
+// sysdir returns the resolved directory of a block device in sysfs.
 func (s System) sysdir(name string) string {
 	link := filepath.Join(s.Disk.Sys, "class/block", strings.ReplaceAll(name, "/", "!"))
 	dir, err := filepath.EvalSymlinks(link)
@@ -223,7 +223,7 @@ func attribute(dir, name string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// unwrapPath drops the path that a message names already.
+// unwrapPath removes a path from an error whose message names it already.
 func unwrapPath(err error) error {
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {

@@ -10,23 +10,23 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
-// Use is one thing that keeps a disk from being installed on.
+// Use is a use of a disk that prevents an installation.
 type Use struct {
-	Device string // the device used: the disk, a partition, or what is stacked on them
+	Device string // the used device: the disk, a partition, or a device stacked on them
 	How    string // "mounted at /mnt", "swap", "held by md0"
-	// Running says that the running system needs it: its root, its store, or
-	// the partition that the boot loader came from.
+	// Running says that the running system needs the disk: its root, its store, or the
+	// partition of its boot loader.
 	Running bool
 }
 
 func (u Use) String() string { return u.Device + " " + u.How }
 
-// running are the mount points whose disk is the one that the system runs
-// from. The root of an image-based system is an overlay without a device of
-// its own: its store and its medium stand for it.
+// running are the mount points on the disk of the running system. The root of an
+// image-based system is an overlay without a device: its store and its medium are
+// checked instead.
 var running = []string{"/", "/usr", "/boot", "/boot/efi", "/efi", deployment.StoreMount, "/run/kairos/private/store", "/run/initramfs/live", "/run/live/medium"}
 
-// Uses returns what uses which disk, by the disk's kernel name.
+// Uses returns the uses of disks, by the disk's kernel name.
 func (s System) Uses() (map[string][]Use, error) {
 	mounts, err := s.mounts()
 	if err != nil {
@@ -95,8 +95,8 @@ func (s System) swaps(mounts []mount, add func(string, Use)) error {
 	return nil
 }
 
-// holders adds what the kernel says is stacked on each disk and partition:
-// device-mapper, RAID, bcache. Multipath holds its paths too.
+// holders adds the devices that are stacked on disks and partitions: device-mapper,
+// RAID, bcache. Multipath holds its paths too.
 func (s System) holders(add func(string, Use)) error {
 	class := filepath.Join(s.Disk.Sys, "class/block")
 	names, err := os.ReadDir(class)
@@ -116,9 +116,9 @@ func (s System) holders(add func(string, Use)) error {
 	return nil
 }
 
-// device returns the kernel's name of the block device that a mount is on, ""
-// when it has none. File systems with several devices (btrfs) report an
-// anonymous number; their source names one of them.
+// device returns the kernel's name of the block device of a mount, "" when it has none.
+// File systems on several devices (btrfs) report an anonymous number; their source
+// names one of them.
 func (s System) device(m mount) string {
 	link := filepath.Join(s.Disk.Sys, "dev/block", m.dev)
 	if real, err := filepath.EvalSymlinks(link); err == nil {
@@ -127,8 +127,7 @@ func (s System) device(m mount) string {
 	return s.nodeName(m.source)
 }
 
-// nodeName returns the kernel's name of the block device behind a path, "" when
-// it is none.
+// nodeName returns the kernel's name of the block device at a path, "" when it is none.
 func (s System) nodeName(path string) string {
 	under, ok := strings.CutPrefix(path, "/dev/")
 	if !ok {
@@ -145,8 +144,7 @@ func (s System) nodeName(path string) string {
 	return name
 }
 
-// bases returns the disks that a device lies on in the end: itself, and
-// everything below it.
+// bases returns the disks below a device, including itself.
 func (s System) bases(device string, mounts []mount) []string {
 	seen := map[string]bool{}
 	var disks []string
@@ -178,8 +176,8 @@ func (s System) bases(device string, mounts []mount) []string {
 	return disks
 }
 
-// mountOf returns the mount that a path lies on: the last one of the longest
-// mount point.
+// mountOf returns the mount that contains a path: the last one of the longest mount
+// point.
 func mountOf(path string, mounts []mount) (best mount, ok bool) {
 	for _, m := range mounts {
 		prefix := strings.TrimSuffix(m.point, "/") + "/"

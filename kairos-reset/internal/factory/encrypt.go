@@ -15,30 +15,30 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// Keeper has the node's new recovery key, and gives it to whom it belongs.
-// See cmd.
+// Keeper keeps the node's new recovery key. Package cmd implements it.
 type Keeper interface {
-	// New makes the key.
+	// New generates the key.
 	New(ctx context.Context) error
-	// Run executes a program that reads the key on stdin.
+	// Run runs a program that reads the key on stdin.
 	Run(ctx context.Context, argv ...string) ([]byte, error)
-	// Escrow gives the key to the escrow of the node's config, if there is one.
-	// What keeps the volumes from being used is an error, the rest a warning.
+	// Escrow sends the key to the escrow of the node's config, if there is one. It
+	// returns an error if the volumes must not be used without the escrow; other
+	// failures are warnings.
 	Escrow(ctx context.Context, volumes []recoverykey.Volume) error
-	// Show shows the key on the console, and forgets it.
+	// Show shows the key on the console, and erases it from memory.
 	Show(ctx context.Context) error
 }
 
-// mapping is the name under which the new COS_PERSISTENT is mapped to be formatted.
+// mapping is the name of the mapping of the new COS_PERSISTENT while it is formatted.
 const mapping = "kairos-reset-" + disk.LabelPersistent
 
-// mapped is the node of a mapping.
+// mapped returns the device node of a mapping.
 func (n *Node) mapped(name string) string { return filepath.Join(n.Dev, "mapper", name) }
 
-// encryption returns what opens the new COS_PERSISTENT beside its recovery key, ""
-// where it is not encrypted now: the TPM where it does now, and else nothing, as
-// nobody can be asked. It is found out before anything is erased, and kept with the
-// request.
+// encryption returns the kind of key slot of the new COS_PERSISTENT beside its recovery
+// key, "" where the volume is not encrypted now: the TPM where the TPM opens it now,
+// otherwise none, since no person can be asked. It is determined before anything is
+// erased, and stored in the request.
 func (n *Node) encryption(ctx context.Context) (string, error) {
 	locked, err := isLUKS(n.Persistent)
 	if err != nil || !locked {
@@ -65,7 +65,7 @@ func (n *Node) encryption(ctx context.Context) (string, error) {
 	return kind, nil
 }
 
-// status is what kairos-crypt says of a volume.
+// status returns the state of a volume by kairos-crypt.
 func (n *Node) status(ctx context.Context, node string) (v report.Volume, err error) {
 	answer, err := n.Run(ctx, recoverykey.Program, "status", "--json", node)
 	if err != nil {
@@ -78,8 +78,8 @@ func (n *Node) status(ctx context.Context, node string) (v report.Volume, err er
 	return status.Volumes[0], nil
 }
 
-// formatEncrypted makes a new volume with a new key and a file system in it. Cut
-// anywhere, it makes another, with another key: the one shown last counts.
+// formatEncrypted creates a volume with a new key, and a file system in it. After an
+// interruption it starts again with another key: the key that was shown last is valid.
 func (n *Node) formatEncrypted(ctx context.Context, r request.Request) error {
 	if err := n.closeLeftover(ctx); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (n *Node) formatEncrypted(ctx context.Context, r request.Request) error {
 	return n.Keeper.Show(ctx)
 }
 
-// closeLeftover closes what a phase that failed has left open.
+// closeLeftover closes the mapping that a failed phase has left open.
 func (n *Node) closeLeftover(ctx context.Context) error {
 	if _, err := os.Lstat(n.mapped(mapping)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -127,8 +127,8 @@ func (n *Node) closeLeftover(ctx context.Context) error {
 	return err
 }
 
-// rotateOEM has the new recovery key open COS_OEM too, so that the node has one
-// key. Where the TPM does not open it for that, it keeps its own.
+// rotateOEM replaces the recovery key of COS_OEM by the new one, so that the node has
+// one key. Where the TPM does not open COS_OEM for that, it keeps its old key.
 func (n *Node) rotateOEM(ctx context.Context) ([]recoverykey.Volume, error) {
 	if locked, err := isLUKS(n.OEM); err != nil || !locked {
 		return nil, err
@@ -147,7 +147,7 @@ func (n *Node) rotateOEM(ctx context.Context) ([]recoverykey.Volume, error) {
 	return []recoverykey.Volume{{Label: disk.LabelOEM, UUID: v.UUID}}, err
 }
 
-// oem is the node of the file system COS_OEM.
+// oem returns the device node with the file system COS_OEM.
 func (n *Node) oem() (string, error) {
 	locked, err := isLUKS(n.OEM)
 	if err != nil || !locked {

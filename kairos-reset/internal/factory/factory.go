@@ -1,9 +1,9 @@
-// Package factory makes a node as new, from its recovery system.
+// Package factory brings a node back to its factory state, from its recovery system.
 //
-// The work is a row of phases. Each can be done again from its start, whatever
-// an earlier attempt left behind, and is written down when it is done: a reset
-// that is cut at any moment goes on with the phase that it was in, and comes to
-// the same end.
+// The work is a sequence of phases. Each can be repeated from its start, whatever an
+// earlier attempt left behind, and is recorded when it is done: a reset that is
+// interrupted at any moment continues with the interrupted phase, and has the same
+// result.
 package factory
 
 import (
@@ -22,41 +22,41 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// Journal keeps how far a reset is. See request.ESP.
+// Journal records the progress of a reset. request.ESP implements it.
 type Journal interface {
-	Hold() error // until Finish, every boot goes on with the reset
+	Hold() error // until Finish, every boot continues the reset
 	Write(request.Request) error
 	Finish() error
 }
 
-// Run executes a program and returns its stdout. See run.Runner.
+// Run runs a program and returns its stdout: run.Runner.
 type Run func(ctx context.Context, argv ...string) ([]byte, error)
 
-// Report tells people how far it is. See progress.Reporter.
+// Report reports the progress to people: progress.Reporter.
 type Report interface {
 	Step(name, text string) (done func())
 	Warn(format string, args ...any)
 }
 
-// Node is what is reset.
+// Node is the node that is reset.
 type Node struct {
 	State, Persistent, OEM string             // device nodes
 	ESP                    *os.Root           // the mounted EFI system partition
-	ESPPath                string             // where it is mounted
-	Store                  string             // mount of the recovery's own store
+	ESPPath                string             // its mount point
+	Store                  string             // mount point of the recovery system's own store
 	Work                   string             // an empty directory for mount points
 	Kargs                  []string           // the node's own kernel arguments, kept
-	Title                  string             // what the node calls the system in the boot menu, kept
-	Volumes                deployment.Volumes // encrypted, that belong to the node
-	Verity                 bool               // this kernel's ext4 knows fs-verity
+	Title                  string             // the node's title for the boot menu, kept
+	Volumes                deployment.Volumes // the node's encrypted volumes
+	Verity                 bool               // the kernel's ext4 supports fs-verity
 	Dev                    string             // a devtmpfs, with udev's links
-	Keeper                 Keeper             // of the new recovery key, where COS_PERSISTENT is encrypted
+	Keeper                 Keeper             // keeper of the new recovery key, where COS_PERSISTENT is encrypted
 	Run                    Run
 	Journal                Journal
 	Report                 Report
 }
 
-// Step is one phase in words, and what does it.
+// Step is a phase with its description and function.
 type Step struct {
 	Phase request.Phase
 	Text  string
@@ -90,8 +90,8 @@ func (n *Node) Steps(r request.Request) []Step {
 	}...)
 }
 
-// Reset does what is left of a request, and ends it. That it runs says that the
-// recovery system boots.
+// Reset does the remaining phases of a request, and ends it. As it runs in the recovery
+// system, it first records that the recovery system boots.
 func (n *Node) Reset(ctx context.Context, r request.Request) error {
 	if err := n.Journal.Hold(); err != nil {
 		return err
@@ -123,8 +123,8 @@ func (n *Node) Reset(ctx context.Context, r request.Request) error {
 	return n.Journal.Finish()
 }
 
-// stageOfConfig runs a stage of the node's config. Its failure does not keep
-// a node from being reset: a config may be what is wrong with it.
+// stageOfConfig runs a stage of the node's config. A failing stage does not stop a
+// reset, which may be the cure for the config.
 func (n *Node) stageOfConfig(stage string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		_, err := n.Run(ctx, "kairos-config", "run-stage", stage)
@@ -136,7 +136,7 @@ func (n *Node) stageOfConfig(stage string) func(context.Context) error {
 	}
 }
 
-// erase first takes away what could boot, then the keys, then the rest.
+// erase removes first the boot entries, then the keys, then the file systems.
 func (n *Node) erase(ctx context.Context, r request.Request) error {
 	if err := n.removeDeployments(); err != nil {
 		return err
@@ -158,8 +158,8 @@ func (n *Node) erase(ctx context.Context, r request.Request) error {
 	return nil
 }
 
-// removeDeployments removes the boot entries of deployments. Their kernels stay
-// until kairos-upgrade sweeps what no entry names: it may need them again.
+// removeDeployments removes the boot entries of deployments. It leaves their kernels,
+// which the new deployment may need; kairos-upgrade removes those that no entry names.
 func (n *Node) removeDeployments() error {
 	esp := bls.ESP{Root: n.ESP}
 	entries, err := esp.Entries()
@@ -177,8 +177,8 @@ func (n *Node) removeDeployments() error {
 	return nil
 }
 
-// format makes the file systems. They are the same as kairos-install's: the
-// label on the file system too, fs-verity for the store.
+// format creates the same file systems as kairos-install: with the label of the
+// partition, and with fs-verity for the store.
 func (n *Node) format(ctx context.Context, r request.Request) error {
 	state := []string{"mkfs.ext4", "-F", "-q", "-L", disk.LabelState}
 	if n.Verity {
@@ -197,9 +197,9 @@ func (n *Node) format(ctx context.Context, r request.Request) error {
 	return err
 }
 
-// clearOEM removes the node's config. In recovery it is mounted, so that it is
-// emptied and not made anew. It is a phase of its own: the config says who gets
-// the recovery key of what is formatted.
+// clearOEM removes the node's config. The recovery system has COS_OEM mounted, so it
+// removes the files instead of formatting. This is a separate phase, since until then
+// the config says who gets the recovery key of the formatted volume.
 func (n *Node) clearOEM(ctx context.Context) error {
 	node, err := n.oem()
 	if err != nil {
@@ -215,7 +215,7 @@ func (n *Node) clearOEM(ctx context.Context) error {
 	})
 }
 
-// clear removes everything in a directory but what mkfs made.
+// clear removes everything in a directory but lost+found.
 func clear(root *os.Root) error {
 	dir, err := root.Open(".")
 	if err != nil {
@@ -237,8 +237,9 @@ func clear(root *os.Root) error {
 	return atomicfile.SyncFS(dir)
 }
 
-// stage lays the image down. That it is there already is what an attempt says
-// that was cut between the end of kairos-upgrade and the journal.
+// stage deploys the image. kairos-upgrade reports that the image is deployed already
+// when an earlier attempt was interrupted between the end of kairos-upgrade and the
+// journal.
 func (n *Node) stage(ctx context.Context, source string) error {
 	return n.mounted(ctx, n.State, "state", func(dir string) error {
 		argv := []string{"kairos-upgrade", "stage", "--json", "--origin=reset", "--store=" + dir, "--esp=" + n.ESPPath}
@@ -256,8 +257,8 @@ func (n *Node) stage(ctx context.Context, source string) error {
 	})
 }
 
-// crypt says which encrypted volumes belong to the node from now on: the one that
-// the reset has made, and that of the config which the node knew before.
+// crypt returns the node's encrypted volumes from now on: the one that the reset has
+// created, and that of COS_OEM, which the node had before.
 func (n *Node) crypt() (options []string) {
 	for _, v := range []struct{ label, node string }{{disk.LabelOEM, n.OEM}, {disk.LabelPersistent, n.Persistent}} {
 		uuid, err := disk.Volume(v.node)
@@ -274,7 +275,7 @@ func (n *Node) crypt() (options []string) {
 	return options
 }
 
-// mounted mounts a device for some work.
+// mounted mounts a device while a function runs.
 func (n *Node) mounted(ctx context.Context, node, name string, work func(dir string) error) error {
 	dir := path.Join(n.Work, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -288,7 +289,7 @@ func (n *Node) mounted(ctx context.Context, node, name string, work func(dir str
 	return errors.Join(err, unmounted)
 }
 
-// bootable checks that a new deployment is published whose boot files are there.
+// bootable checks that there is a new deployment, with its boot entry and boot files.
 func (n *Node) bootable() error {
 	entries, err := bls.ESP{Root: n.ESP}.Entries()
 	if err != nil {

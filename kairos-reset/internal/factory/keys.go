@@ -12,15 +12,16 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// luksHeader is how many bytes at the start of a device hold the keys: what
-// cryptsetup(8) makes for LUKS2 by default, and more than LUKS1 has.
+// luksHeader is the size of the area with the keys at the start of a device, in bytes:
+// what cryptsetup(8) reserves for LUKS2 by default, and more than LUKS1 has.
 const luksHeader = 16 << 20
 
-// luksMagic starts a LUKS header: LUKS2 on-disk format, 2.1.
+// luksMagic is the magic number of a LUKS header: LUKS2 On-Disk Format Specification,
+// 2.1.
 var luksMagic = []byte("LUKS\xba\xbe")
 
-// EraseKeys makes what is encrypted on a device unreadable for ever: the key
-// slots first, then the whole header. Without a LUKS header it does nothing.
+// EraseKeys makes the encrypted data on a device unreadable for good: it erases the key
+// slots, then the whole header. Without a LUKS header it does nothing.
 func EraseKeys(ctx context.Context, execute Run, node string) error {
 	locked, err := isLUKS(node)
 	if err != nil || !locked {
@@ -72,8 +73,8 @@ func isLUKS(node string) (bool, error) {
 	return bytes.Equal(magic, luksMagic), nil
 }
 
-// isProgramError reports whether a program ran, or could have run, and failed:
-// nothing that a cut or an interruption brings about.
+// isProgramError reports whether a program ran, or could have run, and failed, as
+// opposed to an interruption.
 func isProgramError(err error) bool {
 	var failed *run.Error
 	return errors.As(err, &failed)

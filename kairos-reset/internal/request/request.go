@@ -1,14 +1,12 @@
-// Package request keeps what somebody asked of a reset, and how far it is, on
-// the EFI system partition.
+// Package request stores the request for a reset and its progress on the EFI system
+// partition.
 //
-// Two files make a reset. kairos/reset.json says what is wanted and which phases
-// are done. The boot entry kairos-reset.conf boots the recovery system with
-// the argument kairos.reset and sorts before every deployment. Its publication
-// is the one step that arms, its removal the one step that ends or cancels. It
-// counts its boots until a recovery system has come up by it: one that doesn't
-// boot leads back to the deployment that was there. From then on, as long as it
-// is there, every boot goes on with the reset, and it takes no EFI variable to
-// make it so.
+// A reset consists of two files. kairos/reset.json has the options and the finished
+// phases. The boot entry kairos-reset.conf boots the recovery system with the argument
+// kairos.reset and sorts before every deployment. Its publication arms the reset; its
+// removal ends or cancels it. Its boots are counted until a recovery system has come
+// up: if none does, the old deployment boots again. From then on, every boot continues
+// the reset until the entry is removed. No EFI variable is needed.
 package request
 
 import (
@@ -27,31 +25,31 @@ import (
 )
 
 const (
-	// file is where the request is on the ESP.
+	// file is the path of the request on the ESP.
 	file = "kairos/reset.json"
-	// maxSize bounds it, in bytes.
+	// maxSize is the maximum size of the request, in bytes.
 	maxSize = 64 << 10
-	// recoveryBase is that of the recovery system.
+	// recoveryBase is the base name of the recovery system's boot entry.
 	recoveryBase = "kairos-recovery"
-	// sortKey sorts before "kairos", and before what others use.
+	// sortKey sorts before "kairos", and before the sort keys of common distributions.
 	sortKey = "00-kairos-reset"
 	// tries is how often the recovery system may fail to come up.
 	tries = 3
-	// Argument of the kernel says that this boot is for the reset.
+	// Argument is the kernel argument of a boot for the reset.
 	Argument = "kairos.reset"
 )
 
-// Phase is a part of a reset that is done or not, in the order of Phases.
+// Phase is a part of a reset; Phases has them in order.
 type Phase string
 
 // Phases of a reset, in order.
 const (
-	Before Phase = "before" // the stage before-reset has been run
-	Erase  Phase = "erase"  // nothing old boots, keys and file systems are gone
-	Format Phase = "format" // new, empty file systems
+	Before Phase = "before" // the stage before-reset has run
+	Erase  Phase = "erase"  // boot entries, keys and file systems are erased
+	Format Phase = "format" // there are new, empty file systems
 	Clear  Phase = "clear"  // the config is cleared; only if asked
-	Stage  Phase = "stage"  // the image has been laid down
-	After  Phase = "after"  // the stage after-reset has been run
+	Stage  Phase = "stage"  // the image is deployed
+	After  Phase = "after"  // the stage after-reset has run
 )
 
 var phases = []Phase{Before, Erase, Format, Clear, Stage, After}
@@ -59,29 +57,30 @@ var phases = []Phase{Before, Erase, Format, Clear, Stage, After}
 // Phases returns all phases in their order.
 func Phases() []Phase { return slices.Clone(phases) }
 
-// Request is what a reset shall do, and how far it is.
+// Request holds the options and the progress of a reset.
 type Request struct {
 	OEM            bool   `json:"oem"`                       // clear the node's config too
 	KeepPersistent bool   `json:"keep_persistent,omitempty"` // leave COS_PERSISTENT, with its keys, as it is
-	PowerOff       bool   `json:"poweroff,omitempty"`        // when it is done, instead of a reboot
-	Image          string `json:"image,omitempty"`           // "": the recovery's own
-	Done           Phase  `json:"done,omitempty"`            // last phase that is done, "" for none
-	// Encrypted is what opens the new COS_PERSISTENT beside its recovery key,
-	// "tpm2" or "none", and "" where it is not encrypted. Found out before it is
-	// erased.
+	PowerOff       bool   `json:"poweroff,omitempty"`        // at the end, instead of a reboot
+	Image          string `json:"image,omitempty"`           // "": the image of the recovery system
+	Done           Phase  `json:"done,omitempty"`            // the last finished phase, "" for none
+	// Encrypted is the kind of key slot of the new COS_PERSISTENT beside its recovery
+	// key, "tpm2" or "none", and "" where it is not encrypted. It is determined before
+	// the volume is erased.
 	Encrypted string `json:"encrypted,omitempty"`
 }
 
-// Has reports whether a phase is done.
+// Has reports whether a phase is finished.
 func (r Request) Has(p Phase) bool {
 	return slices.Index(phases, r.Done) >= slices.Index(phases, p)
 }
 
-// Begun reports whether the node was changed already: then there is no way
-// back but to go on.
+// Begun reports whether the node was changed already: then the reset cannot be
+// cancelled.
 func (r Request) Begun() bool { return r.Done != "" }
 
-// Parse reads a request. It lies on a partition without checksums or owners.
+// Parse parses and validates a request, which is stored on a partition without
+// checksums or owners.
 func Parse(data []byte) (Request, error) {
 	var r Request
 	if len(data) > maxSize {
@@ -102,8 +101,8 @@ func Parse(data []byte) (Request, error) {
 	return r, nil
 }
 
-// CheckImage refuses what can be no image source: it becomes an argument of
-// kairos-upgrade.
+// CheckImage returns an error for a text that is no valid image source: it becomes an
+// argument of kairos-upgrade.
 func CheckImage(image string) error {
 	if strings.HasPrefix(image, "-") || strings.ContainsFunc(image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return fmt.Errorf("image %q: not an image source", image)
@@ -136,7 +135,7 @@ func none(armed bool) error {
 	return ErrNone
 }
 
-// Write makes a request durable.
+// Write stores a request durably.
 func (e ESP) Write(r Request) error {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -151,8 +150,8 @@ func (e ESP) Write(r Request) error {
 	return nil
 }
 
-// Recovery returns the boot entry of the recovery system, and checks that every
-// file it names is there.
+// Recovery returns the boot entry of the recovery system, and checks that all its boot
+// files exist.
 func (e ESP) Recovery() (bls.Entry, error) {
 	entry, ok, err := e.entry(recoveryBase)
 	if err != nil {
@@ -172,8 +171,8 @@ func (e ESP) Recovery() (bls.Entry, error) {
 	return entry, nil
 }
 
-// Arm makes every boot from now on one that resets the node. It refuses to
-// change a reset that has begun.
+// Arm publishes the boot entry: every boot from now on resets the node. It returns an
+// error if a reset has begun already.
 func (e ESP) Arm(r Request) error {
 	old, err := e.Read()
 	if err == nil && old.Begun() {
@@ -199,17 +198,17 @@ func (e ESP) Arm(r Request) error {
 	return esp.Publish(entry)
 }
 
-// Hold is for the recovery system that has come up: the entry counts no more.
+// Hold removes the counters from the boot entry, once the recovery system has come up.
 func (e ESP) Hold() error { return bls.ESP{Root: e.Root}.Count(bls.Name{Base: deployment.ResetEntry}) }
 
-// Exhausted reports whether the reset is armed and no recovery system came up
-// in any of its tries.
+// Exhausted reports whether a reset is armed and the recovery system did not come up in
+// any of its tries.
 func (e ESP) Exhausted() (bool, error) {
 	entry, armed, err := e.entry(deployment.ResetEntry)
 	return armed && entry.Name.State() == bls.Bad, err
 }
 
-// Finish ends or cancels a reset: the entry goes first.
+// Finish ends or cancels a reset. It removes the boot entry first.
 func (e ESP) Finish() error {
 	if err := (bls.ESP{Root: e.Root}).Remove(deployment.ResetEntry); err != nil {
 		return err

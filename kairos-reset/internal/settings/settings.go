@@ -1,5 +1,4 @@
-// Package settings reads what a node's cloud-config says of its reset: the key
-// "reset", in the words of Kairos.
+// Package settings reads the key "reset" of a node's cloud-config, in Kairos' format.
 package settings
 
 import (
@@ -17,11 +16,11 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// document is the key "reset" as Kairos has it.
+// document is the key "reset" as Kairos defines it.
 type document struct {
 	Persistent *bool `json:"reset-persistent"`
 	OEM        bool  `json:"reset-oem"`
-	Reboot     bool  `json:"reboot"` // a reset always reboots, unless it powers off
+	Reboot     bool  `json:"reboot"` // without effect: a reset always reboots, unless it powers off
 	Poweroff   bool  `json:"poweroff"`
 	System     struct {
 		Source string `json:"source"`
@@ -30,13 +29,12 @@ type document struct {
 	Title string `json:"grub-entry-name"`
 }
 
-// used are the keys that document reads.
+// used are the keys that have an effect.
 var used = []string{"reset-persistent", "reset-oem", "reboot", "poweroff", "system", "grub-entry-name"}
 
-// Load asks kairos-config for what the node's configs say, and returns the
-// request that comes of it, and the keys that mean nothing here. Without a
-// config, or without kairos-config, nothing is set. A config that can't be read
-// is an error: it may say what must not be erased.
+// Load gets the key "reset" from kairos-config, and returns the request for it, and the
+// keys that have no effect. Without a config, or without kairos-config, nothing is set.
+// An unreadable config is an error: it may say what must not be erased.
 func Load(ctx context.Context, r run.Runner) (request.Request, []string, error) {
 	out, err := nodeconfig.Get(ctx, r, nil, "reset")
 	if err != nil {
@@ -49,8 +47,8 @@ func Load(ctx context.Context, r run.Runner) (request.Request, []string, error) 
 	return parsed, ignored, err
 }
 
-// Title returns what the config calls the system in the boot menu after a reset,
-// "" where it says nothing.
+// Title returns the configured title of the deployment after a reset, "" where none is
+// set.
 func Title(ctx context.Context, r run.Runner) string {
 	out, err := nodeconfig.Get(ctx, r, nil, "reset")
 	var doc document

@@ -1,5 +1,5 @@
-// Package fakemachine makes machines out of files for tests: a sysfs, a procfs, a
-// devtmpfs and EFI variables as the kernel lays them out.
+// Package fakemachine creates machines of files for tests: a sysfs, a procfs, a
+// devtmpfs and EFI variables in the kernel's format.
 package fakemachine
 
 import (
@@ -13,17 +13,17 @@ import (
 	"github.com/kairos-io/toolkit/lib/efivars"
 )
 
-// Machine is one. Its methods panic when files cannot be made.
+// Machine is a machine of files. Its methods panic when files cannot be created.
 type Machine struct {
 	Dir     string
-	Swaps   string           // lines of /proc/swaps behind the first
-	Claimed map[string]error // what claiming a disk says
+	Swaps   string           // lines of /proc/swaps after the first
+	Claimed map[string]error // errors of claiming a disk
 
 	minor  int
 	mounts strings.Builder
 }
 
-// New makes a machine without disks in an empty directory.
+// New creates a machine without disks in an empty directory.
 func New(dir string) *Machine {
 	m := &Machine{Dir: dir, Claimed: map[string]error{}}
 	for _, d := range []string{"sys/class/block", "sys/dev/block", "dev/mapper", "proc/self", "efivars"} {
@@ -43,8 +43,8 @@ func (m *Machine) System() target.System {
 	}
 }
 
-// Device makes a block device at a place of the device tree. Attributes have
-// the form "name=value".
+// Device creates a block device at a place of the device tree. Attributes have the form
+// "name=value".
 func (m *Machine) Device(place, devtype string, mib int64, attributes ...string) {
 	name := filepath.Base(place)
 	m.minor++
@@ -61,7 +61,7 @@ func (m *Machine) Device(place, devtype string, mib int64, attributes ...string)
 	m.File("dev/"+name, "")
 }
 
-// Disk makes a virtio disk with partitions: "label:MiB".
+// Disk creates a virtio disk with partitions: "label:MiB".
 func (m *Machine) Disk(name string, mib int64, partitions ...string) {
 	place := "pci0000:00/virtio0/block/" + name
 	m.Device(place, "disk", mib, "ro=0", "removable=0", "device/vendor=0x1af4")
@@ -75,8 +75,8 @@ func (m *Machine) Disk(name string, mib int64, partitions ...string) {
 	}
 }
 
-// Mount adds a line to mountinfo; device is the kernel's name, or "" with a
-// source of another kind.
+// Mount adds a line to mountinfo; device is the kernel's name, or "" for a source of
+// another kind.
 func (m *Machine) Mount(device, point, fstype, source string) {
 	number := "0:40"
 	if device != "" {
@@ -87,23 +87,23 @@ func (m *Machine) Mount(device, point, fstype, source string) {
 	fmt.Fprintf(&m.mounts, "20 1 %s / %s rw,relatime shared:1 - %s %s rw\n", number, point, fstype, source)
 }
 
-// Hold stacks upper on lower, as the kernel shows it on both.
+// Hold stacks upper on lower: the kernel shows it at both.
 func (m *Machine) Hold(lower, upper string) {
 	m.File(fmt.Sprintf("sys/class/block/%s/holders/%s", lower, upper), "")
 	m.File(fmt.Sprintf("sys/class/block/%s/slaves/%s", upper, lower), "")
 }
 
-// File writes a file, with the directories above it.
+// File writes a file, and creates the directories above it.
 func (m *Machine) File(name, content string) {
 	full := filepath.Join(m.Dir, name)
 	must(os.MkdirAll(filepath.Dir(full), 0o755))
 	must(os.WriteFile(full, []byte(content), 0o644))
 }
 
-// Link makes a symbolic link.
+// Link creates a symbolic link.
 func (m *Machine) Link(target, name string) { must(os.Symlink(target, filepath.Join(m.Dir, name))) }
 
-// Loader says which partition the boot loader came from.
+// Loader sets the partition from which the boot loader was started.
 func (m *Machine) Loader(partUUID string) {
 	value := []byte{6, 0, 0, 0}
 	for _, c := range strings.ToUpper(partUUID) {
