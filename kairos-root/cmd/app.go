@@ -1,4 +1,4 @@
-// Package cmd is the command line of kairos-root.
+// Package cmd implements the command line of kairos-root.
 package cmd
 
 import (
@@ -11,7 +11,7 @@ import (
 // program.
 func Run(args []string, out, err io.Writer) int { return App(out, err).Run(args) }
 
-// App returns the program.
+// App returns the application.
 func App(out, err io.Writer) cli.App {
 	return cli.App{
 		Name: "kairos-root", Usage: "mount the immutable root and its writable paths in the initrd",

@@ -30,8 +30,8 @@ func failedCommand() cli.Command {
 	}
 }
 
-// runFailed is what every emergency of the initrd comes to. It ends with a
-// reboot, and returns only where dracut's own shell was asked for.
+// runFailed handles every emergency of the initrd. It ends with a reboot, and returns
+// only where the kernel command line asks for dracut's own shell.
 func runFailed(c *cli.Call) error {
 	if _, err := os.Stat("/etc/initrd-release"); err != nil {
 		return exit.Hint(errors.New("this is not an initrd"), "to reboot, use systemctl reboot")
@@ -68,8 +68,8 @@ func runFailed(c *cli.Call) error {
 	return nil
 }
 
-// count has the boot loader count the boots of this deployment from now on, if it
-// does not yet, and says so. See package trial.
+// count makes the boot loader count the boots of this deployment from now on, if it
+// does not yet, and reports that. See package trial.
 func count(image string) string {
 	name, err := countOn(disk.Local(), image)
 	switch {
@@ -101,8 +101,9 @@ func countOn(system disk.System, image string) (bls.Name, error) {
 	return trial.Begin(system.Vars, esp, image)
 }
 
-// closedTo says why somebody at the console gets no shell, "" where they may: a
-// shell asks for no password, and here more is closed than the machine's case.
+// closedTo returns why the console gets no shell, "" where it may have one: the shell
+// asks for no password, so there is none where something is encrypted or Secure Boot is
+// on.
 func closedTo(args bootargs.Args, machine disk.System) string {
 	if on, err := machine.Vars.SecureBoot(); err == nil && on {
 		return "Secure Boot is on"
@@ -122,9 +123,9 @@ func closedTo(args bootargs.Args, machine disk.System) string {
 	return ""
 }
 
-// runShell runs a shell on the terminal until it ends. It asks for no password:
-// where nothing is encrypted and Secure Boot is off, who can write the kernel
-// command line can have any program as init.
+// runShell runs a shell on the terminal until it ends. It asks for no password: where
+// nothing is encrypted and Secure Boot is off, anybody who can change the kernel
+// command line can start any program as init.
 func runShell() {
 	shell := exec.Command("/bin/sh", "-l")
 	shell.Stdin, shell.Stdout, shell.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -133,8 +134,8 @@ func runShell() {
 	_ = shell.Run()
 }
 
-// reason returns why the boot failed: what kairos-root noted, or else which
-// units failed. failed is false when nothing did.
+// reason returns why the boot failed: the error that kairos-root recorded, or else the
+// failed units. failed is false when nothing failed.
 func reason() (text string, failed bool) {
 	text, err := initrd.ReadFailure(initrd.RunDir)
 	if err == nil && text != "" {
@@ -153,7 +154,7 @@ func reason() (text string, failed bool) {
 	return "failed units:\n" + units, true
 }
 
-// failureText is what the operator reads.
+// failureText returns the message for the operator.
 func failureText(reason string, args bootargs.Args, closed string) string {
 	text := "The system cannot be started.\n" + reason + "\n"
 	if args.Image != "" && !strings.Contains(reason, args.Image) {
@@ -169,9 +170,8 @@ func failureText(reason string, args bootargs.Args, closed string) string {
 	return text
 }
 
-// console is where an operator may look: the console, and the kernel's log,
-// which serial and network consoles and pstore get. What is not there is not
-// written to.
+// console returns a writer to the console and to the kernel's log, which serial
+// consoles, network consoles and pstore receive. Missing ones are skipped.
 type console struct{ tty, kmsg *os.File }
 
 func openConsole() console {

@@ -58,8 +58,7 @@ func readArgs() (bootargs.Args, error) {
 	return bootargs.Parse(strings.TrimSpace(string(line)))
 }
 
-// debugHandler lets debug messages through, as information, when kairos.debug
-// asks for them.
+// debugHandler logs debug messages as informational ones when kairos.debug is given.
 type debugHandler struct {
 	slog.Handler
 	on bool

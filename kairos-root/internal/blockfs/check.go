@@ -32,9 +32,9 @@ const (
 	uncorrected = 1 << 2
 )
 
-// Needed reports whether a device is checked before it is mounted: when it says
-// itself that it has errors, when its superblock is torn, or when fsck.mode=force
-// asks for it. The journal is not a reason; the kernel replays it.
+// Needed reports whether a device is checked before it is mounted: when its superblock
+// records errors or is torn, or when fsck.mode=force is given. An unclean journal is no
+// reason; the kernel replays it.
 func (c Checker) Needed(content Content) bool {
 	if content.Type != "ext4" || c.Mode == bootargs.FsckSkip {
 		return false
@@ -42,11 +42,10 @@ func (c Checker) Needed(content Content) bool {
 	return content.Dirty || content.Torn != nil || c.Mode == bootargs.FsckForce
 }
 
-// Check checks an ext4 file system and repairs what fsck.repair allows. It
-// returns what was done, for the log. A torn superblock is taken from its copy,
-// which e2fsck -p does not do by itself, or, where there is none, put together.
-// ErrDamaged means that errors are left; without e2fsck in the initrd nothing is
-// done.
+// Check checks an ext4 file system and repairs what fsck.repair allows. It returns what
+// it did, for the log. A torn superblock is restored from its backup copy, which e2fsck
+// -p does not do by itself; without a copy its halves are joined. ErrDamaged means that
+// errors remain; without e2fsck in the initrd Check does nothing.
 func (c Checker) Check(ctx context.Context, device string, content Content) (string, error) {
 	argv := []string{"e2fsck", "-p"}
 	switch c.Repair {
@@ -88,7 +87,7 @@ func (c Checker) Check(ctx context.Context, device string, content Content) (str
 	return "", exit.Hint(err, "run e2fsck -y %s, or boot once with fsck.repair=yes", device)
 }
 
-// join puts a torn superblock together.
+// join gives a torn superblock a valid checksum: see ext4.Join.
 func join(device string) error {
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
@@ -102,7 +101,7 @@ func lastLine(s string) string {
 	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
-// Run runs a program of the initrd: what Checker.Run is outside of tests.
+// Run runs a program of the initrd; the default for Checker.Run.
 func Run(ctx context.Context, argv ...string) (string, int, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	output, err := cmd.CombinedOutput()

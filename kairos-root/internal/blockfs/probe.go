@@ -1,5 +1,5 @@
-// Package blockfs knows what is on a block device and whether it is sound: it
-// recognises the file systems of a node, and runs e2fsck where it is needed.
+// Package blockfs recognizes the file systems of a node on block devices, and checks
+// them with e2fsck where needed.
 package blockfs
 
 import (
@@ -14,23 +14,22 @@ import (
 	"github.com/kairos-io/toolkit/lib/ext4"
 )
 
-// Content is what a device holds.
+// Content is the content of a device.
 type Content struct {
 	Type  string // as the kernel names it: ext4, xfs, btrfs, vfat
-	Dirty bool   // ext4: it says itself that it has errors
-	// Torn says that power was cut while the superblock of ext4 was written; nil
-	// where it is whole.
+	Dirty bool   // ext4: the superblock records errors
+	// Torn describes a superblock of ext4 that a power cut has torn; nil where it is
+	// intact.
 	Torn *ext4.Tear
 }
 
-// ErrLocked says that a device is encrypted and was not unlocked.
+// ErrLocked says that a device is encrypted and locked.
 var ErrLocked = errors.New("encrypted with LUKS and locked")
 
-// probeSize is how much of a device is looked at: up to the superblock of
-// btrfs, in bytes.
+// probeSize is how many bytes of a device are read: up to the superblock of btrfs.
 const probeSize = 68 << 10
 
-// Probe looks at the superblock of a device. It reads and never writes.
+// Probe recognizes the content of a device from its superblock. It only reads.
 func Probe(device string) (Content, error) {
 	f, err := os.Open(device)
 	if err != nil {
@@ -57,7 +56,7 @@ const (
 	btrfsAt      = 64<<10 + 64
 )
 
-// Recognise tells what the first bytes of a device are.
+// Recognise returns the content of a device, given its first bytes.
 func Recognise(head []byte) (Content, error) {
 	has := func(at int, magic string) bool { return len(head) >= at && bytes.HasPrefix(head[at:], []byte(magic)) }
 	switch {

@@ -1,5 +1,5 @@
-// Package bootargs reads what the kernel command line says to kairos-root.
-// The arguments are documented in kairos-root(8).
+// Package bootargs parses the arguments of the kernel command line for kairos-root,
+// which kairos-root(8) documents.
 package bootargs
 
 import (
@@ -16,16 +16,16 @@ import (
 	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
-// FsckMode is the value of fsck.mode=, as systemd-fsck(8) knows it.
+// FsckMode is the value of fsck.mode=: systemd-fsck(8).
 type FsckMode string
 
 const (
-	FsckAuto  FsckMode = "auto"  // check what says that it needs it
-	FsckForce FsckMode = "force" // check everything
-	FsckSkip  FsckMode = "skip"  // check nothing
+	FsckAuto  FsckMode = "auto"  // check file systems that need it
+	FsckForce FsckMode = "force" // check all file systems
+	FsckSkip  FsckMode = "skip"  // check none
 )
 
-// FsckRepair is the value of fsck.repair=, as systemd-fsck(8) knows it.
+// FsckRepair is the value of fsck.repair=: systemd-fsck(8).
 type FsckRepair string
 
 const (
@@ -37,18 +37,18 @@ const (
 // Args are the arguments of the kernel command line.
 type Args struct {
 	Image       string        // kairos.image: digest of the image, 64 hex digits
-	Verity      bool          // the digest is enforced by fs-verity; false with kairos.image=?…
+	Verity      bool          // fs-verity enforces the digest; false with kairos.image=?…
 	Store       string        // kairos.store: partition label of the store
 	Timeout     time.Duration // kairos.timeout: how long to wait for a partition
-	RebootDelay time.Duration // kairos.reboot_delay: from a failure to the reboot
+	RebootDelay time.Duration // kairos.reboot_delay: time between a failure and the reboot
 	Shell       bool          // rd.kairos.shell: a shell instead of the reboot
 	Break       bool          // rd.break: dracut's own shell
 	Debug       bool          // kairos.debug: log every mount
 	Fsck        FsckMode      // fsck.mode
 	Repair      FsckRepair    // fsck.repair
 
-	// Volumes are the encrypted volumes that belong to this node (kairos.crypt);
-	// nil where the boot entry doesn't say.
+	// Volumes are the node's encrypted volumes (kairos.crypt); nil where the boot entry
+	// does not name them.
 	Volumes deployment.Volumes
 }
 
@@ -58,13 +58,12 @@ const (
 	DefaultRebootDelay = 30 * time.Second
 )
 
-// maxSeconds bounds the times, so that a typing error does not stop a node for
+// maxSeconds is the maximum of a time, so that a typing error does not stop a node for
 // ever.
 const maxSeconds = 24 * 60 * 60
 
-// Parse reads a kernel command line. On an error the arguments that could be
-// read are returned beside it: what is done about a failure must not depend on
-// a line without failures.
+// Parse parses a kernel command line. Beside an error it returns the arguments that are
+// valid: handling a failure must not depend on a valid line.
 func Parse(line string) (Args, error) {
 	a := Args{
 		Store: disk.LabelState, Timeout: DefaultTimeout, RebootDelay: DefaultRebootDelay,
@@ -128,8 +127,8 @@ func Parse(line string) (Args, error) {
 	return a, failed
 }
 
-// Mode returns how the machine was booted as far as the store's label tells:
-// Active stands for Active and Passive.
+// Mode returns how the machine was booted, from the label of the store: Active stands
+// for Active and Passive.
 func (a Args) Mode() (deployment.Mode, error) {
 	switch a.Store {
 	case disk.LabelState:
@@ -143,7 +142,7 @@ func (a Args) Mode() (deployment.Mode, error) {
 		disk.LabelState, disk.LabelRecovery, disk.LabelLive)
 }
 
-// seconds reads a time: a number of seconds, or a number with a unit (90s, 5m).
+// seconds parses a time: a number of seconds, or a number with a unit (90s, 5m).
 func seconds(value string, otherwise time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if n, aerr := strconv.Atoi(value); aerr == nil && n <= maxSeconds {

@@ -1,8 +1,7 @@
-// Package cli is the command line of a program that must stay small: commands
-// with options that take no value. lib/argv reads it, as it does for the other
-// programs; what is missing here is urfave/cli, which parses templates for its
-// help, and with which this program would not fit into the 4 MB that it may have
-// in an initrd.
+// Package cli implements the command line of kairos-root: commands with options without
+// values. lib/argv parses it, as for the other programs. It doesn't use urfave/cli,
+// whose help templates would make kairos-root larger than the 4 MB that it may take in
+// an initrd.
 package cli
 
 import (
@@ -22,7 +21,7 @@ type App struct {
 	Out, Err    io.Writer
 }
 
-// Command is one thing that a program does.
+// Command is a command of a program.
 type Command struct {
 	Name, Usage string
 	Flags       []Flag
@@ -32,7 +31,7 @@ type Command struct {
 // Flag is an option without a value: --name.
 type Flag struct{ Name, Usage string }
 
-// Call is one call of a command.
+// Call is a parsed call of a command.
 type Call struct {
 	Out, Err io.Writer
 	line     argv.Call
@@ -63,8 +62,8 @@ func (a App) Run(args []string) int {
 	return exit.Code(err)
 }
 
-// describe returns what the program understands. Without a command it shows its
-// status, if it has one.
+// describe returns the description of the program for lib/argv. Without a command the
+// program shows its status, if it has that command.
 func (a App) describe() *argv.Command {
 	program := &argv.Command{Name: a.Name, Usage: a.Usage, Options: []argv.Option{helpOption, versionOption}}
 	for _, c := range a.Commands {
@@ -100,7 +99,7 @@ func (a App) run(line argv.Call) error {
 	return err
 }
 
-// command returns the command with a name, nil for the program's own.
+// command returns the command with a name, nil for the program itself.
 func (a App) command(name string) *Command {
 	for i := range a.Commands {
 		if a.Commands[i].Name == name {

@@ -1,5 +1,5 @@
-// Package device waits for partitions to appear. It waits for the kernel's
-// word that a device came, never for time to pass.
+// Package device waits for partitions to appear. It waits for events of the kernel, and
+// never polls.
 package device
 
 import (
@@ -17,25 +17,25 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// Finder finds partitions of a machine, those of this disk before all others.
+// Finder finds partitions of a machine, first on the boot disk.
 type Finder struct {
 	System disk.System
-	// Events tells that devices came or went. NewEvents makes it.
+	// Events is the subscription to device events. NewEvents creates it.
 	Events func() (Events, error)
 }
 
 // Events is a subscription to changes of devices.
 type Events interface {
-	// Wait returns once something changed, or at the deadline with an error
-	// that is os.ErrDeadlineExceeded.
+	// Wait waits for an event. At the deadline it returns an error that is
+	// os.ErrDeadlineExceeded.
 	Wait(deadline time.Time) error
 	Close() error
 }
 
-// Find returns the partition with a label: this disk's, or, when this disk has
-// none or is unknown, the only one there is. It waits for it until the context
-// ends. Two candidates on other disks are an error at once: waiting makes no
-// guess better.
+// Find returns the partition with a label: the one on the boot disk or, when the boot
+// disk is unknown or has none, the only one on any disk. It waits for the partition
+// until the context ends. Two candidates on other disks are an error at once, since
+// waiting does not make the choice safe.
 func (f Finder) Find(ctx context.Context, label string) (disk.Partition, error) {
 	return f.wait(ctx, label, func() (disk.Partition, error) {
 		if boot, err := f.System.BootPartition(); err == nil {
@@ -45,8 +45,7 @@ func (f Finder) Find(ctx context.Context, label string) (disk.Partition, error) 
 	})
 }
 
-// FindOn returns the partition with a label on one disk, which must be there
-// already. It does not wait.
+// FindOn returns the partition with a label on one disk. It does not wait.
 func (f Finder) FindOn(diskName, label string) (disk.Partition, error) {
 	f.Settle(diskName)
 	return f.System.FindOn(diskName, label)
@@ -61,9 +60,9 @@ func (f Finder) Settle(name string) {
 	}
 }
 
-// FindSource returns the device of LABEL=, PARTLABEL=, UUID=, PARTUUID= or a
-// path in /dev, and waits for it until the context ends. LABEL= is a partition
-// label first and then that of a file system, as udev finds it.
+// FindSource returns the device for LABEL=, PARTLABEL=, UUID=, PARTUUID= or a path in
+// /dev, and waits for it until the context ends. LABEL= is first the label of a
+// partition, then that of a file system, as udev finds it.
 func (f Finder) FindSource(ctx context.Context, source string) (string, error) {
 	key, value, _ := strings.Cut(source, "=")
 	var link string
@@ -147,8 +146,8 @@ func (f Finder) Seen() string {
 	return "there are " + strings.Join(names, ", ")
 }
 
-// netlink receives uevents: from the kernel when a device appears, and from
-// udev once its links are there.
+// netlink receives uevents: from the kernel when a device appears, and from udev once
+// its links exist.
 type netlink struct{ fd int }
 
 // Multicast groups of NETLINK_KOBJECT_UEVENT.
@@ -172,8 +171,8 @@ func NewEvents() (Events, error) {
 
 func (n *netlink) Close() error { return unix.Close(n.fd) }
 
-// Wait returns on any event. Who waits looks at everything again anyway, so
-// that neither the content nor a lost event (ENOBUFS) matters.
+// Wait returns after any event. As callers look at all devices again, neither the
+// content of an event nor a lost event (ENOBUFS) matters.
 func (n *netlink) Wait(deadline time.Time) error {
 	for {
 		left := time.Until(deadline)

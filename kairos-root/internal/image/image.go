@@ -1,11 +1,10 @@
-// Package image opens a composefs image, checks its digest, and mounts it: an
-// EROFS file that holds the metadata of all files, under an overlay that finds
-// their contents among the objects of a store.
+// Package image opens a composefs image, verifies its digest, and mounts it: an EROFS
+// file system with the metadata of all files, below an overlay that takes their
+// contents from the objects of a store.
 //
-// Facts of the format are those of composefs 1.0.8: a regular file of the image
-// redirects to an object by name and carries the object's fs-verity digest,
-// which overlayfs enforces with verity=require (Documentation/filesystems/
-// overlayfs.rst, "fs-verity support").
+// The format is that of composefs 1.0.8: a regular file in the image redirects to an
+// object by name and has the object's fs-verity digest, which overlayfs enforces with
+// verity=require (Documentation/filesystems/overlayfs.rst, "fs-verity support").
 package image
 
 import (
@@ -25,7 +24,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
-// Dir is where a store keeps its images, Objects where it keeps file contents.
+// Dir is the directory of the images in a store, Objects that of file contents.
 const (
 	Dir     = "images"
 	Objects = "objects"
@@ -38,21 +37,21 @@ const (
 	hasACLs = 1 << 0
 )
 
-// ErrDigest says that an image is not the one that was asked for.
+// ErrDigest says that an image has another digest than the requested one.
 var ErrDigest = errors.New("digest does not match")
 
-// Image is an open image whose digest was checked.
+// Image is an open image whose digest was verified.
 type Image struct {
 	file *os.File
-	// Verity says that the kernel enforces the digest, of the image and of
-	// every object. Otherwise the image was only read and hashed once.
+	// Verity says that the kernel enforces the digests of the image and of all objects.
+	// Otherwise the image was only read and hashed once.
 	Verity bool
 	acls   bool
 }
 
-// Open opens the image with a digest, 64 hex digits, in a store, and checks it:
-// against what fs-verity enforces, or, without verity, by reading the file.
-// Nothing is mounted that was not checked.
+// Open opens the image with a digest, 64 hex digits, in a store, and verifies it: by
+// the digest that fs-verity enforces or, without verity, by reading the file. Nothing
+// is mounted before that.
 func Open(store *os.Root, digest string, verity bool) (*Image, error) {
 	want, err := fsverity.Parse(digest)
 	if err != nil {
@@ -74,7 +73,7 @@ func Open(store *os.Root, digest string, verity bool) (*Image, error) {
 	return im, nil
 }
 
-// Close releases the file. What was mounted stays.
+// Close closes the file. Mounts of the image remain.
 func (im *Image) Close() error { return im.file.Close() }
 
 func (im *Image) check(want fsverity.Digest) error {
@@ -112,8 +111,8 @@ func (im *Image) readHeader() error {
 	return nil
 }
 
-// Create makes the file system of the image's metadata, from the file itself,
-// or, on kernels before 6.12, through a loop device.
+// Create creates the file system of the image's metadata: from the file itself or, on
+// kernels before 6.12, through a loop device.
 func (im *Image) Create() (*mount.Tree, error) {
 	t, err := im.create(fmt.Sprintf("/proc/self/fd/%d", im.file.Fd()))
 	if errors.Is(err, unix.ENOTBLK) {

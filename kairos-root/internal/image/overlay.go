@@ -11,22 +11,22 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
-// Overlay is what an overlay is made of. All directories are paths.
+// Overlay describes an overlay file system. All directories are paths.
 type Overlay struct {
-	Lower   []string // from the uppermost
-	Objects string   // where redirected contents are; "" where Lower redirects nothing
-	Verity  bool     // contents without their digest are an error
-	Upper   string   // where changes go; "" for a read-only overlay
+	Lower   []string // lower layers, the uppermost first
+	Objects string   // directory of redirected contents; "" where Lower redirects nothing
+	Verity  bool     // files without a digest are an error
+	Upper   string   // directory of changes; "" for a read-only overlay
 	Work    string   // an empty directory beside Upper
 }
 
-// Create makes the overlay with the attributes attr.
+// Create creates the overlay with the mount attributes attr.
 //
-// Over a composefs image (Objects is set) metadata-only copies and redirects
-// are on: the image is made of them. Over plain directories they are off, so
+// Over a composefs image (Objects is set) it enables metadata-only copies and
+// redirects, of which the image consists. Over plain directories it disables them, so
 // that the lower directories may change between two mounts
-// (Documentation/filesystems/overlayfs.rst, "Changes to underlying
-// filesystems"): the next image has other files, and the upper layer stays.
+// (Documentation/filesystems/overlayfs.rst, "Changes to underlying filesystems"): the
+// next image has other files under the same upper layer.
 func (o Overlay) Create(attr int) (*mount.Tree, error) {
 	// Appending to the lower layers one by one came with Linux 6.7.
 	t, err := o.fileSystem(attr, o.appended()).Create()
@@ -57,7 +57,7 @@ func (o Overlay) fileSystem(attr int, lower []mount.Option) mount.FileSystem {
 	return mount.FileSystem{Type: "overlay", Options: options, Attr: attr}
 }
 
-// appended gives the lower layers one by one.
+// appended passes the lower layers one by one.
 func (o Overlay) appended() []mount.Option {
 	var options []mount.Option
 	for _, dir := range o.Lower {
@@ -69,8 +69,8 @@ func (o Overlay) appended() []mount.Option {
 	return options
 }
 
-// joined gives the lower layers as one string: ":" between layers, "::" before
-// one that only holds data.
+// joined passes the lower layers as one string: ":" between layers, "::" before a layer
+// with data only.
 func (o Overlay) joined() []mount.Option {
 	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`)
 	var all strings.Builder

@@ -6,17 +6,17 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
-// Root is an image that is mounted as the root of a system, read-only.
+// Root is the read-only root file system of an image.
 type Root struct {
-	Tree *mount.Tree // not attached yet
-	// Added are the mount points that the image lacks and that were added as
+	Tree *mount.Tree // the mount, not attached yet
+	// Added are the mount points that the image lacks and that CreateRoot added as
 	// empty directories.
 	Added []string
 }
 
-// CreateRoot makes the root file system of an image whose metadata is mounted
-// at dir. objects is the store's directory of contents. aside is an empty
-// directory that is used while the root is made.
+// CreateRoot creates the root file system of an image whose metadata is mounted at dir.
+// objects is the store's directory of contents, aside an empty directory for temporary
+// use.
 func (im *Image) CreateRoot(dir, objects, aside string) (Root, error) {
 	names, err := missing(dir)
 	if err != nil {

@@ -12,9 +12,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
-// mountPoints are the directories that the running system needs to be there,
-// because something is mounted on them. An image that was built for containers
-// may lack some.
+// mountPoints are the directories on which the running system mounts file systems. An
+// image that was built for containers may lack some.
 var mountPoints = []string{"dev", "efi", "etc", "oem", "proc", "run", "sys", "tmp", "usr/local", "var"}
 
 // missing returns those mount points that an image, mounted at dir, lacks.
@@ -38,9 +37,9 @@ func missing(dir string) ([]string, error) {
 	return names, nil
 }
 
-// skeleton makes the file system of a layer above the image that holds empty
-// directories and nothing else, so that the root can stay read-only and yet be
-// mounted on. Directories that the image does have keep its metadata.
+// skeleton creates a file system with empty directories only, for a layer above the
+// image, so that a read-only root has all mount points. Directories that the image has
+// keep its metadata.
 func skeleton(image string, names []string) (*mount.Tree, error) {
 	t, err := mount.FileSystem{
 		Type:    "tmpfs",
@@ -80,7 +79,7 @@ func fill(root *os.Root, image string, names []string) error {
 	return nil
 }
 
-// copyMetadata gives a directory the mode, owner and time of another.
+// copyMetadata copies the mode, owner and time of a directory to another one.
 func copyMetadata(root *os.Root, dir, from string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(from, &st); err != nil {

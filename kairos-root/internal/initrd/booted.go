@@ -13,8 +13,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/efivars"
 )
 
-// describe says what is booted, from the kernel command line, the boot loader's
-// variables and the store's records. Only the first is needed.
+// describe returns the description of the booted system from the kernel command line,
+// the boot loader's variables and the store's records. Only the first is required.
 func (i *Initrd) describe(store *os.Root, part disk.Partition) (deployment.Booted, error) {
 	mode, err := i.Args.Mode()
 	if err != nil {
@@ -43,8 +43,8 @@ func (i *Initrd) describe(store *os.Root, part disk.Partition) (deployment.Boote
 	return b, nil
 }
 
-// identify fills in the deployment: the one of the boot entry, if it is of this
-// image (the variable is stale after kexec), or else the newest of this image.
+// identify sets the fields about the deployment: that of the boot entry if it has this
+// image (the variable is stale after kexec), otherwise the newest one of this image.
 func identify(b *deployment.Booted, records []deployment.Record) {
 	if id, ok := deployment.IDOfEntry(b.Entry); ok {
 		if serial, err := deployment.ParseID(id); err == nil && id == deployment.NewID(serial, b.ImageDigest) {
@@ -61,9 +61,9 @@ func identify(b *deployment.Booted, records []deployment.Record) {
 	}
 }
 
-// isPassive reports whether a newer deployment than the booted one could have
-// been booted: it has an entry in the boot menu, or, where the boot loader does
-// not tell its entries, a record.
+// isPassive reports whether there is a newer deployment than the booted one: with an
+// entry in the boot menu or, where the boot loader does not list its entries, with a
+// record.
 func isPassive(id string, entries []string, records []deployment.Record) bool {
 	booted, err := deployment.ParseID(id)
 	if err != nil {
@@ -87,8 +87,8 @@ func isPassive(id string, entries []string, records []deployment.Record) bool {
 	return false
 }
 
-// esp returns the partition UUID of the ESP: the one that the boot loader came
-// from, or that of the store's disk.
+// esp returns the partition UUID of the ESP: the one from which the boot loader was
+// started, or that of the store's disk.
 func (i *Initrd) esp(diskName string) string {
 	if uuid, err := i.Finder.System.Vars.DevicePartUUID(); err == nil {
 		return uuid
@@ -104,8 +104,9 @@ func (i *Initrd) esp(diskName string) string {
 	return part.UUID
 }
 
-// announce writes what others read: booted.json, the sentinel that Kairos'
-// configs test for, the mount units of the ESP, and systemd's settings of a node.
+// announce writes the files for other programs: booted.json, the sentinel files that
+// Kairos' configs test for, the mount units of the ESP, and systemd's settings for a
+// node.
 func (i *Initrd) announce(b deployment.Booted) error {
 	cos := filepath.Join(i.Run, "cos")
 	if err := os.MkdirAll(cos, 0o755); err != nil {

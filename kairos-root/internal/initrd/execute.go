@@ -13,12 +13,12 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/seed"
 )
 
-// executor carries out the steps of a plan.
+// executor executes the steps of a plan.
 type executor struct {
 	*Initrd
-	lower      *os.Root // the root, uncovered
+	lower      *os.Root // the root without the mounts on it
 	persistent *os.Root // COS_PERSISTENT; nil without
-	overlay    *os.Root // memory for ephemeral changes
+	overlay    *os.Root // tmpfs for ephemeral changes
 	plan       plan.Plan
 	report     *Report
 }
@@ -65,12 +65,11 @@ func (e *executor) step(ctx context.Context, s plan.Step) error {
 	return fmt.Errorf("unknown kind of mount %q", s.Kind)
 }
 
-// ephemeral mounts an overlay whose changes live in memory.
+// ephemeral mounts an overlay with changes in memory.
 //
-// Its lower layer is the image's metadata itself, with the objects beside it,
-// and not the root, which is an overlay already: the kernel stacks two of them
-// and no more, and the second place is left to systemd-confext(8) and to
-// containers.
+// Its lower layers are the image's metadata and the objects, not the root, which is an
+// overlay itself: the kernel stacks at most two overlays, and the second level is left
+// to systemd-confext(8) and to containers.
 func (e *executor) ephemeral(s plan.Step) error {
 	name := strings.ReplaceAll(strings.Trim(s.Target, "/"), "/", "-")
 	upper, work := filepath.Join(name, "upper"), filepath.Join(name, "work")
@@ -95,8 +94,8 @@ func (e *executor) ephemeral(s plan.Step) error {
 	return e.mountOverlay(o, s.Target)
 }
 
-// keepChanges mounts an overlay whose changes live on COS_PERSISTENT. Its lower
-// layer is the root as the image has it, never the ephemeral overlay above.
+// keepChanges mounts an overlay with changes on COS_PERSISTENT. Its lower layer is the
+// directory of the image, never the ephemeral overlay above it.
 func (e *executor) keepChanges(s plan.Step) error {
 	filler := seed.Seeder{Image: e.lower, Node: e.persistent}
 	if _, err := filler.Dir(s.State, relative(s.Target), false); err != nil {
@@ -119,8 +118,8 @@ func (e *executor) mountOverlay(o image.Overlay, target string) error {
 	return e.attachBeneath(t, target)
 }
 
-// bind mounts a directory of COS_PERSISTENT, filled from the image when it is
-// new and the plan says so.
+// bind mounts a directory of COS_PERSISTENT. If the plan says so, a new directory is
+// filled from the image.
 func (e *executor) bind(s plan.Step) error {
 	filler := seed.Seeder{Image: e.lower, Node: e.persistent}
 	if s.Path == plan.Local {
@@ -137,7 +136,7 @@ func (e *executor) bind(s plan.Step) error {
 	return e.mountDir(persistentDir, s.State, s.Target)
 }
 
-// mountDir mounts a directory of one of the places for changes.
+// mountDir mounts a directory of a file system for changes.
 func (e *executor) mountDir(place, name, target string) error {
 	root, err := mount.OpenRoot(e.path(place))
 	if err != nil {
@@ -160,8 +159,8 @@ func (e *executor) mountDir(place, name, target string) error {
 	return e.attachBeneath(t, target)
 }
 
-// overlaid returns the directories beneath target that get a mount of their
-// own, as os.Root wants them.
+// overlaid returns the directories beneath target that get their own mount, relative,
+// for os.Root.
 func (e *executor) overlaid(target string) []string {
 	var dirs []string
 	for _, s := range e.plan.Steps {
@@ -184,8 +183,8 @@ func (e *executor) mountVolume(ctx context.Context, s plan.Step) error {
 	return e.attachBeneath(t, s.Target)
 }
 
-// instead makes the path of a failed step writable in memory, unless one of the
-// steps before has done that already.
+// instead makes the path of a failed step writable in memory, unless an earlier step
+// has done that.
 func (e *executor) instead(s plan.Step, before []plan.Step) error {
 	for _, b := range before {
 		if strings.HasPrefix(s.Target, b.Target+"/") {
@@ -198,8 +197,8 @@ func (e *executor) instead(s plan.Step, before []plan.Step) error {
 	return e.ephemeral(s)
 }
 
-// attributes returns those of a writable path: device nodes work nowhere but
-// beneath /var, where container runtimes unpack images.
+// attributes returns the mount attributes of a writable path: device nodes work beneath
+// /var only, where container runtimes unpack images.
 func attributes(target string) int {
 	if target == "/var" || strings.HasPrefix(target, "/var/") {
 		return 0
@@ -207,5 +206,5 @@ func attributes(target string) int {
 	return mount.NoDev
 }
 
-// relative is an absolute path as os.Root wants it.
+// relative converts an absolute path for os.Root.
 func relative(target string) string { return strings.TrimPrefix(target, "/") }

@@ -10,11 +10,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// failureFile holds what went wrong, and a hint, for the one who tells it to
-// the operator.
+// failureFile has the error and its hint, for the unit that shows it to the operator.
 const failureFile = "kairos/failure"
 
-// NoteFailure writes down why the root cannot be mounted.
+// NoteFailure records why the root cannot be mounted.
 func NoteFailure(run string, err error) error {
 	text := err.Error() + "\n"
 	if hint := exit.HintOf(err); hint != "" {
@@ -27,7 +26,7 @@ func NoteFailure(run string, err error) error {
 	return os.WriteFile(file, []byte(text), 0o644)
 }
 
-// ForgetFailure removes what NoteFailure wrote.
+// ForgetFailure removes the record of NoteFailure.
 func ForgetFailure(run string) error {
 	err := os.Remove(filepath.Join(run, failureFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,7 +35,7 @@ func ForgetFailure(run string) error {
 	return err
 }
 
-// ReadFailure returns what NoteFailure wrote, "" when it wrote nothing.
+// ReadFailure returns the record of NoteFailure, "" when there is none.
 func ReadFailure(run string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(run, failureFile))
 	if errors.Is(err, fs.ErrNotExist) {

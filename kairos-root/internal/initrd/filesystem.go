@@ -14,13 +14,13 @@ import (
 type fileSystem struct {
 	device     string
 	attr       int
-	readOnly   bool // the superblock, too
-	damagedToo bool // mount it even when e2fsck leaves errors
+	readOnly   bool // the superblock is read-only, too
+	damagedToo bool // mount it even when errors remain after e2fsck
 	foreign    bool // nothing is replayed from its journal, and only root reads what has no modes
 }
 
-// create makes the mount of a file system, checked when it says that it needs
-// it, and once more when it cannot be mounted as it is.
+// create creates the mount of a file system. It checks the file system before if
+// needed, and again when mounting fails.
 func (i *Initrd) create(ctx context.Context, fs fileSystem, r *Report) (*mount.Tree, error) {
 	content, err := blockfs.Probe(fs.device)
 	if err != nil {
@@ -54,8 +54,8 @@ func wrapDevice(device string, err error) error {
 	return nil
 }
 
-// checkLimit is how long e2fsck may take. A node whose disk takes longer starts
-// without that file system and says so, where somebody can reach it.
+// checkLimit is how long e2fsck may take. A node whose disk takes longer starts without
+// that file system and reports it, so that somebody can log in.
 const checkLimit = 45 * time.Minute
 
 func (i *Initrd) check(ctx context.Context, fs fileSystem, content blockfs.Content, r *Report) error {

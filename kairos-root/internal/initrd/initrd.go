@@ -1,5 +1,5 @@
-// Package initrd mounts the root of a deployment and its writable paths, in two
-// steps with the node's config between them: MountRoot and MountWritable.
+// Package initrd mounts the root of a deployment (MountRoot) and then its writable
+// paths (MountWritable). Between the two, the node's config can change the layout.
 package initrd
 
 import (
@@ -24,16 +24,16 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
-// Initrd is what kairos-root works on.
+// Initrd is the initrd that kairos-root works in.
 type Initrd struct {
 	Args    bootargs.Args
 	Finder  device.Finder
 	Checker blockfs.Checker
 	Log     *slog.Logger
-	Status  func(format string, args ...any) // progress, for the service manager
+	Status  func(format string, args ...any) // reports progress to the service manager
 	Extend  func(time.Duration)              // asks the service manager for more time
 	Run     string                           // /run
-	Sysroot string                           // where the root of the system is mounted
+	Sysroot string                           // mount point of the system's root
 	BootID  string                           // the kernel's boot id
 	Kmsg    string                           // the kernel's log: /dev/kmsg
 	// LiveFile is the medium that came with the initrd, Meminfo the /proc/meminfo.
@@ -41,8 +41,8 @@ type Initrd struct {
 	// Execute runs a program and returns its output and exit status.
 	Execute func(ctx context.Context, argv ...string) (output string, status int, err error)
 
-	deadline time.Time // until when devices are waited for, all together
-	mounted  []string  // for undo, in order
+	deadline time.Time // end of all waiting for devices
+	mounted  []string  // mounts in order, for undo
 }
 
 // path returns a path beneath /run/kairos.
@@ -50,18 +50,18 @@ func (i *Initrd) path(name string) string { return filepath.Join(i.Run, "kairos"
 
 // Names beneath /run/kairos.
 const (
-	storeDir      = "store"      // the store, read-only, stays
-	privateDir    = "private"    // the store, where it can't keep others out by itself
-	persistentDir = "persistent" // COS_PERSISTENT, stays
-	overlayDir    = "overlay"    // ephemeral changes, stays
+	storeDir      = "store"      // the store, read-only; stays mounted
+	privateDir    = "private"    // parent of the store where its root directory cannot exclude other users
+	persistentDir = "persistent" // COS_PERSISTENT; stays mounted
+	overlayDir    = "overlay"    // ephemeral changes; stays mounted
 	imageDir      = "image"      // metadata of the image, until the writable paths are mounted
-	lowerDir      = "lower"      // the root without what is mounted on it, meanwhile
-	asideDir      = "aside"      // a place to put a layer, meanwhile
+	lowerDir      = "lower"      // the root without the mounts on it, temporary
+	asideDir      = "aside"      // a place for a layer, temporary
 )
 
-// MountRoot mounts the store and the image, verified, at Sysroot, and the
-// node's config at its /oem. It says what was booted in booted.json, in Kairos'
-// sentinels and in the ESP's mount units. After an error nothing stays mounted.
+// MountRoot mounts the store and the verified image at Sysroot, and the node's config
+// at its /oem. It describes the booted system in booted.json, in Kairos' sentinel files
+// and in the ESP's mount units. After an error nothing stays mounted.
 func (i *Initrd) MountRoot(ctx context.Context) (err error) {
 	if already, err := mount.IsMountPoint(i.Sysroot); err != nil || already {
 		return errors.Join(err, fmt.Errorf("%s is mounted already", i.Sysroot))
@@ -97,8 +97,8 @@ func (i *Initrd) MountRoot(ctx context.Context) (err error) {
 	return errors.Join(i.keepMounted(keep...), i.writeReport(r))
 }
 
-// waiting returns the context to wait for a device in. All that are missing are
-// waited for at the same time: kairos.timeout= counts once.
+// waiting returns the context for waiting for a device. All waits share the time of
+// kairos.timeout=.
 func (i *Initrd) waiting(ctx context.Context) (context.Context, context.CancelFunc) {
 	if i.deadline.IsZero() {
 		i.deadline = time.Now().Add(i.Args.Timeout)
@@ -107,8 +107,7 @@ func (i *Initrd) waiting(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithDeadline(ctx, i.deadline)
 }
 
-// mountImage checks the image, mounts its metadata beside and the root at
-// Sysroot.
+// mountImage verifies the image, mounts its metadata, and mounts the root at Sysroot.
 func (i *Initrd) mountImage(store *os.Root, r *Report) error {
 	i.Status("Mounting image %.12s", i.Args.Image)
 	im, err := image.Open(store, i.Args.Image, i.Args.Verity)
@@ -140,9 +139,8 @@ func (i *Initrd) mountImage(store *os.Root, r *Report) error {
 	return i.attach(root.Tree, i.Sysroot)
 }
 
-// mountOEM mounts the node's config at /oem. A node without it still boots and
-// can be reached, which is better than one that does not: what is wrong is
-// reported.
+// mountOEM mounts the node's config at /oem. A failure is reported but does not stop
+// the boot: a node without its config can still be reached.
 func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
 	part, err := i.Finder.FindOn(r.Booted.Disk, disk.LabelOEM)
 	if _, ours := i.Args.Volumes[disk.LabelOEM]; errors.Is(err, disk.ErrNotFound) && !ours {
@@ -170,7 +168,7 @@ func (i *Initrd) mountOEM(ctx context.Context, r *Report) {
 	r.Mounts = append(r.Mounts, Mount{Path: "/oem", Target: "/oem", Kind: "config", Source: source})
 }
 
-// attach places a mount on a directory of the initrd, which it makes.
+// attach attaches a mount to a directory of the initrd, which it creates.
 func (i *Initrd) attach(t *mount.Tree, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Close()
@@ -183,8 +181,8 @@ func (i *Initrd) attach(t *mount.Tree, dir string) error {
 	return nil
 }
 
-// attachBeneath places a mount on a directory of the system, resolved as the
-// system will see it, and makes the directory where that is possible.
+// attachBeneath attaches a mount to a directory of the system, resolved beneath its
+// root, and creates the directory where possible.
 func (i *Initrd) attachBeneath(t *mount.Tree, target string) error {
 	root, err := mount.OpenRoot(i.Sysroot)
 	if err != nil {
@@ -205,7 +203,7 @@ func (i *Initrd) attachBeneath(t *mount.Tree, target string) error {
 	return nil
 }
 
-// undo unmounts what was mounted, last first.
+// undo unmounts everything, in reverse order.
 func (i *Initrd) undo() {
 	for n := len(i.mounted) - 1; n >= 0; n-- {
 		if err := mount.Detach(i.mounted[n]); err != nil {
@@ -215,7 +213,7 @@ func (i *Initrd) undo() {
 	i.mounted = nil
 }
 
-// release unmounts one of the places that are only used meanwhile.
+// release unmounts one of the temporary mounts.
 func (i *Initrd) release(name string) {
 	if err := mount.Detach(i.path(name)); err != nil {
 		i.Log.Warn("clean up", "error", err)
@@ -226,7 +224,7 @@ func (i *Initrd) release(name string) {
 	}
 }
 
-// New returns the Initrd of this machine.
+// New returns the running Initrd.
 func New(args bootargs.Args, log *slog.Logger) *Initrd {
 	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return &Initrd{

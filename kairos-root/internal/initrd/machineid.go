@@ -14,14 +14,14 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
-// machineIDFile is where a node keeps its machine id, from the root of
-// COS_PERSISTENT: /usr/local/etc/machine-id, as in Kairos.
+// machineIDFile is the path of the node's machine id on COS_PERSISTENT:
+// /usr/local/etc/machine-id, as in Kairos.
 const machineIDFile = "etc/machine-id"
 
-// machineID writes /etc/machine-id, machine-id(5), before the system starts, so
-// that its first boot looks to systemd like any other. It is the node's own, or
-// a new one, which is kept where something can be kept. One that the image
-// carries is ignored: many nodes have the same image.
+// machineID writes /etc/machine-id, machine-id(5), before the system starts, so that
+// systemd treats a node's first boot like every other. It uses the node's own id, or
+// creates one and stores it where possible. It ignores an id in the image, which many
+// nodes share.
 func (i *Initrd) machineID(r *Report) error {
 	id, err := i.keptMachineID(r)
 	if err != nil {
@@ -48,8 +48,8 @@ func (i *Initrd) machineID(r *Report) error {
 	return atomicfile.Write(etc, "machine-id", []byte(id+"\n"), 0o444)
 }
 
-// keptMachineID returns the machine id on COS_PERSISTENT and makes it on a
-// node's first boot; "" when there is no COS_PERSISTENT.
+// keptMachineID returns the machine id on COS_PERSISTENT, which it creates on a node's
+// first boot; "" when there is no COS_PERSISTENT.
 func (i *Initrd) keptMachineID(r *Report) (string, error) {
 	if r.Persistent == "" {
 		return "", nil

@@ -11,20 +11,20 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// DegradedPath exists when something that should be there is not. It holds a
-// line for each problem.
+// DegradedPath is a file that exists when something is missing, with one line for each
+// problem.
 const DegradedPath = report.Dir + "/degraded"
 
-// Report says what is mounted, and what kairos-root status --json prints.
+// Report describes the mounts: the object that kairos-root status --json prints.
 type Report = report.Root
 
 // Mount is a mount of the running system.
 type Mount = report.Mount
 
-// Problem is something that should be there and is not.
+// Problem is a part of the system that is missing.
 type Problem = report.Degraded
 
-// degraded notes and logs a problem that does not stop the boot.
+// degraded records and logs a problem that does not stop the boot.
 func (i *Initrd) degraded(r *Report, what string, err error) {
 	r.Degraded = append(r.Degraded, Problem{What: what, Reason: err.Error(), Hint: exit.HintOf(err)})
 	i.Log.Error(what + ": " + err.Error())
@@ -47,7 +47,7 @@ func (i *Initrd) writeReport(r *Report) error {
 	return os.WriteFile(i.path("degraded"), lines, 0o644)
 }
 
-// writeJSON writes a file beneath /run/kairos, which people read as well.
+// writeJSON writes an indented JSON file beneath /run/kairos.
 func (i *Initrd) writeJSON(name string, v any) error {
 	root, err := os.OpenRoot(i.path("."))
 	if err != nil {

@@ -8,27 +8,27 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// RunDir is the /run of the running system.
+// RunDir is the directory /run of the running system.
 const RunDir = "/run"
 
-// Status is the report with what is true of it now: kairos-root status --json.
+// Status is the report with the current state: kairos-root status --json.
 type Status struct {
 	Report
 	Mounts []MountStatus `json:"mounts"`
 }
 
-// MountStatus is a mount and whether it is still there.
+// MountStatus is a mount, and whether it still exists.
 type MountStatus struct {
 	Mount
 	Mounted bool `json:"mounted"`
 }
 
-// readReport reads the report of a system whose /run is at run.
+// readReport reads the report of a system by its directory /run.
 func readReport(run string) (Report, error) {
 	return report.Read[Report](run, strings.TrimPrefix(report.RootFile, RunDir))
 }
 
-// ReadStatus returns the status of a system whose root is at root.
+// ReadStatus returns the status of the system beneath root.
 func ReadStatus(run, root string) (*Status, error) {
 	r, err := readReport(run)
 	if err != nil {
@@ -45,7 +45,7 @@ func ReadStatus(run, root string) (*Status, error) {
 	return s, nil
 }
 
-// Complete reports whether all that should be mounted is.
+// Complete reports whether nothing is missing.
 func (s *Status) Complete() bool {
 	for _, m := range s.Mounts {
 		if !m.Mounted {

@@ -15,12 +15,12 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
-// mountStore mounts the store: the mount is read-only, the file system below
-// is not, so that kairos-upgrade can have a writable view of its own. On a live
-// medium nothing is ever written.
+// mountStore mounts the store: the mount is read-only, the file system is not, so that
+// kairos-upgrade can create a private writable mount of it. On a live medium the file
+// system is read-only, too.
 //
-// Nobody but root enters it. Contents have no modes of their own in a store:
-// what only root may read in the system would be anybody's there.
+// Only root may enter the store: objects have no permissions of their own, so a file
+// that only root may read in the system could be read by everybody there.
 func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, error) {
 	i.Status("Waiting for %s", i.Args.Store)
 	if i.Args.Store == disk.LabelLive {
@@ -52,8 +52,8 @@ func (i *Initrd) mountStore(ctx context.Context, r *Report) (disk.Partition, err
 	return part, i.attachPrivate(t)
 }
 
-// closeToOthers takes all rights to the root of a file system from everybody but
-// root, and reports whether they have none.
+// closeToOthers removes all permissions of other users on the root directory of a file
+// system, and reports whether they have none.
 func closeToOthers(t *mount.Tree) (closed bool, err error) {
 	root, err := os.Open(t.Path())
 	if err != nil {
@@ -74,8 +74,8 @@ func closeToOthers(t *mount.Tree) (closed bool, err error) {
 	return err == nil, err
 }
 
-// attachPrivate places a store that can't keep others out by itself beneath a
-// directory that does, and leaves a link where it is expected.
+// attachPrivate attaches a store whose root directory cannot exclude other users
+// beneath a directory that does, and creates a link at the usual path.
 func (i *Initrd) attachPrivate(t *mount.Tree) error {
 	private := i.path(privateDir)
 	err := os.MkdirAll(private, 0o700)
@@ -92,7 +92,7 @@ func (i *Initrd) attachPrivate(t *mount.Tree) error {
 	return i.attach(t, filepath.Join(private, storeDir))
 }
 
-// storeTarget is where the store is mounted in the running system.
+// storeTarget returns the mount point of the store in the running system.
 func (i *Initrd) storeTarget() string {
 	if _, err := os.Readlink(i.path(storeDir)); err == nil {
 		return filepath.Join(report.Dir, privateDir, storeDir)

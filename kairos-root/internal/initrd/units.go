@@ -14,13 +14,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// The ESP is mounted when somebody looks at it, and unmounted again soon after:
-// FAT has no journal. Before the first time in a boot it is checked, where the
-// image has dosfstools: the kernel makes it read-only where it finds what a power
-// cut has left of a file that was being written. systemd's own generator does not find it, because the
-// root is no block device. The conditions keep the units out of the initrd,
-// which shares /run/systemd/system. Without the default dependencies a look at
-// /efi early in the boot does not make local-fs.target wait for the disk.
+// The ESP is mounted on access, and unmounted soon afterwards, since FAT has no
+// journal. Before the first mount of a boot it is checked, if the image has dosfstools:
+// the kernel makes a file system read-only on errors, such as a power cut leaves.
+// systemd-gpt-auto-generator does not find the ESP, because the root is no block
+// device. The conditions disable the units in the initrd, which shares
+// /run/systemd/system. Without default dependencies, an access to /efi early in the
+// boot does not make local-fs.target wait for the disk.
 const (
 	efiMount = `[Unit]
 Description=EFI System Partition
@@ -53,9 +53,9 @@ TimeoutIdleSec=2min
 `
 )
 
-// writeUnits writes the units of the ESP with a partition UUID, and has /tmp
-// mounted by systemd's unit where the image brings it but does not enable it:
-// on a read-only root it is needed.
+// writeUnits writes the units of the ESP with a partition UUID. It also enables
+// systemd's tmp.mount where the image has that unit without enabling it: a read-only
+// root needs it.
 func (i *Initrd) writeUnits(esp string) error {
 	var want []string
 	dir := filepath.Join(i.Run, "systemd/system")
@@ -87,20 +87,19 @@ func (i *Initrd) writeUnits(esp string) error {
 	return nil
 }
 
-// nodeSettings holds settings of systemd that make sense on a node alone, as
-// they lie beneath /run/systemd there: a machine that has the toolkit installed
-// and is no node is left as it is.
+// nodeSettings is the directory with settings of systemd for nodes alone, in the layout
+// of /run/systemd: they don't apply to a machine that has the toolkit installed and is
+// no node.
 var nodeSettings = buildinfo.Lib("node/systemd")
 
-// Bounds of what is copied from nodeSettings.
+// Limits for the files in nodeSettings.
 const (
 	maxNodeFile  = 64 << 10 // bytes
 	maxNodeFiles = 64
 )
 
-// writeNodeSettings copies the image's nodeSettings to /run/systemd, where the
-// manager that takes over from the initrd's reads them. The site's own files in
-// /etc/systemd come before them.
+// writeNodeSettings copies the image's nodeSettings to /run/systemd, from which the
+// system's service manager reads them. A site's files in /etc/systemd take precedence.
 func (i *Initrd) writeNodeSettings() error {
 	root, err := os.OpenRoot(i.Sysroot)
 	if err != nil {
@@ -129,11 +128,10 @@ func (i *Initrd) writeNodeSettings() error {
 	})
 }
 
-// keepUnit is a mount that systemd leaves alone until the very end of a
-// shutdown, when nothing runs any more: it is as much a part of the system as
-// its root. Unmounted in between, as by default, it would still be in use. A
-// drop-in would do, but not where a unit that needs the path was loaded before
-// the mount was seen. The condition keeps the initrd from mounting it there.
+// keepUnit is a unit for a mount that systemd must not unmount before the end of a
+// shutdown, since the system needs it like its root. A drop-in has no effect where
+// another unit loaded the mount unit before the mount existed. The condition keeps the
+// initrd from mounting it.
 const keepUnit = `[Unit]
 Description=@PATH@ (@KIND@)
 Documentation=man:kairos-root(8)
@@ -145,7 +143,7 @@ What=@WHAT@
 Where=@PATH@
 `
 
-// keepMounted writes the units of mounts.
+// keepMounted writes a keepUnit for each mount.
 func (i *Initrd) keepMounted(mounts ...Mount) error {
 	dir := filepath.Join(i.Run, "systemd/system")
 	for _, m := range mounts {
@@ -165,7 +163,7 @@ func (i *Initrd) keepMounted(mounts ...Mount) error {
 	return nil
 }
 
-// unitName escapes a path as systemd.unit(5) says.
+// unitName escapes a path as in systemd.unit(5).
 func unitName(path string) string {
 	var name strings.Builder
 	for n, c := range []byte(strings.Trim(path, "/")) {
@@ -189,7 +187,7 @@ func (i *Initrd) hasTmpMount() bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// isUUID keeps what a firmware variable says from becoming more than a name.
+// isUUID validates a UUID from a firmware variable, which becomes part of a file.
 func isUUID(s string) bool {
 	return len(s) == 36 && strings.Trim(s, "0123456789abcdef-") == ""
 }

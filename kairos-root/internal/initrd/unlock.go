@@ -15,13 +15,13 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
 )
 
-// unlockLimit is how long unlocking may take: somebody may have to find the
-// recovery key. It is that of kairos-crypt-unlock@.service, and a little more.
+// unlockLimit is how long unlocking may take, while a person searches for the recovery
+// key: a little longer than the timeout of kairos-crypt-unlock@.service.
 const unlockLimit = 16 * time.Minute
 
-// unlocked returns the device that a partition's file system is on: the
-// partition, or, where that is encrypted, what kairos-crypt maps it as. systemd
-// runs kairos-crypt, so that it has a unit and a log of its own.
+// unlocked returns the device with a partition's file system: the partition, or the
+// mapping that kairos-crypt creates for an encrypted one. systemd runs kairos-crypt, so
+// that it has its own unit and log.
 func (i *Initrd) unlocked(ctx context.Context, label, partition string) (string, error) {
 	_, err := blockfs.Probe(partition)
 	locked := errors.Is(err, blockfs.ErrLocked)
@@ -45,14 +45,12 @@ func (i *Initrd) unlocked(ctx context.Context, label, partition string) (string,
 	return filepath.Join(i.Finder.System.Dev, "mapper", label), nil
 }
 
-// ErrForeign says that what is on a partition is not the volume that belongs to
-// this node.
+// ErrForeign says that a partition does not hold the node's volume.
 var ErrForeign = errors.New("not the encrypted volume that belongs to this node")
 
-// belongs refuses what is on a partition of which the boot entry says that it
-// holds an encrypted volume, and which: the entry was made when the node was sure
-// of it. What came there since may be anybody's, and nothing that it says is
-// believed: it isn't mounted, and no command in it is run.
+// belongs returns ErrForeign if a partition holds something else than the encrypted
+// volume that the boot entry names for it. An attacker may have written such content:
+// it is not mounted, and no command in it is run.
 func (i *Initrd) belongs(label, partition string, locked bool) error {
 	want, known := i.Args.Volumes[label]
 	switch {
@@ -76,9 +74,8 @@ func (i *Initrd) belongs(label, partition string, locked bool) error {
 	return exit.Hint(err, "the disk was changed; if that was intended, kairos-upgrade stage --crypt %s:UUID accepts the new volume", label)
 }
 
-// foreign tells of a volume that doesn't belong here, where programs see it
-// (booted.json) and where people may: on the console, whatever the kernel is told
-// to keep quiet about.
+// foreign reports a foreign volume to programs (booted.json) and to people, on the
+// console whatever the kernel's log level is.
 func (i *Initrd) foreign(r *Report, label string, err error) {
 	if !errors.Is(err, ErrForeign) {
 		return
@@ -91,9 +88,9 @@ func (i *Initrd) foreign(r *Report, label string, err error) {
 	}
 }
 
-// awaitTPM waits for the driver of a TPM that the firmware has told of: without
-// it somebody would be asked for the recovery key because of a moment. A TPM that
-// does not come is none.
+// awaitTPM waits for the driver of a TPM that the firmware reports: otherwise a boot
+// that is faster than the driver would ask for the recovery key. A TPM that does not
+// appear counts as none.
 func (i *Initrd) awaitTPM(ctx context.Context) {
 	if _, err := os.Stat(filepath.Join(i.Finder.System.Sys, "firmware/acpi/tables/TPM2")); err != nil {
 		return

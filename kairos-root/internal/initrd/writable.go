@@ -18,13 +18,14 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
 )
 
-// layoutFiles are what the rootfs stage writes, beneath /run, in Kairos' order.
+// layoutFiles are the layout files, beneath /run, that the stage rootfs writes, in
+// Kairos' order.
 var layoutFiles = []string{"cos/cos-layout.env", "cos/custom-layout.env", "cos/extra-layout.env"}
 
-// MountWritable mounts the writable paths over the root that MountRoot mounted,
-// and writes the machine id. Only what the system cannot start without is an
-// error: a persistent path that fails becomes an ephemeral one, and the report
-// says so. After an error nothing that it mounted stays.
+// MountWritable mounts the writable paths over the root of MountRoot, and writes the
+// machine id. It returns an error only if the system cannot start: a persistent path
+// that fails becomes ephemeral, and the report says so. After an error none of its
+// mounts remains.
 func (i *Initrd) MountWritable(ctx context.Context) (err error) {
 	read, err := readReport(i.Run)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -71,8 +72,8 @@ func (i *Initrd) MountWritable(ctx context.Context) (err error) {
 	return errors.Join(i.keepMounted(keep...), i.writeReport(r))
 }
 
-// layout returns the default layout with what the node's config adds. Mistakes
-// in it are problems of the report, not of the boot.
+// layout returns the default layout with the additions of the node's config. Mistakes
+// in the config are problems in the report and do not stop the boot.
 func (i *Initrd) layout(r *Report) layout.Layout {
 	l := layout.Default()
 	if !i.hasTmpMount() {
@@ -94,9 +95,8 @@ func (i *Initrd) layout(r *Report) layout.Layout {
 	return l
 }
 
-// mountPersistent mounts COS_PERSISTENT. Without it the node still boots, can be
-// reached, and says what is wrong; boot assessment judges whether that is good
-// enough.
+// mountPersistent mounts COS_PERSISTENT. A failure is reported but does not stop the
+// boot; boot assessment judges whether the boot is good.
 func (i *Initrd) mountPersistent(ctx context.Context, r *Report) {
 	part, err := i.Finder.FindOn(r.Booted.Disk, disk.LabelPersistent)
 	if errors.Is(err, disk.ErrNotFound) {
@@ -125,8 +125,8 @@ func (i *Initrd) mountPersistent(ctx context.Context, r *Report) {
 	r.Persistent = source
 }
 
-// mountBases mounts what the writable paths are made of: memory for ephemeral
-// changes, and a view of the root that stays the same while it is covered.
+// mountBases mounts the file systems behind the writable paths: a tmpfs for ephemeral
+// changes, and a copy of the root without later mounts.
 func (i *Initrd) mountBases(l layout.Layout) error {
 	memory, err := mount.FileSystem{
 		Type:    "tmpfs",
@@ -156,7 +156,7 @@ func (i *Initrd) mountBases(l layout.Layout) error {
 	return i.attach(view, i.path(lowerDir))
 }
 
-// mountPlan makes the plan and carries it out.
+// mountPlan makes the plan and executes it.
 func (i *Initrd) mountPlan(ctx context.Context, r *Report, l layout.Layout) error {
 	e, err := i.newExecutor(r)
 	if err != nil {
@@ -189,7 +189,7 @@ func (i *Initrd) mountPlan(ctx context.Context, r *Report, l layout.Layout) erro
 	return nil
 }
 
-// volume returns the device of a further file system.
+// volume returns the device of an additional file system.
 func (i *Initrd) volume(ctx context.Context, source string) (string, error) {
 	wait, cancel := i.waiting(ctx)
 	defer cancel()

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// MaxSize bounds a layout file, in bytes.
+// MaxSize is the maximum size of a layout file, in bytes.
 const MaxSize = 1 << 20
 
 // Variable is one assignment of a layout file.
@@ -15,11 +15,11 @@ type Variable struct {
 	Line        int // from 1
 }
 
-// Parse reads a layout file: lines of NAME=VALUE, as an EnvironmentFile= of
-// systemd.exec(5). Empty lines and comments are passed over, "export " before
-// a name too. A value may stand in single or double quotes; a backslash at the
-// end of a line continues it. A variable that is assigned twice counts twice.
-// Lines that are none of this are returned as an error beside the variables.
+// Parse parses a layout file: lines of NAME=VALUE, as in EnvironmentFile= of
+// systemd.exec(5). It ignores empty lines, comments, and "export " before a name. A
+// value may be in single or double quotes; a backslash at the end of a line continues
+// it. A variable that is assigned twice is returned twice. Invalid lines are returned
+// as an error beside the variables.
 func Parse(data []byte) ([]Variable, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("larger than %d bytes", MaxSize)
@@ -63,7 +63,7 @@ func isName(s string) bool {
 	return s != ""
 }
 
-// unquote takes the quotes off a value.
+// unquote removes the quotes of a value.
 func unquote(s string) (string, error) {
 	if s == "" || s[0] != '"' && s[0] != '\'' {
 		if strings.ContainsAny(s, "\x00") {

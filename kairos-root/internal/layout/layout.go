@@ -1,6 +1,6 @@
-// Package layout holds what is writable in the running system: the defaults,
-// and what a node's config adds to them in the layout files of the rootfs
-// stage (facts of the format: kairos-root(8), "Layout files").
+// Package layout describes which paths of the running system are writable: defaults,
+// and the additions of a node's config in the layout files of the stage rootfs
+// (kairos-root(8), "Layout files").
 package layout
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/disk"
 )
 
-// Layout says what is writable, and how.
+// Layout describes which paths are writable, and how.
 type Layout struct {
-	Ephemeral   []string // directories whose changes are gone after a reboot
+	Ephemeral   []string // directories whose changes are lost at a reboot
 	Persistent  []string // directories whose changes are kept on COS_PERSISTENT
-	Volumes     []Volume // further file systems
-	OverlaySize string   // size of the memory for ephemeral changes, as tmpfs(5) takes it: "25%", "512m"
-	StateDir    string   // where persistent directories live on COS_PERSISTENT, from its root
+	Volumes     []Volume // additional file systems
+	OverlaySize string   // size limit of ephemeral changes, in the form of tmpfs(5): "25%", "512m"
+	StateDir    string   // directory on COS_PERSISTENT for persistent directories
 }
 
 // Volume is a file system that is mounted by its label or UUID.
@@ -29,7 +29,7 @@ type Volume struct {
 	Target string // absolute path
 }
 
-// Default is the layout of a node whose config says nothing.
+// Default returns the layout of a node without config.
 func Default() Layout {
 	return Layout{
 		Ephemeral:   []string{"/etc", "/var", "/srv"},
@@ -39,7 +39,7 @@ func Default() Layout {
 	}
 }
 
-// persistent is Kairos' list: its users' workloads count on it.
+// persistent is Kairos' default list, on which workloads rely.
 func persistent() []string {
 	var all []string
 	for dir, names := range map[string]string{
@@ -58,9 +58,9 @@ func persistent() []string {
 	return all
 }
 
-// Add extends the layout by the variables of one layout file. What it does not
-// understand it leaves out and returns as an error, for the log: a mistake in
-// one line must not take the other paths away from a node.
+// Add adds the variables of a layout file to the layout. It skips invalid values and
+// returns them as an error, for the log: a mistake in one line must not disable the
+// other paths.
 func (l *Layout) Add(file string, data []byte) error {
 	vars, failed := Parse(data)
 	for _, v := range vars {
@@ -109,7 +109,7 @@ func addPaths(list *[]string, value string) error {
 	return failed
 }
 
-// own are the volumes of Kairos' default layout. They are mounted unasked.
+// own are the volumes of Kairos' default layout, which are always mounted.
 var own = map[string]string{
 	"LABEL=" + disk.LabelOEM:        "/oem",
 	"LABEL=" + disk.LabelPersistent: "/usr/local",
@@ -145,7 +145,7 @@ func (l *Layout) addVolumes(value string) error {
 	return failed
 }
 
-// cleanSource checks the form of a volume's source.
+// cleanSource validates the source of a volume.
 func cleanSource(source string) (string, error) {
 	if strings.HasPrefix(source, "/dev/") && path.Clean(source) == source {
 		return source, nil
@@ -161,8 +161,8 @@ func cleanSource(source string) (string, error) {
 	return "", errors.New("want LABEL=, PARTLABEL=, UUID=, PARTUUID= or a device")
 }
 
-// setOverlay takes tmpfs:SIZE, where SIZE is a percentage of the memory or a
-// number of bytes with an optional k, m or g.
+// setOverlay parses tmpfs:SIZE, where SIZE is a percentage of the memory or a number of
+// bytes with an optional k, m or g.
 func (l *Layout) setOverlay(value string) error {
 	size, ok := strings.CutPrefix(value, "tmpfs:")
 	if !ok {
@@ -177,7 +177,7 @@ func (l *Layout) setOverlay(value string) error {
 	return nil
 }
 
-// setStateDir takes a directory beneath /usr/local, where COS_PERSISTENT is.
+// setStateDir sets a directory beneath /usr/local, where COS_PERSISTENT is mounted.
 func (l *Layout) setStateDir(value string) error {
 	rest, ok := strings.CutPrefix(path.Clean(value), "/usr/local/")
 	if !ok || !path.IsAbs(value) {
@@ -187,15 +187,15 @@ func (l *Layout) setStateDir(value string) error {
 	return nil
 }
 
-// Allows reports whether a path may be one of a list.
+// Allows reports whether a path may be in a list of paths.
 func Allows(p string) bool {
 	_, err := cleanPath(p)
 	return err == nil
 }
 
-// cleanPath checks a path of a list. It refuses what would break the system:
-// the root itself, the image's programs as a whole, and what the kernel or
-// systemd own.
+// cleanPath validates a path of a list. It refuses paths that would break the system:
+// the root itself, the image's programs as a whole, and directories of the kernel or
+// systemd.
 func cleanPath(p string) (string, error) {
 	if !path.IsAbs(p) {
 		return "", fmt.Errorf("path %q: must be absolute", p)

@@ -1,10 +1,9 @@
-// Package mount creates file systems and places their mounts with the kernel's
+// Package mount creates file systems and attaches their mounts with the kernel's
 // file-system context calls: fsopen(2), fsconfig(2), fsmount(2), open_tree(2),
 // mount_setattr(2), move_mount(2).
 //
-// Against mount(2) they bring two things that a program of the initrd wants:
-// the kernel says in words why it refused, and a mount exists, complete with
-// its attributes, before anybody can see it.
+// Compared with mount(2), the kernel returns error messages in words, and a mount has
+// all its attributes before anybody can see it.
 package mount
 
 import (
@@ -34,14 +33,14 @@ func (o Option) String() string {
 	return o.Key + "=" + o.Value
 }
 
-// FileSystem is what the kernel is asked for.
+// FileSystem describes a file system for the kernel to create.
 type FileSystem struct {
 	Type    string
-	Options []Option // in the order in which the kernel gets them
+	Options []Option // in the order in which they are passed
 	Attr    int      // attributes of the mount
 }
 
-// OptionError says which option the kernel refused.
+// OptionError names the option that the kernel refused.
 type OptionError struct {
 	Option Option
 	Err    error
@@ -50,8 +49,8 @@ type OptionError struct {
 func (e *OptionError) Error() string { return fmt.Sprintf("option %s: %v", e.Option, e.Err) }
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// Create makes the file system. Its mount is not attached anywhere yet. The
-// error holds what the kernel said, beside its number.
+// Create creates the file system. Its mount is not attached yet. The error has the
+// kernel's message and number.
 func (fs FileSystem) Create() (*Tree, error) {
 	context, err := unix.Fsopen(fs.Type, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -83,8 +82,8 @@ func set(context int, o Option) error {
 	return unix.FsconfigSetString(context, o.Key, o.Value)
 }
 
-// explain adds the messages of a file-system context to an error. Each read
-// returns one message, "e overlay: …" for an error, "w …" and "i …" for less.
+// explain adds the messages of a file-system context to an error. Each read returns one
+// message: "e overlay: …" for an error, "w …" for a warning, "i …" for information.
 func explain(context int, err error) error {
 	var said []string
 	message := make([]byte, 4096)
@@ -105,12 +104,11 @@ func explain(context int, err error) error {
 	return fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
 }
 
-// Tree is a mount, or a tree of mounts, that is not attached anywhere. Closing
-// it before it was attached unmounts it.
+// Tree is a mount, or a tree of mounts, that is not attached. Close unmounts it.
 type Tree struct{ f *os.File }
 
-// Clone returns a copy of the mount at dir, without the mounts beneath it: what
-// a bind mount is made of. It shares no propagation with the original.
+// Clone returns a copy of the mount at dir, without the mounts beneath it, for a bind
+// mount. It does not share propagation with the original.
 func Clone(dir *os.File) (*Tree, error) {
 	fd, err := unix.OpenTree(int(dir.Fd()), "",
 		unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
@@ -136,11 +134,11 @@ func (t *Tree) SetAttr(attr int) error {
 	return nil
 }
 
-// Path returns a path to the root of the tree, for as long as it is neither
-// attached nor closed.
+// Path returns a path to the root of the tree, which is valid until it is attached or
+// closed.
 func (t *Tree) Path() string { return fmt.Sprintf("/proc/self/fd/%d", t.f.Fd()) }
 
-// Attach places the tree on an open directory and closes it.
+// Attach attaches the tree to an open directory and closes it.
 func (t *Tree) Attach(at *os.File) error {
 	defer t.Close()
 	err := unix.MoveMount(int(t.f.Fd()), "", int(at.Fd()), "",
@@ -154,7 +152,7 @@ func (t *Tree) Attach(at *os.File) error {
 // Close unmounts the tree unless it was attached.
 func (t *Tree) Close() error { return t.f.Close() }
 
-// AttachAt is Attach for a directory that is not part of an image.
+// AttachAt is Attach for a directory outside of images.
 func (t *Tree) AttachAt(dir string) error {
 	at, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -165,8 +163,7 @@ func (t *Tree) AttachAt(dir string) error {
 	return t.Attach(at)
 }
 
-// Detach takes the topmost mount off a path, at once; whoever still uses it
-// keeps it.
+// Detach unmounts the topmost mount at a path lazily: processes that use it keep it.
 func Detach(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 		return fmt.Errorf("unmount %s: %w", path, err)
@@ -174,8 +171,8 @@ func Detach(path string) error {
 	return nil
 }
 
-// IsMountPoint reports whether something is mounted at path. What does not
-// exist is none.
+// IsMountPoint reports whether path is a mount point. A path that does not exist is
+// none.
 func IsMountPoint(path string) (bool, error) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS, &st)

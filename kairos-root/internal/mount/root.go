@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Root is a directory whose paths are resolved as if it were "/": symbolic
-// links of an image, absolute ones too, lead to places inside the image and
-// never into the initrd (RESOLVE_IN_ROOT of openat2(2)). Mounts are crossed.
+// Root is a directory in which paths are resolved as if it were "/": symbolic links of
+// an image, absolute ones too, stay inside the image and never lead into the initrd
+// (RESOLVE_IN_ROOT of openat2(2)). Paths may cross mounts.
 type Root struct{ dir *os.File }
 
 // OpenRoot opens a directory as a Root.
@@ -47,8 +47,8 @@ func (r *Root) Dir(name string) (*os.File, error) {
 	}
 }
 
-// MkdirAll makes a directory and those above it that are missing, owned by
-// root, with mode 0755, and opens it.
+// MkdirAll creates a directory and the missing ones above it, owned by root, with mode
+// 0755, and opens it.
 func (r *Root) MkdirAll(name string) (*os.File, error) {
 	dir, err := r.Dir("/")
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Ext4 makes a block device with an ext4 file system, 32 MiB, that holds the
-// content of a directory ("" for nothing). It ends with the test.
+// Ext4 creates a block device with an ext4 file system of 32 MiB and the content of a
+// directory ("" for none), until the end of the test.
 func Ext4(t testing.TB, content string) (device string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "disk.img")
@@ -31,8 +31,8 @@ func Ext4(t testing.TB, content string) (device string) {
 	return device
 }
 
-// run runs a program and returns what it printed; without it the test is
-// skipped.
+// run runs a program and returns its output; it skips the test where the program is
+// missing.
 func run(t testing.TB, argv ...string) string {
 	t.Helper()
 	if _, err := os.Stat(argv[0]); err != nil {

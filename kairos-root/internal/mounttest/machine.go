@@ -12,7 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/efivars/efivarstest"
 )
 
-// Machine is a machine with a /sys, a /dev and loader variables of its own.
+// Machine is a simulated machine with its own /sys, /dev and loader variables.
 type Machine struct {
 	t   testing.TB
 	dir string
@@ -37,7 +37,7 @@ func (m Machine) System() disk.System {
 // Dev returns the path of a device node.
 func (m Machine) Dev(name string) string { return filepath.Join(m.dir, "dev", name) }
 
-// Add makes a partition: Add("vda", "2", "COS_STATE"). Its UUID is UUID("vda2").
+// Add adds a partition: Add("vda", "2", "COS_STATE"). Its UUID is UUID("vda2").
 func (m Machine) Add(diskName, number, label string) {
 	m.t.Helper()
 	name := diskName + number
@@ -84,7 +84,7 @@ func UUID(name string) string {
 	return form[:len(form)-len(hex)] + hex
 }
 
-// Variable sets a variable of the boot loader to strings that end with NUL.
+// Variable sets a variable of the boot loader to NUL-terminated strings.
 func (m Machine) Variable(name string, values ...string) {
 	m.t.Helper()
 	text := ""

@@ -1,8 +1,8 @@
-// Package mounttest lets tests mount for real, in a mount namespace that ends
-// with them, a small composefs image made by mkcomposefs 1.0.8.
+// Package mounttest lets tests mount a small composefs image, made by mkcomposefs
+// 1.0.8, in a private mount namespace.
 //
-// What it can not show: fs-verity, which this needs a kernel and a file system
-// for, and systemd around it. The tests in virtual machines do.
+// It does not test fs-verity, which needs support of the kernel and the file system,
+// nor systemd. The tests in virtual machines do.
 package mounttest
 
 import (
@@ -19,8 +19,8 @@ import (
 // inside marks the process that runs in the namespace.
 const inside = "KAIROS_MOUNTTEST_NAMESPACE"
 
-// Main is what a package's TestMain calls: as root it runs the tests in a
-// mount namespace of their own, otherwise as they are.
+// Main runs the tests of a package, as root in a private mount namespace; call it from
+// TestMain.
 func Main(m *testing.M) {
 	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
 		os.Exit(m.Run())
@@ -44,7 +44,7 @@ func Main(m *testing.M) {
 	os.Exit(0)
 }
 
-// Need skips a test that cannot mount these file systems here.
+// Need skips a test where these file systems cannot be mounted.
 func Need(t testing.TB, filesystems ...string) {
 	t.Helper()
 	if os.Getenv(inside) == "" {

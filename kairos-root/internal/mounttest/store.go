@@ -13,7 +13,7 @@ import (
 //go:embed testdata/*.erofs
 var images embed.FS
 
-// Contents are the files of the images that live in objects, by path.
+// Contents are the contents of the images' files that are objects, by path.
 var Contents = map[string]string{
 	"/usr/bin/tool":        strings.Repeat("the tool of the image\n", 20),
 	"/etc/ssh/sshd_config": strings.Repeat("Port 22\n", 20),
@@ -24,8 +24,8 @@ var Contents = map[string]string{
 	"/usr/libexec/helper":  strings.Repeat("nested\n", 40),
 }
 
-// Store makes a store at dir with the image "full" or "bare" and returns the
-// digest of the image.
+// Store creates a store at dir with the image "full" or "bare" and returns the digest
+// of the image.
 func Store(t testing.TB, dir, image string) (digest string) {
 	t.Helper()
 	data, err := images.ReadFile("testdata/" + image + ".erofs")
@@ -41,7 +41,7 @@ func Store(t testing.TB, dir, image string) (digest string) {
 	return digest
 }
 
-// Write writes a file and the directories above it.
+// Write writes a file, and creates the directories above it.
 func Write(t testing.TB, file, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {

@@ -32,35 +32,35 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// Kind is how a path is made writable.
+// Kind is the way in which a path is made writable.
 type Kind string
 
 const (
-	Ephemeral Kind = "ephemeral" // an overlay, changes live in memory
-	Overlay   Kind = "overlay"   // an overlay, changes live on COS_PERSISTENT
+	Ephemeral Kind = "ephemeral" // an overlay with changes in memory
+	Overlay   Kind = "overlay"   // an overlay with changes on COS_PERSISTENT
 	Bind      Kind = "bind"      // a directory of COS_PERSISTENT
 	Volume    Kind = "volume"    // another file system
 )
 
-// Local is the directory that COS_PERSISTENT stands for.
+// Local is the mount point of COS_PERSISTENT for users.
 const Local = "/usr/local"
 
 // Step is one mount.
 type Step struct {
 	Kind   Kind
-	Path   string // as the layout names it
-	Target string // where it is, links of the image resolved
-	State  string // overlay, bind: directory on COS_PERSISTENT, from its root
-	Work   string // overlay: its working directory, from the same root
-	Source string // volume: what is mounted
+	Path   string // as in the layout
+	Target string // with symbolic links of the image resolved
+	State  string // overlay, bind: directory on COS_PERSISTENT, relative to its root
+	Work   string // overlay: its working directory, likewise
+	Source string // volume: the device
 	Lower  bool   // the image has a directory at Target
-	Seed   bool   // bind: filled from the image when it is new
+	Seed   bool   // bind: a new directory is filled from the image
 }
 
-// Skip is a path that is left out.
+// Skip is a path that is not mounted, with the reason.
 type Skip = report.Skip
 
-// Plan is what is mounted, in this order, and what is not.
+// Plan is the list of mounts, in order, and of skipped paths.
 type Plan struct {
 	Steps   []Step
 	Skipped []Skip
@@ -82,8 +82,8 @@ func Make(image fs.ReadLinkFS, l layout.Layout, persistent bool) Plan {
 	return m.plan
 }
 
-// String is the plan for people and for tests: a line for each step and for
-// each path left out.
+// String formats the plan for people and for tests: a line for each step and for each
+// skipped path.
 func (p Plan) String() string {
 	var out strings.Builder
 	for _, s := range p.Steps {
@@ -121,7 +121,7 @@ func (m *maker) skip(p, format string, args ...any) {
 
 func (m *maker) add(s Step) { m.plan.Steps = append(m.plan.Steps, s) }
 
-// at returns the step that is mounted exactly at target.
+// at returns the step whose target is exactly target.
 func (m *maker) at(target string) bool {
 	return slices.ContainsFunc(m.plan.Steps, func(s Step) bool { return s.Target == target })
 }
@@ -131,7 +131,7 @@ func (m *maker) writable(target string) bool {
 	return slices.ContainsFunc(m.plan.Steps, func(s Step) bool { return within(target, s.Target) })
 }
 
-// bases returns the empty directories of the image above paths that it lacks.
+// bases returns the empty directories of the image that contain missing paths.
 func (m *maker) bases() []string {
 	paths := slices.Concat(m.layout.Ephemeral, m.layout.Persistent)
 	for _, v := range m.layout.Volumes {
@@ -187,13 +187,13 @@ func (m *maker) ephemeral() {
 	}
 }
 
-// asked is a path of the layout and where it leads.
+// asked is a path of the layout with its resolved target.
 type asked struct {
 	path string
 	place
 }
 
-// places resolves paths and orders them by where they lead, outer ones first.
+// places resolves paths and sorts them by target, parents first.
 func (m *maker) places(paths []string) []asked {
 	var all []asked
 	for _, p := range paths {
@@ -228,7 +228,7 @@ func (m *maker) persist() {
 	}
 }
 
-// keep plans one persistent path that is possible.
+// keep plans one valid persistent path.
 func (m *maker) keep(p asked, state string) Step {
 	s := Step{Kind: Bind, Path: p.path, Target: p.target, State: state, Lower: p.exists}
 	image := slices.ContainsFunc([]string{"/etc", "/usr", "/opt"}, func(dir string) bool {
@@ -243,8 +243,8 @@ func (m *maker) keep(p asked, state string) Step {
 	return s
 }
 
-// local plans /usr/local: a bind of COS_PERSISTENT, and an overlay over each
-// of its directories in which the image carries a file.
+// local plans /usr/local: a bind of COS_PERSISTENT, and an overlay over each of its
+// directories in which the image has files.
 func (m *maker) local() {
 	place, err := resolve(m.image, Local)
 	switch {
@@ -296,20 +296,20 @@ func (m *maker) volumes() {
 	}
 }
 
-// stateName is the name under which Kairos keeps a path: /etc/ssl/certs is
-// etc-ssl-certs.bind.
+// stateName returns the name of the directory in which Kairos stores a path:
+// etc-ssl-certs.bind for /etc/ssl/certs.
 func stateName(p string) string {
 	return strings.ReplaceAll(strings.Trim(p, "/"), "/", "-") + ".bind"
 }
 
-// workName is the working directory that belongs to a state directory.
+// workName returns the working directory for a state directory.
 func workName(state string) string { return strings.TrimSuffix(state, ".bind") + ".work" }
 
 // within reports whether p is beneath dir.
 func within(p, dir string) bool { return strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/") }
 
-// comparePaths orders paths so that a directory comes right before what is
-// beneath it: "/a/b" before "/a-b".
+// comparePaths orders paths so that a directory is followed by everything beneath it:
+// "/a/b" before "/a-b".
 func comparePaths(a, b string) int {
 	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 }

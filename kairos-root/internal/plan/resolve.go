@@ -11,15 +11,15 @@ import (
 // maxLinks is how many symbolic links a path may have, as in the kernel.
 const maxLinks = 40
 
-// place is where a path of the image leads.
+// place is the resolved target of a path in the image.
 type place struct {
 	target string // absolute, without symbolic links
 	exists bool
 	dir    bool
 }
 
-// resolve follows a path of the image as the running system will: links may be
-// absolute and never lead out. What does not exist is taken as it is written.
+// resolve resolves a path in the image as the running system will: absolute links stay
+// inside. A missing path is returned as it is.
 func resolve(image fs.ReadLinkFS, p string) (place, error) {
 	at, rest := place{target: "/", exists: true, dir: true}, strings.Split(p, "/")
 	for links := 0; len(rest) > 0; {
@@ -67,7 +67,7 @@ func resolve(image fs.ReadLinkFS, p string) (place, error) {
 	return at, nil
 }
 
-// name is an absolute path as io/fs wants it.
+// name converts an absolute path for io/fs.
 func name(p string) string {
 	if p == "/" {
 		return "."
@@ -75,18 +75,18 @@ func name(p string) string {
 	return strings.TrimPrefix(p, "/")
 }
 
-// empty reports whether a directory of the image holds nothing. One that
-// cannot be read counts as full.
+// empty reports whether a directory of the image is empty. One that cannot be read
+// counts as not empty.
 func empty(image fs.FS, dir string) bool {
 	entries, err := fs.ReadDir(image, name(dir))
 	return err == nil && len(entries) == 0
 }
 
-// errFound ends a walk.
+// errFound stops a walk.
 var errFound = errors.New("found")
 
-// hasFile reports whether anything but directories is beneath a directory of
-// the image.
+// hasFile reports whether a directory of the image contains anything but directories,
+// at any depth.
 func hasFile(image fs.FS, dir string) bool {
 	err := fs.WalkDir(image, name(dir), func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

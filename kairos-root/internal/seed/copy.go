@@ -1,5 +1,5 @@
-// Package seed fills a node's directories from the image: once and atomically,
-// with owners, modes, times, links and extended attributes.
+// Package seed fills a node's directories from the image, once and atomically, with
+// owners, modes, times, links and extended attributes.
 package seed
 
 import (
@@ -14,17 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copier copies a tree. Both sides are directories whose paths are resolved
-// beneath them.
+// copier copies a tree. Paths of both sides are resolved beneath their directories.
 type copier struct {
 	from, to *os.Root
-	links    map[inode]string // hard links: first copy of each inode
+	links    map[inode]string // first copy of each inode, for hard links
 }
 
 type inode struct{ dev, ino uint64 }
 
-// tree copies the directory name to temp, with everything in it. It stays on
-// the file system of name.
+// tree copies the directory name with its content to temp. It does not leave the file
+// system of name.
 func (c *copier) tree(name, temp string) error {
 	st, err := c.stat(name)
 	if err != nil {
@@ -104,15 +103,15 @@ func (c *copier) symlink(name, temp string) error {
 	return c.to.Symlink(target, temp)
 }
 
-// node makes a device, fifo or socket.
+// node creates a device, FIFO or socket.
 func (c *copier) node(temp string, st *unix.Stat_t) error {
 	return c.inParent(c.to, temp, func(dir int, base string) error {
 		return unix.Mknodat(dir, base, st.Mode, int(st.Rdev))
 	})
 }
 
-// metadata copies owner, mode, extended attributes and times, in the order in
-// which they do not undo each other.
+// metadata copies owner, mode, extended attributes and times, in an order in which none
+// resets another.
 func (c *copier) metadata(name, temp string, st *unix.Stat_t) error {
 	attrs, err := c.xattrs(name)
 	if err != nil {
@@ -140,8 +139,8 @@ func (c *copier) metadata(name, temp string, st *unix.Stat_t) error {
 	})
 }
 
-// maxXattr bounds the list of names and each value, in bytes: the kernel's own
-// limits.
+// maxXattr is the maximum size of the list of names and of each value, in bytes: the
+// kernel's own limits.
 const maxXattr = 64 << 10
 
 type xattr struct {
@@ -149,8 +148,8 @@ type xattr struct {
 	value []byte
 }
 
-// xattrs returns the extended attributes of a file that mean something in a
-// copy: not those of overlayfs.
+// xattrs returns the extended attributes of a file that a copy needs: not those of
+// overlayfs.
 func (c *copier) xattrs(name string) ([]xattr, error) {
 	var attrs []xattr
 	err := c.inParent(c.from, name, func(dir int, base string) error {
@@ -190,7 +189,7 @@ func (c *copier) stat(name string) (*unix.Stat_t, error) {
 	return &st, nil
 }
 
-// inParent calls do with an open directory and the last part of name.
+// inParent calls do with the open parent directory and the last element of name.
 func (c *copier) inParent(root *os.Root, name string, do func(dir int, base string) error) error {
 	dir, err := root.Open(path.Dir(name))
 	if err != nil {
@@ -200,5 +199,6 @@ func (c *copier) inParent(root *os.Root, name string, do func(dir int, base stri
 	return do(int(dir.Fd()), path.Base(name))
 }
 
-// fdPath names a file of an open directory for calls that take only a path.
+// fdPath returns a path to a file in an open directory, for system calls that need a
+// path.
 func fdPath(dir int, base string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", dir, base) }

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tempPrefix starts the names of directories that are being filled.
+// tempPrefix is the prefix of directories that are being filled.
 const tempPrefix = ".#"
 
-// Seeder makes directories of a node and fills them from an image.
+// Seeder creates directories of a node and fills them from an image.
 type Seeder struct {
-	Image *os.Root // the image's root
-	Node  *os.Root // the file system of the node
+	Image *os.Root // root of the image
+	Node  *os.Root // file system of the node
 }
 
-// Dir makes sure that the node has the directory state. When it is new it gets
-// owner, mode and attributes of the image's directory like (no such directory:
-// "" or absent), and, with fill, a copy of its content. It appears as a whole
-// or not at all: a power cut leaves a name behind that the next call removes.
-// The result says whether it was made now.
+// Dir creates the directory state on the node unless it exists. A new one gets owner,
+// mode and attributes of the image's directory like ("" or a missing one: none) and,
+// with fill, a copy of its content. It appears as a whole or not at all: after a power
+// cut the next call removes the incomplete copy. The result says whether it was created
+// now.
 func (s Seeder) Dir(state, like string, fill bool) (made bool, err error) {
 	info, err := s.Node.Lstat(state)
 	switch {
@@ -83,9 +83,9 @@ func (s Seeder) content(c *copier, temp, like string, fill bool) error {
 	return c.metadata(like, temp, st)
 }
 
-// Complete adds to the node's directory state what the image's directory like
-// has and it lacks: directories, at any depth, and links and files right in
-// it. Nothing that exists is touched. Directories in except are passed over.
+// Complete adds entries of the image's directory like that the node's directory state
+// lacks: directories at any depth, and links and files in the directory itself. It
+// changes no existing entry, and skips directories in except.
 func (s Seeder) Complete(state, like string, except []string) error {
 	c := &copier{from: s.Image, to: s.Node, links: map[inode]string{}}
 	if err := s.complete(c, state, like, except, true); err != nil {
@@ -140,7 +140,7 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// sync makes durable what was written to the node's file system.
+// sync writes changes of the node's file system to the disk.
 func (s Seeder) sync() error {
 	dir, err := s.Node.Open(".")
 	if err != nil {

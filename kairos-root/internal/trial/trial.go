@@ -1,12 +1,12 @@
-// Package trial puts a deployment on trial again that proved good before and does
-// not come up any more.
+// Package trial enables boot counting for a deployment that was found good earlier and
+// no longer boots.
 //
-// A boot loader counts the boots of entries with counters only, and an entry
-// loses them with its first good boot. What breaks later, such as a damaged
-// disk, would be booted for ever. From the first failure on it counts again, as
-// "Automatic Boot Assessment" has it (https://systemd.io/AUTOMATIC_BOOT_ASSESSMENT):
-// after its tries another deployment boots, or recovery; a good boot takes the
-// counters away as always.
+// A boot loader counts the boots of entries with counters, which an entry loses with
+// its first good boot. A deployment that breaks later, such as by a damaged disk, would
+// be booted for ever. From its first failure on its boots are counted again, by
+// "Automatic Boot Assessment" (https://systemd.io/AUTOMATIC_BOOT_ASSESSMENT): after its
+// tries another deployment boots, or the recovery system; a good boot removes the
+// counters as always.
 package trial
 
 import (
@@ -21,16 +21,16 @@ import (
 	"github.com/kairos-io/toolkit/lib/efivars"
 )
 
-// Left is how many boots the deployment gets after the failed one.
+// Left is how many tries the deployment gets after the failed boot.
 const Left = 2
 
-// ErrNone is returned when there is nothing to count: the boot loader counts
-// this boot already, or what it booted is no deployment.
+// ErrNone says that no counters are needed: the boot loader counts this boot already,
+// or the booted entry is no deployment.
 var ErrNone = errors.New("the boot is counted already, or none of a deployment")
 
-// Begin gives counters to the entry that this boot came from, and returns its new
-// name. The entry must be one for the image with this digest, 64 hex digits:
-// after kexec the variables tell of another boot.
+// Begin adds counters to the entry of this boot, and returns its new name. The entry
+// must have the image with this digest, 64 hex digits: after kexec the variables refer
+// to another boot.
 func Begin(vars efivars.Vars, esp *os.Root, image string) (bls.Name, error) {
 	if _, err := vars.BootCountPath(); !errors.Is(err, efivars.ErrNotSet) {
 		return bls.Name{}, errors.Join(err, ErrNone)
