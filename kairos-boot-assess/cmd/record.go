@@ -1,6 +1,8 @@
 package cmd
 
 import (
+	"cmp"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
@@ -15,8 +17,8 @@ func recordCommand(node *assess.Node) *cli.Command {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
-			_, err := node.Start(c.Context)
-			return notBooted(err)
+			started, err := node.Start(c.Context)
+			return notBooted(cmp.Or(err, started.Unrecorded))
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
@@ -20,20 +21,16 @@ func repairCommand(node *assess.Node) *cli.Command {
 			if _, err := cmdline.Arguments(c); err != nil {
 				return err
 			}
-			r, failed := node.Repair(c.Context, c.Bool("dry-run"))
-			if r.Problems == nil {
-				return notBooted(failed)
+			r, err := node.Repair(c.Context, c.Bool("dry-run"))
+			if err != nil {
+				return notBooted(err)
 			}
-			var err error
 			if c.Bool("json") {
 				err = cmdline.PrintJSON(c, r)
 			} else {
 				err = printRepair(c.App.Writer, r)
 			}
-			if failed != nil {
-				return failed
-			}
-			return err
+			return cmp.Or(r.Failed, err)
 		},
 	}
 }

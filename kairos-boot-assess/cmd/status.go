@@ -23,11 +23,11 @@ func statusCommand(node *assess.Node) *cli.Command {
 				return err
 			}
 			status, err := node.Status()
-			switch {
-			case err != nil && status.Boot.BootID == "":
+			if err != nil {
 				return notBooted(err)
-			case err != nil: // part of it could not be read
-				node.Log.Warn(exit.Message(err))
+			}
+			if status.Unreadable != nil {
+				node.Log.Warn(exit.Message(status.Unreadable))
 			}
 			switch {
 			case c.Bool("check") && status.Boot.Outcome != history.Good, c.Bool("counted") && !status.Boot.Trial.Counted:

@@ -54,9 +54,9 @@ type found struct {
 // find looks for an update: of a reference or, with "", of what is followed. Exit
 // status of errors: 3, there is none.
 func (m machine) find(c *cli.Context, reference string, byHand bool) (f found, err error) {
-	f.config, err = automation.Load(m.root)
-	if err != nil && reference == "" {
-		return f, err
+	f.config = automation.Read(m.root)
+	if f.config.Wrong != nil && reference == "" {
+		return f, f.config.Wrong
 	}
 	n, close, err := m.open(c)
 	if err != nil {

@@ -30,8 +30,7 @@ func (m machine) records(a argv.Asked) []deployment.Record {
 		return nil
 	}
 	defer root.Close()
-	records, _ := deployment.ReadAll(root)
-	return records
+	return deployment.ReadAll(root).Readable
 }
 
 func (m machine) completeID(a argv.Asked) (list []argv.Candidate) {

@@ -158,11 +158,12 @@ func measure(n *deploy.Node, s *status, list []deploy.Deployment) error {
 // recall fills in what is known of the past of the node that runs: what the
 // automation has decided, and how boots went. Status does without it.
 func (m machine) recall(ctx context.Context, n *deploy.Node, s *status, roles deploy.Roles) {
-	config, err := automation.Load(m.root)
+	config := automation.Read(m.root)
 	s.Settings = settings{Mode: config.Mode, Follow: config.Follow, Reference: config.Reference}
-	if err != nil {
-		s.Settings.Error = mask.Message(err.Error())
+	if config.Wrong != nil {
+		s.Settings.Error = mask.Message(config.Wrong.Error())
 	}
+	var err error
 	if s.Automation, err = m.noted(); err != nil {
 		n.Log.Warn("cannot read the decision about automatic upgrades", "error", err)
 	}

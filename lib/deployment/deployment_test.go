@@ -70,7 +70,8 @@ func TestReadAllSkipsDamageLoudly(t *testing.T) {
 	os.WriteFile(filepath.Join(dir, Dir, ".#temp"), []byte("{"), 0o644)
 	root, _ := os.OpenRoot(dir)
 	defer root.Close()
-	records, err := ReadAll(root)
+	all := ReadAll(root)
+	records, err := all.Readable, all.Unreadable
 	if len(records) != 3 || records[0].Serial != 9 || records[2].Serial != 11 {
 		t.Errorf("%+v", records)
 	}

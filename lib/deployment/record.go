@@ -142,23 +142,26 @@ func ParseDigest(s string) (string, error) {
 	return h, nil
 }
 
-// ReadAll returns all readable records of a store, oldest first, and an error about the
-// others.
-func ReadAll(store *os.Root) ([]Record, error) {
+// Records are the records of a store.
+type Records struct {
+	Readable   []Record // oldest first
+	Unreadable error    // says which others there are, nil when these are all
+}
+
+// ReadAll returns the records of a store.
+func ReadAll(store *os.Root) (all Records) {
 	dir, err := store.Open(Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return all
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list deployments: %w", err)
+		return Records{Unreadable: fmt.Errorf("list deployments: %w", err)}
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return nil, fmt.Errorf("list deployments: %w", err)
+		return Records{Unreadable: fmt.Errorf("list deployments: %w", err)}
 	}
-	var records []Record
-	var failed error
 	for _, name := range names {
 		id, ok := strings.CutSuffix(name, ".json")
 		if _, err := ParseID(id); !ok || err != nil {
@@ -166,12 +169,12 @@ func ReadAll(store *os.Root) ([]Record, error) {
 		}
 		r, err := Read(store, id)
 		if err != nil {
-			failed = errors.Join(failed, err)
+			all.Unreadable = errors.Join(all.Unreadable, err)
 			continue
 		}
-		records = append(records, r)
+		all.Readable = append(all.Readable, r)
 	}
-	slices.SortFunc(records, func(a, b Record) int {
+	slices.SortFunc(all.Readable, func(a, b Record) int {
 		switch {
 		case a.Serial < b.Serial:
 			return -1
@@ -180,7 +183,7 @@ func ReadAll(store *os.Root) ([]Record, error) {
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	return records, failed
+	return all
 }
 
 // Read returns the record of one deployment.

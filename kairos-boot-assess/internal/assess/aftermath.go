@@ -14,7 +14,7 @@ import (
 // scripts for the verdict. They change nothing about it: what goes wrong with
 // them is logged. The error is that of ctx.
 func (n *Node) aftermath(ctx context.Context, boot history.Boot) error {
-	settings, _ := config.Load(n.Root) // what is wrong in it was logged before
+	settings := config.Load(n.Root) // what is wrong in it was logged before
 	if err := n.tellHooks(ctx, settings, boot); err != nil {
 		return err
 	}

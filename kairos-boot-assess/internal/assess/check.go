@@ -20,13 +20,14 @@ import (
 // Check runs all health checks and gives this boot its verdict. Recovery and
 // live systems get none. A bad verdict is no error: see Boot.Outcome.
 func (n *Node) Check(ctx context.Context) (history.Boot, error) {
-	boot, err := n.Start(ctx)
-	if errors.Is(err, deployment.ErrNotBooted) {
-		return boot, err
+	started, err := n.Start(ctx)
+	if err != nil {
+		return history.Boot{}, err
 	}
-	if err != nil { // the verdict does not depend on it
-		n.Log.Error(err.Error())
+	if started.Unrecorded != nil { // the verdict does not depend on it
+		n.Log.Error(started.Unrecorded.Error())
 	}
+	boot := started.Boot
 	if boot.Outcome == history.Unjudged {
 		return boot, nil
 	}
@@ -105,9 +106,9 @@ func (n *Node) examine(ctx context.Context, boot history.Boot, begins func(check
 // checks returns the checks in their order: the built-in ones, then the
 // installed ones.
 func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
-	settings, err := config.Load(n.Root)
-	if err != nil { // of what is wrong, the defaults hold
-		n.Log.Error(err.Error())
+	settings := config.Load(n.Root)
+	if settings.Wrong != nil {
+		n.Log.Error(settings.Wrong.Error())
 	}
 	var list []checks.Check
 	add := func(name string, s config.Severity, do func(context.Context, io.Writer, io.Writer) error) {

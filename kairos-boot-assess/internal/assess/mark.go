@@ -11,7 +11,6 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
@@ -104,13 +103,14 @@ func (n *Node) Rearm(ctx context.Context, tries int) (history.Boot, error) {
 // markable returns this boot and the name of its entry, where people may
 // decide about it.
 func (n *Node) markable(ctx context.Context) (history.Boot, bls.Name, error) {
-	boot, err := n.Start(ctx)
-	if errors.Is(err, deployment.ErrNotBooted) {
-		return boot, bls.Name{}, err
+	started, err := n.Start(ctx)
+	if err != nil {
+		return history.Boot{}, bls.Name{}, err
 	}
-	if err != nil { // what came before has no say in this
-		n.Log.Warn(err.Error())
+	if started.Unrecorded != nil { // what came before has no say in this
+		n.Log.Warn(started.Unrecorded.Error())
 	}
+	boot := started.Boot
 	if boot.Outcome == history.Unjudged {
 		return boot, bls.Name{}, exit.WithCode(fmt.Errorf("%s systems are not judged", boot.Mode), exit.Refused)
 	}

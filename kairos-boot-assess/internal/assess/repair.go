@@ -23,6 +23,7 @@ type Repair struct {
 	Running  string            `json:"running"`            // id of the deployment that runs
 	Fallback string            `json:"fallback,omitempty"` // entry that boots when it is bad
 	Problems []entries.Problem `json:"problems"`
+	Failed   error             `json:"-"` // says which of them could not be repaired
 }
 
 // Repair mends boot entries that do not fit together, or only says what it
@@ -30,7 +31,7 @@ type Repair struct {
 // each leaves what runs and what the node falls back to as they are: cut at any
 // moment, the rest is done the next time.
 //
-// The error says what could not be mended; the rest has been.
+// What could not be repaired is no error, but Repair.Failed: the rest has been.
 func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 	booted, err := n.Booted()
 	if err != nil {
@@ -56,7 +57,6 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 	if dryRun {
 		return r, nil
 	}
-	var failed error
 	for i, p := range r.Problems {
 		p, err := n.mend(ctx, esp, p)
 		if err == nil && p.Done {
@@ -64,11 +64,11 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 		}
 		if err != nil {
 			p.Error = err.Error()
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", p, err))
+			r.Failed = errors.Join(r.Failed, fmt.Errorf("%s: %w", p, err))
 		}
 		r.Problems[i] = p
 	}
-	return r, failed
+	return r, nil
 }
 
 // survey finds out what there is. Entries are read before records: a deployment
@@ -87,8 +87,9 @@ func (n *Node) survey(esp bls.ESP, booted deployment.Booted) (view entries.Node,
 		return view, err
 	}
 	defer store.Close()
-	if view.Records, err = deployment.ReadAll(store); err != nil {
-		n.Log.Warn(err.Error())
+	all := deployment.ReadAll(store)
+	if view.Records = all.Readable; all.Unreadable != nil {
+		n.Log.Warn(all.Unreadable.Error())
 		view.Unread = true
 	}
 	view.Missing = func(e bls.Entry, r *deployment.Record) []string { return missing(esp.Root, e, r) }

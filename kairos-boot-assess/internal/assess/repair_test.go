@@ -105,7 +105,7 @@ func TestRepairRestoresBootFiles(t *testing.T) {
 	}
 	os.Remove(m.path("efi/kairos/linux-" + strings.Repeat("2", 64)))
 	r, err = m.Repair(t.Context(), false)
-	if !errors.Is(err, offline) || r.Problems[0].Done || r.Problems[0].Error != offline.Error() {
+	if err != nil || !errors.Is(r.Failed, offline) || r.Problems[0].Done || r.Problems[0].Error != offline.Error() {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if now := m.entryFiles(); now != "kairos-"+good+".conf kairos-recovery.conf" {

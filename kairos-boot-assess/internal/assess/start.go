@@ -8,23 +8,31 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
+// Started is a boot whose start was recorded.
+type Started struct {
+	history.Boot
+	Unrecorded error // says what could not be recorded or settled: the rest has been
+}
+
 // Start records that this boot came as far as its local file systems, and
 // settles what the boots before it came to: deployments that used up their
 // tries are quarantined. Calling it again changes nothing.
 //
 // The error is deployment.ErrNotBooted where the running system is no
-// deployment. What could not be recorded is an error too, but what can be done
-// without it has been done.
-func (n *Node) Start(ctx context.Context) (history.Boot, error) {
+// deployment.
+func (n *Node) Start(ctx context.Context) (s Started, err error) {
 	booted, err := n.Booted()
+	if errors.Is(err, deployment.ErrNotBooted) {
+		return s, err
+	}
 	if err != nil {
-		return history.Boot{}, err
+		return Started{Unrecorded: err}, nil
 	}
-	boot, failed := n.begin(ctx, booted)
+	s.Boot, s.Unrecorded = n.begin(ctx, booted)
 	if judged(booted.Mode) {
-		failed = errors.Join(failed, n.settle(ctx, booted))
+		s.Unrecorded = errors.Join(s.Unrecorded, n.settle(ctx, booted))
 	}
-	return boot, failed
+	return s, nil
 }
 
 // begin records the start of this boot. A soft-reboot starts another one, which

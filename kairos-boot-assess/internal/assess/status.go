@@ -9,7 +9,6 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // Status is what there is to say about this boot and what led to it.
@@ -19,6 +18,7 @@ type Status struct {
 	Persistent   bool                    `json:"persistent"`            // whether the history outlives a reboot
 	LastFallback *history.Event          `json:"last_fallback,omitempty"`
 	Quarantined  []deployment.Quarantine `json:"quarantined"`
+	Unreadable   error                   `json:"-"` // says what of all this could not be read
 }
 
 // Status returns the state of the assessment. The error is
@@ -41,21 +41,26 @@ func (n *Node) Status() (Status, error) {
 	s.Boot, s.EntryState = boot, n.EntryState(boot.Entry)
 	log, lasting := n.history()
 	s.Persistent = lasting
-	events, failed := log.Read()
+	events, err := log.Read()
+	s.Unreadable = err
 	if fallbacks := history.Fallbacks(events); len(fallbacks) > 0 {
 		s.LastFallback = &fallbacks[len(fallbacks)-1]
 	}
+	list, err := n.quarantine()
+	s.Quarantined, s.Unreadable = append(s.Quarantined, list...), errors.Join(s.Unreadable, err)
+	return s, nil
+}
+
+func (n *Node) quarantine() ([]deployment.Quarantine, error) {
 	store, err := os.OpenRoot(n.path(deployment.StoreMount))
 	if errors.Is(err, fs.ErrPermission) {
-		err = exit.Hint(fmt.Errorf("read the quarantine: %w", err), "only root can read the store")
+		err = fmt.Errorf("read the quarantine: %w", err)
 	}
 	if err != nil {
-		return s, errors.Join(failed, err)
+		return nil, err
 	}
 	defer store.Close()
-	list, err := deployment.QuarantineList(store)
-	s.Quarantined = append(s.Quarantined, list...)
-	return s, errors.Join(failed, err)
+	return deployment.QuarantineList(store)
 }
 
 // EntryState returns what the name of an entry says now, "" when it can't be

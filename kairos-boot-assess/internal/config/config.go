@@ -43,6 +43,7 @@ type Config struct {
 	Unlock       Severity                 // of the built-in check of encrypted volumes
 	Ignore       []string                 // patterns of units that may fail
 	Timeouts     map[string]time.Duration // by name of the check
+	Wrong        error                    // says what is wrong in the files: for that, the defaults hold
 }
 
 // TimeoutOf returns the time that a check may take.
@@ -53,19 +54,19 @@ func (c Config) TimeoutOf(check string) time.Duration {
 	return c.Timeout
 }
 
-// Load reads the settings of the system beneath root. What is wrong in a file
-// is an error beside the settings that could be understood: a typing error
-// must not make a boot bad.
+// Load reads the settings of the system beneath root. A typing error must not
+// make a boot bad: see Config.Wrong.
 //
 // Writable paths are only wanted: a data disk that is pulled out after the
 // initrd, or a config that unmounts one of them, is no fault of the image, and
 // the deployment before would lose the path as well.
-func Load(root string) (Config, error) {
+func Load(root string) Config {
 	c := Config{
 		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required, Writable: Wanted, Unlock: Required,
 		Ignore: slices.Clone(checks.IgnoredUnits), Timeouts: map[string]time.Duration{},
 	}
-	return c, settings.Load(root, "boot-assess", c.set)
+	c.Wrong = settings.Load(root, "boot-assess", c.set)
+	return c
 }
 
 func (c *Config) set(section, key, value string) (err error) {

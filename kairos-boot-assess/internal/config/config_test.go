@@ -23,8 +23,8 @@ func write(t *testing.T, root, file, text string) {
 }
 
 func TestDefaults(t *testing.T) {
-	c, err := Load(t.TempDir())
-	if err != nil {
+	c := Load(t.TempDir())
+	if err := c.Wrong; err != nil {
 		t.Fatal(err)
 	}
 	if c.TimeoutOf("any") != time.Minute || c.FailedUnits != Required || !slices.Equal(c.Ignore, checks.IgnoredUnits) {
@@ -38,8 +38,8 @@ func TestLaterFilesWin(t *testing.T) {
 	write(t, root, "usr/lib/kairos/boot-assess.conf.d/10-image.conf", "[Assess]\nTimeoutSec=2min\n\n[Check 50-site.sh]\nTimeoutSec=5min 30s\n")
 	write(t, root, "usr/lib/kairos/boot-assess.conf.d/20-hidden.conf", "[Assess]\nTimeoutSec=1h\n")
 	write(t, root, "etc/kairos/boot-assess.conf.d/20-hidden.conf", "[Assess]\nIgnoreFailedUnits=\nIgnoreFailedUnits=b.service c@*.service\n")
-	c, err := Load(root)
-	if err != nil {
+	c := Load(root)
+	if err := c.Wrong; err != nil {
 		t.Fatal(err)
 	}
 	if c.Timeout != 2*time.Minute || c.TimeoutOf("50-site.sh") != 330*time.Second || c.FailedUnits != Wanted {
@@ -63,7 +63,8 @@ TimeoutSec=7
 [Check x]
 Wait=1
 `)
-	c, err := Load(root)
+	c := Load(root)
+	err := c.Wrong
 	if err == nil || c.Timeout != 7*time.Second {
 		t.Fatalf("%+v, %v", c, err)
 	}
@@ -84,11 +85,11 @@ Wait=1
 
 func TestSeverityOfWritablePaths(t *testing.T) {
 	root := t.TempDir()
-	if c, err := Load(root); err != nil || c.Writable != Wanted {
-		t.Errorf("by default: %q, %v", c.Writable, err)
+	if c := Load(root); c.Wrong != nil || c.Writable != Wanted {
+		t.Errorf("by default: %q, %v", c.Writable, c.Wrong)
 	}
 	write(t, root, "etc/kairos/boot-assess.conf", "[Assess]\nWritablePaths=required\n")
-	if c, err := Load(root); err != nil || c.Writable != Required || c.ConfigStages != Required {
-		t.Errorf("%q, %q, %v", c.Writable, c.ConfigStages, err)
+	if c := Load(root); c.Wrong != nil || c.Writable != Required || c.ConfigStages != Required {
+		t.Errorf("%q, %q, %v", c.Writable, c.ConfigStages, c.Wrong)
 	}
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -63,7 +64,7 @@ func (s *Service) planRepair(ctx context.Context, _ *bus.Call) (string, dicts, e
 func (s *Service) repair(_ context.Context, c *bus.Call) (dbus.ObjectPath, error) {
 	return s.jobs.Begin(c, "repair", func(ctx context.Context) (dict, error) {
 		r, err := s.node.Repair(ctx, false)
-		return dict{"problems": dbus.MakeVariant(bus.Dicts(r.Problems))}, known(err)
+		return dict{"problems": dbus.MakeVariant(bus.Dicts(r.Problems))}, known(cmp.Or(err, r.Failed))
 	})
 }
 

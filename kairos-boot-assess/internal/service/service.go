@@ -3,6 +3,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"path/filepath"
@@ -139,10 +140,10 @@ func (s *Service) refresh() {
 // read reads the state of the node. What can't be read stays as it was.
 func (s *Service) read() assess.Status {
 	status, err := s.node.Status()
-	if err != nil {
+	if err := cmp.Or(err, status.Unreadable); err != nil {
 		s.log.Warn("cannot read all of the node's state", "error", err)
 	}
-	if err == nil || status.Boot.BootID != "" {
+	if err == nil {
 		s.mu.Lock()
 		s.status = status
 		s.mu.Unlock()

@@ -28,16 +28,16 @@ func (i *Initrd) describe(store *os.Root, part disk.Partition) (deployment.Boote
 	if selected, err := vars.EntrySelected(); err == nil {
 		b.Entry = bls.BaseOf(selected)
 	}
-	records, err := deployment.ReadAll(store)
-	if err != nil {
-		i.Log.Warn("read deployment records", "error", err)
+	records := deployment.ReadAll(store)
+	if records.Unreadable != nil {
+		i.Log.Warn("read deployment records", "error", records.Unreadable)
 	}
-	identify(&b, records)
+	identify(&b, records.Readable)
 	entries, err := vars.Entries()
 	if err != nil && !errors.Is(err, efivars.ErrNotSet) {
 		i.Log.Warn("read boot entries", "error", err)
 	}
-	if b.Mode == deployment.Active && isPassive(b.ID, entries, records) {
+	if b.Mode == deployment.Active && isPassive(b.ID, entries, records.Readable) {
 		b.Mode = deployment.Passive
 	}
 	return b, nil

@@ -48,6 +48,8 @@ type Config struct {
 	Recovery    Recovery
 	// AllowUnverified stages in a store that has lost fs-verity.
 	AllowUnverified bool
+	// Wrong says what is wrong in the files, nil when nothing is.
+	Wrong error
 }
 
 // Recovery is what the recovery system does by itself: section [Recovery].
@@ -65,15 +67,25 @@ const DefaultRebootDelay = time.Minute
 // Load reads the settings of the system beneath root. Anything wrong in them
 // is an error: an automation does nothing on half of what it was told.
 func Load(root string) (Config, error) {
+	c := Read(root)
+	if c.Wrong != nil {
+		return Config{}, c.Wrong
+	}
+	return c, nil
+}
+
+// Read reads the settings as far as they can be understood, to show them: see
+// Config.Wrong.
+func Read(root string) Config {
 	c := Config{Mode: Off, Follow: FollowTag, RebootDelay: DefaultRebootDelay, Recovery: Recovery{Attempts: DefaultAttempts}}
 	err := settings.Load(root, "upgrade", c.set)
 	if err == nil {
 		err = c.check()
 	}
 	if err != nil {
-		err = exit.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists the settings; there are no automatic upgrades until they are correct")
+		c.Wrong = exit.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists the settings; there are no automatic upgrades until they are correct")
 	}
-	return c, err
+	return c
 }
 
 func (c *Config) set(section, key, value string) (err error) {

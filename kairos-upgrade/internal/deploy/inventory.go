@@ -79,22 +79,22 @@ func (n *Node) Inventory() (Inventory, error) {
 		return Inventory{}, err
 	}
 	for range readings {
-		records, unreadable := n.Store.Records()
+		records := n.Store.Records()
 		again, err := n.Loader.Entries()
 		if err != nil {
 			return Inventory{}, err
 		}
 		if reflect.DeepEqual(entries, again) {
-			return n.inventory(entries, records, unreadable), nil
+			return n.inventory(entries, records), nil
 		}
 		entries = again
 	}
-	records, unreadable := n.Store.Records()
-	return n.inventory(entries, records, unreadable), nil
+	return n.inventory(entries, n.Store.Records()), nil
 }
 
-func (n *Node) inventory(entries []bls.Entry, records []deployment.Record, unreadable error) Inventory {
-	have := Inventory{Deployments: make([]Deployment, 0, len(records)), Unreadable: unreadable}
+func (n *Node) inventory(entries []bls.Entry, all deployment.Records) Inventory {
+	records := all.Readable
+	have := Inventory{Deployments: make([]Deployment, 0, len(records)), Unreadable: all.Unreadable}
 	places := n.places(entries, records)
 	for _, r := range slices.Backward(records) {
 		d := Deployment{Deployment: report.Deployment{Record: r, State: Incomplete, Booted: r.ID == n.Booted.ID}, order: -1}

@@ -170,8 +170,7 @@ func (r *repair) collect(from string) error {
 // fromBootFiles takes a kernel or an initrd back from the boot loader.
 func (r *repair) fromBootFiles(ctx context.Context) error {
 	n := r.node
-	records, _ := n.Store.Records()
-	for _, record := range records {
+	for _, record := range n.Store.Records().Readable {
 		for _, f := range record.Boot {
 			d, err := fsverity.Parse(f.Digest)
 			if err != nil || !r.damaged(d) || n.Loader.Check(f) != nil {
@@ -296,8 +295,7 @@ func (r *repair) fetch(ctx context.Context, d Deployment, from string) (*content
 
 // dropUnneeded removes what came with the layers and no deployment needs.
 func (r *repair) dropUnneeded() error {
-	records, _ := r.node.Store.Records()
-	live, err := live(r.node.Store, records)
+	live, err := live(r.node.Store, r.node.Store.Records().Readable)
 	if err != nil {
 		return nil // an image is still damaged; the next collection will know
 	}

@@ -40,10 +40,11 @@ func openStored(src source.Source) (origin, error) {
 
 // pick returns the record with an id, or the newest one.
 func pick(s *store.Store, id string) (deployment.Record, error) {
-	records, err := s.Records()
-	if err != nil {
-		return deployment.Record{}, err
+	all := s.Records()
+	if all.Unreadable != nil {
+		return deployment.Record{}, all.Unreadable
 	}
+	records := all.Readable
 	if id == "" && len(records) > 0 {
 		return records[len(records)-1], nil
 	}

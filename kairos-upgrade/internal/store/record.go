@@ -13,9 +13,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
-// Records returns all records, oldest first. Records that cannot be read are
-// returned as an error beside the others.
-func (s *Store) Records() ([]deployment.Record, error) { return deployment.ReadAll(s.root) }
+// Records returns the records of the store.
+func (s *Store) Records() deployment.Records { return deployment.ReadAll(s.root) }
 
 // PutRecord writes a record and makes it durable, with everything written
 // before it.
@@ -85,8 +84,7 @@ func (s *Store) NextSerial(used ...uint64) (uint64, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("read serial: %w", err)
 	}
-	records, _ := s.Records() // damaged ones count by their names
-	for _, r := range records {
+	for _, r := range s.Records().Readable { // damaged ones count by their names
 		last = max(last, r.Serial)
 	}
 	for _, n := range used {
