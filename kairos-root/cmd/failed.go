@@ -14,12 +14,12 @@ import (
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/mount"
 	"github.com/kairos-io/toolkit/lib/run"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/cli"
 	"github.com/kairos-io/toolkit/kairos-root/internal/initrd"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 	"github.com/kairos-io/toolkit/kairos-root/internal/trial"
 )
 

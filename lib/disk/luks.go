@@ -26,7 +26,7 @@ func LUKS(device string) (uuid string, err error) {
 	} else if err != nil {
 		return "", fmt.Errorf("read %s: %w", device, err)
 	}
-	if !bytes.HasPrefix(head, []byte("LUKS\xba\xbe")) {
+	if !bytes.HasPrefix(head, []byte(luksMagic)) {
 		return "", nil
 	}
 	text, _, _ := bytes.Cut(head[at:], []byte{0})

@@ -37,7 +37,7 @@ func Volume(device string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	mark, size, err := headerMark(f, 0, "LUKS\xba\xbe")
+	mark, size, err := headerMark(f, 0, luksMagic)
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", device, err)
 	}

@@ -1,4 +1,4 @@
-// Package ext4 detects and repairs an ext4 superblock that a power cut has torn: a
+// Package ext4 reads ext4 superblocks, and detects and repairs one that a power cut has torn: a
 // superblock takes two sectors, and disks write single sectors atomically. Format:
 // Documentation/filesystems/ext4/super.rst.
 package ext4
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 )
 
 // Position of the superblock on a device, in bytes.
@@ -17,19 +18,62 @@ const (
 	Size   = 1024
 )
 
-// Magic is the superblock's magic number, at MagicAt of the device.
 const (
-	Magic   = 0xef53
-	MagicAt = Offset + 0x38
-)
-
-const (
+	magic      = 0xef53
+	magicAt    = 0x38
 	checksumAt = 0x3fc
 
+	stateErrors      = 1 << 1
+	incompat64Bit    = 0x80  // an incompatible feature
 	metadataChecksum = 0x400 // a read-only compatible feature
 	sparseSuper2     = 0x200 // a compatible feature: backup copies are elsewhere
 	maxLogBlockSize  = 6     // 64 KiB
 )
+
+// ErrNone is returned where there is no ext4 superblock.
+var ErrNone = errors.New("no ext4 file system")
+
+// Superblock describes a file system.
+type Superblock struct {
+	Size, BlockSize int64 // of the file system and of a block, in bytes
+	Errors          bool  // the kernel has found errors
+	Torn            *Tear // nil when the superblock is whole
+}
+
+// Read reads the superblock of a device.
+func Read(device string) (Superblock, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return Superblock{}, err
+	}
+	defer f.Close()
+	b := make([]byte, Size)
+	if _, err := f.ReadAt(b, Offset); err == io.EOF {
+		return Superblock{}, fmt.Errorf("%s: %w", device, ErrNone)
+	} else if err != nil {
+		return Superblock{}, err
+	}
+	s, err := Parse(b)
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", device, err)
+	}
+	return s, nil
+}
+
+// Parse reads a superblock of Size bytes.
+func Parse(b []byte) (Superblock, error) {
+	field := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
+	if len(b) < Size || binary.LittleEndian.Uint16(b[magicAt:]) != magic || field(0x18) > maxLogBlockSize {
+		return Superblock{}, ErrNone
+	}
+	blocks := int64(field(0x4))
+	if field(0x60)&incompat64Bit != 0 {
+		blocks |= int64(field(0x150)&0xffff) << 32
+	}
+	s := Superblock{BlockSize: 1024 << field(0x18), Errors: field(0x3a)&stateErrors != 0, Torn: Torn(b)}
+	s.Size = blocks * s.BlockSize
+	return s, nil
+}
 
 // Tear describes a torn superblock, of which one half is older than the other. The
 // kernel does not mount such a file system, and e2fsck -p does not repair it.
@@ -73,7 +117,7 @@ func Join(device Device) error {
 	if _, err := device.ReadAt(superblock, Offset); err != nil {
 		return fmt.Errorf("superblock: %w", err)
 	}
-	if binary.LittleEndian.Uint16(superblock[MagicAt-Offset:]) != Magic {
+	if binary.LittleEndian.Uint16(superblock[magicAt:]) != magic {
 		return errors.New("superblock: not of ext4")
 	}
 	if Torn(superblock) == nil {

@@ -3,6 +3,9 @@ package ext4
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -16,7 +19,7 @@ func (d device) WriteAt(p []byte, at int64) (int, error) { return copy(d[at:], p
 func made(groups uint32) device {
 	d := make(device, Offset+Size)
 	block := d[Offset:]
-	binary.LittleEndian.PutUint16(block[MagicAt-Offset:], Magic)
+	binary.LittleEndian.PutUint16(block[magicAt:], magic)
 	for at, value := range map[int]uint32{0x4: groups * 32768, 0x18: 2, 0x20: 32768, 0x64: metadataChecksum} {
 		binary.LittleEndian.PutUint32(block[at:], value)
 	}
@@ -47,6 +50,44 @@ func TestTorn(t *testing.T) {
 	}
 	if err := Join(make(device, Offset+Size)); err == nil {
 		t.Error("joined what is not of ext4")
+	}
+}
+
+func TestRead(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "device")
+	for what, tc := range map[string]struct {
+		change func(block []byte)
+		want   Superblock
+		err    error
+	}{
+		"whole":      {func([]byte) {}, Superblock{Size: 2 * 32768 * 4096, BlockSize: 4096}, nil},
+		"has errors": {func(b []byte) { b[0x3a] = 3 }, Superblock{Size: 2 * 32768 * 4096, BlockSize: 4096, Errors: true}, nil},
+		"16 TiB and more": {func(b []byte) {
+			binary.LittleEndian.PutUint32(b[0x60:], incompat64Bit)
+			binary.LittleEndian.PutUint32(b[0x150:], 1)
+		}, Superblock{Size: (1<<32 + 2*32768) * 4096, BlockSize: 4096}, nil},
+		"without 64bit there is no upper half": {func(b []byte) {
+			binary.LittleEndian.PutUint32(b[0x150:], 1)
+		}, Superblock{Size: 2 * 32768 * 4096, BlockSize: 4096}, nil},
+		"blocks of 64 KiB":  {func(b []byte) { b[0x18] = 6 }, Superblock{Size: 2 * 32768 * 64 << 10, BlockSize: 64 << 10}, nil},
+		"blocks of 128 KiB": {func(b []byte) { b[0x18] = 7 }, Superblock{}, ErrNone},
+		"no magic number":   {func(b []byte) { b[magicAt] = 0 }, Superblock{}, ErrNone},
+	} {
+		d := made(2)
+		tc.change(d[Offset:])
+		binary.LittleEndian.PutUint32(d[Offset+checksumAt:], sum(d[Offset:]))
+		if err := os.WriteFile(name, d, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := Read(name); s != tc.want || !errors.Is(err, tc.err) {
+			t.Errorf("%s: %+v, %v", what, s, err)
+		}
+	}
+	if err := os.Truncate(name, Offset+Size-1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(name); !errors.Is(err, ErrNone) {
+		t.Errorf("too short: %v", err)
 	}
 }
 

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 	"github.com/kairos-io/toolkit/kairos-config/internal/source"
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
+	"github.com/kairos-io/toolkit/lib/mount"
 	"golang.org/x/sys/unix"
 )
 
@@ -114,25 +114,21 @@ func (s *session) onDevice(device string, read func(root *rootfs.Root, dir strin
 // fileSystems are those that media have.
 var fileSystems = []string{"iso9660", "vfat", "ext4"}
 
+// mountDevice mounts a medium for this process alone.
 func mountDevice(device string) (dir string, unmount func(), err error) {
-	dir, err = os.MkdirTemp("/run", "kairos-config-medium-")
-	if err != nil {
-		return "", nil, err
-	}
 	for _, kind := range fileSystems {
-		err = unix.Mount(device, dir, kind, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		var tree *mount.Tree
+		tree, err = mount.FileSystem{
+			Type: kind, Options: []mount.Option{{Key: "source", Value: device}, {Key: "ro"}},
+			Attr: mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec,
+		}.Create()
 		if err == nil {
-			return dir, func() {
-				_ = unix.Unmount(dir, unix.MNT_DETACH)
-				_ = os.Remove(dir)
-			}, nil
+			return tree.Path(), func() { tree.Close() }, nil
 		}
 		if errors.Is(err, unix.ENOMEDIUM) {
-			err = errAbsent
-			break
+			return "", nil, errAbsent
 		}
 	}
-	_ = os.Remove(dir)
 	return "", nil, err
 }
 

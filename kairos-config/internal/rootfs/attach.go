@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/kairos-io/toolkit/lib/mount"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,9 +29,7 @@ func (r *Root) Attach() (detach func() error, err error) {
 	detach = func() error {
 		var errs []error
 		for _, target := range attached {
-			if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-				errs = append(errs, fmt.Errorf("detach %s: %w", target, err))
-			}
+			errs = append(errs, mount.Detach(target))
 		}
 		attached = nil
 		return errors.Join(errs...)
@@ -45,19 +44,19 @@ func (r *Root) Attach() (detach func() error, err error) {
 }
 
 func (r *Root) attach(dir string) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	source, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(tree)
-	slave := unix.MountAttr{Propagation: unix.MS_SLAVE}
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &slave); err != nil {
-		return err
-	}
+	defer source.Close()
 	target, err := openIn(r.dir, dir[1:], unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return errors.Unwrap(err)
 	}
 	defer target.Close()
-	return unix.MoveMount(tree, "", int(target.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	tree, err := mount.CloneAll(source)
+	if err != nil {
+		return err
+	}
+	return tree.Attach(target)
 }

@@ -24,6 +24,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/bounded"
+	"github.com/kairos-io/toolkit/lib/openat2"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,16 +52,11 @@ func (r *Root) Path() string { return r.path }
 
 // openIn opens a name beneath a directory that counts as the root for it.
 func openIn(dir *os.File, name string, flags int, mode uint32, resolve uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Mode: uint64(mode), Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS}
-	for {
-		fd, err := unix.Openat2(int(dir.Fd()), name, &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), name), nil
-		case err != unix.EINTR && err != unix.EAGAIN: // EAGAIN: a rename raced with the resolution
-			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
-		}
+	fd, err := openat2.Open(dir, name, flags, mode, resolve)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func (r *Root) open(name string, flags int) (*os.File, error) {

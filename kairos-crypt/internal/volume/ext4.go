@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,11 +10,9 @@ import (
 	"strconv"
 
 	"github.com/kairos-io/toolkit/kairos-crypt/internal/cryptsetup"
+	"github.com/kairos-io/toolkit/lib/ext4"
 	"github.com/kairos-io/toolkit/lib/run"
 )
-
-// ErrNotExt4 says that a device holds no ext4 file system.
-var ErrNotExt4 = errors.New("no ext4 file system")
 
 // sizeOf returns the size of a device or file in bytes.
 func sizeOf(device string) (int64, error) {
@@ -27,31 +24,6 @@ func sizeOf(device string) (int64, error) {
 	return file.Seek(0, io.SeekEnd)
 }
 
-// ext4Size returns the size of the file system on a device, from its superblock, and
-// its block size, both in bytes.
-func ext4Size(device string) (size, block int64, err error) {
-	file, err := os.Open(device)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer file.Close()
-	super := make([]byte, 1024) // struct ext4_super_block, at 1024
-	if _, err := file.ReadAt(super, 1024); err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", device, ErrNotExt4)
-	}
-	little := binary.LittleEndian
-	if little.Uint16(super[0x38:]) != 0xef53 || little.Uint32(super[0x18:]) > 6 {
-		return 0, 0, fmt.Errorf("%s: %w", device, ErrNotExt4)
-	}
-	block = 1024 << little.Uint32(super[0x18:])
-	blocks := int64(little.Uint32(super[0x4:]))
-	const incompat64bit = 0x80
-	if little.Uint32(super[0x60:])&incompat64bit != 0 {
-		blocks |= int64(little.Uint32(super[0x150:])&0xffff) << 32
-	}
-	return blocks * block, block, nil
-}
-
 // MakeRoom checks the ext4 file system on a device and, if needed, shrinks it so that
 // room bytes are free at the end of the device. It can be repeated after an
 // interruption: e2fsck repairs what resize2fs leaves.
@@ -60,18 +32,18 @@ func MakeRoom(ctx context.Context, device string, room int64) error {
 	if err != nil {
 		return err
 	}
-	size, block, err := ext4Size(device)
+	fs, err := ext4.Read(device)
 	if err != nil {
 		return err
 	}
 	if err := check(ctx, device); err != nil {
 		return err
 	}
-	if size <= total-room {
+	if fs.Size <= total-room {
 		return nil
 	}
-	wanted := (total - room) / block
-	if _, err := (run.Runner{Files: cryptsetup.Held(ctx)}).Output(ctx, "resize2fs", device, strconv.FormatInt(wanted*block/1024, 10)+"K"); err != nil {
+	wanted := (total - room) / fs.BlockSize * fs.BlockSize
+	if _, err := (run.Runner{Files: cryptsetup.Held(ctx)}).Output(ctx, "resize2fs", device, strconv.FormatInt(wanted/1024, 10)+"K"); err != nil {
 		return fmt.Errorf("shrink the file system on %s: %w", device, err)
 	}
 	if info, err := os.Stat(device); err == nil && info.Mode().IsRegular() { // resize2fs shortens files

@@ -1,13 +1,13 @@
 package factory
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/recoverykey"
 	"github.com/kairos-io/toolkit/lib/run"
 )
@@ -15,10 +15,6 @@ import (
 // luksHeader is the size of the area with the keys at the start of a device, in bytes:
 // what cryptsetup(8) reserves for LUKS2 by default, and more than LUKS1 has.
 const luksHeader = 16 << 20
-
-// luksMagic is the magic number of a LUKS header: LUKS2 On-Disk Format Specification,
-// 2.1.
-var luksMagic = []byte("LUKS\xba\xbe")
 
 // EraseKeys makes the encrypted data on a device unreadable for good: it erases the key
 // slots, then the whole header. Without a LUKS header it does nothing.
@@ -61,16 +57,8 @@ func EraseKeys(ctx context.Context, execute Run, node string) error {
 
 // isLUKS reports whether a device starts with a LUKS header.
 func isLUKS(node string) (bool, error) {
-	f, err := os.Open(node)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	magic := make([]byte, len(luksMagic))
-	if _, err := f.ReadAt(magic, 0); err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read %s: %w", node, err)
-	}
-	return bytes.Equal(magic, luksMagic), nil
+	holds, err := disk.Probe(node)
+	return holds == disk.LUKSVolume, err
 }
 
 // isProgramError reports whether a program ran, or could have run, and failed, as

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/ext4"
 
@@ -109,26 +110,30 @@ func TestProbeVfat(t *testing.T) {
 	}
 }
 
-func TestRecognise(t *testing.T) {
-	put := func(at int, magic string) []byte { b := make([]byte, probeSize); copy(b[at:], magic); return b }
+func TestProbeOthers(t *testing.T) {
 	for name, tc := range map[string]struct {
-		head []byte
-		want string
-	}{"xfs": {put(0, "XFSB"), "xfs"}, "btrfs": {put(btrfsAt, "_BHRfS_M"), "btrfs"}, "nothing": {make([]byte, probeSize), ""}, "empty": {nil, ""}} {
-		c, err := Recognise(tc.head)
-		if c.Type != tc.want || (err == nil) != (tc.want != "") {
+		at    int
+		magic string
+		want  Content
+		err   error
+	}{
+		"xfs": {0, "XFSB", Content{Type: "xfs"}, nil}, "btrfs": {64<<10 + 64, "_BHRfS_M", Content{Type: "btrfs"}, nil},
+		"LUKS": {0, "LUKS\xba\xbe\x00\x02", Content{}, ErrLocked}, "nothing": {0, "", Content{}, nil},
+		"ext4 with blocks larger than any": {
+			ext4.Offset + 0x18, "\x07" + strings.Repeat("\x00", 31) + "\x53\xef", Content{Type: "ext4", Dirty: true}, nil,
+		},
+	} {
+		device := filepath.Join(t.TempDir(), "device")
+		content := make([]byte, disk.ProbeSize)
+		copy(content[tc.at:], tc.magic)
+		if err := os.WriteFile(device, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Probe(device)
+		if c != tc.want || (err == nil) != (tc.want.Type != "") || tc.err != nil && !errors.Is(err, tc.err) {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}
-	if _, err := Recognise([]byte("LUKS\xba\xbe\x00\x02")); !errors.Is(err, ErrLocked) {
-		t.Errorf("LUKS: %v", err)
-	}
-}
-
-func FuzzRecognise(f *testing.F) {
-	f.Add([]byte("LUKS\xba\xbe"))
-	f.Add(append(make([]byte, ext4.MagicAt), 0x53, 0xef, 1))
-	f.Fuzz(func(_ *testing.T, head []byte) { _, _ = Recognise(head) })
 }
 
 func TestNeeded(t *testing.T) {

@@ -3,13 +3,10 @@
 package blockfs
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
+	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/ext4"
 )
@@ -26,56 +23,25 @@ type Content struct {
 // ErrLocked says that a device is encrypted and locked.
 var ErrLocked = errors.New("encrypted with LUKS and locked")
 
-// probeSize is how many bytes of a device are read: up to the superblock of btrfs.
-const probeSize = 68 << 10
-
 // Probe recognizes the content of a device from its superblock. It only reads.
 func Probe(device string) (Content, error) {
-	f, err := os.Open(device)
+	kind, err := disk.Probe(device)
+	switch {
+	case err != nil:
+		return Content{}, err
+	case kind == disk.LUKSVolume:
+		return Content{}, exit.Hint(fmt.Errorf("%s: %w", device, ErrLocked), "it was not unlocked: see the log above")
+	case kind == "":
+		return Content{}, exit.Hint(fmt.Errorf("%s: not a known file system", device), "known are ext4, xfs, btrfs and vfat")
+	case kind != disk.Ext4:
+		return Content{Type: kind}, nil
+	}
+	s, err := ext4.Read(device)
+	if errors.Is(err, ext4.ErrNone) { // the magic number is there, and the rest makes no sense
+		return Content{Type: kind, Dirty: true}, nil
+	}
 	if err != nil {
 		return Content{}, err
 	}
-	defer f.Close()
-	head := make([]byte, probeSize)
-	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return Content{}, fmt.Errorf("read %s: %w", device, err)
-	}
-	c, err := Recognise(head[:n])
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", device, err)
-	}
-	return c, nil
-}
-
-// Offsets and magic numbers: Documentation/filesystems/ext4/super.rst;
-// xfs, btrfs and LUKS on-disk format documents; FAT of the UEFI specification.
-const (
-	ext4StateAt  = ext4.Offset + 0x3a
-	ext4ErrorBit = 1 << 1
-	btrfsAt      = 64<<10 + 64
-)
-
-// Recognise returns the content of a device, given its first bytes.
-func Recognise(head []byte) (Content, error) {
-	has := func(at int, magic string) bool { return len(head) >= at && bytes.HasPrefix(head[at:], []byte(magic)) }
-	switch {
-	case has(0, "LUKS\xba\xbe"):
-		return Content{}, exit.Hint(ErrLocked, "it was not unlocked: see the log above")
-	case len(head) >= ext4StateAt+2 && binary.LittleEndian.Uint16(head[ext4.MagicAt:]) == ext4.Magic:
-		state := binary.LittleEndian.Uint16(head[ext4StateAt:])
-		c := Content{Type: "ext4", Dirty: state&ext4ErrorBit != 0}
-		if len(head) >= ext4.Offset+ext4.Size {
-			c.Torn = ext4.Torn(head[ext4.Offset:][:ext4.Size])
-		}
-		return c, nil
-	case has(0, "XFSB"):
-		return Content{Type: "xfs"}, nil
-	case has(btrfsAt, "_BHRfS_M"):
-		return Content{Type: "btrfs"}, nil
-	case has(510, "\x55\xaa") && (has(54, "FAT1") || has(82, "FAT32")):
-		return Content{Type: "vfat"}, nil
-	}
-	return Content{}, exit.Hint(errors.New("not a known file system"),
-		"known are ext4, xfs, btrfs and vfat")
+	return Content{Type: kind, Dirty: s.Errors, Torn: s.Torn}, nil
 }

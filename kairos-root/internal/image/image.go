@@ -19,9 +19,9 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"github.com/kairos-io/toolkit/lib/mount"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/loop"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
 // Dir is the directory of the images in a store, Objects that of file contents.

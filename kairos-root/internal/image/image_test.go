@@ -13,13 +13,14 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"github.com/kairos-io/toolkit/lib/mount"
+	"github.com/kairos-io/toolkit/lib/mount/namespacetest"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/loop"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
 )
 
-func TestMain(m *testing.M) { mounttest.Main(m) }
+func TestMain(m *testing.M) { namespacetest.Main(m) }
 
 func openStore(t *testing.T, image string) (store *os.Root, digest string) {
 	dir := t.TempDir()
@@ -80,7 +81,7 @@ func TestOpenRefuses(t *testing.T) {
 
 // TestRoot mounts both images and looks at them as the running system would.
 func TestRoot(t *testing.T) {
-	mounttest.Need(t, "erofs", "overlay")
+	namespacetest.Need(t, "erofs", "overlay")
 	for _, tc := range []struct {
 		image string
 		added []string
@@ -164,7 +165,7 @@ func mountRoot(t *testing.T, im *Image, store *os.Root) Root {
 // TestOldKernels mounts as on kernels before 6.12 (through a loop device) and
 // before 6.7 (lower layers as one string).
 func TestOldKernels(t *testing.T) {
-	mounttest.Need(t, "erofs", "overlay")
+	namespacetest.Need(t, "erofs", "overlay")
 	store, digest := openStore(t, "full")
 	im, err := Open(store, digest, false)
 	if err != nil {
@@ -206,7 +207,7 @@ func TestOldKernels(t *testing.T) {
 // TestMissingObject sees that an object that is gone is an error and never an
 // empty file.
 func TestMissingObject(t *testing.T) {
-	mounttest.Need(t, "erofs", "overlay")
+	namespacetest.Need(t, "erofs", "overlay")
 	store, digest := openStore(t, "full")
 	object := digestOf(mounttest.Contents["/usr/bin/tool"])
 	if err := store.Remove(filepath.Join("objects", object[:2], object[2:])); err != nil {
@@ -230,7 +231,7 @@ func TestMissingObject(t *testing.T) {
 // TestVerityRequired sees that an overlay with verity refuses objects that
 // fs-verity does not protect.
 func TestVerityRequired(t *testing.T) {
-	mounttest.Need(t, "erofs", "overlay")
+	namespacetest.Need(t, "erofs", "overlay")
 	store, digest := openStore(t, "full")
 	im, err := Open(store, digest, false)
 	if err != nil {

@@ -7,8 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kairos-io/toolkit/lib/exit"
-
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/lib/mount"
 )
 
 // Overlay describes an overlay file system. All directories are paths.

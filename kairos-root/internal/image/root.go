@@ -3,7 +3,7 @@ package image
 import (
 	"fmt"
 
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/lib/mount"
 )
 
 // Root is the read-only root file system of an image.

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kairos-io/toolkit/lib/mount"
+
 	"github.com/kairos-io/toolkit/kairos-root/internal/image"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
 	"github.com/kairos-io/toolkit/kairos-root/internal/seed"
+	"github.com/kairos-io/toolkit/kairos-root/internal/sysroot"
 )
 
 // executor executes the steps of a plan.
@@ -138,7 +140,7 @@ func (e *executor) bind(s plan.Step) error {
 
 // mountDir mounts a directory of a file system for changes.
 func (e *executor) mountDir(place, name, target string) error {
-	root, err := mount.OpenRoot(e.path(place))
+	root, err := sysroot.Open(e.path(place))
 	if err != nil {
 		return err
 	}

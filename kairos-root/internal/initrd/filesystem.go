@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kairos-io/toolkit/lib/mount"
+
 	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
 // fileSystem is a file system on a device.

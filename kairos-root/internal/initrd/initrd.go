@@ -13,6 +13,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/mount"
 	"github.com/kairos-io/toolkit/lib/report"
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 
@@ -21,7 +22,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-root/internal/device"
 	"github.com/kairos-io/toolkit/kairos-root/internal/image"
 	"github.com/kairos-io/toolkit/kairos-root/internal/live"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/kairos-root/internal/sysroot"
 )
 
 // Initrd is the initrd that kairos-root works in.
@@ -184,7 +185,7 @@ func (i *Initrd) attach(t *mount.Tree, dir string) error {
 // attachBeneath attaches a mount to a directory of the system, resolved beneath its
 // root, and creates the directory where possible.
 func (i *Initrd) attachBeneath(t *mount.Tree, target string) error {
-	root, err := mount.OpenRoot(i.Sysroot)
+	root, err := sysroot.Open(i.Sysroot)
 	if err != nil {
 		t.Close()
 		return err

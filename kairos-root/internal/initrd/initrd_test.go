@@ -15,14 +15,15 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/mount"
+	"github.com/kairos-io/toolkit/lib/mount/namespacetest"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/device"
 	"github.com/kairos-io/toolkit/kairos-root/internal/image"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 	"github.com/kairos-io/toolkit/kairos-root/internal/mounttest"
 )
 
-func TestMain(m *testing.M) { mounttest.Main(m) }
+func TestMain(m *testing.M) { namespacetest.Main(m) }
 
 func TestBoot(t *testing.T) {
 	n := newNode(t, "full")

@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/mount"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/image"
 	"github.com/kairos-io/toolkit/kairos-root/internal/live"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
 // seedDir is where the configs of a live medium are, beneath /run: where Kairos

@@ -11,7 +11,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/kairos-root/internal/sysroot"
 )
 
 // machineIDFile is the path of the node's machine id on COS_PERSISTENT:
@@ -30,7 +30,7 @@ func (i *Initrd) machineID(r *Report) error {
 	if id == "" {
 		id = newMachineID()
 	}
-	root, err := mount.OpenRoot(i.Sysroot)
+	root, err := sysroot.Open(i.Sysroot)
 	if err != nil {
 		return err
 	}

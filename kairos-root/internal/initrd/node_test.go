@@ -16,6 +16,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/logline"
+	"github.com/kairos-io/toolkit/lib/mount/namespacetest"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/blockfs"
 	"github.com/kairos-io/toolkit/kairos-root/internal/bootargs"
@@ -42,7 +43,7 @@ func (n *node) liveFile() string { return filepath.Join(filepath.Dir(n.machine.D
 
 // newNode makes a node with the image "full" or "bare" in its store.
 func newNode(t *testing.T, image string) *node {
-	mounttest.Need(t, "erofs", "overlay", "ext4")
+	namespacetest.Need(t, "erofs", "overlay", "ext4")
 	n := &node{t: t, machine: mounttest.NewMachine(t), run: t.TempDir(), sysroot: t.TempDir()}
 	store := t.TempDir()
 	n.digest = mounttest.Store(t, store, image)

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
+	"github.com/kairos-io/toolkit/lib/mount"
 	"github.com/kairos-io/toolkit/lib/report"
 )
 

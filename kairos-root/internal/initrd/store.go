@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/mount"
 	"github.com/kairos-io/toolkit/lib/report"
-
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
 // mountStore mounts the store: the mount is read-only, the file system is not, so that

@@ -11,11 +11,12 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
+	"github.com/kairos-io/toolkit/lib/mount"
 	"github.com/kairos-io/toolkit/lib/report"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/layout"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 	"github.com/kairos-io/toolkit/kairos-root/internal/plan"
+	"github.com/kairos-io/toolkit/kairos-root/internal/sysroot"
 )
 
 // layoutFiles are the layout files, beneath /run, that the stage rootfs writes, in
@@ -139,7 +140,7 @@ func (i *Initrd) mountBases(l layout.Layout) error {
 	if err := i.attach(memory, i.path(overlayDir)); err != nil {
 		return err
 	}
-	root, err := mount.OpenRoot(i.Sysroot)
+	root, err := sysroot.Open(i.Sysroot)
 	if err != nil {
 		return err
 	}

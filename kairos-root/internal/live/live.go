@@ -22,9 +22,9 @@ import (
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/efivars"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/mount"
 
 	"github.com/kairos-io/toolkit/kairos-root/internal/device"
-	"github.com/kairos-io/toolkit/kairos-root/internal/mount"
 )
 
 // File is where iPXE puts a medium into the initramfs: initrd URL /live.img.

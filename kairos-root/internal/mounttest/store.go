@@ -1,3 +1,8 @@
+// Package mounttest makes what tests of mounting need: a store with a small composefs
+// image, made by mkcomposefs 1.0.8, an ext4 device, a machine's /sys and /dev.
+//
+// It does not test fs-verity, which needs support of the kernel and the file system,
+// nor systemd. The tests in virtual machines do.
 package mounttest
 
 import (

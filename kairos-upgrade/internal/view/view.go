@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/mount"
 )
 
 // View is an opened directory. Work on it goes through Root, so that nothing
@@ -23,7 +25,7 @@ type View struct {
 	Root *os.Root
 	// Path is what the view was opened by, for messages.
 	Path  string
-	mount int // the detached mount, -1 when there is none
+	mount *mount.Tree // the detached mount, nil where there is none
 }
 
 // Readonly opens a directory as everybody sees it. An automount is triggered.
@@ -32,7 +34,7 @@ func Readonly(path string) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &View{Root: root, Path: path, mount: -1}, nil
+	return &View{Root: root, Path: path}, nil
 }
 
 // Writable opens a directory for writing: as it is where it lies on a writable
@@ -46,28 +48,29 @@ func Writable(path string) (*View, error) {
 	if err != nil || !readonly {
 		return v, errors.Join(err, closeIf(err, v))
 	}
-	v.Close()
-
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	defer v.Close()
+	dir, err := v.Root.Open(".")
 	if err != nil {
-		return nil, fmt.Errorf("copy the mount of %s: open_tree: %w", path, err)
+		return nil, err
 	}
-	attr := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("make a writable copy of the mount of %s: mount_setattr: %w", path, err)
+	defer dir.Close()
+	tree, err := mount.Clone(dir)
+	if err != nil {
+		return nil, err
 	}
-	return attached(fd, path)
+	if err := tree.SetWritable(); err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	return attached(tree, path)
 }
 
-// attached opens the root of a detached mount and takes over its descriptor.
-func attached(fd int, path string) (*View, error) {
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
+// attached opens the root of a detached mount and takes it over.
+func attached(tree *mount.Tree, path string) (*View, error) {
+	root, err := os.OpenRoot(tree.Path())
 	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("open the private mount of %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("open the private mount of %s: %w", path, err), tree.Close())
 	}
-	v := &View{Root: root, Path: path, mount: fd}
+	v := &View{Root: root, Path: path, mount: tree}
 	readonly, err := v.isReadonly()
 	if err == nil && readonly {
 		err = fmt.Errorf("open %s for writing: the file system itself is read-only: %w", path, unix.EROFS)
@@ -82,9 +85,9 @@ func attached(fd int, path string) (*View, error) {
 // Close closes the view; its private mount, if any, ceases to exist.
 func (v *View) Close() error {
 	err := v.Root.Close()
-	if v.mount >= 0 {
-		err = errors.Join(err, unix.Close(v.mount))
-		v.mount = -1
+	if v.mount != nil {
+		err = errors.Join(err, v.mount.Close())
+		v.mount = nil
 	}
 	return err
 }
@@ -92,8 +95,8 @@ func (v *View) Close() error {
 // Name returns a path that leads to the directory for this process, for
 // libraries that want one.
 func (v *View) Name() string {
-	if v.mount >= 0 {
-		return fmt.Sprintf("/proc/self/fd/%d", v.mount)
+	if v.mount != nil {
+		return v.mount.Path()
 	}
 	if path, err := filepath.Abs(v.Path); err == nil {
 		return path

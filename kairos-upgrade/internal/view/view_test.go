@@ -95,7 +95,7 @@ func TestWritableDirectory(t *testing.T) {
 	if err := v.Root.WriteFile("new", nil, 0o644); err != nil {
 		t.Error(err)
 	}
-	if v.mount >= 0 {
+	if v.mount != nil {
 		t.Error("a mount was made where none was needed")
 	}
 }
@@ -106,14 +106,11 @@ func TestMount(t *testing.T) {
 	if err := os.WriteFile(image, make([]byte, 4<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fileSystem(image); !errors.Is(err, ErrUnknownFileSystem) {
+	if _, err := Mount(image); !errors.Is(err, ErrUnknownFileSystem) {
 		t.Errorf("zeros: %v", err)
 	}
 	if out, err := exec.Command("mkfs.ext4", "-q", image).CombinedOutput(); err != nil {
 		t.Skipf("mkfs.ext4: %v: %s", err, out)
-	}
-	if kind, err := fileSystem(image); kind != "ext4" {
-		t.Fatalf("%q, %v", kind, err)
 	}
 	if os.Getuid() != 0 {
 		t.Skip("mounting needs root")

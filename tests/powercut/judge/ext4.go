@@ -2,7 +2,6 @@ package judge
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -39,12 +38,13 @@ func (j *Judge) store(ctx context.Context, p *image.Partition) (_ *Store, err er
 	if _, err := p.ReadAt(superblock, super.Offset); err != nil {
 		return nil, err
 	}
-	if binary.LittleEndian.Uint16(superblock[super.MagicAt-super.Offset:]) != super.Magic {
+	parsed, err := super.Parse(superblock)
+	if err != nil {
 		s.Problems = []string{"no file system"}
 		j.stores[key] = s
 		return s, nil
 	}
-	if tear := super.Torn(superblock); tear != nil {
+	if tear := parsed.Torn; tear != nil {
 		whole := filepath.Join(j.dir, "torn")
 		if err := copySparse(ctx, p.Path, whole); err != nil {
 			return nil, err

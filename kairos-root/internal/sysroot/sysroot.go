@@ -1,4 +1,5 @@
-package mount
+// Package sysroot opens directories of a root that is not the process' own.
+package sysroot
 
 import (
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/openat2"
 )
 
 // Root is a directory in which paths are resolved as if it were "/": symbolic links of
@@ -15,8 +18,8 @@ import (
 // (RESOLVE_IN_ROOT of openat2(2)). Paths may cross mounts.
 type Root struct{ dir *os.File }
 
-// OpenRoot opens a directory as a Root.
-func OpenRoot(dir string) (*Root, error) {
+// Open opens a directory as a Root.
+func Open(dir string) (*Root, error) {
 	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
@@ -27,24 +30,14 @@ func OpenRoot(dir string) (*Root, error) {
 // Close releases the directory.
 func (r *Root) Close() error { return r.dir.Close() }
 
-// Dir opens a directory, for use as a mount point or as a source of Clone.
+// Dir opens a directory, for use as a mount point or as a source of mount.Clone.
 func (r *Root) Dir(name string) (*os.File, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
 	full := path.Join(r.dir.Name(), name)
-	for {
-		fd, err := unix.Openat2(int(r.dir.Fd()), path.Join(".", name), &how)
-		switch {
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-			// A rename somewhere on the path while the kernel resolved it.
-			continue
-		case err != nil:
-			return nil, fmt.Errorf("open directory %s: %w", full, err)
-		}
-		return os.NewFile(uintptr(fd), full), nil
+	fd, err := openat2.Open(r.dir, path.Join(".", name), unix.O_PATH|unix.O_DIRECTORY, 0, unix.RESOLVE_IN_ROOT)
+	if err != nil {
+		return nil, fmt.Errorf("open directory %s: %w", full, err)
 	}
+	return os.NewFile(uintptr(fd), full), nil
 }
 
 // MkdirAll creates a directory and the missing ones above it, owned by root, with mode

@@ -3,7 +3,8 @@
 // mount_setattr(2), move_mount(2).
 //
 // Compared with mount(2), the kernel returns error messages in words, and a mount has
-// all its attributes before anybody can see it.
+// all its attributes before anybody can see it. A mount that is never
+// attached is seen by this process alone and ceases to exist with it.
 package mount
 
 import (
@@ -109,17 +110,23 @@ type Tree struct{ f *os.File }
 
 // Clone returns a copy of the mount at dir, without the mounts beneath it, for a bind
 // mount. It does not share propagation with the original.
-func Clone(dir *os.File) (*Tree, error) {
+func Clone(dir *os.File) (*Tree, error) { return clone(dir, 0, unix.MS_PRIVATE) }
+
+// CloneAll returns a copy of the mount at dir and of those beneath it. It receives what is
+// mounted in the original later, and passes nothing back.
+func CloneAll(dir *os.File) (*Tree, error) { return clone(dir, unix.AT_RECURSIVE, unix.MS_SLAVE) }
+
+func clone(dir *os.File, recursive uint, propagation uint64) (*Tree, error) {
 	fd, err := unix.OpenTree(int(dir.Fd()), "",
-		unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
 	if err != nil {
 		return nil, fmt.Errorf("clone mount of %s: %w", dir.Name(), err)
 	}
 	t := &Tree{os.NewFile(uintptr(fd), dir.Name())}
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+	attr := unix.MountAttr{Propagation: propagation}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|recursive, &attr); err != nil {
 		t.Close()
-		return nil, fmt.Errorf("make mount of %s private: %w", dir.Name(), err)
+		return nil, fmt.Errorf("set propagation of mount of %s: %w", dir.Name(), err)
 	}
 	return t, nil
 }
@@ -127,7 +134,13 @@ func Clone(dir *os.File) (*Tree, error) {
 // SetAttr replaces the attributes ReadOnly, NoSuid, NoDev and NoExec.
 func (t *Tree) SetAttr(attr int) error {
 	const all = ReadOnly | NoSuid | NoDev | NoExec
-	a := unix.MountAttr{Attr_set: uint64(attr), Attr_clr: uint64(all &^ attr)}
+	return t.setattr(unix.MountAttr{Attr_set: uint64(attr), Attr_clr: uint64(all &^ attr)})
+}
+
+// SetWritable takes ReadOnly away and leaves the other attributes.
+func (t *Tree) SetWritable() error { return t.setattr(unix.MountAttr{Attr_clr: ReadOnly}) }
+
+func (t *Tree) setattr(a unix.MountAttr) error {
 	if err := unix.MountSetattr(int(t.f.Fd()), "", unix.AT_EMPTY_PATH, &a); err != nil {
 		return fmt.Errorf("set attributes of mount of %s: %w", t.f.Name(), err)
 	}
@@ -152,7 +165,7 @@ func (t *Tree) Attach(at *os.File) error {
 // Close unmounts the tree unless it was attached.
 func (t *Tree) Close() error { return t.f.Close() }
 
-// AttachAt is Attach for a directory outside of images.
+// AttachAt is Attach for a path whose directories nobody else changes.
 func (t *Tree) AttachAt(dir string) error {
 	at, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {

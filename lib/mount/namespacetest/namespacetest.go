@@ -1,9 +1,5 @@
-// Package mounttest lets tests mount a small composefs image, made by mkcomposefs
-// 1.0.8, in a private mount namespace.
-//
-// It does not test fs-verity, which needs support of the kernel and the file system,
-// nor systemd. The tests in virtual machines do.
-package mounttest
+// Package namespacetest lets tests mount in a private mount namespace.
+package namespacetest
 
 import (
 	"errors"
@@ -17,7 +13,7 @@ import (
 )
 
 // inside marks the process that runs in the namespace.
-const inside = "KAIROS_MOUNTTEST_NAMESPACE"
+const inside = "KAIROS_NAMESPACETEST"
 
 // Main runs the tests of a package, as root in a private mount namespace; call it from
 // TestMain.
