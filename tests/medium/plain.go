@@ -17,10 +17,21 @@ func Plain(ctx context.Context, set *images.Set, path string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	root, esp := filepath.Join(work, "root"), filepath.Join(work, "esp")
+	root := filepath.Join(work, "root")
 	if err := set.Unpack(ctx, "v1", root); err != nil {
 		return err
 	}
+	return PlainTree(ctx, set, root, path)
+}
+
+// PlainTree makes a disk that boots the tree root in that way. The tree has the kernel of the images.
+func PlainTree(ctx context.Context, set *images.Set, root, path string) error {
+	work, err := os.MkdirTemp(filepath.Dir(path), "plain-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	esp := filepath.Join(work, "esp")
 	initrd, err := set.PlainInitrd(ctx, root)
 	if err != nil {
 		return err

@@ -14,41 +14,50 @@ import (
 
 // lifeScript installs, upgrades, removes and purges the packages in /packages/1 and /packages/2, and
 // prints what differs at each step from the machine before: files and states of units.
-const lifeScript = `
-exec 2> /tmp/errors
+const lifeScript = "export SYSTEMD_OFFLINE=1\n" + lifeFunctions + lifeInstall + lifeEnd
+
+const lifeFunctions = `
+mkdir -p /life
+exec 2>> /life/errors
 state() {
-	find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /packages -o -path /var/log \
-		-o -path /var/cache -o -path /var/lib/dpkg -o -path /etc/ld.so.cache -o -path /var/lib/systemd/catalog \) -prune -o ! -type d -printf '%p %M %U:%G %s %l\n' -o -printf '%p %M %U:%G\n' | sort > "/tmp/$1.files"
-	systemctl list-unit-files --no-pager --no-legend | awk '{print $1, $2}' | sort > "/tmp/$1.units"
+	find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /packages -o -path /life -o -path /var/log \
+		-o -path /var/cache -o -path /var/lib/dpkg -o -path /etc/ld.so.cache -o -path /var/lib/systemd -o -path /var/tmp \) -prune -o ! -type d -printf '%p %M %U:%G %s %l\n' -o -printf '%p %M %U:%G\n' | sort > "/life/$1.files"
+	systemctl list-unit-files --no-pager --no-legend | awk '{print $1, $2}' | sort > "/life/$1.units"
 }
 say() { echo "== $1"; }
-export SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive
+`
+
+const lifeInstall = `
 state before
 say install
-dpkg -i /packages/1/*.deb > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+dpkg -i /packages/1/*.deb > /life/log 2>&1 || { cat /life/log; exit 1; }
 kairos-upgrade --version
 state installed
 say units
-diff /tmp/before.units /tmp/installed.units | sed -n 's/^[<>] //p' | grep -v kairos || true
+diff /life/before.units /life/installed.units | sed -n 's/^[<>] //p' | grep -v kairos || true
 systemctl is-enabled kairos-upgrade.timer kairos-boot-assess.service kairos-config@boot.service
 say etc
-diff /tmp/before.files /tmp/installed.files | sed -n 's/^[<>] //p' | grep '^/\(etc\|var\)' | grep -v '^/etc/systemd/system.*\(kairos\|\.wants d\|\.requires d\)' || true
+diff /life/before.files /life/installed.files | sed -n 's/^[<>] //p' | grep '^/\(etc\|var\)' | grep -v '^/etc/systemd/system.*\(kairos\|\.wants d\|\.requires d\)' || true
+`
+
+const lifeEnd = `
 # Who has decided otherwise is asked by no upgrade.
 systemctl disable kairos-upgrade.timer > /dev/null
 say upgrade
-dpkg -i /packages/2/*.deb > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+dpkg -i /packages/2/*.deb > /life/log 2>&1 || { cat /life/log; exit 1; }
 systemctl is-enabled kairos-upgrade.timer kairos-boot-assess.service || true
 dpkg -l 'kairos-*' | awk '/^ii/ {print $2, $3}'
 say remove
 mkdir -p /var/lib/kairos /etc/kairos
 echo state > /var/lib/kairos/state
-dpkg -r kairos-doc kairos-dracut kairos-node kairos-tools > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+dpkg -r kairos-doc kairos-dracut kairos-node kairos-tools > /life/log 2>&1 || { cat /life/log; exit 1; }
 [ -e /var/lib/kairos/state ] || echo "what the node knew is gone before the purge"
 say purge
-dpkg -P kairos-doc kairos-dracut kairos-node kairos-tools > /tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+dpkg -P kairos-doc kairos-dracut kairos-node kairos-tools > /life/log 2>&1 || { cat /life/log; exit 1; }
 state after
-diff /tmp/before.files /tmp/after.files || true
-diff /tmp/before.units /tmp/after.units || true
+diff /life/before.files /life/after.files || true
+diff /life/before.units /life/after.units || true
 dpkg -l 'kairos-*' | awk '/^[a-z]/ && !/^un/'
 say end
 `
