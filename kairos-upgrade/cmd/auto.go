@@ -125,8 +125,10 @@ func (m machine) stageUpdate(c *cli.Context, config automation.Config, o *deploy
 		return "", err
 	}
 	err = m.with(c, Change("auto").on(o.Reference), func(n *deploy.Node) error {
+		options := m.sourceOptions(c)
+		options.InsecureRegistry = o.InsecureRegistry
 		staged, err := n.Stage(c.Context, deploy.Request{
-			Source: o.Reference, Options: m.sourceOptions(c), ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
+			Source: o.Reference, Options: options, ManifestDigest: o.ManifestDigest, Origin: automation.Origin,
 			AllowUnverified: config.AllowUnverified,
 		})
 		if err != nil {

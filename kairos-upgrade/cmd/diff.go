@@ -122,6 +122,7 @@ func (m machine) followed(c *cli.Context, n *deploy.Node) (to deploy.Side, err e
 	if offer.Deployed != nil {
 		return deploy.Side{Deployment: offer.Deployed}, nil
 	}
+	to.InsecureRegistry = offer.InsecureRegistry
 	to.Source, err = source.Pinned(offer.Reference, offer.ManifestDigest)
 	return to, err
 }

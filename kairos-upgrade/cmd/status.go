@@ -231,6 +231,9 @@ func printDeployment(w io.Writer, s *status, d deployed) {
 		terminal.Fprintf(w, "  version %s\n", d.Version)
 	}
 	terminal.Fprintf(w, "  %s\n", d.Reference)
+	if d.InsecureRegistry != "" {
+		terminal.Fprintf(w, "  registry %s is accepted without TLS (--insecure)\n", d.InsecureRegistry)
+	}
 	if d.ManifestDigest != "" {
 		terminal.Fprintf(w, "  digest %s\n", d.ManifestDigest) // 80 columns
 	}

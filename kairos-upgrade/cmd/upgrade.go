@@ -62,7 +62,7 @@ func upgrade(c *cli.Context, m machine) error {
 		a.hooks, a.stages = hooks.hooks, hooks.stages
 	}
 	req := m.request(c, a)
-	req.ManifestDigest = f.ManifestDigest
+	req.ManifestDigest, req.Options.InsecureRegistry = f.ManifestDigest, f.InsecureRegistry
 	return m.stage(c, a, req)
 }
 

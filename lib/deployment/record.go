@@ -27,27 +27,30 @@ const maxRecord = 4 << 20
 
 // Record describes a deployment: deployments/<id>.json in a store.
 type Record struct {
-	Format         int       `json:"format"`
-	ID             string    `json:"id"`                        // <serial>-<first 12 hex of the image digest>
-	Serial         uint64    `json:"serial"`                    // larger than that of every earlier deployment
-	ImageDigest    string    `json:"image_digest"`              // sha256:<hex>: fs-verity digest of the composefs image
-	Verity         bool      `json:"verity"`                    // whether the store has fs-verity
-	ManifestDigest string    `json:"manifest_digest,omitempty"` // sha256:<hex> of the image manifest, "" for a plain directory
-	Reference      string    `json:"reference"`                 // the source as the caller named it
-	Version        string    `json:"version,omitempty"`         // org.opencontainers.image.version, else VERSION_ID
-	OS             string    `json:"os,omitempty"`              // PRETTY_NAME of os-release
-	Kernel         string    `json:"kernel,omitempty"`          // kernel release
-	Architecture   string    `json:"architecture"`              // GOARCH
-	Created        time.Time `json:"created"`                   // time of staging
-	Origin         string    `json:"origin"`                    // "stage", "auto", "rollback" or "install"
-	Boot           []File    `json:"boot"`                      // boot files on the ESP
-	Options        string    `json:"options"`                   // kernel command line
-	NodeOptions    []string  `json:"node_options,omitempty"`    // the part of Options that belongs to the node, not to the image
-	NodeTitle      string    `json:"node_title,omitempty"`      // the node's title for the boot menu, "" for OS and version
-	Layers         []string  `json:"layers,omitempty"`          // DiffIDs, lowest first
-	Objects        int       `json:"objects"`                   // number of distinct objects of the image
-	Bytes          int64     `json:"bytes"`                     // sum of the sizes of its objects
-	Pinned         bool      `json:"pinned,omitempty"`          // kept until it is unpinned
+	Format         int    `json:"format"`
+	ID             string `json:"id"`                        // <serial>-<first 12 hex of the image digest>
+	Serial         uint64 `json:"serial"`                    // larger than that of every earlier deployment
+	ImageDigest    string `json:"image_digest"`              // sha256:<hex>: fs-verity digest of the composefs image
+	Verity         bool   `json:"verity"`                    // whether the store has fs-verity
+	ManifestDigest string `json:"manifest_digest,omitempty"` // sha256:<hex> of the image manifest, "" for a plain directory
+	Reference      string `json:"reference"`                 // the source as the caller named it
+	// InsecureRegistry is the host of the reference that was accepted without TLS, and
+	// is accepted so when an upgrade is looked for and files are restored.
+	InsecureRegistry string    `json:"insecure_registry,omitempty"`
+	Version          string    `json:"version,omitempty"`      // org.opencontainers.image.version, else VERSION_ID
+	OS               string    `json:"os,omitempty"`           // PRETTY_NAME of os-release
+	Kernel           string    `json:"kernel,omitempty"`       // kernel release
+	Architecture     string    `json:"architecture"`           // GOARCH
+	Created          time.Time `json:"created"`                // time of staging
+	Origin           string    `json:"origin"`                 // "stage", "auto", "rollback" or "install"
+	Boot             []File    `json:"boot"`                   // boot files on the ESP
+	Options          string    `json:"options"`                // kernel command line
+	NodeOptions      []string  `json:"node_options,omitempty"` // the part of Options that belongs to the node, not to the image
+	NodeTitle        string    `json:"node_title,omitempty"`   // the node's title for the boot menu, "" for OS and version
+	Layers           []string  `json:"layers,omitempty"`       // DiffIDs, lowest first
+	Objects          int       `json:"objects"`                // number of distinct objects of the image
+	Bytes            int64     `json:"bytes"`                  // sum of the sizes of its objects
+	Pinned           bool      `json:"pinned,omitempty"`       // kept until it is unpinned
 }
 
 // File is a boot file of a deployment.

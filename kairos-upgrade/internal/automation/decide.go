@@ -191,7 +191,7 @@ func (f *Follower) Find(ctx context.Context) (Verdict, error) {
 		return f.Judge(ctx, reference)
 	}
 	repository, _ := source.Repository(reference)
-	tags, err := source.Tags(ctx, repository, f.Source)
+	tags, err := source.Tags(ctx, repository, f.options(roles))
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -236,6 +236,16 @@ func (f *Follower) reference(roles deploy.Roles) (string, error) {
 	return repository, nil
 }
 
+// options are those by which images are read: a registry that was accepted without
+// TLS for what is followed is accepted so again.
+func (f *Follower) options(roles deploy.Roles) source.Options {
+	o := f.Source
+	if from := f.from(roles); from != nil {
+		o.InsecureRegistry = from.InsecureRegistry
+	}
+	return o
+}
+
 // current returns the release that runs: of its tag, or of what the image says.
 // It may be no version.
 func current(repository string, from *deploy.Deployment) Release {
@@ -252,11 +262,11 @@ func current(repository string, from *deploy.Deployment) Release {
 
 // Judge looks at one image, and at what the node knows of it.
 func (f *Follower) Judge(ctx context.Context, reference string) (Verdict, error) {
-	o, err := f.Node.Look(ctx, reference, f.Source, f.Exact)
+	have, err := f.Node.Inventory()
 	if err != nil {
 		return Verdict{}, err
 	}
-	have, err := f.Node.Inventory()
+	o, err := f.Node.Look(ctx, reference, f.options(have.Roles()), f.Exact)
 	if err != nil {
 		return Verdict{}, err
 	}

@@ -28,11 +28,12 @@ type container struct {
 
 func (o *container) about() deployment.Record {
 	r := deployment.Record{
-		ManifestDigest: o.ManifestDigest.String(),
-		Reference:      o.Reference,
-		Version:        o.Version,
-		Architecture:   o.Architecture,
-		Created:        o.Created.Truncate(time.Second), // until it is published
+		ManifestDigest:   o.ManifestDigest.String(),
+		Reference:        o.Reference,
+		InsecureRegistry: o.InsecureRegistry,
+		Version:          o.Version,
+		Architecture:     o.Architecture,
+		Created:          o.Created.Truncate(time.Second), // until it is published
 	}
 	for _, l := range o.Layers {
 		r.Layers = append(r.Layers, l.DiffID.String())

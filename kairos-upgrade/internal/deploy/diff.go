@@ -22,8 +22,9 @@ import (
 
 // Side is one of two systems that are compared: a deployment, or a source.
 type Side struct {
-	Deployment *Deployment
-	Source     string
+	Deployment       *Deployment
+	Source           string
+	InsecureRegistry string // accepted without TLS for Source, ""
 }
 
 // Subject is a system that is compared.
@@ -110,6 +111,7 @@ func (n *Node) side(ctx context.Context, s Side, opts source.Options) (*opened, 
 	}
 	var err error
 	o := &opened{}
+	opts.InsecureRegistry = s.InsecureRegistry
 	if o.origin, err = openOrigin(ctx, s.Source, opts); err != nil {
 		return o, err
 	}

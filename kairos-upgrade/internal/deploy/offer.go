@@ -25,7 +25,8 @@ type Offer struct {
 	// Deployed is the newest deployment of it, nil when there is none.
 	Deployed *Deployment `json:"-"`
 	// Quarantined says that it failed on this node.
-	Quarantined *deployment.Quarantine `json:"-"`
+	Quarantined      *deployment.Quarantine `json:"-"`
+	InsecureRegistry string                 `json:"-"` // accepted without TLS, ""
 }
 
 // Change says how versions go from one deployment to another.
@@ -86,7 +87,7 @@ func (n *Node) Look(ctx context.Context, given string, opts source.Options, exac
 	r := c.about()
 	o := &Offer{
 		Reference: r.Reference, ManifestDigest: r.ManifestDigest, Version: r.Version,
-		Change: changeTo(r.Version, list), Layers: len(r.Layers),
+		Change: changeTo(r.Version, list), Layers: len(r.Layers), InsecureRegistry: r.InsecureRegistry,
 	}
 	if exact {
 		if _, err := c.estimate(ctx, n.Store); err != nil {

@@ -279,7 +279,7 @@ func pinned(d Deployment) (string, error) {
 func (r *repair) fetch(ctx context.Context, d Deployment, from string) (*contents, error) {
 	n := r.node
 	opts := r.options.Source
-	opts.TempDir, opts.Log = n.Store.TempDir(), n.Log
+	opts.TempDir, opts.Log, opts.InsecureRegistry = n.Store.TempDir(), n.Log, d.InsecureRegistry
 	o, err := openOrigin(ctx, from, opts)
 	if err != nil {
 		return nil, err

@@ -66,15 +66,16 @@ func (o *stored) Close() error { return o.store.Close() }
 func (o *stored) about() deployment.Record {
 	r := o.record
 	return deployment.Record{
-		ManifestDigest: r.ManifestDigest,
-		ImageDigest:    r.ImageDigest,
-		Reference:      r.Reference,
-		Version:        r.Version,
-		Architecture:   r.Architecture,
-		Layers:         r.Layers,
-		Boot:           r.Boot,
-		Kernel:         r.Kernel,
-		OS:             r.OS,
+		ManifestDigest:   r.ManifestDigest,
+		ImageDigest:      r.ImageDigest,
+		Reference:        r.Reference,
+		InsecureRegistry: r.InsecureRegistry,
+		Version:          r.Version,
+		Architecture:     r.Architecture,
+		Layers:           r.Layers,
+		Boot:             r.Boot,
+		Kernel:           r.Kernel,
+		OS:               r.OS,
 	}
 }
 

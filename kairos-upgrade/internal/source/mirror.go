@@ -30,7 +30,8 @@ import (
 type endpoints struct {
 	registry *sysregistriesv2.Registry
 	sources  []sysregistriesv2.PullSource
-	skipped  int // of the first ones, which have failed
+	skipped  int  // of the first ones, which have failed
+	changed  bool // the registry's own settings are not those of registries.conf
 	log      *slog.Logger
 }
 
@@ -54,7 +55,13 @@ func (o *opener) endpoints() (*endpoints, error) {
 	if err != nil || len(sources) < 2 {
 		return nil, err
 	}
-	return &endpoints{registry: found, sources: sources, log: o.opts.log()}, nil
+	e := &endpoints{registry: found, sources: sources, log: o.opts.log()}
+	if o.insecure != "" && !found.Insecure {
+		own := *found
+		own.Insecure = true
+		e.registry, e.changed = &own, true
+	}
+	return e, nil
 }
 
 // next gives up the first mirror that is left, after an error of it. It reports
@@ -91,7 +98,7 @@ func (e *endpoints) source(ctx context.Context, ref types.ImageReference, sys *t
 }
 
 func (e *endpoints) open(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (types.ImageSource, error) {
-	if e == nil || e.skipped == 0 {
+	if e == nil || e.skipped == 0 && !e.changed {
 		return ref.NewImageSource(ctx, sys)
 	}
 	dir, err := os.MkdirTemp(sys.BigFilesTemporaryDir, "registries")
@@ -148,6 +155,7 @@ func (img *Image) elsewhere(ctx context.Context, from types.ImageSource, err err
 		}
 		source, errOpen := img.places.source(ctx, img.ref, img.sys)
 		if errOpen == nil {
+			keepInsecure(source, img.InsecureRegistry)
 			img.left = append(img.left, img.source)
 			img.source = source
 			return true

@@ -24,6 +24,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/types"
@@ -45,9 +46,13 @@ type Options struct {
 	// drop-in directory.
 	RegistriesConf    string
 	RegistriesConfDir string
-	// Insecure accepts registries without TLS or with certificates that
-	// nobody vouches for.
+	// Insecure accepts the registry that a reference names without TLS, or with a
+	// certificate that nobody vouches for: that host alone, neither its mirrors nor
+	// others that it sends to.
 	Insecure bool
+	// InsecureRegistry is the host, with its port, that is accepted so although
+	// Insecure is not set: that of an earlier staging. Others are not.
+	InsecureRegistry string
 	// TempDir is a directory for large temporary files.
 	TempDir string
 	// Root is put before every absolute path of settings that is not given
@@ -105,10 +110,18 @@ func (o Options) system() *types.SystemContext {
 		RootForImplicitAbsolutePaths: o.Root,
 		DockerRegistryUserAgent:      "kairos-upgrade/" + buildinfo.Version,
 	}
-	if o.Insecure {
-		sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
-	}
 	return sys
+}
+
+// accepted returns the host of a reference if it is accepted without TLS, or "".
+func (o Options) accepted(named reference.Named) string {
+	if named == nil {
+		return ""
+	}
+	if host := reference.Domain(named); o.Insecure || host == o.InsecureRegistry {
+		return host
+	}
+	return ""
 }
 
 func (o Options) log() *slog.Logger {
@@ -147,6 +160,8 @@ type Image struct {
 	Created        time.Time // zero if the image does not say
 	// Architecture as GOARCH has it.
 	Architecture string
+	// InsecureRegistry is the host that was accepted without TLS, "" if none was.
+	InsecureRegistry string
 	// Labels of the image's configuration.
 	Labels map[string]string
 	// Version is the label org.opencontainers.image.version, or "".
@@ -239,9 +254,12 @@ func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 	var errs []error
 	for _, candidate := range candidates {
 		o := opener{opts: opts, sys: sys, policy: policy, ref: candidate, remote: src.transport == registry}
+		if o.remote {
+			o.insecure = opts.accepted(candidate.DockerReference())
+		}
 		img, err := o.open(ctx)
 		if err == nil {
-			img.Reference = ref
+			img.Reference, img.InsecureRegistry = ref, o.insecure
 			return img, nil
 		}
 		errs = append(errs, fmt.Errorf("open image %s: %w", o.name(), o.explain(explain(err, src.transport))))

@@ -85,6 +85,8 @@ type opener struct {
 	policy *policy
 	ref    types.ImageReference
 	remote bool
+	// insecure is the host that is accepted without TLS, "" if none is.
+	insecure string
 }
 
 func (o *opener) name() string {
@@ -98,6 +100,10 @@ func (o *opener) open(ctx context.Context) (*Image, error) {
 	places, err := o.endpoints()
 	if err != nil {
 		return nil, err
+	}
+	if o.insecure != "" && places == nil { // else it stands in what containers/image reads
+		sys := *o.sys
+		sys.DockerInsecureSkipTLSVerify, o.sys = types.OptionalBoolTrue, &sys
 	}
 	var refused error
 	for {
@@ -120,6 +126,7 @@ func (o *opener) openAt(ctx context.Context, places *endpoints) (img *Image, err
 		if err != nil {
 			return err
 		}
+		keepInsecure(source, o.insecure)
 		if img, err = o.openImage(ctx, source); err != nil {
 			source.Close()
 			return err

@@ -67,8 +67,13 @@ func mirroredTags(ctx context.Context, sys *types.SystemContext, name reference.
 	if err != nil {
 		return nil, fmt.Errorf("read registries.conf: %w", err)
 	}
+	own := opts.accepted(name)
 	if found == nil {
-		return tagsAt(ctx, sys, name, opts)
+		at := *sys
+		if own != "" {
+			at.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
+		}
+		return tagsAt(ctx, &at, name, opts)
 	}
 	if found.Blocked {
 		return nil, errBlocked(found)
@@ -80,7 +85,7 @@ func mirroredTags(ctx context.Context, sys *types.SystemContext, name reference.
 	var errs error
 	for _, s := range sources {
 		at := *sys
-		if s.Endpoint.Insecure {
+		if s.Endpoint.Insecure || reference.Domain(s.Reference) == own {
 			at.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
 		}
 		tags, err := tagsAt(ctx, &at, s.Reference, opts)
