@@ -118,3 +118,29 @@ func TestFirmware(t *testing.T) {
 		t.Errorf("LoaderImage: %q, %v", got, err)
 	}
 }
+
+// TestBootNext sees that the boot option of the right disk is next, of two with the
+// same loader.
+func TestBootNext(t *testing.T) {
+	dir := t.TempDir()
+	v := At(dir)
+	const path, uuid = `\EFI\systemd\systemd-bootx64.efi`, "0a1b2c3d-4e5f-4607-9819-2a3b4c5d6e7f"
+	ours := loadOption(1, "Linux Boot Manager", path)
+	at := strings.Index(string(ours), "\x04\x01\x2a\x00")
+	copy(ours[at+24:], "\x3d\x2c\x1b\x0a\x5f\x4e\x07\x46\x98\x19\x2a\x3b\x4c\x5d\x6e\x7f\x02\x02")
+	if err := v.BootNext(uuid); !errors.Is(err, ErrNotSet) {
+		t.Errorf("no options: %v", err)
+	}
+	global(t, dir, "Boot0001", loadOption(1, "Linux Boot Manager", path))
+	global(t, dir, "Boot00A2", ours)
+	global(t, dir, "BootOrder", []byte{1, 0, 0xa2, 0})
+	if err := v.BootNext(strings.Replace(uuid, "0a", "0b", 1)); !errors.Is(err, ErrNotSet) {
+		t.Errorf("another partition: %v", err)
+	}
+	if err := v.BootNext(uuid); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "BootNext-"+globalGUID)); err != nil || string(got) != "\x07\x00\x00\x00\xa2\x00" {
+		t.Errorf("BootNext is %q, %v", got, err)
+	}
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/kairos-io/toolkit/tests/workspace"
 )
 
-// Live makes the disk image of a live medium of image v1: an ESP with the boot loader, and a store
-// with one deployment on an ext4 partition COS_LIVE. kairos-upgrade makes the content of both, on
+// Live makes the disk image of a live medium of image v1: an ESP with the boot loader, COS_SEED
+// without configs, and a store with one deployment on an ext4 partition COS_LIVE. kairos-upgrade makes the content of both, on
 // this host, in directories.
 func Live(ctx context.Context, set *images.Set, path string) error {
 	work, err := os.MkdirTemp(filepath.Dir(path), "live-")
@@ -43,6 +43,7 @@ func Live(ctx context.Context, set *images.Set, path string) error {
 	}
 	return Write(ctx, path,
 		Partition{Kind: "esp", Label: "LIVE_ESP", Format: "vfat", From: esp, Size: 256 << 20},
+		Partition{Kind: "linux-generic", Label: "COS_SEED", Format: "vfat", Size: 16 << 20},
 		Partition{Kind: "linux-generic", Label: "COS_LIVE", Format: "ext4", From: store, Size: size},
 	)
 }

@@ -115,6 +115,11 @@ func (n *Node) StartLive(ctx context.Context) error {
 	return n.Ready(ctx)
 }
 
+// StartCD starts the node with a CD in a drive, which the firmware tries before the disk.
+func (n *Node) StartCD(ctx context.Context, cd string) error {
+	return n.start(ctx, vm.Disk{Name: "cd", Path: cd, Format: "raw", CD: true}, n.system())
+}
+
 func (n *Node) start(ctx context.Context, disks ...vm.Disk) error {
 	n.settle()
 	machine, err := vm.Start(ctx, vm.Config{

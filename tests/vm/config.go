@@ -38,6 +38,8 @@ type Disk struct {
 	Name   string // the serial number that the guest sees, and the key of its statistics
 	Path   string
 	Format string // "raw" or "qcow2"
+	// CD makes it a CD in a drive: blocks of 2048 bytes, no partitions in Linux, read-only.
+	CD bool
 	// Log, if set, is a file that records each write and flush as it is completed, in the format of
 	// Linux' dm-log-writes; it begins anew with each start.
 	Log string
@@ -90,6 +92,14 @@ func (c *Config) arguments(sockets channels) []string {
 		args = append(args, "-incoming", "defer")
 	}
 	for i, disk := range c.Disks {
+		if disk.CD {
+			args = append(args,
+				"-device", "virtio-scsi-pci,id=scsi-"+disk.Name,
+				"-drive", fmt.Sprintf("if=none,id=drive-%s,readonly=on,%s", disk.Name, disk.source()),
+				"-device", fmt.Sprintf("scsi-cd,id=%s,drive=drive-%[1]s,bus=scsi-%[1]s.0,bootindex=%d", disk.Name, i+1),
+			)
+			continue
+		}
 		args = append(args,
 			"-drive", fmt.Sprintf("if=none,id=drive-%s,discard=unmap,%s", disk.Name, disk.source()),
 			"-device", fmt.Sprintf("virtio-blk-pci,id=%s,drive=drive-%[1]s,serial=%[1]s,write-zeroes=off,bootindex=%d%s", disk.Name, i+1, disk.requests()),

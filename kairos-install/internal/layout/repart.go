@@ -79,6 +79,19 @@ func (r Repart) Argv(node string) []string {
 	return r.argv("--dry-run=no", node)
 }
 
+// Ext4Lazy are options of mke2fs(8) that leave out zeros: inode tables that are not
+// used yet, which the kernel writes when it has time, and the journal, up to 1 GiB.
+// What an earlier file system has left in its place is no record of this one: the
+// checksum of each has the new file system's random UUID in it.
+const Ext4Lazy = "lazy_itable_init=1,lazy_journal_init=1"
+
+// Environment returns what systemd-repart makes file systems with. mke2fs takes the
+// last -E alone; the first one is systemd-repart's, with nodiscard, since it has
+// discarded the blocks itself.
+func Environment() []string {
+	return []string{"SYSTEMD_REPART_MKFS_OPTIONS_EXT4=-E nodiscard," + Ext4Lazy}
+}
+
 func (r Repart) argv(args ...string) []string {
 	argv := []string{"systemd-repart", "--empty=force", "--seed=random"}
 	for _, d := range r.Definitions {

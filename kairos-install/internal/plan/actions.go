@@ -19,17 +19,25 @@ import (
 )
 
 // Command executes a program.
-type Command struct{ Argv []string }
+type Command struct {
+	Argv []string
+	Env  []string // NAME=VALUE, added to the environment
+}
 
 func (c Command) String() string {
-	words := make([]string, len(c.Argv))
-	for i, w := range c.Argv {
-		words[i] = quote(w)
+	var words []string
+	for _, e := range c.Env {
+		name, value, _ := strings.Cut(e, "=")
+		words = append(words, name+"="+quote(value))
+	}
+	for _, w := range c.Argv {
+		words = append(words, quote(w))
 	}
 	return strings.Join(words, " ")
 }
 
 func (c Command) Do(ctx context.Context, h Host) error {
+	h.Runner.Extra = append(slices.Clone(h.Runner.Extra), c.Env...)
 	_, err := h.Runner.Output(ctx, c.Argv...)
 	return err
 }
@@ -44,7 +52,7 @@ type BootLoader struct {
 }
 
 func (b BootLoader) command(more ...string) Command {
-	return Command{slices.Concat([]string{"bootctl"}, more, []string{"--make-entry-directory=no", "--esp-path=" + b.ESP, "install"})}
+	return Command{Argv: slices.Concat([]string{"bootctl"}, more, []string{"--make-entry-directory=no", "--esp-path=" + b.ESP, "install"})}
 }
 
 func (b BootLoader) String() string {
@@ -65,6 +73,34 @@ func (b BootLoader) Do(ctx context.Context, h Host) error {
 		}
 	}
 	return b.command("--no-variables").Do(ctx, h)
+}
+
+// Next has the firmware start the node at the next boot, and not the medium, which
+// some firmware tries first while it is there: BootNext comes before every order. A
+// firmware that refuses boots by its order.
+type Next struct{ Node string } // the ESP
+
+func (n Next) String() string { return "have the firmware boot from " + n.Node + " next" }
+
+func (n Next) Do(_ context.Context, h Host) error {
+	err := n.set(h)
+	if err != nil && h.Warn != nil {
+		h.Warn("have the firmware boot the node next: %v; remove the medium before the reboot", err)
+	}
+	return nil
+}
+
+func (n Next) set(h Host) error {
+	all, err := h.Disk.Partitions()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.Path == n.Node {
+			return h.Disk.Vars.BootNext(p.UUID)
+		}
+	}
+	return fmt.Errorf("the kernel does not see %s", n.Node)
 }
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
@@ -191,7 +227,7 @@ func (v Verity) Do(ctx context.Context, h Host) error {
 	if !ext {
 		return nil
 	}
-	return Command{[]string{"tune2fs", "-O", "verity", v.Node}}.Do(ctx, h)
+	return Command{Argv: []string{"tune2fs", "-O", "verity", v.Node}}.Do(ctx, h)
 }
 
 // isExt reports whether a device has the magic number of ext2, ext3 and ext4.
@@ -208,20 +244,38 @@ func isExt(node string) (bool, error) {
 	return magic[0] == 0x53 && magic[1] == 0xef, nil
 }
 
-// Mount mounts a partition on a directory that it creates.
-type Mount struct{ Node, Dir, Options string }
-
-func (m Mount) command() Command {
-	return Command{[]string{"mount", "-o", m.Options, m.Node, m.Dir}}
+// Mount mounts a partition on a directory that it makes.
+type Mount struct {
+	Node, Dir, Options string
+	Ext                string // more options, for ext4
 }
 
-func (m Mount) String() string { return m.command().String() }
+func (m Mount) command(more string) Command {
+	return Command{Argv: []string{"mount", "-o", m.Options + more, m.Node, m.Dir}}
+}
+
+func (m Mount) String() string {
+	if m.Ext == "" {
+		return m.command("").String()
+	}
+	return m.command("").String() + " (and " + m.Ext + " where it is ext4)"
+}
 
 func (m Mount) Do(ctx context.Context, h Host) error {
 	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
 		return fmt.Errorf("make mount point: %w", err)
 	}
-	return m.command().Do(ctx, h)
+	if m.Ext == "" {
+		return m.command("").Do(ctx, h)
+	}
+	ext, err := isExt(m.Node)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the superblock of %s: %w", m.Node, err)
+	case ext:
+		return m.command(","+m.Ext).Do(ctx, h)
+	}
+	return m.command("").Do(ctx, h)
 }
 
 // Write writes a file.

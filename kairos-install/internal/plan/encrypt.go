@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/recoverykey"
@@ -77,7 +78,7 @@ func (in Input) encrypt() (volumes, escrow, fileSystems Step) {
 	volumes = Step{Name: "encrypt", Title: "make encrypted volumes of " + strings.Join(e.Labels, " and "),
 		Actions: []Action{newKey{e}}}
 	for _, label := range e.Labels {
-		volumes.Actions = append(volumes.Actions, formatVolume{Command{e.FormatCommand(label, in.node(label))}, label, in.node(label), e})
+		volumes.Actions = append(volumes.Actions, formatVolume{Command{Argv: e.FormatCommand(label, in.node(label))}, label, in.node(label), e})
 	}
 	if e.Save != "" {
 		volumes.Actions = append(volumes.Actions, saveKey{e})
@@ -87,8 +88,8 @@ func (in Input) encrypt() (volumes, escrow, fileSystems Step) {
 	fileSystems = Step{Name: "encrypted-file-systems", Title: "make file systems in the encrypted volumes"}
 	for _, label := range e.Labels {
 		fileSystems.Actions = append(fileSystems.Actions,
-			openVolume{Command{recoverykey.UnlockCommand(in.node(label), MappingPrefix+label)}, label, e},
-			Command{[]string{"mkfs.ext4", "-F", "-q", "-L", label, mapped(label)}})
+			openVolume{Command{Argv: recoverykey.UnlockCommand(in.node(label), MappingPrefix+label)}, label, e},
+			Command{Argv: []string{"mkfs.ext4", "-F", "-q", "-E", layout.Ext4Lazy, "-L", label, mapped(label)}})
 		if !isMounted(label) {
 			fileSystems.Actions = append(fileSystems.Actions, closeVolume{closeMapping(label), label, e})
 		}
@@ -97,7 +98,7 @@ func (in Input) encrypt() (volumes, escrow, fileSystems Step) {
 }
 
 func isMounted(label string) bool {
-	return slices.ContainsFunc(mounted, func(p struct{ label, options string }) bool { return p.label == label })
+	return slices.ContainsFunc(mounted, func(p struct{ label, options, ext string }) bool { return p.label == label })
 }
 
 // closing returns the actions that close the mounted volumes.
@@ -114,7 +115,7 @@ func (in Input) closing() (actions []Action) {
 }
 
 func closeMapping(label string) Command {
-	return Command{[]string{recoverykey.Program, "close", "--quiet", MappingPrefix + label}}
+	return Command{Argv: []string{recoverykey.Program, "close", "--quiet", MappingPrefix + label}}
 }
 
 // newKey generates the recovery key.

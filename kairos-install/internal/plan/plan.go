@@ -110,13 +110,13 @@ func Build(in Input) []Step {
 	}
 	hook := func(stage string) {
 		if in.Hooks {
-			add("hook", "run the stage "+stage, Command{in.runStage(stage)})
+			add("hook", "run the stage "+stage, Command{Argv: in.runStage(stage)})
 		}
 	}
 
 	hook("kairos-install.pre")
 	add("partition", "make and format the partitions of "+in.Device,
-		Command{Argv: in.Repart.Argv(in.Device)},
+		Command{Argv: in.Repart.Argv(in.Device), Env: layout.Environment()},
 		Hold{lock},
 		Appear{in.Device, in.Table.Partitions})
 	if in.Encryption != nil {
@@ -151,11 +151,16 @@ func Build(in Input) []Step {
 	add("stage-recovery", what, Stage{in.stage(m, disk.LabelRecovery, recovery, "--recovery"), disk.LabelRecovery, in.Encryption})
 	hook("after-install")
 	add("check", "check what will boot", Entries{m.of(disk.LabelESP)})
-	add("boot-loader", "install systemd-boot",
+	loader := []Action{
 		Write{m.of(disk.LabelESP) + "/loader/loader.conf", 0o644, []byte(in.loaderConf())},
 		Sync{m.of(disk.LabelESP)},
 		BootLoader{m.of(disk.LabelESP), in.Firmware},
-		Sync{m.of(disk.LabelESP)})
+		Sync{m.of(disk.LabelESP)},
+	}
+	if in.Firmware {
+		loader = append(loader, Next{in.node(disk.LabelESP)})
+	}
+	add("boot-loader", "install systemd-boot", loader...)
 	complete := len(steps)
 	add("finish", "unmount and write everything out", in.unmounts(m)...)
 	add("settle", "let udev find the new partitions",
@@ -174,12 +179,14 @@ func (m mountPoints) of(label string) string {
 	return path.Join(m.base, strings.ToLower(strings.TrimPrefix(label, "COS_")))
 }
 
-// mounted are the partitions that the installation mounts, with their mount options.
-var mounted = []struct{ label, options string }{
-	{disk.LabelESP, "nodev,nosuid,noexec,umask=0077"},
-	{disk.LabelOEM, "nodev,nosuid,noexec"},
-	{disk.LabelRecovery, "nodev,nosuid,noexec,noatime"},
-	{disk.LabelState, "nodev,nosuid,noexec,noatime"},
+// mounted are the partitions that the installation writes to, and their mount
+// options, with those for ext4: the node itself shall write the inode tables that
+// nobody has used yet, when it has nothing else to do.
+var mounted = []struct{ label, options, ext string }{
+	{disk.LabelESP, "nodev,nosuid,noexec,umask=0077", ""},
+	{disk.LabelOEM, "nodev,nosuid,noexec", ""},
+	{disk.LabelRecovery, "nodev,nosuid,noexec,noatime", "noinit_itable"},
+	{disk.LabelState, "nodev,nosuid,noexec,noatime", "noinit_itable"},
 }
 
 func (in Input) node(label string) string {
@@ -194,7 +201,7 @@ func (in Input) mounts(m mountPoints) []Action {
 		if in.Encryption.Has(p.label) {
 			node = mapped(p.label)
 		}
-		actions = append(actions, Mount{node, m.of(p.label), p.options})
+		actions = append(actions, Mount{node, m.of(p.label), p.options, p.ext})
 	}
 	return actions
 }
@@ -250,7 +257,7 @@ func (in Input) stage(m mountPoints, label, source, more string) Command {
 	if in.Title != "" {
 		argv = append(argv, "--title="+in.Title)
 	}
-	return Command{append(argv, source)}
+	return Command{Argv: append(argv, source)}
 }
 
 func (in Input) runStage(stage string) []string {

@@ -178,7 +178,7 @@ func TestWrite(t *testing.T) {
 func TestStageKeepsTheAnswer(t *testing.T) {
 	var got Staged
 	h := Host{Staged: func(label string, s Staged) { got = s }}
-	s := Stage{Command{[]string{"echo", `{"id":"1-0123456789ab","verity":true,"more":1}`}}, "COS_STATE", nil}
+	s := Stage{Command{Argv: []string{"echo", `{"id":"1-0123456789ab","verity":true,"more":1}`}}, "COS_STATE", nil}
 	if err := s.Do(t.Context(), h); err != nil || got.ID != "1-0123456789ab" || !got.Verity {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -191,7 +191,7 @@ func TestStageKeepsTheAnswer(t *testing.T) {
 // The deployment is told of the volumes that were made, before its source.
 func TestStageExpectsVolumes(t *testing.T) {
 	e := &Encryption{Volumes: []recoverykey.Volume{{Label: "COS_OEM", UUID: "u1"}, {Label: "COS_PERSISTENT", UUID: "u2"}}}
-	s := Stage{Command{[]string{"kairos-upgrade", "stage", "source"}}, "COS_STATE", e}
+	s := Stage{Command{Argv: []string{"kairos-upgrade", "stage", "source"}}, "COS_STATE", e}
 	want := []string{"kairos-upgrade", "stage", "--crypt=COS_OEM:u1", "--crypt=COS_PERSISTENT:u2", "source"}
 	if have := s.argv(); !slices.Equal(have, want) {
 		t.Errorf("%q", have)

@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +80,21 @@ func TestAppear(t *testing.T) {
 		}
 		if loop := test.device == "loop0"; loop != (exit.HintOf(err) != "") {
 			t.Errorf("%s: hint %q", test.name, exit.HintOf(err))
+		}
+	}
+}
+
+// TestNext: a firmware that has no boot option of the new ESP costs a warning, not
+// the installation.
+func TestNext(t *testing.T) {
+	m := fakemachine.New(t.TempDir())
+	m.Disk("vda", 8192, "COS_GRUB:1024")
+	var warned string
+	host := Host{Disk: m.System().Disk, Warn: func(format string, args ...any) { warned += fmt.Sprintf(format, args...) }}
+	for node, want := range map[string]string{"vda1": "EFI variable not set; remove the medium", "vda2": "the kernel does not see"} {
+		warned = ""
+		if err := (Next{filepath.Join(m.Dir, "dev", node)}).Do(t.Context(), host); err != nil || !strings.Contains(warned, want) {
+			t.Errorf("%s: %v, warned %q", node, err, warned)
 		}
 	}
 }
