@@ -1,4 +1,4 @@
-// Package cmd is the command line of kairos-config: one file per command.
+// Package cmd implements the command line of kairos-config, one file per command.
 package cmd
 
 import (
@@ -39,18 +39,18 @@ func offlineFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "offline", Usage: "fetch nothing; use the last good copy for config_url"}
 }
 
-// fetchRemotes fetches what the configs ask for; with again, even what this boot has
-// a copy of.
+// fetchRemotes fetches the remote configs that the configs name; with again, even those
+// that were fetched in this boot.
 func fetchRemotes(c *cli.Context, root *rootfs.Root, collection *source.Collection, again bool) {
 	warn(c, (&source.Fetcher{Root: root, Templates: renderer(root)}).Fetch(c.Context, collection.Remotes, again))
 }
 
-// logger writes to the application's stderr, without secrets.
+// logger returns a logger to the application's stderr that masks secrets.
 func logger(c *cli.Context) *slog.Logger {
 	return mask.Logger(logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet")))
 }
 
-// masked makes commands end with errors without secrets.
+// masked masks secrets in the errors of commands.
 func masked(commands []*cli.Command) []*cli.Command {
 	for _, command := range commands {
 		if action := command.Action; action != nil {
@@ -65,8 +65,8 @@ func masked(commands []*cli.Command) []*cli.Command {
 	return commands
 }
 
-// collect reads the configs beneath a root and those that the caller names.
-// A named one that can't be used is an error; the node's are best effort.
+// collect reads the configs beneath a root and the files that the caller names. A named
+// file that can't be used is an error; the node's own configs are best effort.
 func collect(c *cli.Context, root *rootfs.Root) (*source.Collection, error) {
 	named := c.StringSlice("config")
 	collection := source.Collect(root, named...)
@@ -79,8 +79,8 @@ func collect(c *cli.Context, root *rootfs.Root) (*source.Collection, error) {
 	return collection, nil
 }
 
-// merged collects and merges the configs; problems go to stderr. complete is
-// false when one of them could not be read, or not be fetched.
+// merged collects and merges the configs, and prints problems to stderr. complete is
+// false when a config could not be read or fetched.
 func merged(c *cli.Context) (config *tree.Node, complete bool, err error) {
 	root, err := rootfs.Open(c.String("root"))
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/argv"
 )
 
-// completions finds what may stand on the command line, by reading the files of
-// the node: nothing is fetched or written.
+// completions returns completions for the command line, from files of the node: it
+// fetches and writes nothing.
 func completions() argv.Values {
 	return argv.Values{"STAGE": completeStage, "KEY": completeKey, "GENERATION": completeGeneration, "NAME": completeName}
 }
 
-// reading hands over the root that a line is about.
+// reading passes the root that the command line names.
 func reading(a argv.Asked, look func(*rootfs.Root)) {
 	root, err := rootfs.Open(cmp.Or(a.Options["root"], "/"))
 	if err != nil {
@@ -30,7 +30,7 @@ func reading(a argv.Asked, look func(*rootfs.Root)) {
 	look(root)
 }
 
-// config is the node's config, as far as it can be read.
+// config returns the node's config, as far as it can be read.
 func config(a argv.Asked) (merged *tree.Node) {
 	reading(a, func(root *rootfs.Root) { merged, _ = source.Collect(root).Merged() })
 	return merged

@@ -42,7 +42,7 @@ func showDiff(c *cli.Context, change staging.Change) error {
 	return printDiff(c.App.Writer, result)
 }
 
-// diff compares what runs with what boots next and the change to it.
+// diff compares the running config with the next one and a change to it.
 func diff(c *cli.Context, node *staging.Node, change staging.Change) (compare.Result, error) {
 	next, err := nextConfigs(c, node, change)
 	if err != nil {
@@ -51,7 +51,7 @@ func diff(c *cli.Context, node *staging.Node, change staging.Change) (compare.Re
 	return compare.Collections(source.Collect(node.Root), next, fill(c.Context, node.Root)), nil
 }
 
-// nextConfigs are the configs of what boots next, with a change to them.
+// nextConfigs returns the configs of the next boot, with a change.
 func nextConfigs(c *cli.Context, node *staging.Node, change staging.Change) (*source.Collection, error) {
 	base, err := node.Base(c.Context)
 	if err != nil {
@@ -82,8 +82,7 @@ func printDiff(w io.Writer, r compare.Result) error {
 	return nil
 }
 
-// line tells one change: + for what is new, - for what is gone, ~ for what is
-// otherwise.
+// line formats a change: + for added, - for removed, ~ for changed.
 func line(c compare.Change) string {
 	switch {
 	case c.Before == "":

@@ -12,10 +12,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// excerpt shows the lines of a file that problems were found in.
+// excerpt prints the lines of a file with problems.
 type excerpt struct{ lines []string }
 
-// newExcerpt reads a file with problems. One that can't be read has no lines.
+// newExcerpt reads a file with problems. For an unreadable file it prints no lines.
 func newExcerpt(name string, problems diag.List) excerpt {
 	if len(problems) == 0 {
 		return excerpt{}
@@ -35,10 +35,10 @@ func newExcerpt(name string, problems diag.List) excerpt {
 	return excerpt{mask.Lines(strings.ToValidUTF8(string(data), "\ufffd"))}
 }
 
-// maxShown is how much of a line is shown, in characters.
+// maxShown is how many characters of a line are printed.
 const maxShown = 200
 
-// line returns the line of a problem, "" when there is none to show.
+// line returns the line of a problem, "" when there is none.
 func (e excerpt) line(pos diag.Pos) string {
 	if pos.Line < 1 || pos.Line > len(e.lines) {
 		return ""
@@ -55,8 +55,8 @@ func (e excerpt) line(pos diag.Pos) string {
 	return line
 }
 
-// print writes a problem as compilers do: the place and what is wrong, the
-// line, a mark beneath the place, and what to do on a line of its own.
+// print prints a problem as compilers do: position and message, the line, a mark below
+// the position, and the hint on a line of its own.
 func (e excerpt) print(w io.Writer, p diag.Problem) {
 	terminal.Fprintf(w, "%v: %s: %s\n", p.Pos, p.Severity, mask.Text(p.Message))
 	if line := e.line(p.Pos); line != "" {

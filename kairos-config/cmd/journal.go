@@ -11,8 +11,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/logline"
 )
 
-// stepLogger returns the loggers of steps: under systemd they write to the
-// journal, with fields that say which step speaks; nil elsewhere.
+// stepLogger returns loggers for steps: under systemd they write to the journal, with
+// fields that name the step; otherwise nil.
 func stepLogger(program, socket string) func(stage.Step) *slog.Logger {
 	if _, err := os.Stat(socket); err != nil || !logline.UnderSystemd() {
 		return nil

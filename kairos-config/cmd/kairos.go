@@ -21,7 +21,7 @@ var words = map[schema.Verdict]string{
 	schema.Works: "works", schema.Differs: "works differently", schema.None: "has no effect", schema.Change: "must change",
 }
 
-// kairosFiles are files of a Kairos node's /oem that are no configs.
+// kairosFiles are files in a Kairos node's /oem that are no configs.
 var kairosFiles = []struct{ pattern, text string }{
 	{"grub*env", "there is no GRUB: kernel arguments are install.grub_options.extra_cmdline"},
 	{"userdata", "the config that was made of it counts, not what the datasource had"},
@@ -29,7 +29,7 @@ var kairosFiles = []struct{ pattern, text string }{
 	{"*.sh", "a program that no config names is not run"},
 }
 
-// migrate judges the configs of a Kairos node: key by key, what becomes of each.
+// migrate returns a verdict for each key of the configs of a Kairos node.
 func migrate(c *cli.Context) error {
 	names := c.Args().Slice()
 	if len(names) == 0 {
@@ -68,7 +68,8 @@ func migrate(c *cli.Context) error {
 	return err
 }
 
-// judge judges the keys of a file; what can't be read at all is told in their place.
+// judge returns verdicts for the keys of a file, or for the whole file if it can't be
+// read.
 func judge(file string) []schema.Judged {
 	documents, problems := checked(file)
 	var all []schema.Judged

@@ -120,7 +120,7 @@ func runStage(c *cli.Context) error {
 	return nil
 }
 
-// fill is what becomes of the configs of a node on their way to steps.
+// fill returns the functions that turn the configs of a node into steps.
 func fill(ctx context.Context, root *rootfs.Root) stage.Fill {
 	return stage.Fill{
 		Credentials: credential.Open(),
@@ -131,13 +131,13 @@ func fill(ctx context.Context, root *rootfs.Root) stage.Fill {
 	}
 }
 
-// renderer fills templates with the facts of the machine.
+// renderer returns a renderer for templates with the facts of the machine.
 func renderer(root *rootfs.Root) *template.Renderer {
 	return template.New(sync.OnceValue(func() facts.Facts { return facts.Read(root) }))
 }
 
-// verifyGeneration compares the generation that this boot was to have with its
-// digests: with other configs the boot must not be found good.
+// verifyGeneration verifies the digests of the generation that the kernel command line
+// names: a boot with other configs must not be found good.
 func verifyGeneration(root *rootfs.Root) error {
 	booted, err := generation.Booted(root)
 	if err != nil || booted == nil {
@@ -146,13 +146,13 @@ func verifyGeneration(root *rootfs.Root) error {
 	return booted.Verify(root)
 }
 
-// keyServers are other addresses for github: and gitlab:, for sites that have
+// keyServers are replacements for the addresses of github: and gitlab:, for sites with
 // a server of their own.
 func keyServers() map[string]string {
 	return map[string]string{"github": os.Getenv("KAIROS_GITHUB_URL"), "gitlab": os.Getenv("KAIROS_GITLAB_URL")}
 }
 
-// validStage keeps the name usable as that of a record.
+// validStage returns an error for a name that can't be the name of a record's file.
 func validStage(name string) bool {
 	return name != "" && len(name) < 100 && name[0] != '.' &&
 		strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""

@@ -58,8 +58,8 @@ func stageConfigs(c *cli.Context) error {
 	return err
 }
 
-// readChange reads the files that the command names and checks them. What is
-// wrong is printed, and the error says no more.
+// readChange reads and validates the files that the command names. It prints the
+// problems; its error has no details.
 func readChange(c *cli.Context) (staging.Change, error) {
 	if _, err := cmdline.Arguments(c, "[FILE...]"); err != nil {
 		return staging.Change{}, err
@@ -100,7 +100,7 @@ func readChange(c *cli.Context) (staging.Change, error) {
 	return change, nil
 }
 
-// openNode opens the node that runs, for staging. The caller calls close.
+// openNode opens the running node for staging. The caller calls close.
 func openNode(c *cli.Context) (node *staging.Node, close func(), err error) {
 	booted, err := deployment.ReadBooted(deployment.BootedPath)
 	if err != nil {
@@ -155,8 +155,7 @@ func rollbackCommand() *cli.Command {
 	}
 }
 
-// staged is the object that stage --json prints, changed that of discard and
-// rollback.
+// staged is the object that stage --json prints, changed that of discard and rollback.
 type staged struct {
 	ID string `json:"id"`
 	*generation.Generation
@@ -166,7 +165,7 @@ type changed struct {
 	ID string `json:"id"`
 }
 
-// withNode does something that ends with a generation, and tells it.
+// withNode calls a function that changes generations, and prints the result.
 func withNode(c *cli.Context, what, done string, do func(*staging.Node) (string, error)) error {
 	node, close, err := openNode(c)
 	if err != nil {

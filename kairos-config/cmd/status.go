@@ -61,8 +61,8 @@ func status(c *cli.Context) error {
 	return w.Flush()
 }
 
-// generations tells what has become of staged configs. What can't be found out
-// is told, and the rest shown all the same.
+// generations returns the state of the generations. It logs what cannot be determined
+// and returns the rest.
 func generations(c *cli.Context, root *rootfs.Root) staging.State {
 	var upgrade staging.Upgrade
 	if root.Path() == "/" && os.Geteuid() == 0 {

@@ -64,8 +64,7 @@ func validate(c *cli.Context) error {
 	return nil
 }
 
-// configsIn returns the files that are named, and those in directories that
-// are.
+// configsIn returns the named files, and the files in named directories.
 func configsIn(names []string) ([]string, error) {
 	var files []string
 	for _, name := range names {
@@ -92,8 +91,8 @@ func configsIn(names []string) ([]string, error) {
 	return files, nil
 }
 
-// check finds what is wrong with a config. Templates are rendered with the
-// facts of no machine: what they make is checked too.
+// check validates a config. It renders templates with sample facts and validates the
+// results too.
 func check(name string) diag.List {
 	_, problems := checked(name)
 	return problems

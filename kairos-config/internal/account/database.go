@@ -1,10 +1,9 @@
-// Package account makes and changes users and groups beneath a root by
-// editing passwd(5), shadow(5), group(5) and gshadow(5) there.
+// Package account creates and changes users and groups beneath a root by editing
+// passwd(5), shadow(5), group(5) and gshadow(5).
 //
-// The tools of the image would need a chroot with a shell and libraries in
-// the initrd, take a process for each step, and put password hashes into argv
-// (useradd -p); systemd-sysusers neither sets passwords nor keys for people's
-// accounts.
+// The tools of the image would need a chroot with a shell and libraries, take a process
+// for each change, and put password hashes into argv (useradd -p); systemd-sysusers
+// sets neither passwords nor keys of people's accounts.
 package account
 
 import (
@@ -20,7 +19,7 @@ import (
 
 const maxTable = 16 << 20
 
-// Fields of the lines.
+// Numbers of the fields in the lines.
 const (
 	nameField = 0
 
@@ -38,7 +37,7 @@ const (
 	gshadowMembers = 3
 )
 
-// Database is the accounts beneath a root.
+// Database holds the accounts beneath a root.
 type Database struct {
 	root    *rootfs.Root
 	passwd  *table
@@ -49,9 +48,8 @@ type Database struct {
 	lock    *os.File
 }
 
-// Open locks and reads the accounts beneath a root, for changing them. The
-// lock is that of lckpwdf(3), so that useradd and systemd-sysusers wait for
-// each other.
+// Open locks and reads the accounts beneath a root, to change them. It takes the lock
+// of lckpwdf(3), so that it excludes useradd and systemd-sysusers.
 func Open(root *rootfs.Root) (*Database, error) {
 	lock, err := acquire(root)
 	if err != nil {
@@ -69,7 +67,7 @@ func Open(root *rootfs.Root) (*Database, error) {
 	return db, nil
 }
 
-// Read reads the names and numbers of users and groups, for looking them up.
+// Read reads the names and numbers of users and groups, without a lock.
 func Read(root *rootfs.Root) (*Database, error) {
 	db := &Database{root: root}
 	return db, errors.Join(load(root, &db.passwd, "/etc/passwd", 7), load(root, &db.group, "/etc/group", 4))
@@ -85,7 +83,7 @@ func load(root *rootfs.Root, into **table, path string, fields int) error {
 	return nil
 }
 
-// Close gives the lock back, without saving.
+// Close releases the lock, without saving.
 func (db *Database) Close() error { return db.lock.Close() }
 
 func acquire(root *rootfs.Root) (*os.File, error) {
@@ -106,8 +104,8 @@ func acquire(root *rootfs.Root) (*os.File, error) {
 	return f, nil
 }
 
-// Save writes the files that changed and returns their paths: groups first, a
-// user becomes visible last.
+// Save writes the changed files and returns their paths: groups first, so that a user
+// becomes visible last.
 func (db *Database) Save() (changed []string, err error) {
 	for _, t := range []*table{db.group, db.gshadow, db.shadow, db.passwd} {
 		if !t.dirty {
@@ -122,7 +120,7 @@ func (db *Database) Save() (changed []string, err error) {
 	return changed, nil
 }
 
-// attr is the attributes of a file: those that it has, or what a new one gets.
+// attr returns the attributes of a file, or those of a new one.
 func (db *Database) attr(t *table) rootfs.Attr {
 	if !t.absent || t == db.passwd || t == db.group {
 		return rootfs.KeepAll
@@ -136,7 +134,7 @@ func (db *Database) attr(t *table) rootfs.Attr {
 	return attr
 }
 
-// Account is what passwd(5) says of a user.
+// Account is a user's line in passwd(5).
 type Account struct {
 	Name     string
 	UID, GID int

@@ -10,19 +10,18 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Entity is a line of one of the account files, as Kairos' entities have it: a
-// YAML map with kind and the fields of the file.
+// Entity is a line of an account file in the form of Kairos' entities: a YAML map with
+// kind and the fields of the file.
 type Entity struct {
 	kind   kind
 	fields map[string]string
 }
 
-// kind is what an entity may be: the fields of its file by their names there,
-// in their order.
+// kind is a type of entity: the file's fields by name, in their order.
 type kind struct {
 	name   string
 	fields []string
-	preset []string // what a new line has in a field that the entity leaves out
+	preset []string // default values of fields in a new line
 	table  func(*Database) *table
 }
 
@@ -46,7 +45,8 @@ var kinds = []kind{
 	},
 }
 
-// ParseEntity reads an entity. Errors hold no value: one may be a password.
+// ParseEntity parses an entity. Its errors contain no values, since one may be a
+// password.
 func ParseEntity(text string) (Entity, error) {
 	node, problems := tree.Parse("entity", []byte(text))
 	if problems.Failed() || node == nil || node.Kind != tree.Map {
@@ -85,13 +85,13 @@ func ParseEntity(text string) (Entity, error) {
 	return e, nil
 }
 
-// Kind is the file that it is a line of: user, shadow, group or gshadow.
+// Kind returns the file that the line belongs to: user, shadow, group or gshadow.
 func (e Entity) Kind() string { return e.kind.name }
 
-// Fields are what it asks for, by name.
+// Fields returns the given fields by name.
 func (e Entity) Fields() map[string]string { return e.fields }
 
-// Account names what it belongs to: a user or a group.
+// Account returns the name of the user or group.
 func (e Entity) Account() string {
 	if e.kind.name == "user" || e.kind.name == "shadow" {
 		return "user " + e.name()
@@ -101,8 +101,8 @@ func (e Entity) Account() string {
 
 func (e Entity) name() string { return e.fields[e.kind.fields[0]] }
 
-// EnsureEntity makes a line, or changes it to what is asked for; what the
-// entity leaves out stays. A number of -1, or none, is the next free one.
+// EnsureEntity creates or changes a line. Fields that the entity does not have stay. A
+// number of -1, or none, means the next free one.
 func (db *Database) EnsureEntity(e Entity) error {
 	t := e.kind.table(db)
 	line := t.find(e.name())
@@ -123,8 +123,8 @@ func (db *Database) EnsureEntity(e Entity) error {
 	return nil
 }
 
-// number gives a new user or group its number. A user without a group gets its
-// own number there, as Kairos does.
+// number assigns a number to a new user or group. A user without a group gets one's own
+// number as group, as in Kairos.
 func (db *Database) number(e Entity, line []string) error {
 	wanted := func(key string) bool { return e.fields[key] != "" && e.fields[key] != "-1" }
 	switch e.kind.name {
@@ -154,7 +154,7 @@ func (db *Database) number(e Entity, line []string) error {
 	return nil
 }
 
-// DeleteEntity takes a line away, if it is there.
+// DeleteEntity removes a line, if it exists.
 func (db *Database) DeleteEntity(e Entity) error {
 	e.kind.table(db).remove(e.name())
 	return nil

@@ -15,11 +15,10 @@ const (
 	maxSkeletonFile = 1 << 20
 )
 
-// EnsureHome makes a user's home directory, mode 0700, with the files of
-// /etc/skel, and returns its path when it did. A directory that is there and
-// belongs to root is handed over, unless it is the root directory or another
-// user can change the way to it; one that belongs to somebody else is an error
-// and stays as it is.
+// EnsureHome creates a user's home directory, mode 0700, with the files of /etc/skel,
+// and returns its path if it was created. An existing directory of root is given to the
+// user, unless it is the root directory or another user can change a directory above
+// it; a directory of another user is an error and stays as it is.
 func EnsureHome(root *rootfs.Root, a Account) (changed string, err error) {
 	st, err := root.Stat(a.Home)
 	top, errTop := root.Stat("/")
@@ -102,9 +101,9 @@ func copySkeletonFile(root *rootfs.Root, source, target string, a Account) error
 	return err
 }
 
-// AuthorizeKeys adds the keys to a user's authorized_keys that are not there
-// and returns the path when that changed it. The home directory counts as the
-// root of all paths in it: links that its owner made lead to what is the owner's.
+// AuthorizeKeys adds missing keys to a user's authorized_keys and returns the path of
+// the file if it changed. Paths are resolved beneath the home directory as their root:
+// links that its owner made lead only to the owner's files.
 func AuthorizeKeys(root *rootfs.Root, a Account, keys []string) (changed string, err error) {
 	home, err := root.Sub(a.Home)
 	if err != nil {
@@ -126,7 +125,7 @@ func AuthorizeKeys(root *rootfs.Root, a Account, keys []string) (changed string,
 	return a.Home + file, nil
 }
 
-// addKeys appends the lines that a file has not yet.
+// addKeys appends missing lines to a file.
 func addKeys(file string, keys []string) []byte {
 	known := map[string]bool{}
 	for line := range strings.Lines(file) {

@@ -12,15 +12,15 @@ type span struct{ first, last int }
 
 func (s span) holds(id int) bool { return s.first <= id && id <= s.last }
 
-// limits is what login.defs(5) and /etc/default/useradd say of new accounts.
+// limits are the settings of login.defs(5) and /etc/default/useradd for new accounts.
 type limits struct {
 	uid, systemUID span
 	gid, systemGID span
 	shell, home    string
-	group          string // of users without a group of their own
+	group          string // group of users without a group of their own
 }
 
-// readLimits reads both files; what they don't say is as in shadow-utils.
+// readLimits reads both files; missing settings have the defaults of shadow-utils.
 func readLimits(root *rootfs.Root) limits {
 	l := limits{
 		uid: span{1000, 60000}, systemUID: span{101, 999},
@@ -62,8 +62,8 @@ func settings(root *rootfs.Root, path, separators string, each func(key, value s
 	}
 }
 
-// free returns the next id of a range that is not taken: one above the highest
-// that is, as useradd does, or the highest free one.
+// free returns the next free id of a range: one above the highest used one, as useradd
+// does, or the highest free one.
 func free(s span, taken map[int]bool) (int, bool) {
 	next := s.first
 	for id := range taken {
@@ -77,8 +77,8 @@ func free(s span, taken map[int]bool) (int, bool) {
 	return freeSystem(s, taken)
 }
 
-// freeSystem returns the highest free id of a range: system accounts grow
-// downwards, away from the ids that distributions assign.
+// freeSystem returns the highest free id of a range: system accounts are assigned
+// downwards, away from the ids that distributions assign statically.
 func freeSystem(s span, taken map[int]bool) (int, bool) {
 	for id := s.last; id >= s.first; id-- {
 		if !taken[id] {

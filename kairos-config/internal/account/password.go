@@ -8,8 +8,8 @@ import (
 	"github.com/go-crypt/x/yescrypt"
 )
 
-// hashed reports whether a password is a hash already, or locks the account:
-// crypt(5) hashes begin with $ or, of old, _; both may stand behind a !.
+// hashed reports whether a password is a hash, or locks the account: crypt(5) hashes
+// begin with $ or, in old formats, _; either may follow a !.
 func hashed(password string) bool {
 	switch p := strings.TrimPrefix(password, "!"); {
 	case password == "" || p == "" || p == "*" || p == "!":
@@ -22,9 +22,9 @@ func hashed(password string) bool {
 // alphabet is that of crypt(5)'s base64.
 const alphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// hash returns the yescrypt hash of a plain password: the old one when the
-// password fits it, so that applying a config again changes nothing, or else
-// one with a new salt and the cost that Debian and Fedora choose (j9T).
+// hash returns the yescrypt hash of a plain password: the old hash if the password
+// matches it, so that applying a config again changes nothing, otherwise one with a new
+// salt and the cost of Debian and Fedora (j9T).
 func hash(password, old string) (string, error) {
 	if strings.HasPrefix(old, "$y$") {
 		if again, err := yescrypt.Hash([]byte(password), []byte(old)); err == nil && string(again) == old {

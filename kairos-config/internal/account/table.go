@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// table is one of the four files of accounts: lines of fields with colons
-// between. Lines that it doesn't understand (comments, NIS) stay as they are.
+// table is one of the four account files: lines of fields separated by colons. Other
+// lines (comments, NIS) stay as they are.
 type table struct {
 	path   string
-	fields int // that a line has
+	fields int // number of fields in a line
 	lines  [][]string
 	dirty  bool
-	absent bool // the file isn't there
+	absent bool // the file doesn't exist
 }
 
 func parseTable(path string, fields int, data []byte) *table {
@@ -47,7 +47,7 @@ func (t *table) findBy(field int, value string) []string {
 	return nil
 }
 
-// set changes a field of a line that find returned.
+// set sets a field of a line that find returned.
 func (t *table) set(line []string, field int, value string) {
 	if line[field] != value {
 		line[field] = value
@@ -66,7 +66,7 @@ func (t *table) add(line ...string) []string {
 	return line
 }
 
-// addMember puts a name into a field that holds a list with commas.
+// addMember adds a name to a field with a list separated by commas.
 func (t *table) addMember(line []string, field int, name string) {
 	members := strings.FieldsFunc(line[field], func(r rune) bool { return r == ',' })
 	if !slices.Contains(members, name) {

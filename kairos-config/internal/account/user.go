@@ -10,13 +10,12 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 )
 
-// noPassword is the hash of new accounts that get none: no password fits, and
-// unlike "!" the account isn't locked, so that sshd lets keys in without PAM.
+// noPassword is the hash of new accounts without password: no password matches it and,
+// unlike "!", the account isn't locked, so that sshd without PAM accepts keys.
 const noPassword = "*"
 
-// EnsureUser makes a user or changes it to what is asked for; what the request
-// leaves open stays as it is. Save writes the result. The home directory is
-// made by EnsureHome.
+// EnsureUser creates or changes a user. Fields that the request leaves open stay as
+// they are. Save writes the result; EnsureHome creates the home directory.
 func (db *Database) EnsureUser(want schema.User) error {
 	line := db.passwd.find(want.Name)
 	if line == nil {
@@ -59,10 +58,10 @@ func (db *Database) create(want schema.User) error {
 	return nil
 }
 
-// chooseUID returns the id that the request names, or else the one that owns
-// the home directory already, or else a free one that owns no other's home.
-// Home directories outlive /etc: without this a user more in the image or in
-// the config would hand a person's files to somebody else.
+// chooseUID returns the requested id, or the id that owns the home directory, or a free
+// one that owns no other home. Home directories are persistent and /etc is not: without
+// this, another user in the image or in the config would shift the ids, and a user
+// would own another's files.
 func (db *Database) chooseUID(want schema.User, home string) (int, error) {
 	if want.UID != "" {
 		uid, err := strconv.ParseUint(want.UID, 10, 32)
@@ -90,7 +89,7 @@ func (db *Database) chooseUID(want schema.User, home string) (int, error) {
 	return uid, nil
 }
 
-// addHomeOwners adds the ids that own home directories.
+// addHomeOwners adds the ids of the owners of home directories.
 func (db *Database) addHomeOwners(taken map[int]bool) {
 	entries, err := db.root.ReadDir(db.limits.home)
 	if err != nil {
@@ -103,8 +102,8 @@ func (db *Database) addHomeOwners(taken map[int]bool) {
 	}
 }
 
-// primaryGroup returns the id of the group that the request names, or of the
-// common group, or of the user's own, which is made when it isn't there.
+// primaryGroup returns the id of the requested group, or of the common group, or of the
+// user's own, which it creates where it doesn't exist.
 func (db *Database) primaryGroup(want schema.User, uid int) (int, error) {
 	name := want.PrimaryGroup
 	if name == "" && want.NoUserGroup {
@@ -152,9 +151,9 @@ func (db *Database) change(line []string, want schema.User) error {
 	return nil
 }
 
-// setPassword writes the hash to shadow(5), of a plain password one that it
-// makes. The date of the last change stays empty: /etc is made anew at every
-// boot, so ageing could not work.
+// setPassword writes the hash to shadow(5); it hashes a plain password. The date of the
+// last change stays empty: /etc is created again at every boot, so password ageing
+// could not work.
 func (db *Database) setPassword(want schema.User) error {
 	line := db.shadow.find(want.Name)
 	if line == nil {
@@ -178,7 +177,7 @@ func (db *Database) setPassword(want schema.User) error {
 	return nil
 }
 
-// EnsureGroup makes a group and adds members to it.
+// EnsureGroup creates a group and adds members to it.
 func (db *Database) EnsureGroup(want schema.Group) error {
 	line := db.group.find(want.Name)
 	switch {

@@ -1,5 +1,5 @@
-// Package compare says what is different between two sets of configs: values,
-// and what their steps leave on the node.
+// Package compare compares two sets of configs: their values, and the results of their
+// steps on the node.
 package compare
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Change is a value or a thing on the node that differs. Before or After is ""
-// where it is on one side only. Secrets are masked.
+// Change is a value or an object on the node that differs. Before or After is "" where
+// it is missing on that side. Secrets are masked.
 type Change struct {
 	Key    string `json:"key"` // a dotted key, or a path
 	Before string `json:"before,omitempty"`
@@ -25,17 +25,17 @@ type Change struct {
 	Origin string `json:"origin"` // file:line, of After where there is one
 }
 
-// Result is all that differs.
+// Result is the list of all differences.
 type Result struct {
 	Values []Change `json:"values"`
-	Files  []Change `json:"files"` // and all else that steps leave: see stage.Target
+	Files  []Change `json:"files"` // files and other results of steps: see stage.Target
 }
 
 // None reports whether nothing differs.
 func (r Result) None() bool { return len(r.Values)+len(r.Files) == 0 }
 
-// Collections compares two sets of configs, and what their steps leave when
-// they are filled in this way.
+// Collections compares two sets of configs, and the results of their steps when they
+// are filled with fill.
 func Collections(before, after *source.Collection, fill stage.Fill) Result {
 	a, _ := before.Merged()
 	b, _ := after.Merged()
@@ -45,8 +45,8 @@ func Collections(before, after *source.Collection, fill stage.Fill) Result {
 // leaf is a value with its place.
 type leaf struct{ text, origin string }
 
-// values compares two merged configs by their dotted keys. A secret that
-// changed is told, and not what it is.
+// values compares two merged configs by dotted keys. It reports that a secret changed
+// without showing it.
 func values(before, after *tree.Node) []Change {
 	a, b := map[string]leaf{}, map[string]leaf{}
 	leaves(before, mask.Tree(before), "", a)
@@ -54,8 +54,8 @@ func values(before, after *tree.Node) []Change {
 	return changes(a, b)
 }
 
-// leaves flattens a tree. What is masked is told apart by a digest that is cut
-// off before anybody sees it.
+// leaves flattens a tree. A truncated digest distinguishes masked values; it is never
+// printed.
 func leaves(n, masked *tree.Node, key string, into map[string]leaf) {
 	switch {
 	case n.Kind == tree.Map && len(n.Fields) > 0:
@@ -90,8 +90,7 @@ func join(key, name string) string {
 	return key + "." + name
 }
 
-// separator stands before a digest in a text that is compared. It can't stand
-// in a config.
+// separator precedes the digest in a compared text. It can't occur in a config.
 const separator = "\x00"
 
 func digest(text string) string {
@@ -129,8 +128,8 @@ func changes(a, b map[string]leaf) []Change {
 	return list
 }
 
-// files compares what the steps of all stages of a boot leave on the node, as
-// far as the configs alone say it: conditions and commands may do otherwise.
+// files compares the results of the steps of all stages of a boot, as far as the
+// configs determine them: conditions and commands may have other results.
 func files(before, after *source.Collection, fill stage.Fill) []Change {
 	fill.KeepCredentials = true
 	a, b := stage.Pair(before, after, fill)

@@ -1,6 +1,6 @@
-// Package credential puts systemd's credentials into values of a config:
-// ${credential:NAME}. The service manager has decrypted them and laid them into
-// a directory of the unit that only the unit can read: systemd.exec(5).
+// Package credential expands systemd's credentials in values of a config:
+// ${credential:NAME}. The service manager decrypts them into a directory that only the
+// unit can read: systemd.exec(5).
 package credential
 
 import (
@@ -17,16 +17,15 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Mark stands where a secret was.
+// Mark replaces a secret.
 const Mark = "(secret)"
 
-// maxSize of a credential in bytes: systemd's own limit.
+// maxSize is the maximum size of a credential in bytes: systemd's own limit.
 const maxSize = 1 << 20
 
 var reference = regexp.MustCompile(`\$\{credential:([^}]*)\}`)
 
-// nameForm is what systemd takes for the name of a credential, less what no
-// file of a directory is called.
+// nameForm matches valid names of credentials.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,200}$`)
 
 // ErrMissing is returned for a credential that the unit doesn't have.
@@ -41,8 +40,8 @@ func Open() Store { return Store{os.Getenv("CREDENTIALS_DIRECTORY")} }
 // In returns the credentials in a directory.
 func In(dir string) Store { return Store{dir} }
 
-// get returns kairos.NAME, which the units of the stages import by that name,
-// or else NAME, which a drop-in may have added.
+// get returns kairos.NAME, which the units of the stages import by that name, or NAME,
+// which a drop-in may have added.
 func (s Store) get(name string) (string, error) {
 	if !nameForm.MatchString(name) {
 		return "", fmt.Errorf("credential %q: not a name", name)
@@ -75,9 +74,8 @@ func (s Store) get(name string) (string, error) {
 	return "", fmt.Errorf("credential %s: %w", name, ErrMissing)
 }
 
-// Expand returns a value with credentials in the place of what names them, the
-// secrets that are in it now, and what is missing. Keys stay as they are, and so
-// does n.
+// Expand returns a copy of a value with credentials expanded, the secrets in it, and
+// the names of missing credentials. It expands no keys, and doesn't change n.
 func (s Store) Expand(n *tree.Node) (*tree.Node, Secrets, diag.List) {
 	var secrets Secrets
 	var missing diag.List
@@ -118,11 +116,11 @@ func (s Store) expand(n *tree.Node, secrets *Secrets, missing *diag.List) *tree.
 	return &made
 }
 
-// Secrets are values that nobody may see.
+// Secrets are values that must not be shown.
 type Secrets []string
 
-// Hide replaces the secrets in a text, and their lines: programs print line by
-// line.
+// Hide masks the secrets in a text, and each of their lines, since programs print line
+// by line.
 func (s Secrets) Hide(text string) string {
 	for _, secret := range s {
 		text = strings.ReplaceAll(text, secret, Mark)
@@ -135,7 +133,7 @@ func (s Secrets) Hide(text string) string {
 	return text
 }
 
-// In reports whether a text holds one of the secrets.
+// In reports whether a text contains one of the secrets.
 func (s Secrets) In(text string) bool {
 	return slices.ContainsFunc(s, func(secret string) bool { return strings.Contains(text, secret) })
 }

@@ -47,7 +47,7 @@ func aws(ctx context.Context, s *session) (raw, error) {
 	return got, nil
 }
 
-// validToken keeps what a service sends out of the syntax of headers.
+// validToken matches tokens that cannot change the syntax of headers.
 func validToken(token []byte) bool {
 	return len(token) > 0 && len(token) < 1024 && printable(string(token))
 }
@@ -177,8 +177,8 @@ func packet(ctx context.Context, s *session) (raw, error) {
 	return raw{userData: data, hostname: meta.Hostname, keys: meta.SSHKeys}, err
 }
 
-// scaleway is Scaleway's metadata service. It gives user data only to a
-// privileged port, which on a node only root has.
+// scaleway is Scaleway's metadata service. It gives user data only to clients with a
+// privileged port, which on a node only root can use.
 // https://www.scaleway.com/en/developers/api/instances/#path-user-data
 func scaleway(ctx context.Context, s *session) (raw, error) {
 	c := s.client.at("http://169.254.42.42")
@@ -202,8 +202,8 @@ func scaleway(ctx context.Context, s *session) (raw, error) {
 	return got, err
 }
 
-// privileged connects from a port below 1024. It tries some: others may be
-// taken.
+// privileged connects from a port below 1024. It tries several, since some may be in
+// use.
 func privileged(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	for port := 1023; port > 1000; port-- {
 		d := net.Dialer{Timeout: dialTimeout, LocalAddr: &net.TCPAddr{Port: port}}

@@ -1,7 +1,6 @@
-// Package datasource asks the place that a machine runs at for its user data:
-// media that are attached to it, its firmware, and the metadata services of
-// clouds. Whatever answers is untrusted: sizes, times and redirects are
-// bounded, and what is no text is refused.
+// Package datasource gets the machine's user data from its environment: attached media,
+// the firmware, and metadata services of clouds. Every answer is untrusted: sizes,
+// times and redirects are bounded, and data that is no text is refused.
 package datasource
 
 import (
@@ -16,12 +15,12 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/rootfs"
 )
 
-// Options are where to look.
+// Options are the settings of Fetch.
 type Options struct {
-	Root *rootfs.Root // of the machine: /dev, /proc, /run, /sys are read beneath it
-	Path string       // of the provider file: the file with the user data
-	// AnyPlatform asks metadata services too that the firmware does not say the
-	// machine runs at.
+	Root *rootfs.Root // root directory of the machine: /dev, /proc, /run, /sys are read beneath it
+	Path string       // of the provider "file": the file with the user data
+	// AnyPlatform also asks metadata services of platforms that the firmware does not
+	// name.
 	AnyPlatform bool
 	Log         *slog.Logger // nil: nothing is logged
 
@@ -32,29 +31,30 @@ type Options struct {
 	Base map[string]string
 	// Mount mounts the file system on a device, read-only; nil: the kernel's.
 	Mount func(device string) (dir string, unmount func(), err error)
-	// Backoff is the time before the first repetition of a request that
-	// failed; it doubles with each. 500 ms when 0.
+	// Backoff is the time before the first retry of a failed request; it doubles with
+	// each. 500 ms when 0.
 	Backoff time.Duration
 }
 
 // DefaultTimeout is how long one provider may take.
 const DefaultTimeout = 30 * time.Second
 
-// Result is what a provider knows of the machine.
+// Result is the data of one provider.
 type Result struct {
 	Provider string
 	UserData UserData
-	Hostname string   // "" when it doesn't say
+	Hostname string   // "" when not known
 	SSHKeys  []string // lines of authorized_keys
 }
 
-// ErrNothing is returned when no provider has anything.
+// ErrNothing says that no provider has any data.
 var ErrNothing = errors.New("no datasource has user data")
 
-// provider asks one place. It returns errAbsent when the machine isn't there.
+// provider gets the data of one source. It returns errAbsent where the machine doesn't
+// have the source.
 type provider func(ctx context.Context, s *session) (raw, error)
 
-// raw is what a provider returned, before anything is made of it.
+// raw is a provider's unparsed result.
 type raw struct {
 	userData []byte
 	hostname string
@@ -63,28 +63,27 @@ type raw struct {
 
 var errAbsent = errors.New("not here")
 
-// session is a provider at work.
+// session is a running provider.
 type session struct {
 	Options
 	name   string
 	client *client
 }
 
-// openError is the failure of a source that has user data for this machine, or
-// should have: it may be asked again.
+// openError is the failure of a source that has user data for this machine, or should
+// have: it may be asked again.
 type openError struct{ error }
 
 func (e openError) Unwrap() error { return e.error }
 
-// Again reports whether the error of Fetch leaves hope for another time: user
-// data that is there can't be used, or a service does not answer that the
-// firmware says is there.
+// Again reports whether Fetch may succeed later: existing user data can't be used, or a
+// service of the machine's platform does not answer.
 func Again(err error) bool {
 	var open openError
 	return errors.As(err, &open)
 }
 
-// providers are all there are, by Kairos' names and some of our own.
+// providers are all providers, by Kairos' names and some of our own.
 var providers = map[string]provider{
 	"aws": aws, "azure": azure, "digitalocean": digitalOcean, "gcp": gcp, "hetzner": hetzner, "maas": maas,
 	"metaldata": metaldata, "openstack": openstack, "packet": packet, "scaleway": scaleway, "vultr": vultr,
@@ -93,8 +92,8 @@ var providers = map[string]provider{
 	"file": fromFile, "cmdline": commandLine, "smbios": smbios, "credential": credential,
 }
 
-// media are the providers that need no network: they are asked first, one by
-// one, as in Kairos.
+// media are the providers that need no network: they are asked first, one by one, as in
+// Kairos.
 var media = []string{"cdrom", "config-drive", "nocloud", "file", "credential", "smbios", "vmware"}
 
 // Names returns the names of all providers, sorted.
@@ -107,11 +106,10 @@ func Names() []string {
 	return names
 }
 
-// Fetch asks providers for user data: media first, one after the other, then
-// all others at once, of which the first in the list that has user data
-// counts. Where none has, but one knows a host name or keys, that is the
-// result. The error is ErrNothing, with what each provider said, when nobody
-// has anything.
+// Fetch asks providers for user data: media first, one by one, then all others in
+// parallel, of which the first in the list with user data is used. Where none has user
+// data, but one knows a host name or keys, that is the result. ErrNothing, with the
+// error of each provider, says that none has any data.
 func Fetch(ctx context.Context, names []string, opts Options) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -222,7 +220,7 @@ func cleanHostname(name string) string {
 	return fields[0]
 }
 
-// maxKeys bounds what is taken of a service's keys.
+// maxKeys is how many keys of a service are used.
 const maxKeys = 100
 
 func cleanKeys(keys []string) []string {

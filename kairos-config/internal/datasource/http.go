@@ -15,7 +15,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
-// Bounds on a metadata service.
+// Limits for a metadata service.
 const (
 	attempts      = 3
 	dialTimeout   = 3 * time.Second
@@ -26,8 +26,8 @@ const (
 
 var errRedirect = errors.New("refused to follow a redirect")
 
-// client talks to one metadata service, directly and never to anybody else: no
-// proxy, no redirect.
+// client connects directly to one metadata service: it uses no proxy and follows no
+// redirect.
 type client struct {
 	http *http.Client
 	s    *session
@@ -47,7 +47,7 @@ func newClient(s *session) *client {
 	return &client{http: &http.Client{Transport: transport, CheckRedirect: refuse}, s: s}
 }
 
-// at sets the address that paths are beneath, unless a test has another.
+// at sets the base address of paths, unless a test has set another.
 func (c *client) at(base string) *client {
 	c.base = base
 	if other := c.s.Base[c.s.name]; other != "" {
@@ -71,7 +71,7 @@ func missing(err error) bool {
 	return errors.As(err, &status) && status.code == http.StatusNotFound
 }
 
-// get fetches a path. Failures that may pass are tried again.
+// get fetches a path. It retries temporary failures.
 func (c *client) get(ctx context.Context, path string, header ...string) ([]byte, error) {
 	return c.do(ctx, http.MethodGet, path, header...)
 }
@@ -123,7 +123,7 @@ func (c *client) once(ctx context.Context, method, path string, header []string)
 	return body, nil
 }
 
-// flavour is what answers of Google's service say of themselves.
+// flavour is the header by which answers of Google's service are recognized.
 func (s *session) flavour() string {
 	if s.name == "gcp" {
 		return "Google"
@@ -131,7 +131,7 @@ func (s *session) flavour() string {
 	return ""
 }
 
-// optional fetches a path that need not be there.
+// optional fetches a path that may be missing.
 func (c *client) optional(ctx context.Context, path string, header ...string) ([]byte, error) {
 	body, err := c.get(ctx, path, header...)
 	if missing(err) {
@@ -164,8 +164,7 @@ func (c *client) object(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// seed fetches NoCloud's files beneath an address that the machine was started
-// with.
+// seed fetches NoCloud's files beneath an address.
 func (c *client) seed(ctx context.Context, address string) (raw, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

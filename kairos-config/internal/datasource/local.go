@@ -17,11 +17,11 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// CredentialName is the name of the systemd credential that is user data:
+// CredentialName is the name of the systemd credential with user data:
 // systemd.system-credentials(7).
 const CredentialName = "kairos.userdata"
 
-// fromFile takes a file of this machine as user data.
+// fromFile reads user data from a file of this machine.
 func fromFile(_ context.Context, s *session) (raw, error) {
 	if s.Path == "" {
 		return raw{}, errors.New("it needs path, the file with the user data")
@@ -30,9 +30,9 @@ func fromFile(_ context.Context, s *session) (raw, error) {
 	return raw{userData: data}, err
 }
 
-// credential takes a credential that the service manager got from the
-// firmware, the hypervisor or the boot loader. An encrypted one is read by
-// systemd-creds(1).
+// credential reads user data from a credential that the service manager got from the
+// firmware, the hypervisor or the boot loader. systemd-creds(1) decrypts an encrypted
+// one.
 func credential(ctx context.Context, s *session) (raw, error) {
 	dirs := []string{"/run/credentials/@system"}
 	if own := os.Getenv("CREDENTIALS_DIRECTORY"); own != "" && s.Root.Path() == "/" {
@@ -52,7 +52,7 @@ func credential(ctx context.Context, s *session) (raw, error) {
 	return raw{userData: data}, err
 }
 
-// output runs a program and returns what it prints, at most maxBody.
+// output runs a program and returns its stdout, at most maxBody bytes.
 func output(ctx context.Context, argv ...string) ([]byte, error) {
 	return run.Runner{Most: maxBody}.Output(ctx, argv...)
 }
@@ -63,8 +63,8 @@ const (
 	oemBinary = "io.systemd.credential.binary:" + CredentialName + "="
 )
 
-// smbios takes an OEM string of the firmware (type 11), as hypervisors pass
-// them: systemd-stub(7). What the serial number says is noCloud's.
+// smbios reads user data from an OEM string of the firmware (type 11), which
+// hypervisors pass: systemd-stub(7). noCloud handles the serial number.
 func smbios(_ context.Context, s *session) (raw, error) {
 	const dir = "/sys/firmware/dmi/entries"
 	entries, err := s.Root.ReadDir(dir)
@@ -92,8 +92,8 @@ func smbios(_ context.Context, s *session) (raw, error) {
 	return raw{}, errAbsent
 }
 
-// oemStrings returns the strings behind the formatted part of an SMBIOS
-// structure, whose length is its second byte: DMTF DSP0134, 6.1.3.
+// oemStrings returns the strings after the formatted part of an SMBIOS structure, whose
+// length is its second byte: DMTF DSP0134, 6.1.3.
 func oemStrings(table []byte) []string {
 	if len(table) < 5 || table[0] != 11 || int(table[1]) > len(table) {
 		return nil
@@ -108,8 +108,8 @@ func oemStrings(table []byte) []string {
 	return list
 }
 
-// commandLine takes the address that the kernel command line has for NoCloud
-// or for MAAS' ephemeral systems.
+// commandLine uses the address on the kernel command line for NoCloud or for MAAS'
+// ephemeral systems.
 func commandLine(ctx context.Context, s *session) (raw, error) {
 	line, err := s.Root.ReadFile("/proc/cmdline", source.MaxSize)
 	if err != nil {
@@ -131,8 +131,8 @@ func commandLine(ctx context.Context, s *session) (raw, error) {
 	return raw{}, errAbsent
 }
 
-// seedAddress returns the address of a seed from the kernel command line or
-// the serial number, and the host name beside it.
+// seedAddress returns the address of a seed, and a host name, from the kernel command
+// line or the serial number.
 func (s *session) seedAddress() (address, hostname string) {
 	line, _ := s.Root.ReadFile("/proc/cmdline", source.MaxSize)
 	for word := range kernelargs.Words(string(line)) {
@@ -165,7 +165,7 @@ func noCloudAddress(word string) (address, hostname string) {
 	return address, hostname
 }
 
-// vmware asks the hypervisor through the guest's tools.
+// vmware gets user data from the hypervisor by the guest's tools.
 // https://cloudinit.readthedocs.io/en/latest/reference/datasources/vmware.html
 func vmware(ctx context.Context, _ *session) (raw, error) {
 	const tool = "vmware-rpctool"

@@ -16,9 +16,9 @@ import (
 	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
-// maas is Canonical MAAS. The kernel command line says where the preseed is,
-// the preseed where the metadata is and how to log in: OAuth 1.0 with plain
-// signatures (RFC 5849, 3.4.4).
+// maas is Canonical MAAS. The kernel command line has the address of the preseed, which
+// has the address of the metadata and the login: OAuth 1.0 with plain signatures (RFC
+// 5849, 3.4.4).
 func maas(ctx context.Context, s *session) (raw, error) {
 	line, err := s.Root.ReadFile("/proc/cmdline", source.MaxSize)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noCloud looks for cloud-init's NoCloud: a file system with the label cidata,
-// files in the image, or an address in the kernel command line or the serial
-// number of the machine.
+// noCloud searches for cloud-init's NoCloud: a file system with the label cidata, files
+// in the image, or an address in the kernel command line or the serial number of the
+// machine.
 // https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
 func noCloud(ctx context.Context, s *session) (raw, error) {
 	for _, device := range s.labelled("cidata", "CIDATA") {
@@ -42,8 +42,7 @@ func noCloud(ctx context.Context, s *session) (raw, error) {
 	return raw{}, errAbsent
 }
 
-// cdrom looks at media with the label cidata and at all CD-ROMs, as Kairos
-// does.
+// cdrom searches media with the label cidata and all CD-ROMs, as Kairos does.
 func cdrom(_ context.Context, s *session) (raw, error) {
 	devices := s.labelled("cidata", "CIDATA")
 	entries, err := s.Root.ReadDir("/dev")
@@ -68,7 +67,7 @@ func cdrom(_ context.Context, s *session) (raw, error) {
 	return raw{}, failed
 }
 
-// configDrive looks for OpenStack's config drive.
+// configDrive searches for OpenStack's config drive.
 // https://docs.openstack.org/nova/latest/admin/config-drive.html
 func configDrive(_ context.Context, s *session) (raw, error) {
 	for _, device := range s.labelled("config-2", "CONFIG-2") {
@@ -92,7 +91,7 @@ func (s *session) labelled(labels ...string) []string {
 	return devices
 }
 
-// onDevice reads what is on a device.
+// onDevice reads user data from a device.
 func (s *session) onDevice(device string, read func(root *rootfs.Root, dir string) (raw, error)) (raw, error) {
 	mount := s.Mount
 	if mount == nil {
@@ -111,7 +110,7 @@ func (s *session) onDevice(device string, read func(root *rootfs.Root, dir strin
 	return read(medium, "/")
 }
 
-// fileSystems are those that media have.
+// fileSystems are the types of file systems on media.
 var fileSystems = []string{"iso9660", "vfat", "ext4"}
 
 // mountDevice mounts a medium for this process alone.

@@ -15,12 +15,12 @@ const (
 	chassis = "chassis_asset_tag"
 )
 
-// mark is what the firmware of a machine at a cloud says in one of its files.
+// mark is a text in one of the firmware's files by which a cloud is recognized.
 type mark struct{ file, text string }
 
-// platforms are the marks by which cloud-init's ds-identify knows clouds too. A
-// service whose address anybody on the network may answer at counts only where
-// one of its marks is.
+// platforms are the marks of clouds, as in cloud-init's ds-identify. A service whose
+// address anybody on the network may claim is used only where one of its marks is
+// present.
 var platforms = map[string][]mark{
 	"aws":          {{vendor, "Amazon EC2"}, {bios, "Amazon EC2"}},
 	"azure":        {{chassis, "7783-7084-3265-9085-8269-3286-77"}},
@@ -37,11 +37,12 @@ var platforms = map[string][]mark{
 	"vultr":    {{vendor, "Vultr"}},
 }
 
-// errElsewhere is returned for a service that is not asked.
+// errElsewhere says that a service is not asked, since the machine doesn't run on its
+// platform.
 var errElsewhere = errors.New("not asked: any_platform: true in the datasource allows it")
 
-// vouched reports whether the firmware says that the machine runs where a
-// provider has its service. The error says why it is not asked.
+// vouched returns nil if the firmware says that the machine runs on a provider's
+// platform, otherwise why the service is not asked.
 func (s *session) vouched() (bool, error) {
 	marks, remote := platforms[s.name]
 	if !remote {

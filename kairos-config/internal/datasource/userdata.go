@@ -29,22 +29,22 @@ const (
 	Script Kind = "script" // #!: a program
 )
 
-// UserData is what a person gave the machine on its way.
+// UserData is what a user passed to the machine through its platform.
 type UserData struct {
 	Kind    Kind
 	Text    []byte   // of the config, or of the first script: UTF-8, at most source.MaxSize
 	Scripts [][]byte // all scripts, also those beside a config
 }
 
-// errBroken is returned for a config that is none.
+// errBroken says that a text with the header of a config is none.
 var errBroken = errors.New("user data: the config is not valid YAML")
 
-// maxParts bounds the parts of a multipart text.
+// maxParts is how many parts a multipart text may have.
 const maxParts = 50
 
-// ReadUserData tells what user data is. gzip is undone. Of a multipart text and of a
-// #cloud-config-archive all parts that are configs are merged, later ones win, and
-// scripts stand beside them.
+// ReadUserData parses user data. It decompresses gzip. Of a multipart text and of a
+// #cloud-config-archive it merges all configs, of which later ones take precedence, and
+// keeps the scripts beside them.
 func ReadUserData(data []byte) (UserData, error) {
 	left := maxUnpacked
 	u, err := readUserData(data, 0, &left)
@@ -56,14 +56,14 @@ func ReadUserData(data []byte) (UserData, error) {
 
 var errTooLarge = errors.New("user data: larger than 1 MB")
 
-// join gathers the parts of user data.
+// join merges the parts of user data.
 type join struct {
 	UserData
 	merged *tree.Node
 }
 
-// add adds a part. What is for other programs is left out; what says that it is a
-// config and is none is an error.
+// add adds a part. It skips parts for other programs; a part with the header of a
+// config that is none is an error.
 func (j *join) add(part UserData, err error) error {
 	switch {
 	case errors.Is(err, errBroken), errors.Is(err, errBomb):
@@ -83,7 +83,7 @@ func (j *join) add(part UserData, err error) error {
 	return nil
 }
 
-// merge lays one more config over those that came before it.
+// merge merges a config over the earlier ones.
 func (j *join) merge(text []byte) error {
 	if j.merged == nil {
 		j.merged, _ = tree.Parse("user data", j.Text)
@@ -99,8 +99,8 @@ func (j *join) merge(text []byte) error {
 	return nil
 }
 
-// maxUnpacked bounds all that is unpacked of one text, in bytes: parts that are
-// compressed may hold multipart texts with such parts.
+// maxUnpacked is the maximum size of everything that is decompressed from one text, in
+// bytes: compressed parts may contain multipart texts with compressed parts.
 const maxUnpacked = 10 << 20
 
 var errBomb = errors.New("user data: it unpacks to more than 10 MiB")
@@ -184,7 +184,8 @@ func gunzip(data []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// isMultipart looks for the header of a MIME message, as cloud-init does.
+// isMultipart reports whether a text begins with the header of a MIME message, as in
+// cloud-init.
 func isMultipart(data []byte) bool {
 	head := strings.ToLower(string(data[:min(len(data), 1024)]))
 	return strings.HasPrefix(head, "content-type: multipart/") || strings.HasPrefix(head, "mime-version:") && strings.Contains(head, "\ncontent-type: multipart/")

@@ -1,5 +1,5 @@
-// Package diag holds what is wrong with a config, and where: problems with
-// file, line and column, and with a suggestion where there is one.
+// Package diag represents problems in configs: with file, line and column, and a hint
+// where there is one.
 package diag
 
 import (
@@ -12,15 +12,15 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// Pos is a place in a source. Line and Column start at 1; they are 0 where the
+// Pos is a position in a source. Line and Column start at 1; they are 0 where the
 // source has none, as on the kernel command line.
 type Pos struct {
-	Source string // path of the file as the node knows it, or another name
+	Source string // path of the file on the node, or another name
 	Line   int
 	Column int
 }
 
-// String returns "source:line:column", without what is unknown.
+// String returns "source:line:column", without unknown parts.
 func (p Pos) String() string {
 	switch {
 	case p.Line == 0:
@@ -31,23 +31,23 @@ func (p Pos) String() string {
 	return p.Source + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column)
 }
 
-// FileLine returns "source:line", the form for people who want to find a
-// value and not a character.
+// FileLine returns "source:line", for people who search for a value.
 func (p Pos) FileLine() string { return Pos{Source: p.Source, Line: p.Line}.String() }
 
-// Severity says whether a problem spoils what it was found in.
+// Severity is the severity of a problem.
 type Severity = report.Severity
 
 const Error, Warning = report.Error, report.Warning
 
-// Problem is one thing wrong with a config.
+// Problem is a problem in a config.
 type Problem struct {
 	Pos      Pos
 	Severity Severity
 	Message  string
 	Hint     string // what to do about it, "" when unknown
-	// Mistaken: a warning for those who use the config, because what stands
-	// beside it is fine, and an error for those who check it.
+	// Mistaken marks a warning that Judged turns into an error: whoever applies the
+	// config still uses the rest of it, whoever validates it must not overlook the
+	// mistake.
 	Mistaken bool
 }
 
@@ -97,7 +97,7 @@ func (p Problem) Level() slog.Level {
 	return slog.LevelWarn
 }
 
-// List gathers problems in the order in which they were found.
+// List is a list of problems in the order of their discovery.
 type List []Problem
 
 // Add adds a problem.
@@ -109,7 +109,7 @@ func (l *List) Errorf(pos Pos, format string, args ...any) { l.Add(Errorf(pos, f
 // Warnf adds a warning without a hint.
 func (l *List) Warnf(pos Pos, format string, args ...any) { l.Add(Warnf(pos, format, args...)) }
 
-// Judged is the problem for those who check a config: a mistake is an error.
+// Judged returns the problem for the validation of a config: a mistake is an error.
 func (p Problem) Judged() Problem {
 	if p.Mistaken {
 		p.Severity = Error
@@ -117,15 +117,15 @@ func (p Problem) Judged() Problem {
 	return p
 }
 
-// Sort puts the problems in the order of the file.
+// Sort sorts the problems by their position.
 func (l List) Sort() {
 	slices.SortStableFunc(l, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
 	})
 }
 
-// Once leaves out what is told a second time, as of a value that aliases repeat.
-// The list is sorted.
+// Once removes duplicates, such as those of a value that aliases repeat. The list is
+// sorted.
 func (l List) Once() List {
 	told := map[Problem]bool{}
 	return slices.DeleteFunc(l, func(p Problem) bool {

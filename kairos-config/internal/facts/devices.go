@@ -19,7 +19,7 @@ func random() string {
 	return hex.EncodeToString(b[:])
 }
 
-// uuid is a random one: RFC 9562, version 4.
+// uuid returns a random UUID: RFC 9562, version 4.
 func uuid() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -27,7 +27,7 @@ func uuid() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// machineName is what uname -m prints.
+// machineName is the output of uname -m.
 func machineName() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
@@ -36,8 +36,8 @@ func machineName() string {
 	return unix.ByteSliceToString(u.Machine[:])
 }
 
-// cpu reads /proc/cpuinfo, whose keys are those of x86; others have the
-// number of threads only.
+// cpu reads /proc/cpuinfo, whose keys are those of x86; on other machines only the
+// number of threads is known.
 func (m machine) cpu() map[string]any {
 	values := map[string]any{}
 	sockets, cores := map[string]bool{}, map[string]bool{}
@@ -85,7 +85,7 @@ func (m machine) names(dir string) []string {
 	return list
 }
 
-// storage lists the disks: block devices of drivers, sizes in GB.
+// storage lists the disks: block devices with drivers, sizes in GB.
 func (m machine) storage() []any {
 	list := []any{}
 	const class = "/sys/class/block"
@@ -105,7 +105,7 @@ func (m machine) storage() []any {
 	return list
 }
 
-// network lists the interfaces of drivers.
+// network lists the interfaces with drivers.
 func (m machine) network() []any {
 	list := []any{}
 	const class = "/sys/class/net"
@@ -126,8 +126,8 @@ func (m machine) network() []any {
 	return list
 }
 
-// Sample returns facts of no machine, for checking templates where the node's
-// are not known: every one of them has a value.
+// Sample returns sample facts, with a value for each, to validate templates away from
+// the node.
 func Sample() Facts {
 	return Facts{
 		MachineID: "0123456789abcdef0123456789abcdef", Random: "fedcba9876543210fedcba9876543210",

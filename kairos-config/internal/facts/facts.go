@@ -1,6 +1,6 @@
-// Package facts reads what templates may know of a machine: Kairos' .Values,
-// in the words of its sysinfo, from sysfs, procfs and /etc. Nothing is asked
-// of other programs or of the network.
+// Package facts reads the facts about a machine for templates: Kairos' .Values, in the
+// form of its sysinfo, from sysfs, procfs and /etc. It asks neither other programs nor
+// the network.
 package facts
 
 import (
@@ -16,13 +16,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/osrelease"
 )
 
-// Facts are what templates see.
+// Facts are the facts for templates.
 type Facts struct {
 	Values    map[string]any
 	MachineID string
-	Random    string // 32 hex digits, others each time that facts are read
-	UUID      string // of version 4, another one each time that facts are read
-	// ProtectedID is a digest of the machine id that doesn't tell it.
+	Random    string // 32 hex digits, different at each reading
+	UUID      string // of version 4, different at each reading
+	// ProtectedID is a digest of the machine id that doesn't disclose it.
 	ProtectedID string
 }
 
@@ -32,8 +32,8 @@ const maxFile = 1 << 20
 // machine is where facts are read.
 type machine struct{ root *rootfs.Root }
 
-// Read reads the facts of the machine that a root belongs to. What can't be
-// read is empty or left out.
+// Read reads the facts of the machine beneath a root. Unknown facts are empty or left
+// out.
 func Read(root *rootfs.Root) Facts {
 	m := machine{root}
 	id := m.text("/etc/machine-id")
@@ -56,15 +56,15 @@ func Read(root *rootfs.Root) Facts {
 	}}
 }
 
-// protected is the machine id for others: HMAC-SHA256 with the id as its key, as in
-// Kairos.
+// protected returns a digest of the machine id: HMAC-SHA256 with the id as its key, as
+// in Kairos.
 func protected(id string) string {
 	sum := hmac.New(sha256.New, []byte(id))
 	sum.Write([]byte("kairos"))
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// text returns the content of a small file without the white space around it.
+// text returns the content of a small file without surrounding white space.
 func (m machine) text(name string) string {
 	data, err := m.root.ReadFile(name, maxFile)
 	if err != nil {
@@ -88,7 +88,7 @@ func (m machine) hostname() string {
 	return "localhost"
 }
 
-// hypervisor is what the firmware of virtual machines says of itself.
+// hypervisor returns the hypervisor that the firmware names.
 func (m machine) hypervisor() string {
 	if t := m.text("/sys/hypervisor/type"); t != "" {
 		return t

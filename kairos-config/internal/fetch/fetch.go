@@ -1,5 +1,4 @@
-// Package fetch gets files over HTTP with bounds on everything that the other
-// side could stretch: time, size and redirects.
+// Package fetch gets files over HTTP, with limits on time, size and redirects.
 package fetch
 
 import (
@@ -17,7 +16,7 @@ import (
 
 const (
 	maxRedirects = 5
-	// stall is how long the other side may say nothing.
+	// stall is how long a server may send nothing.
 	stall = 30 * time.Second
 )
 
@@ -27,9 +26,9 @@ type Client struct {
 	Transport http.RoundTripper
 }
 
-// Error is a fetch that failed.
+// Error is a failed fetch.
 type Error struct {
-	URL    string // without what may be secret: the login and the query
+	URL    string // without possible secrets: credentials and the query
 	Status int    // of the answer, 0 when there was none
 	Err    error
 }
@@ -37,7 +36,7 @@ type Error struct {
 func (e *Error) Error() string { return "get " + e.URL + ": " + e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Passing reports whether another attempt may help.
+// Passing reports whether the failure may be temporary.
 func (e *Error) Passing() bool {
 	if e.Status != 0 && e.Status != http.StatusOK {
 		return e.Status >= 500 || e.Status == http.StatusTooManyRequests
@@ -50,8 +49,8 @@ var (
 	errRefused = errors.New("refused")
 )
 
-// Get writes what an http or https address holds to w, at most limit bytes.
-// Its errors are *Error.
+// Get writes the content of an http or https URL to w, at most limit bytes. Its errors
+// are *Error.
 func (c Client) Get(ctx context.Context, address string, w io.Writer, limit int64) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -97,7 +96,7 @@ func (c Client) get(ctx context.Context, address string, w io.Writer, limit int6
 	return answer.StatusCode, nil
 }
 
-// explain returns the true cause, without the address.
+// explain returns the cause of an error, without the URL.
 func explain(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -109,7 +108,7 @@ func explain(ctx context.Context, err error) error {
 	return err
 }
 
-// transport follows the proxies of the environment, as curl does.
+// transport uses the proxies of the environment, as curl does.
 var transport = &http.Transport{
 	Proxy:                  http.ProxyFromEnvironment,
 	DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
@@ -119,7 +118,7 @@ var transport = &http.Transport{
 	DisableKeepAlives:      true,
 }
 
-// checkRedirect follows a few redirects, and none from https to http.
+// checkRedirect follows a few redirects, but none from https to http.
 func checkRedirect(next *http.Request, before []*http.Request) error {
 	if len(before) > maxRedirects {
 		return fmt.Errorf("%w to follow more than %d redirects", errRefused, maxRedirects)
@@ -130,7 +129,7 @@ func checkRedirect(next *http.Request, before []*http.Request) error {
 	return nil
 }
 
-// reader tells when something came.
+// reader resets the timer of stall with each read.
 type reader struct {
 	io.Reader
 	alive func()

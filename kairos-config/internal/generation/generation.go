@@ -32,19 +32,19 @@ import (
 )
 
 const (
-	// OEM is where COS_OEM is mounted.
+	// OEM is the mount point of COS_OEM.
 	OEM = "/oem"
-	// Argument of the kernel command line says which generation counts.
+	// Argument is the kernel argument that names the generation.
 	Argument = "kairos.config_generation"
 
 	dirName  = ".generations"
 	manifest = "generation.json"
 
 	maxManifest = 1 << 20
-	maxConfig   = 1 << 20 // bytes of a config, as everywhere
+	maxConfig   = 1 << 20 // bytes of a config
 )
 
-// Dir is where generations are.
+// Dir is the directory of the generations.
 const Dir = OEM + "/" + dirName
 
 // Generation is a staged set of configs.
@@ -52,22 +52,22 @@ type Generation struct {
 	ID      string    `json:"-"`
 	Number  int       `json:"number"`
 	Created time.Time `json:"created"`
-	Base    string    `json:"base,omitempty"`    // id of the generation that it was made from, "" for the plain configs
+	Base    string    `json:"base,omitempty"`    // id of the generation that it is based on, "" for the plain configs
 	Files   []File    `json:"files"`             // by name
-	Removed []string  `json:"removed,omitempty"` // names of plain configs that it leaves out
+	Removed []string  `json:"removed,omitempty"` // names of plain configs that the generation leaves out
 }
 
-// File is one config of a generation.
+// File is a config of a generation.
 type File struct {
 	Name   string `json:"name"`
 	SHA256 string `json:"sha256"` // hex
 	Size   int64  `json:"size"`   // bytes
 }
 
-// Path is where a file of the generation is.
+// Path returns the path of a file of the generation.
 func (g *Generation) Path(name string) string { return path.Join(Dir, g.ID, name) }
 
-// Find returns a file by its name, or nil.
+// Find returns the file with a name, or nil.
 func (g *Generation) Find(name string) *File {
 	for i := range g.Files {
 		if g.Files[i].Name == name {
@@ -82,7 +82,7 @@ var (
 	nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,200}\.(yaml|yml)$`)
 )
 
-// CheckName returns an error for what can't be the name of a config.
+// CheckName validates the name of a config.
 func CheckName(name string) error {
 	if !nameForm.MatchString(name) {
 		return fmt.Errorf("%q can't be the name of a config: letters, digits, dots and dashes, ending in .yaml or .yml", name)
@@ -90,7 +90,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckID returns an error for what can't be the id of a generation.
+// CheckID validates the id of a generation.
 func CheckID(id string) error {
 	if !idForm.MatchString(id) {
 		return fmt.Errorf("%q can't be the id of a generation: NUMBER-HEX", id)
@@ -98,8 +98,8 @@ func CheckID(id string) error {
 	return nil
 }
 
-// FromCommandLine returns the generation that a kernel command line names, ""
-// when it names none. The last one counts.
+// FromCommandLine returns the generation that a kernel command line names, "" when it
+// names none. The last one is used.
 func FromCommandLine(line string) (id string) {
 	for word := range kernelargs.Words(line) {
 		if value, ok := strings.CutPrefix(word, Argument+"="); ok {
@@ -109,8 +109,8 @@ func FromCommandLine(line string) (id string) {
 	return id
 }
 
-// Parse reads a generation.json and checks it against the id that it is to
-// have: it comes from a disk that may be damaged.
+// Parse parses a generation.json and verifies that it has the given id: it comes from a
+// disk that may be damaged.
 func Parse(id string, data []byte) (*Generation, error) {
 	g := &Generation{ID: id}
 	if err := CheckID(id); err != nil {
@@ -166,7 +166,7 @@ func Booted(root *rootfs.Root) (*Generation, error) {
 	return Read(root, id)
 }
 
-// ReadFile returns a file of a generation, compared with its digest.
+// ReadFile returns a file of a generation after it verified its digest.
 func (g *Generation) ReadFile(root *rootfs.Root, f File) ([]byte, error) {
 	data, err := root.ReadFile(g.Path(f.Name), maxConfig)
 	if err != nil {
@@ -178,7 +178,7 @@ func (g *Generation) ReadFile(root *rootfs.Root, f File) ([]byte, error) {
 	return data, nil
 }
 
-// Verify compares all files of a generation with their digests.
+// Verify verifies the digests of all files of a generation.
 func (g *Generation) Verify(root *rootfs.Root) error {
 	var all []error
 	for _, f := range g.Files {
@@ -188,8 +188,8 @@ func (g *Generation) Verify(root *rootfs.Root) error {
 	return errors.Join(all...)
 }
 
-// Overlay returns the configs of COS_OEM that count under a generation: plain
-// ones that it neither replaces nor leaves out, and its own, by name.
+// Overlay returns the configs of COS_OEM that a generation uses: plain ones that it
+// neither replaces nor leaves out, and its own, sorted by name.
 func (g *Generation) Overlay(plain []string) []string {
 	var list []string
 	for _, file := range plain {
@@ -211,9 +211,9 @@ func (g *Generation) Overlay(plain []string) []string {
 	return list
 }
 
-// place is where a config stands among the others: a staged one where the
-// plain file does which it stands for. A directory's content stands where its
-// name does.
+// place returns the position of a config among the others: a staged config takes the
+// position of the plain file that it replaces. The content of a directory has the
+// position of the directory's name.
 func place(file string) []string {
 	if strings.HasPrefix(file, Dir+"/") {
 		return []string{path.Base(file)}
@@ -221,8 +221,8 @@ func place(file string) []string {
 	return strings.Split(strings.TrimPrefix(file, OEM+"/"), "/")
 }
 
-// All returns the generations on COS_OEM, oldest first. Damaged ones are
-// returned as an error beside the others.
+// All returns the valid generations on COS_OEM, oldest first, and an error about
+// damaged ones.
 func All(root *rootfs.Root) ([]*Generation, error) {
 	entries, err := root.ReadDir(Dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -14,10 +14,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 )
 
-// Disk is the calls that change COS_OEM. Each is durable when it returns; a
-// test makes them fail one after the other.
+// Disk has the operations that change COS_OEM. Each is durable when it returns; tests
+// make them fail one after the other.
 type Disk interface {
-	// ReadDir returns the names in a directory, none when it isn't there.
+	// ReadDir returns the names in a directory; none when it doesn't exist.
 	ReadDir(dir string) ([]string, error)
 	ReadFile(name string) ([]byte, error)
 	Mkdir(name string) error
@@ -30,8 +30,7 @@ type Disk interface {
 	RemoveAll(name string) error
 }
 
-// OpenDisk returns COS_OEM as it is mounted at a directory. Names are resolved
-// beneath it.
+// OpenDisk returns COS_OEM, mounted at a directory. Names are resolved beneath it.
 func OpenDisk(dir string) (Disk, func() error, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -40,19 +39,19 @@ func OpenDisk(dir string) (Disk, func() error, error) {
 	return mounted{root}, root.Close, nil
 }
 
-// Change is what a new generation changes.
+// Change is a change of configs that Write makes a generation of.
 type Change struct {
 	Base   *Generation       // nil: the plain configs
 	Put    map[string][]byte // by name
 	Remove []string
 }
 
-// unfinished starts the names of generations that are being written.
+// unfinished is the prefix of generations that are being written.
 const unfinished = ".#"
 
-// Write makes a generation durable. It is written under another name and
-// renamed as its last step: whenever the power is cut it is there completely,
-// or not at all, and what was there before is not touched.
+// Write stores a generation durably. It writes it under a temporary name and renames it
+// at the end: after a power cut the generation is complete or doesn't exist, and others
+// are unchanged.
 func Write(disk Disk, change Change, now time.Time) (*Generation, error) {
 	g, content, err := prepare(disk, change, now)
 	if err != nil {
@@ -149,10 +148,9 @@ func write(disk Disk, g *Generation, content map[string][]byte) (err error) {
 	return disk.Rename(temp, path.Join(dirName, g.ID))
 }
 
-// Collect removes generations that nobody needs: unfinished ones, and the
-// oldest of those that no boot entry names, until at most keep are left. It
-// returns the ids that it removed. The caller makes sure that nobody else
-// writes one meanwhile.
+// Collect removes unneeded generations: unfinished ones, and the oldest of those that
+// no boot entry names, until at most keep are left. It returns the removed ids. The
+// caller excludes other writers.
 func Collect(disk Disk, named []string, keep int) (removed []string, err error) {
 	names, err := disk.ReadDir(dirName)
 	if err != nil {
@@ -187,7 +185,7 @@ func Collect(disk Disk, named []string, keep int) (removed []string, err error) 
 	return removed, err
 }
 
-// mounted is a Disk that is mounted.
+// mounted is the Disk of a mounted COS_OEM.
 type mounted struct{ root *os.Root }
 
 func (m mounted) ReadDir(dir string) ([]string, error) {
@@ -204,7 +202,7 @@ func (m mounted) ReadDir(dir string) ([]string, error) {
 
 func (m mounted) ReadFile(name string) ([]byte, error) { return m.root.ReadFile(name) }
 
-// Mkdir makes a directory for root's eyes: configs hold secrets.
+// Mkdir creates a directory that only root can read: configs contain secrets.
 func (m mounted) Mkdir(name string) error {
 	if err := m.root.Mkdir(name, 0o700); err != nil {
 		return err

@@ -5,12 +5,11 @@ import (
 	"strings"
 )
 
-// keyIn finds keys in a line of YAML, in block and in flow style.
+// keyIn matches keys in a line of YAML, in block and flow style.
 var keyIn = regexp.MustCompile(`["']?([A-Za-z0-9_.-]+)["']?[ \t]*:(?:[ \t]|$)`)
 
-// Lines returns the lines of a config, valid YAML or not, without its secrets:
-// what stands behind a key that is named for one is hidden, and what is
-// indented deeper below it.
+// Lines returns the lines of a config, valid YAML or not, with secrets masked: the
+// value of a secret key, and all lines beneath it that are indented deeper.
 func Lines(config string) []string {
 	lines := strings.Split(config, "\n")
 	below := -1 // indentation of the secret key that the lines belong to

@@ -1,5 +1,4 @@
-// Package mask hides the secrets of a config from what is shown. What is secret
-// in a text says lib/mask.
+// Package mask masks secrets in configs. lib/mask recognizes secrets in texts.
 package mask
 
 import (
@@ -10,16 +9,15 @@ import (
 	"github.com/kairos-io/toolkit/lib/mask"
 )
 
-// Mark stands where a secret was.
+// Mark replaces a secret.
 const Mark = mask.Mark
 
 // Text hides the secrets in a text.
 func Text(s string) string { return mask.Text(s) }
 
-// Tree returns a config without its secrets: the values of keys that are
-// named for one, what stands behind an option for one in a list, encoded
-// contents, the arguments of the command that keeps recovery keys, and what
-// lib/mask knows of texts. Origins stay.
+// Tree returns a config with secrets masked: values of secret keys, values of options
+// for secrets in a list, encoded contents, the arguments of the escrow's command, and
+// secrets in texts (lib/mask). Origins stay.
 func Tree(n *tree.Node) *tree.Node {
 	masked := *n
 	switch n.Kind {
@@ -51,7 +49,7 @@ func field(n *tree.Node, f tree.Field) *tree.Node {
 	return Tree(f.Value)
 }
 
-// escrow leaves of a command only its program.
+// escrow masks the arguments of a command.
 func escrow(n *tree.Node) *tree.Node {
 	masked := Tree(n)
 	for i, f := range masked.Fields {
@@ -68,7 +66,7 @@ func escrow(n *tree.Node) *tree.Node {
 	return masked
 }
 
-// list masks items, and whole those that are the value of the option before.
+// list masks items; those that are the value of an option for a secret entirely.
 func list(items []*tree.Node) []*tree.Node {
 	masked := make([]*tree.Node, len(items))
 	option := "" // the item before
@@ -92,8 +90,8 @@ func list(items []*tree.Node) []*tree.Node {
 	return masked
 }
 
-// behind masks the value of an option that may be a secret: name:password, a
-// password, a header.
+// behind masks the value of an option that may be a secret: name:password, a password,
+// a header.
 func behind(option string, item *tree.Node) *tree.Node {
 	const program = "sshpass " // a program whose -p is one
 	masked := *item
@@ -107,19 +105,19 @@ func behind(option string, item *tree.Node) *tree.Node {
 	return &masked
 }
 
-// Secret reports whether a key is named for a secret.
+// Secret reports whether a key has a secret as its value, by its name.
 func Secret(key string) bool { return mask.Value(key) }
 
-// Error is an error without the secrets in its text.
+// Error wraps an error and masks secrets in its text.
 type Error struct{ Err error }
 
 func (e Error) Error() string { return mask.Text(e.Err.Error()) }
 func (e Error) Unwrap() error { return e.Err }
 
-// Logger returns a logger that masks what it writes.
+// Logger returns a logger that masks secrets.
 func Logger(l *slog.Logger) *slog.Logger { return slog.New(handler{l.Handler()}) }
 
-// hide hides all of a value but its shape, and that it is empty.
+// hide masks a whole value, except its structure and emptiness.
 func hide(n *tree.Node) *tree.Node {
 	hidden := *n
 	switch n.Kind {

@@ -18,7 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// existing is a partition as systemd-repart prints it.
+// existing is a partition in the output of systemd-repart.
 type existing struct {
 	Type     string `json:"type"` // name or UUID
 	Label    string `json:"label"`
@@ -31,17 +31,17 @@ type existing struct {
 
 // disk is the disk that is worked on.
 type disk struct {
-	root   string // whose programs do the work: the initrd lacks some
+	root   string // root directory of the programs: the initrd lacks some
 	device string
 	layout schema.Layout
 	parts  []existing
 }
 
-// Apply brings a disk of this machine to a layout, with the programs of a root
-// that has its /dev and /run, and returns what it changed. Partitions that
-// have the label of one to add are left as they are; nothing is ever made
-// smaller, moved or taken away. A disk without partition table gets one where
-// the layout says init_disk, unless a file system lies there.
+// Apply changes a disk of this machine to a layout, with the programs of a root that
+// has the machine's /dev and /run, and returns the changes. A partition whose label
+// exists is not added; no partition is shrunk, moved or removed. A disk without
+// partition table gets one if the layout has init_disk, unless the disk holds a file
+// system.
 func Apply(ctx context.Context, root, device string, l schema.Layout) (changed []string, err error) {
 	d := &disk{root: root, device: device, layout: l}
 	empty := "refuse"
@@ -83,9 +83,9 @@ func Apply(ctx context.Context, root, device string, l schema.Layout) (changed [
 // label of a partition to add.
 func label(p schema.Partition) string { return cmp.Or(p.PLabel, p.FSLabel) }
 
-// definitions returns a repart.d(5) file for each partition that is there, with
-// its size, and for each to add: systemd-repart matches those that are there
-// with definitions by type, in their order.
+// definitions returns a repart.d(5) file for each existing partition, with its size,
+// and for each to add: systemd-repart assigns definitions to existing partitions by
+// type, in order.
 func (d *disk) definitions() (files []string, work bool) {
 	sizes := make([]int64, len(d.parts)) // that the partitions are to have; 0: all there is
 	for i, p := range d.parts {
@@ -147,7 +147,7 @@ func (d *disk) addition(p schema.Partition, size int64) string {
 	return text
 }
 
-// filesystem is the kind to make, in the words of mkfs.
+// filesystem returns the type of file system as mkfs names it.
 func filesystem(p schema.Partition) string {
 	switch p.Filesystem {
 	case "":
@@ -158,14 +158,14 @@ func filesystem(p schema.Partition) string {
 	return p.Filesystem
 }
 
-// sameLabels reports whether systemd-repart can make the file system: it names
-// it like the partition.
+// sameLabels reports whether systemd-repart can create the file system: it uses the
+// partition's label for it.
 func sameLabels(p schema.Partition) bool {
 	return (p.FSLabel == "" || p.FSLabel == label(p)) && p.Filesystem != "ext2" && p.Filesystem != "ext3"
 }
 
-// formatOthers makes the file systems that systemd-repart can't, where there is
-// none: also after a power cut between the two.
+// formatOthers creates the file systems that systemd-repart can't, on partitions
+// without one: also after a power cut between the two steps.
 func (d *disk) formatOthers(ctx context.Context) (made []string, err error) {
 	for _, p := range d.layout.Parts {
 		i := slices.IndexFunc(d.parts, func(e existing) bool { return e.Label == label(p) })
@@ -186,8 +186,8 @@ func (d *disk) formatOthers(ctx context.Context) (made []string, err error) {
 	return made, nil
 }
 
-// repart runs systemd-repart with definitions and returns what it says of the
-// disk's partitions.
+// repart runs systemd-repart with definitions and returns the disk's partitions from
+// its output.
 func (d *disk) repart(ctx context.Context, definitions []string, args ...string) ([]existing, error) {
 	place := "" // that the root sees as well
 	if d.root != "/" {
@@ -218,7 +218,7 @@ func (d *disk) repart(ctx context.Context, definitions []string, args ...string)
 	return parts, nil
 }
 
-// signature is what lies on a device: "ext4", "gpt", "" for nothing known.
+// signature returns the content of a device: "ext4", "gpt", "" for unknown content.
 func (d *disk) signature(ctx context.Context, device string) string {
 	var out bytes.Buffer
 	if err := d.run(ctx, &out, "blkid", "-p", "-o", "export", "--", device); err != nil {
@@ -234,7 +234,7 @@ func (d *disk) signature(ctx context.Context, device string) string {
 	return kind
 }
 
-// grow makes a file system as large as its partition.
+// grow grows a file system to the size of its partition.
 func (d *disk) grow(ctx context.Context, node string) error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -254,7 +254,7 @@ func (d *disk) grow(ctx context.Context, node string) error {
 	return d.run(ctx, nil, "resize2fs", node)
 }
 
-// run runs a program; what it says on stderr goes into the error.
+// run runs a program; its error has the program's stderr.
 func (d *disk) run(ctx context.Context, out *bytes.Buffer, name string, args ...string) error {
 	said, err := run.Runner{Root: d.root}.Output(ctx, append([]string{name}, args...)...)
 	if out != nil {

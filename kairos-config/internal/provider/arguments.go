@@ -10,15 +10,14 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// option is one option of K3s or k0s with all values that it was given, in the
-// order in which they came. Without a value it is a switch that is on.
+// option is an option of K3s or k0s with all its values in order. One without a value
+// is a switch that is on.
 type option struct {
 	name   string
 	values []string
 }
 
-// switches are the options that take no value: what stands behind one is not its
-// own.
+// switches are the options without values: a word after one is not its value.
 var switches = strings.Fields(`alsologtostderr cluster-init cluster-reset debug disable-agent disable-apiserver
 	disable-cloud-controller disable-controller-manager disable-default-registry-endpoint disable-etcd disable-helm-controller
 	disable-kube-proxy disable-network-policy disable-scheduler docker egress-selector-mode-disabled embedded-registry enable-cloud-provider
@@ -27,12 +26,12 @@ var switches = strings.Fields(`alsologtostderr cluster-init cluster-reset debug 
 	flannel-ipv6-masq no-taints prefer-bundled-bin protect-kernel-defaults rootless secrets-encryption selinux single
 	supervisor-metrics verbose`)
 
-// long are the names of short options of K3s.
+// long maps short options of K3s to long ones.
 var long = map[string]string{"d": "data-dir", "o": "write-kubeconfig", "s": "server", "t": "token"}
 
-// arguments reads the items of args as Kairos' provider and systemd do: joined
-// with blanks, split as a command line of a unit, a leading name of the command
-// dropped. The error names what is no option; the others are returned.
+// arguments parses the items of args as Kairos' provider and systemd do: joined with
+// blanks, split like a command line of a unit, without a leading name of the command.
+// It returns the valid options and an error about other words.
 func arguments(items []string, command string) (options []option, failed error) {
 	words, failed := split(items)
 	if len(words) > 0 && words[0] == command {
@@ -67,8 +66,8 @@ func arguments(items []string, command string) (options []option, failed error) 
 	return options, failed
 }
 
-// split splits the items joined, or, where a quote is not closed, one by one
-// without those that are wrong.
+// split splits the joined items or, where a quote is not closed, each valid item by
+// itself.
 func split(items []string) (list []string, failed error) {
 	if list, err := words(strings.Join(items, " ")); err == nil {
 		return list, nil
@@ -85,8 +84,8 @@ func split(items []string) (list []string, failed error) {
 
 var optionName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 
-// words splits a command line as systemd.service(5) does: at blanks, with quotes
-// around whole words or parts of them, C-style escapes, %% for % and $$ for $.
+// words splits a command line as systemd.service(5) does: at blanks, with quotes around
+// whole words or parts of them, C-style escapes, %% for % and $$ for $.
 func words(line string) ([]string, error) {
 	var list []string
 	var word strings.Builder
@@ -135,8 +134,8 @@ func words(line string) ([]string, error) {
 	return list, nil
 }
 
-// yamlOf returns options as K3s' config file has them: several values of one are
-// a list, an option without a value is true.
+// yamlOf returns options in the form of K3s' config file: several values of one option
+// are a list, an option without a value is true.
 func yamlOf(options []option) string {
 	text := ""
 	for _, o := range options {
@@ -173,8 +172,8 @@ func scalar(value string) string {
 	return quote(value)
 }
 
-// commandLine returns options for ExecStart= of systemd.service(5). Everybody
-// can read argv: what names a credential is left out with an error.
+// commandLine returns options for ExecStart= of systemd.service(5). As everybody can
+// read argv, it leaves out options with a credential and returns an error about them.
 func commandLine(options []option) (line string, failed error) {
 	for _, o := range options {
 		values := o.values

@@ -11,14 +11,14 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Files that the programs read, and that this program owns.
+// Files that the distributions read, and that kairos-config owns.
 const (
 	k3sConfig = "/etc/rancher/k3s/config.yaml.d/90-kairos-config.yaml"
 	k3sEnv    = "/etc/rancher/k3s/kairos-config.env"
 	k0sEnv    = "/etc/k0s/kairos-config.env"
 )
 
-// role is a block, and what it makes a node.
+// role is a block of a config, and the role of the node.
 type role struct {
 	block, name, program, command, unit string
 	env                                 string // file with the variables
@@ -32,10 +32,9 @@ var roles = []role{
 	{"k0s-worker", "k0s", "k0s", "worker", "k0sworker.service", k0sEnv, ""},
 }
 
-// kubernetes returns the steps for K3s or k0s: its own config and environment, a
-// drop-in that leads its unit to them, the unit where the image has none, and
-// that it is enabled and started. Two blocks that are enabled are an error: a
-// node is one thing.
+// kubernetes returns the steps for K3s or k0s: the config and environment files, a
+// drop-in that makes the unit use them, the unit where the image has none, and enabling
+// and starting it. Two enabled blocks are an error: a node has one role.
 func kubernetes(root *rootfs.Root, stage string, merged *tree.Node, problems *diag.List) *source.Document {
 	if stage != "boot" {
 		return nil
@@ -121,7 +120,7 @@ func environment(r role, k schema.Kubernetes) string {
 	return text
 }
 
-// unit is a unit for images that carry the program alone: K3s' own.
+// unit returns K3s' own unit, for images that have only the program.
 func unit(name, program, command string) string {
 	kind := "notify"
 	if name == "k0s" {
@@ -151,8 +150,8 @@ WantedBy=multi-user.target
 `
 }
 
-// builder makes values of a config at the place of the block that they are
-// made of.
+// builder creates values of a config at the position of the block that they are derived
+// from.
 type builder struct{ pos diag.Pos }
 
 func (b builder) text(s string) *tree.Node { return &tree.Node{Kind: tree.String, Text: s, Pos: b.pos} }

@@ -13,8 +13,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// own returns the steps that keys at the top and in install make by themselves,
-// at each boot of the installed node: writable paths, sshd's settings, bundles.
+// own returns the steps for keys at the top and in install that apply at each boot of
+// the installed node: writable paths, sshd's settings, bundles.
 func own(root *rootfs.Root, stage string, merged *tree.Node, problems *diag.List) []source.Document {
 	switch stage {
 	case "rootfs":
@@ -34,7 +34,7 @@ func one(pos diag.Pos, step *tree.Node, stage string) []source.Document {
 	return []source.Document{document(pos, stage, false, step)}
 }
 
-// document is a config of steps of a stage.
+// document returns a config with steps of a stage.
 func document(pos diag.Pos, stage string, strict bool, steps ...*tree.Node) source.Document {
 	b := builder{pos: pos}
 	top, stages := b.object(), b.object()
@@ -46,11 +46,11 @@ func document(pos diag.Pos, stage string, strict bool, steps ...*tree.Node) sour
 	return source.Document{Source: pos.Source, Root: top}
 }
 
-// layoutFile is where kairos-root(8) reads more writable paths.
+// layoutFile is the file from which kairos-root(8) reads additional writable paths.
 const layoutFile = "/run/cos/custom-layout.env"
 
 // mounts adds the paths of install.bind_mounts and install.ephemeral_mounts to
-// what kairos-root(8) makes writable.
+// kairos-root(8)'s writable paths.
 func mounts(root *rootfs.Root, merged *tree.Node, problems *diag.List) (diag.Pos, *tree.Node, string) {
 	install := merged.Field("install")
 	settings := schema.DecodeMounts(install)
@@ -80,9 +80,8 @@ func mounts(root *rootfs.Root, merged *tree.Node, problems *diag.List) (diag.Pos
 	return b.pos, step, "rootfs"
 }
 
-// addable reports whether something can be mounted at a path, by the rules of
-// kairos-root(8): the image has it, or something above it is made writable anyway,
-// or is an empty directory of the image.
+// addable reports whether a path can be mounted by the rules of kairos-root(8): the
+// image has it, or a directory above it is writable or an empty directory of the image.
 func addable(root *rootfs.Root, name string) bool {
 	for _, dir := range []string{"/etc", "/var", "/srv", "/home", "/opt", "/root", "/usr/local", "/tmp"} {
 		if strings.HasPrefix(name, dir+"/") {
@@ -100,8 +99,8 @@ func addable(root *rootfs.Root, name string) bool {
 // hardeningFile is a drop-in of sshd_config(5).
 const hardeningFile = "/etc/ssh/sshd_config.d/10-kairos-hardening.conf"
 
-// hardeningText takes away what is weak. It names nothing that an sshd might not
-// know, which then would not start, and forbids nobody to log in who could.
+// hardeningText disables weak algorithms and options. It has no setting that an older
+// sshd does not know, which would then not start, and locks nobody out.
 const hardeningText = `# Written by kairos-config(8): install.ssh_hardening of the node's cloud-config.
 Ciphers -*-cbc,arcfour*
 MACs -*md5*,*sha1*,*-96*,umac-64*
@@ -117,7 +116,7 @@ ClientAliveInterval 300
 ClientAliveCountMax 2
 `
 
-// hardening writes sshd's settings, and takes them away again: the directory is
+// hardening writes sshd's settings, or removes them again, since the directory is
 // persistent.
 func hardening(root *rootfs.Root, merged *tree.Node) (diag.Pos, *tree.Node, string) {
 	wanted := merged.Field("install").Field("ssh_hardening")
@@ -139,8 +138,8 @@ func hardening(root *rootfs.Root, merged *tree.Node) (diag.Pos, *tree.Node, stri
 // bundleDir is where images of run: are unpacked, until the next boot.
 const bundleDir = "/run/kairos/bundles"
 
-// bundles adds the software of bundles and install.bundles. With
-// fail_on_bundles_errors one that can't be added fails the stage.
+// bundles adds the software of bundles and install.bundles. With fail_on_bundles_errors
+// a failure fails the stage.
 func bundles(root *rootfs.Root, merged *tree.Node, problems *diag.List) []source.Document {
 	settings, found := schema.DecodeBundles(merged)
 	*problems = append(*problems, found...)

@@ -1,14 +1,13 @@
-// Package provider turns blocks at the top of a config that belong to others
-// (k3s, k0s, p2p …) into steps: those of K3s by itself, all others through
+// Package provider turns blocks at the top of a config that belong to other programs
+// (k3s, k0s, p2p …) into steps: those of K3s and k0s by itself, all others by
 // executables of the image.
 //
 // A provider is an executable in /usr/lib/kairos/providers.d or
-// /etc/kairos/providers.d; a file in the second hides one of the same name in
-// the first. It is run beneath the root with the name of a stage as its
-// argument and the merged config as JSON on stdin, and prints a config (YAML,
-// so JSON too) that may hold the key stages and nothing else; no output is
-// nothing to do. ${credential:NAME} stays as it is on the way in, and is
-// expanded in what it prints. What it prints is checked like any config.
+// /etc/kairos/providers.d; a file in the second replaces one of the same name in the
+// first. It runs beneath the root with the name of a stage as its argument and the
+// merged config as JSON on stdin, and prints a config (YAML or JSON) with the key
+// stages and nothing else; empty output means no steps. ${credential:NAME} is passed on
+// unexpanded, and is expanded in the output. The output is validated like any config.
 package provider
 
 import (
@@ -30,7 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Directories of providers; the later hides the earlier.
+// Directories are the directories of providers; files in later ones take precedence.
 var Directories = []string{buildinfo.LibDir + "/providers.d", "/etc/kairos/providers.d"}
 
 const (
@@ -40,12 +39,11 @@ const (
 	drain = time.Second
 )
 
-// claimed are the blocks that only a provider of the image can do something
-// with.
+// claimed are the blocks that have an effect only with a provider of the image.
 var claimed = []string{"kubevip", "p2p"}
 
-// Steps returns the configs that providers make of a merged config for a
-// stage. A provider that fails is a problem; the others still count.
+// Steps returns the configs that providers derive from a merged config for a stage. A
+// failing provider is a problem; the others are still used.
 func Steps(ctx context.Context, root *rootfs.Root, stage string, merged *tree.Node) (docs []source.Document, problems diag.List) {
 	docs = own(root, stage, merged, &problems)
 	if doc := kubernetes(root, stage, merged, &problems); doc != nil {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apiFilesystems are what programs expect beneath any root, and /run, which
-// the machine keeps when it switches to the root.
+// apiFilesystems are the file systems that programs expect beneath any root, and /run,
+// which the machine keeps when it switches roots.
 var apiFilesystems = []string{"/dev", "/proc", "/run", "/sys"}
 
 // InInitrd reports whether the program runs in an initrd: os-release(5).
@@ -19,11 +19,10 @@ func InInitrd() bool {
 	return err == nil
 }
 
-// Attach makes /dev, /proc, /run and /sys of the running system visible
-// beneath the root, as they will be there after the switch of roots, until
-// detach is called. The copies are mounts of their own that receive what is
-// mounted later but pass nothing back: detaching them leaves the machine's
-// mounts alone. Needs CAP_SYS_ADMIN.
+// Attach mounts /dev, /proc, /run and /sys of the running system beneath the root, as
+// they will be there after the switch of roots, until detach is called. The mounts
+// receive later mounts from the originals but propagate none back: detach leaves the
+// originals alone. Needs CAP_SYS_ADMIN.
 func (r *Root) Attach() (detach func() error, err error) {
 	var attached []string
 	detach = func() error {

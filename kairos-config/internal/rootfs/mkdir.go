@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mkdir makes a directory with the attributes, and those above it that are
-// missing with mode 0755, and reports whether anything changed. What is made on
-// the way within a user's directory is the user's.
+// Mkdir creates a directory with the attributes, and the missing ones above it with
+// mode 0755, and reports whether anything changed. New directories within a user's
+// directory belong to the user.
 func (r *Root) Mkdir(name string, attr Attr) (changed bool, err error) {
 	changed, err = r.mkdir(name, attr)
 	if err != nil {
@@ -19,7 +19,7 @@ func (r *Root) Mkdir(name string, attr Attr) (changed bool, err error) {
 	return changed, err
 }
 
-// MakeParents makes the directories above a path that are missing, as Mkdir does.
+// MakeParents creates the missing directories above a path, as Mkdir does.
 func (r *Root) MakeParents(name string) error {
 	s, err := r.walk(path.Clean(name), way{mkdir: true, nofollow: true})
 	if err != nil {
@@ -56,7 +56,7 @@ func (r *Root) mkdir(name string, attr Attr) (changed bool, err error) {
 	return changed || made, err
 }
 
-// CopyLink makes a symbolic link like another one.
+// CopyLink creates a copy of a symbolic link.
 func (r *Root) CopyLink(from, to string, uid, gid int) error {
 	source, sourceBase, err := r.parent(from)
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// made is the name under which a directory is filled.
+// made is the name of the new directory while it is filled.
 const made = "made"
 
-// ReplaceDir puts a new directory in the place of what a path leads to. The
-// function makes it, as "made" in a directory that only root enters, whose path
-// it gets: nobody can lay links before other programs that write there. Then it
-// belongs to whom the directory above belongs to, with all that is in it.
+// ReplaceDir replaces the directory at a path by a new one. The function creates it, as
+// "made" in the directory whose path it gets and which only root can enter: so no user
+// can create links in the way of programs that write there. The new directory and all
+// its content get the owner of its parent directory.
 func (r *Root) ReplaceDir(name string, fill func(dir string) error) (err error) {
 	if err := checkName(name); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (r *Root) ReplaceDir(name string, fill func(dir string) error) (err error) 
 	return unix.Renameat2(int(dir.Fd()), made, int(s.dir.Fd()), s.base, flags)
 }
 
-// handOver gives a tree that nobody else can reach yet to a user.
+// handOver changes the owner of a tree that other users cannot reach yet.
 func handOver(dir *os.File, name string, uid, gid int) error {
 	if err := unix.Fchownat(int(dir.Fd()), name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err

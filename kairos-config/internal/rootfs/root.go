@@ -1,14 +1,12 @@
-// Package rootfs reads and writes files beneath a root directory the way a
-// process sees them that has this directory as its root: absolute symbolic
-// links and ".." stay inside, whoever made them, and nothing can change between
-// a check and its use.
+// Package rootfs reads and writes files beneath a root directory, with paths resolved
+// as by a process with that root: absolute symbolic links and ".." stay inside, whoever
+// made them, and nothing can change between a check and its use.
 //
-// For reading, the kernel resolves each path (openat2(2), RESOLVE_IN_ROOT). What
-// changes anything walks name by name, and goes no way that somebody else than
-// root decides: see zone.
+// For reading, the kernel resolves each path (openat2(2), RESOLVE_IN_ROOT). Writing
+// resolves name by name, and follows no path that another user than root can redirect:
+// see zone.
 //
-// os.Root would refuse links like /var/run -> /run, which every distribution
-// ships.
+// os.Root would refuse links like /var/run -> /run, which every distribution has.
 package rootfs
 
 import (
@@ -47,10 +45,10 @@ func Open(dir string) (*Root, error) {
 // Close releases the root.
 func (r *Root) Close() error { return r.dir.Close() }
 
-// Path is the directory of the running system that the root is.
+// Path returns the path of the root directory in the running system.
 func (r *Root) Path() string { return r.path }
 
-// openIn opens a name beneath a directory that counts as the root for it.
+// openIn opens a name with a directory as its root.
 func openIn(dir *os.File, name string, flags int, mode uint32, resolve uint64) (*os.File, error) {
 	fd, err := openat2.Open(dir, name, flags, mode, resolve)
 	if err != nil {
@@ -63,8 +61,7 @@ func (r *Root) open(name string, flags int) (*os.File, error) {
 	return openIn(r.dir, name, flags, 0, unix.RESOLVE_IN_ROOT)
 }
 
-// Stat describes what a path leads to, symbolic links followed, whoever made
-// them.
+// Stat returns information about the target of a path. It follows all symbolic links.
 func (r *Root) Stat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	f, err := r.open(name, unix.O_PATH)
@@ -78,7 +75,7 @@ func (r *Root) Stat(name string) (unix.Stat_t, error) {
 	return st, nil
 }
 
-// Exists reports whether a path leads to anything.
+// Exists reports whether the target of a path exists.
 func (r *Root) Exists(name string) bool {
 	_, err := r.Stat(name)
 	return err == nil
@@ -110,10 +107,10 @@ func readAll(f *os.File, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Files returns the paths of all files beneath a directory that match, in
-// lexicographic order of the walk: a directory's content stands where its name
-// does. Links to directories are not followed, other links are returned. A
-// directory that isn't there has no files.
+// Files returns the paths of all files beneath a directory that match, in lexicographic
+// order; the content of a directory has the position of the directory's name. It does
+// not follow links to directories, and returns other links. A missing directory has no
+// files.
 func (r *Root) Files(dir string, match func(name string) bool) ([]string, error) {
 	entries, err := r.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -154,7 +151,7 @@ func (r *Root) ReadDir(dir string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// Sub returns a directory beneath the root as a root of its own.
+// Sub returns a Root for a directory beneath the root.
 func (r *Root) Sub(dir string) (*Root, error) {
 	s, err := r.walk(dir, way{})
 	if err != nil {
@@ -168,8 +165,8 @@ func (r *Root) Sub(dir string) (*Root, error) {
 	return &Root{dir: f, path: path.Join(r.path, dir), zone: s.own}, nil
 }
 
-// Owned reports whether somebody else than root may change what a path leads to,
-// or the way to it.
+// Owned reports whether another user than root may change the target of a path, or
+// redirect the path.
 func (r *Root) Owned(name string) (bool, error) {
 	s, err := r.walk(name, way{})
 	if err != nil {
@@ -179,7 +176,7 @@ func (r *Root) Owned(name string) (bool, error) {
 	return s.own.user != 0, nil
 }
 
-// OpenLock opens a file that programs lock, made with mode 0600.
+// OpenLock opens a lock file, which it creates with mode 0600.
 func (r *Root) OpenLock(name string) (*os.File, error) {
 	dir, base, err := r.parent(name)
 	if err != nil {
@@ -193,8 +190,8 @@ func (r *Root) OpenLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// Readlink returns what a symbolic link says; links on the way to it are
-// followed beneath the root.
+// Readlink returns the target of a symbolic link; it follows links in the path's
+// directories beneath the root.
 func (r *Root) Readlink(name string) (string, error) {
 	f, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
@@ -209,8 +206,7 @@ func (r *Root) Readlink(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// Chattr gives a regular file its attributes and reports whether anything
-// changed.
+// Chattr sets the attributes of a regular file and reports whether anything changed.
 func (r *Root) Chattr(name string, attr Attr) (changed bool, err error) {
 	s, err := r.walk(name, way{})
 	if err != nil {
@@ -233,9 +229,8 @@ func (r *Root) Chattr(name string, attr Attr) (changed bool, err error) {
 	return changed, named(err, name)
 }
 
-// HasDigest reports whether a path leads to a regular file with this SHA-256
-// digest, in hex; then it gives it the attributes, and reports whether that
-// changed any.
+// HasDigest reports whether a path leads to a regular file with this SHA-256 digest, in
+// hex. If so, it also sets the attributes, and reports whether any changed.
 func (r *Root) HasDigest(name, digest string, attr Attr) (has, changed bool, err error) {
 	s, err := r.walk(name, way{})
 	if err != nil || s.st == nil || s.st.Mode&unix.S_IFMT != unix.S_IFREG {

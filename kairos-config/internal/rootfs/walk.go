@@ -9,36 +9,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spot is where a path leads: a name in an open directory. The name is no link
-// that is followed, and need not be there.
+// spot is the resolved place of a path: a name in an open directory. The name is no
+// link to follow, and need not exist.
 type spot struct {
 	dir  *os.File
 	base string // "." for the root itself
 	zone zone   // of the directory
-	own  zone   // of what is at the spot
-	// shared: not only its owner may write to the directory.
+	own  zone   // of the file itself
+	// shared says that others than its owner may write to the directory.
 	shared bool
-	st     *unix.Stat_t // nil: nothing is there
+	st     *unix.Stat_t // nil: nothing exists there
 }
 
 func (s spot) Close() { s.dir.Close() }
 
-// links bounds the links on one way, as the kernel does.
+// links is how many links a path may contain, as in the kernel.
 const links = 40
 
-// way is how a path is walked.
+// way is how a path is resolved.
 type way struct {
-	mkdir    bool // make the directories that are missing
-	nofollow bool // a link at the end is what is meant
+	mkdir    bool // create missing directories
+	nofollow bool // do not follow a link at the end
 }
 
-// errDangling is what a link to nothing is for who would make a directory there.
+// errDangling is returned for a dangling link in the place of a directory to create.
 var errDangling = errors.New("it is a symbolic link to a missing file")
 
-// part is a name of a path that is still to go.
+// part is a name of a path that is still to be resolved.
 type part struct {
 	name string
-	link bool // a link brought it
+	link bool // the name comes from a link
 }
 
 func parts(path string, link bool) []part {
@@ -51,18 +51,18 @@ func parts(path string, link bool) []part {
 	return list
 }
 
-// walker goes a path one name at a time, each from the open directory that the
-// one before led to: nothing can change behind it. Directories above are those
-// that it came through.
+// walker resolves a path one name at a time, each from the open directory of the last:
+// nothing can change behind it. It keeps the directories that it came through, for
+// "..".
 type walker struct {
-	dirs []*os.File // from the root to where it is
+	dirs []*os.File // from the root to the current one
 	st   unix.Stat_t
 	zone zone
 }
 
 func (w *walker) here() *os.File { return w.dirs[len(w.dirs)-1] }
 
-// back goes to the directory above, no further than to the root.
+// back goes to the parent directory, at most to the root.
 func (w *walker) back() (err error) {
 	if len(w.dirs) == 1 {
 		return nil
@@ -91,7 +91,7 @@ func (w *walker) close() {
 	}
 }
 
-// walk returns where a path beneath the root leads.
+// walk resolves a path beneath the root.
 func (r *Root) walk(path string, how way) (spot, error) {
 	s, err := r.find(path, how)
 	if err != nil {
@@ -195,8 +195,8 @@ func (w *walker) find(todo []part, how way) (spot, error) {
 	return spot{w.here(), ".", w.zone, w.zone, false, &w.st}, nil
 }
 
-// look opens a name without following it. A directory on the way is opened as
-// one, so that what is to be mounted there on demand is.
+// look opens a name without following it. It opens a directory on the way as one, so
+// that automounts are triggered.
 func (w *walker) look(name string, last bool) (f *os.File, st unix.Stat_t, err error) {
 	const flags = unix.O_PATH | unix.O_NOFOLLOW
 	err = unix.ENOTDIR
@@ -214,8 +214,8 @@ func (w *walker) look(name string, last bool) (f *os.File, st unix.Stat_t, err e
 	return f, st, err
 }
 
-// make makes a directory with mode 0755, whatever the umask is. In a user's
-// directory it is the user's.
+// make creates a directory with mode 0755, whatever the umask is. In a user's directory
+// it belongs to the user.
 func (w *walker) make(name string) (f *os.File, st unix.Stat_t, err error) {
 	if err := unix.Mkdirat(int(w.here().Fd()), name, 0o755); err != nil && err != unix.EEXIST {
 		return nil, st, err
@@ -262,8 +262,8 @@ func openAt(dir *os.File, name string, flags int, mode uint32) (*os.File, error)
 	}
 }
 
-// open opens what is at a spot, which must be what the walk found or something
-// as harmless: where the directory is a user's it may have changed.
+// open opens the file at a spot. It must be the file that walk found, or an equally
+// safe one: in a user's directory it may have changed.
 func (s spot) open(flags int) (*os.File, unix.Stat_t, error) {
 	var st unix.Stat_t
 	f, err := openAt(s.dir, s.base, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -280,8 +280,8 @@ func (s spot) open(flags int) (*os.File, unix.Stat_t, error) {
 	return f, st, nil
 }
 
-// hasOtherNames reports whether a file of somebody else may have been given its
-// name by the user whose directory it is in, as link(2) does.
+// hasOtherNames reports whether the user who owns the directory may have made a hard
+// link there to another user's file: link(2).
 func (s spot) hasOtherNames(st *unix.Stat_t) bool {
 	return (s.zone.user != 0 || s.shared) && st.Nlink > 1 && st.Uid != s.zone.user
 }

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Keep leaves an attribute as it is, or as new files get it.
+// Keep leaves an attribute unchanged, or at the default of new files.
 const Keep = -1
 
-// Attr is who may do what with a file or directory. Keep in a field leaves it
-// alone; what is new then belongs to the caller, mode 0644 or 0755.
+// Attr is the owner, group and mode of a file or directory. Keep in a field leaves it
+// unchanged; new files then belong to the caller, mode 0644 or 0755.
 type Attr struct {
 	Mode     int // permissions with setuid, setgid and sticky: 0 to 07777
 	UID, GID int
@@ -35,8 +35,8 @@ func (a Attr) mode(fallback uint32) uint32 {
 	return uint32(a.Mode)
 }
 
-// apply gives an open file its attributes and reports whether anything
-// changed. Owner first: chown(2) clears the setuid bit.
+// apply sets the attributes of an open file and reports whether anything changed. It
+// sets the owner first: chown(2) clears the setuid bit.
 func (a Attr) apply(f *os.File) (changed bool, err error) {
 	var st unix.Stat_t
 	fd := int(f.Fd())
@@ -58,14 +58,14 @@ func (a Attr) apply(f *os.File) (changed bool, err error) {
 	return changed, nil
 }
 
-// maxCompare bounds the files that are compared before they are replaced.
+// maxCompare is the maximum size of files that are compared before they are replaced.
 const maxCompare = 16 << 20
 
-// WriteFile gives a file content and attributes, and reports whether anything
-// changed. The directory must exist. A regular file is replaced by renaming a
-// complete, synced one over it: a power cut leaves the old content or the new.
-// Where that can't be (the path is a mount point, a device, or in /proc or /sys)
-// the file is written in place. Root's symbolic links are followed and stay.
+// WriteFile sets the content and attributes of a file, and reports whether anything
+// changed. The directory must exist. It replaces a regular file by renaming a complete,
+// synced file: after a power cut the file has its old content or the new. Where that
+// isn't possible (the path is a mount point, a device, or in /proc or /sys) it writes
+// the file in place. It follows root's symbolic links and keeps them.
 func (r *Root) WriteFile(name string, data []byte, attr Attr) (changed bool, err error) {
 	s, err := r.target(name)
 	if err != nil {
@@ -76,10 +76,9 @@ func (r *Root) WriteFile(name string, data []byte, attr Attr) (changed bool, err
 	return changed, named(err, name)
 }
 
-// Edit replaces a file's content by what a function makes of it, which gets nil
-// where there is no file yet and may change the attributes; the rest is as in
-// WriteFile. What the file holds is not given to a user who could not read it
-// before.
+// Edit replaces a file's content by the result of a function, which gets nil for a
+// missing file and may change the attributes; otherwise it is like WriteFile. It does
+// not give the file's content to a user who could not read it before.
 func (r *Root) Edit(name string, limit int64, attr Attr, change func(old []byte, attr *Attr) ([]byte, error)) (changed bool, err error) {
 	s, err := r.target(name)
 	if err != nil {
@@ -126,7 +125,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// errNotRegular is what can't be replaced by a file.
+// errNotRegular says that the path leads to something that no file may replace.
 var errNotRegular = errors.New("not a regular file")
 
 func (s spot) write(data []byte, attr Attr) (changed bool, err error) {
@@ -150,7 +149,7 @@ func (s spot) write(data []byte, attr Attr) (changed bool, err error) {
 	return err == nil, err
 }
 
-// named says which file an error is about, unless the error does.
+// named adds the path to an error that does not have it.
 func named(err error, name string) error {
 	var pathError *fs.PathError
 	if err == nil || errors.As(err, &pathError) {
@@ -159,8 +158,8 @@ func named(err error, name string) error {
 	return &fs.PathError{Op: "write", Path: name, Err: err}
 }
 
-// parent opens the directory of a path, which must be absolute. A link at the
-// path's end is what is meant.
+// parent opens the directory of an absolute path. A link at the end of the path is not
+// followed.
 func (r *Root) parent(name string) (dir *os.File, base string, err error) {
 	if err := checkName(name); err != nil {
 		return nil, "", err
@@ -169,9 +168,9 @@ func (r *Root) parent(name string) (dir *os.File, base string, err error) {
 	return s.dir, s.base, err
 }
 
-// unchanged reports whether a file has this content already; then it gives it
-// the attributes. One that somebody else gave another name is never like it: its
-// attributes would be those of the other name.
+// unchanged reports whether a file has this content already, and if so sets the
+// attributes. A file with hard links by another user never counts as unchanged, since
+// its attributes are shared.
 func (s spot) unchanged(data []byte, attr Attr) (same, changed bool, err error) {
 	if s.st.Size != int64(len(data)) || s.st.Size > maxCompare {
 		return false, false, nil
@@ -188,10 +187,9 @@ func (s spot) unchanged(data []byte, attr Attr) (same, changed bool, err error) 
 	return true, changed, err
 }
 
-// WriteFrom is WriteFile for content that a function writes, however large it
-// is: it lies on the disk beside the file until it is complete, and is
-// compared there. The function's error is returned as it is, and then nothing
-// has changed.
+// WriteFrom is WriteFile for content of any size that a function writes: it is written
+// to a temporary file beside the file, and compared there. An error of the function is
+// returned as it is, and nothing changes.
 func (r *Root) WriteFrom(name string, attr Attr, fill func(io.Writer) error) (changed bool, err error) {
 	s, err := r.target(name)
 	if err != nil {
@@ -225,7 +223,7 @@ func (r *Root) WriteFrom(name string, attr Attr, fill func(io.Writer) error) (ch
 	return changed, named(err, name)
 }
 
-// errSame says that a new file is like the old one.
+// errSame says that the new file equals the old one.
 var errSame = errors.New("the content is the same")
 
 // sameContent compares two open files from their beginning.
@@ -259,8 +257,8 @@ func ignoreEOF(err error) error {
 	return err
 }
 
-// replace writes a new file beside the spot and renames it over it. What attr
-// keeps comes from the old file.
+// replace writes a new file beside the spot and renames it over it. Attributes that
+// attr keeps come from the old file.
 func (s spot) replace(data []byte, attr Attr) (err error) {
 	return s.replaceBy(attr, func(f *os.File) error {
 		if _, err := f.Write(data); err != nil {
@@ -310,8 +308,8 @@ func (s spot) replaceBy(attr Attr, fill func(*os.File) error) (err error) {
 	return unix.Renameat(int(s.dir.Fd()), temp, int(s.dir.Fd()), s.base)
 }
 
-// writeInPlace overwrites what is at the spot. In a user's directory it may be
-// somebody else's file.
+// writeInPlace overwrites the file at the spot, which in a user's directory may belong
+// to another user.
 func (s spot) writeInPlace(data []byte, attr Attr) (changed bool, err error) {
 	if s.zone.user != 0 {
 		return false, fmt.Errorf("%w: it can't be replaced, and uid %d may have put it there", ErrUnsafe, s.zone.user)

@@ -8,36 +8,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsafe is returned for a path on which somebody else than root decides
-// where it leads: see zone.
+// ErrUnsafe is returned for a path that another user than root can redirect: see zone.
 var ErrUnsafe = errors.New("unsafe path")
 
-// zone says who else than root may change the directories on the way to a file,
-// and so where the way leads. The zero zone is root's.
+// zone says which user other than root may change the directories of a path, and
+// thereby redirect it. The zero zone is root's.
 //
-// The rule is that of systemd-tmpfiles(8) for unsafe path transitions: the way
-// may go from what root owns to what a user owns, and never back or to another
-// user. A user's link is followed to what is the user's, and nowhere else. Root's
-// links are followed while the way is root's.
+// The rule is that of systemd-tmpfiles(8) for unsafe path transitions: a path may go
+// from directories of root to those of a user, and never back or to another user. A
+// user's link is followed only to the same user's files. Root's links are followed
+// while all directories of the path are root's.
 //
-// One thing is less strict here: directories and files of root in a user's
-// directory are gone into and replaced, since configs make such ones. A user
-// can't make any, no link of root is followed there, and a user's link does not
-// lead into such a directory: it may be a mount.
+// One rule is less strict: directories and files of root in a user's directory are
+// entered and replaced, since configs create such files. A user can't create them, no
+// link of root is followed there, and a user's link may not lead into such a directory,
+// which may be a mount.
 type zone struct {
 	user   uint32 // 0: none
-	linked bool   // a link of the user led here
+	linked bool   // a link of the user was followed
 }
 
-// inode is what a step of a way leads to.
+// inode is the file that a step of the resolution leads to.
 type inode struct {
 	uid   uint32
 	link  bool
 	file  bool   // neither a link nor a directory
-	links uint64 // names that it has
-	// shared: it is in a directory that not only its owner may write to.
+	links uint64 // number of its hard links
+	// shared says that others than its owner may write to its directory.
 	shared bool
-	// absolute: it is a link to an absolute path.
+	// absolute says that it is a link with an absolute target.
 	absolute bool
 }
 
@@ -46,15 +45,15 @@ func inodeOf(st *unix.Stat_t, shared bool) inode {
 	return inode{uid: st.Uid, link: kind == unix.S_IFLNK, file: kind != unix.S_IFLNK && kind != unix.S_IFDIR, links: uint64(st.Nlink), shared: shared}
 }
 
-// shared reports whether others than its owner may write to a directory. The
-// bit of the group is also that of the mask of an access list.
+// shared reports whether others than its owner may write to a directory. With an access
+// control list, the group bits are the mask.
 func shared(dir *unix.Stat_t) bool { return dir.Mode&0o022 != 0 }
 
-// trusted reports whether a user may decide where ways lead: root, and who runs
-// the program.
+// trusted reports whether a user may redirect paths: root, and the user who runs the
+// program.
 func trusted(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
 
-// enter returns the zone behind a step, or why it is not made.
+// enter returns the zone after a step, or why the step is refused.
 func (z zone) enter(to inode) (zone, error) {
 	other := !trusted(to.uid)
 	switch {
@@ -78,7 +77,7 @@ func (z zone) enter(to inode) (zone, error) {
 	return z, nil
 }
 
-// leave returns the zone after a step to the directory above.
+// leave returns the zone after a step to the parent directory.
 func (z zone) leave(to uint32) (zone, error) {
 	if z.user != 0 && to != z.user {
 		return z, fmt.Errorf("%w: from what belongs to uid %d back to what belongs to uid %d", ErrUnsafe, z.user, to)

@@ -17,21 +17,20 @@ import (
 // what stands beside it counts. An item of a list goes alone, and so does a key
 // of most blocks. Only what makes no sense in part goes as a whole: see entire.
 
-// decoder is a type that reads its value itself, and reports whether there is
-// something to use.
+// decoder is a type that decodes its value itself, and reports whether the value can be
+// used.
 type decoder interface {
 	decode(n *tree.Node, f *field, problems *diag.List) bool
 }
 
-// checker is a type that finds what is wrong beyond single keys, and reports
-// whether there is something to use.
+// checker is a type that validates more than single keys, and reports whether the value
+// can be used.
 type checker interface {
 	check(n *tree.Node, problems *diag.List) bool
 }
 
-// entire is a block that is left out when any of its keys can't be used: a file
-// of which the permissions are unknown, say, must not be there for everybody to
-// read.
+// entire is a block that is left out when any of its keys can't be used: a file with
+// invalid permissions, for instance, must not become world-readable.
 type entire interface{ entire() }
 
 func (*Directory) entire()   {}
@@ -47,15 +46,15 @@ func (*ConfigURL) entire()   {}
 func (*Dependency) entire()  {}
 func (*Bundle) entire()      {}
 
-// decode reads a node into a Go value by its type and holds it against the
-// tags of its fields. name is what the value is called in messages. null
-// leaves the value as it is. A field Pos takes the position of the node.
+// decode decodes a node into a Go value by its type, and validates it by the tags of
+// its fields. name is the name of the value in messages. null leaves the value
+// unchanged. A field Pos gets the position of the node.
 func decode(n *tree.Node, into any, name string, problems *diag.List) bool {
 	return decodeValue(n, reflect.ValueOf(into).Elem(), &field{key: name}, problems)
 }
 
-// decodeValue reports whether the value can be used; where it can't, it is
-// left as it is, or the caller leaves it out.
+// decodeValue reports whether the value can be used. If not, it leaves it unchanged, or
+// the caller leaves it out.
 func decodeValue(n *tree.Node, v reflect.Value, f *field, problems *diag.List) bool {
 	if n.Spoiled { // that has been told
 		return false
@@ -112,8 +111,8 @@ func wrongType(n *tree.Node, want, name string) diag.Problem {
 	return diag.Errorf(n.Pos, "%s must be %s, not %s", name, want, quoted(n.Text, n, name))
 }
 
-// quoted returns a text for a message: its beginning when it is no secret, else
-// what kind of value it is.
+// quoted returns a text for a message: its beginning or, for a secret, the kind of
+// value.
 func quoted(text string, n *tree.Node, name string) string {
 	if !n.Scalar() || n.Kind == tree.Null || secretName(name) {
 		return n.Kind.String()
@@ -200,7 +199,7 @@ func decodeStruct(n *tree.Node, v reflect.Value, name string, problems *diag.Lis
 	return usable
 }
 
-// field is what the tags of a struct's field say.
+// field holds the tags of a struct's field.
 type field struct {
 	key, doc, def, example string
 	is, keyIs, old, none   string
@@ -244,13 +243,13 @@ func keysOf(t reflect.Type) []string {
 	return list
 }
 
-// alike reports whether two keys differ in nothing but case, dashes and underscores.
+// alike reports whether two keys are equal but for case, dashes and underscores.
 func alike(a, b string) bool {
 	plain := strings.NewReplacer("-", "", "_", "")
 	return strings.EqualFold(a, b) || strings.EqualFold(plain.Replace(a), plain.Replace(b))
 }
 
-// valueOf returns the value of a key, however the key is written, or else the map.
+// valueOf returns the value of a key in any spelling, or the map.
 func valueOf(n *tree.Node, key string) *tree.Node {
 	for _, f := range n.Fields {
 		if alike(f.Key, key) {
@@ -260,10 +259,11 @@ func valueOf(n *tree.Node, key string) *tree.Node {
 	return n
 }
 
-// dotted are the blocks whose keys Kairos takes with dots too: partitions.oem.size.
+// dotted are the blocks in which Kairos accepts keys with dots: partitions.oem.size.
 var dotted = []string{"install", "upgrade", "reset"}
 
-// Undot puts such keys where they belong. What the map says itself comes after.
+// Undot moves values of keys with dots to their nested places. Nested keys that exist
+// take precedence.
 func Undot(root *tree.Node) *tree.Node {
 	if root == nil || root.Kind != tree.Map {
 		return root
@@ -294,7 +294,7 @@ func dottedKey(at tree.Field, t reflect.Type) bool {
 	return ok && slices.ContainsFunc(fieldsOf(t), func(f *field) bool { return f.key == first })
 }
 
-// remark says what there is to say of a key that is used, whatever its value.
+// remark adds warnings about a key that do not depend on its value.
 func (f *field) remark(at tree.Field, problems *diag.List) {
 	if at.Value.Kind != tree.Null && f.old != "" {
 		problems.Warnf(at.Pos, "%s is deprecated: %s", f.key, f.old)
@@ -304,7 +304,7 @@ func (f *field) remark(at tree.Field, problems *diag.List) {
 	}
 }
 
-// fits reports whether a text is what the tags ask for, and says so if not.
+// fits reports whether a text matches the tags, and adds an error if not.
 func (f *field) fits(n *tree.Node, problems *diag.List) bool {
 	return f.fitsText(n, n.Text, problems)
 }
@@ -316,13 +316,12 @@ func (f *field) fitsText(n *tree.Node, text string, problems *diag.List) bool {
 	return f.is == "" || ruleFor(f.is).hold(n, text, f.key, problems)
 }
 
-// fitsKey is fits for the key of a map whose keys are free.
+// fitsKey is fits for the key of a map with free keys.
 func (f *field) fitsKey(at tree.Field, problems *diag.List) bool {
 	return f.keyIs == "" || ruleFor(f.keyIs).hold(&tree.Node{Kind: tree.String, Pos: at.Pos}, at.Key, "a key of "+f.key, problems)
 }
 
-// notHere are keys that people look for where they aren't, and what to write
-// instead.
+// notHere maps keys that people write in the wrong place to hints.
 var notHere = map[reflect.Type]map[string]string{
 	reflect.TypeFor[User](): {
 		"sudo":     "use groups for privileges, such as groups: [admin]",
@@ -332,9 +331,9 @@ var notHere = map[reflect.Type]map[string]string{
 	reflect.TypeFor[WriteFile](): {"mode": `did you mean "permissions"?`},
 }
 
-// unknownKey says that a key has no meaning here. At the top of a config other
-// blocks may belong to other programs: unless it looks like a slip, and is no
-// block, that is a warning even for those who check.
+// unknownKey adds a problem for an unknown key. At the top of a config an unknown block
+// may belong to another program: there it is a warning, even in a validation, unless
+// the key looks like a typing error and its value is no block.
 func unknownKey(f tree.Field, t reflect.Type, name string, problems *diag.List) {
 	meant := spell.Closest(f.Key, keysOf(t))
 	var p diag.Problem
@@ -358,7 +357,7 @@ func unknownKey(f tree.Field, t reflect.Type, name string, problems *diag.List) 
 	problems.Add(p)
 }
 
-// Opaque is a value that other programs read, whatever it is.
+// Opaque is a value that only other programs interpret.
 type Opaque struct{}
 
 func (Opaque) decode(*tree.Node, *field, *diag.List) bool { return true }

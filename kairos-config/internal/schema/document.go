@@ -11,7 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
-// Head is what every stage needs of the top of a config.
+// Head holds the keys at the top of a config that every stage needs.
 type Head struct {
 	Name   string `key:"name"`
 	Strict bool   `key:"strict"`
@@ -19,8 +19,8 @@ type Head struct {
 	Stages Stages `key:"stages"`
 }
 
-// CloudInit is what cloud-init has at the top; it becomes a step of the stage
-// boot, before the other steps of the file.
+// CloudInit holds cloud-init's keys at the top of a config; they become a step of the
+// stage boot, before the other steps of the file.
 type CloudInit struct {
 	Hostname          string      `key:"hostname" doc:"The host name of the node, set before the services start. Of several configs, the last one counts." eg:"node-1" is:"hostname"`
 	Users             Users       `key:"users" doc:"A list of users, each with name and the keys of a user in a step."`
@@ -37,14 +37,14 @@ type CloudInit struct {
 	Growpart          Growpart    `key:"growpart" doc:"Partitions to grow. COS_PERSISTENT always grows by itself."`
 }
 
-// Growpart is which partitions grow.
+// Growpart selects the partitions to grow.
 type Growpart struct {
 	Mode    string   `key:"mode" doc:"How; off grows nothing." def:"auto" enum:"auto|growpart|gpart|off|false" eg:"auto"`
 	Devices []string `key:"devices" doc:"Disks whose last partition grows, with its file system. / stands for the disk of the system, which needs nothing." eg:"[/dev/vdb]" is:"path"`
 	Ignore  bool     `key:"ignore_growroot_disabled" doc:"Growing the root file system anyway." def:"false" eg:"false" none:"COS_PERSISTENT always grows"`
 }
 
-// Top is all keys at the top of a config.
+// Top holds all keys at the top of a config.
 type Top struct {
 	Name   string `key:"name" doc:"A name for the file." eg:"my node"`
 	Strict bool   `key:"strict" doc:"A failing step ends the steps of this config and fails the stage." def:"false" eg:"true"`
@@ -90,8 +90,7 @@ type Top struct {
 
 var topType = reflect.TypeFor[Top]()
 
-// StageNames are the stages that Kairos has; others may be used by programs
-// of their own.
+// StageNames are Kairos' stages; programs of a site may use others.
 var StageNames = []string{
 	"rootfs", "initramfs", "fs", "boot", "network", "reconcile",
 	"kairos-install.pre", "kairos-install.after",
@@ -103,7 +102,7 @@ var StageNames = []string{
 	"before-reset", "after-reset", "after-reset-chroot",
 }
 
-// Parts of a stage, in the order in which they run.
+// Parts are the parts of a stage in their order.
 func Parts(stage string) []string { return []string{stage + ".before", stage, stage + ".after"} }
 
 // KnownStage reports whether a name is one of Kairos' stages or a part of one.
@@ -117,8 +116,8 @@ func stageKeys(stages []string) []string {
 	return list
 }
 
-// Stages is the steps of all stages, not decoded yet: a boot decodes only the
-// stage that it runs.
+// Stages holds the undecoded steps of all stages: a boot decodes only the stage that it
+// runs.
 type Stages []StageSteps
 
 // StageSteps is the steps under one key of stages.
@@ -144,8 +143,8 @@ func (s *Stages) decode(n *tree.Node, f *field, problems *diag.List) bool {
 	return true
 }
 
-// Slips returns the stages that look like a mistyped part of the given ones.
-// Other unknown stages belong to somebody else.
+// Slips returns unknown stages that look like a mistyped part of the given ones. Other
+// unknown stages belong to other programs.
 func (s Stages) Slips(stages ...string) diag.List {
 	var problems diag.List
 	known := stageKeys(StageNames)
@@ -160,7 +159,7 @@ func (s Stages) Slips(stages ...string) diag.List {
 	return problems
 }
 
-// DecodeHead reads what every stage needs; other keys are not looked at.
+// DecodeHead decodes the keys that every stage needs, and ignores others.
 func DecodeHead(n *tree.Node) (Head, diag.List) {
 	var head Head
 	var problems diag.List
@@ -179,7 +178,7 @@ func pick(n *tree.Node, keys []string) *tree.Node {
 	return part
 }
 
-// DecodeConfigURL reads the value of a key that says what to fetch.
+// DecodeConfigURL decodes the value of a key that names a config to fetch.
 func DecodeConfigURL(n *tree.Node, name string) (ConfigURL, diag.List) {
 	var u ConfigURL
 	var problems diag.List
@@ -187,8 +186,8 @@ func DecodeConfigURL(n *tree.Node, name string) (ConfigURL, diag.List) {
 	return u, problems
 }
 
-// CloudInitKeys returns what a config has at its top for the step of the stage
-// boot; nil when there is nothing.
+// CloudInitKeys returns cloud-init's keys at the top of a config, for the step in the
+// stage boot; nil when there are none.
 func CloudInitKeys(n *tree.Node) *tree.Node {
 	own := pick(n, keysOf(reflect.TypeFor[CloudInit]()))
 	if len(own.Fields) == 0 {
@@ -197,21 +196,21 @@ func CloudInitKeys(n *tree.Node) *tree.Node {
 	return own
 }
 
-// Templated reports whether the texts beneath a key at the top may be
-// templates: those that steps are made of.
+// Templated reports whether texts beneath a key at the top may be templates: those that
+// become steps.
 func Templated(key string) bool {
 	return key == "stages" || slices.Contains(keysOf(reflect.TypeFor[CloudInit]()), key)
 }
 
-// CloudInitStage is the stage that cloud-init's keys at the top belong to.
+// CloudInitStage is the stage of cloud-init's keys at the top.
 const CloudInitStage = "boot"
 
-// HostnameStage is where the host name at the top is set already.
+// HostnameStage is the earlier stage in which the host name at the top is set.
 const HostnameStage = "initramfs"
 
-// CloudInitStep returns what the keys of cloud-init at the top ask for, and
-// what is wrong with them and with the names of the other keys there. wanted
-// is false when there are no such keys.
+// CloudInitStep returns the step for cloud-init's keys at the top, and problems with
+// them and with the names of other keys there. wanted is false when there are no such
+// keys.
 func CloudInitStep(n *tree.Node) (step Step, problems diag.List, wanted bool) {
 	for _, f := range n.Fields {
 		if !slices.Contains(keysOf(topType), f.Key) && spell.Closest(f.Key, keysOf(topType)) != "" {
@@ -260,7 +259,7 @@ func (s *Step) addKeys(user string, pos diag.Pos, keys []string) {
 	}
 }
 
-// layout returns the disk to grow. Kairos takes one disk for a step as well.
+// layout returns the disk to grow. As in Kairos, a step has one disk.
 func (g Growpart) layout() Layout {
 	for _, device := range g.Devices {
 		if g.Mode != "off" && g.Mode != "false" && strings.HasPrefix(device, "/dev/") {
@@ -270,8 +269,8 @@ func (g Growpart) layout() Layout {
 	return Layout{}
 }
 
-// Check finds all that is wrong with a config, in the order of the file.
-// Mistakes that a boot forgives are errors here.
+// Check returns all problems of a config, in the order of the file. Mistakes that a
+// boot tolerates are errors here.
 func Check(n *tree.Node) diag.List {
 	var top Top
 	var problems diag.List

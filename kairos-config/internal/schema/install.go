@@ -5,7 +5,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Install is what kairos-install(8) does.
+// Install holds the settings of kairos-install(8).
 type Install struct {
 	Auto     bool   `key:"auto" doc:"Install without being asked: consent to erase what is on the disk." def:"false" eg:"true"`
 	Device   string `key:"device" doc:"The disk: auto for the largest, a device node, or script:///PROGRAM, which prints it." def:"auto" eg:"/dev/disk/by-id/nvme-example" is:"device"`
@@ -41,13 +41,14 @@ type Install struct {
 	EjectCD      bool              `key:"eject-cd" doc:"Eject the medium when done." def:"false" eg:"true" none:"what is installed boots first"`
 }
 
-// check finds what contradicts itself.
+// check finds contradictions.
 func (i *Install) check(n *tree.Node, problems *diag.List) bool {
 	onlyOneEnd(n, i.Reboot, i.Poweroff, "install", problems)
 	return true
 }
 
-// onlyOneEnd says which end wins: Kairos reboots before it looks whether to power off.
+// onlyOneEnd warns about reboot beside poweroff: Kairos reboots before it checks for
+// poweroff.
 func onlyOneEnd(n *tree.Node, reboot, poweroff bool, block string, problems *diag.List) {
 	if reboot && poweroff {
 		problems.Warnf(valueOf(n, "poweroff").Pos, "%s: reboot and poweroff: it reboots, as in Kairos", block)
@@ -97,7 +98,7 @@ type Bundle struct {
 	AllowFail  bool     `key:"allow_failure" doc:"Go on when it can't be added." def:"false" eg:"true"`
 }
 
-// Upgrade is what kairos-upgrade(8) does.
+// Upgrade holds the settings of kairos-upgrade(8).
 type Upgrade struct {
 	Entry     string       `key:"entry" doc:"What to upgrade." enum:"active|passive|recovery" eg:"active"`
 	Recovery  bool         `key:"recovery" doc:"Upgrade the recovery system." def:"false" eg:"true" old:"write entry: recovery"`
@@ -117,7 +118,7 @@ func (u *Upgrade) check(n *tree.Node, problems *diag.List) bool {
 	return true
 }
 
-// Reset is what kairos-reset(8) does.
+// Reset holds the settings of kairos-reset(8).
 type Reset struct {
 	Persistent bool         `key:"reset-persistent" doc:"Empty COS_PERSISTENT." def:"true" eg:"true"`
 	OEM        bool         `key:"reset-oem" doc:"Empty COS_OEM." def:"false" eg:"true"`

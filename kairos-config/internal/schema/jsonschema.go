@@ -12,10 +12,9 @@ import (
 // object is a JSON object.
 type object = map[string]any
 
-// JSONSchema returns the format as a JSON Schema of the draft 2020-12, for
-// editors: https://json-schema.org/draft/2020-12. It can't say all that Check
-// knows, and accepts whatever Check accepts. Blocks of other programs are
-// allowed at the top only.
+// JSONSchema returns a JSON Schema, draft 2020-12, of the format for editors:
+// https://json-schema.org/draft/2020-12. It accepts everything that Check accepts, but
+// cannot express all its rules. Blocks of other programs are allowed at the top only.
 func JSONSchema() ([]byte, error) {
 	g := generator{defs: object{}}
 	top := g.block(topType)
@@ -34,7 +33,7 @@ func JSONSchema() ([]byte, error) {
 	return json.MarshalIndent(top, "", "  ")
 }
 
-// generator makes schemas of types; those of blocks are made once.
+// generator creates schemas of types, once for each block.
 type generator struct{ defs object }
 
 // block returns the schema of a struct.
@@ -118,10 +117,10 @@ func (g *generator) value(t reflect.Type, f *field) object {
 	panic("schema: no JSON Schema for " + t.String())
 }
 
-// later are texts that only the node knows the value of.
+// later matches texts whose value only the node knows.
 const later = `\{\{|\$\{credential:`
 
-// booleans are the texts that are booleans too.
+// booleans are the texts that count as booleans.
 var booleans = func() (list []string) {
 	for _, word := range []string{"true", "false", "yes", "no", "on", "off", "y", "n"} {
 		list = append(list, word, strings.ToUpper(word[:1])+word[1:], strings.ToUpper(word))
@@ -232,7 +231,7 @@ func (*ConfigURL) jsonSchema(g *generator, _ *field) object {
 
 func (*Opaque) jsonSchema(*generator, *field) object { return object{} }
 
-// jsonSchema offers the stages that there are and allows others.
+// jsonSchema offers the known stages and allows others.
 func (*Stages) jsonSchema(g *generator, _ *field) object {
 	steps := object{"type": []string{"array", "null"}, "items": g.ref(reflect.TypeFor[Step]())}
 	known := object{}

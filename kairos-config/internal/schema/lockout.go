@@ -14,7 +14,7 @@ import (
 // What locks people out of a node and can be known before: for those who check a
 // config. A boot applies such values all the same, since it may be wrong of us.
 
-// checkPeople looks at the texts of a config beneath a key.
+// checkPeople checks the texts beneath a key for mistakes that lock people out.
 func checkPeople(n *tree.Node, key string, problems *diag.List) {
 	if n == nil || n.Spoiled {
 		return
@@ -55,7 +55,8 @@ var (
 	partitions = regexp.MustCompile(`^/dev/(?:(?:sd|vd|hd|xvd)[a-z]+[0-9]+|(?:nvme[0-9]+n[0-9]+|mmcblk[0-9]+|md[0-9]+|nbd[0-9]+|loop[0-9]+)p[0-9]+|disk/by-(?:id|path)/.*-part[0-9]+|disk/by-(?:partuuid|partlabel)/.+)$`)
 )
 
-// checkKey says when a text is no ssh key and no address of one.
+// checkKey adds a problem for a text that is neither an ssh key nor a reference to
+// keys.
 func checkKey(n *tree.Node, problems *diag.List) {
 	text := strings.TrimSpace(n.Text)
 	if !n.Scalar() || text == "" || text[0] == '#' || credential(text) {
@@ -92,7 +93,7 @@ func checkKey(n *tree.Node, problems *diag.List) {
 	problems.Add(diag.Mistakef(n.Pos, "this is not an SSH key: nobody can log in with it").WithHint("%s", hint))
 }
 
-// checkCredentials says when a credential has a name that it can't have.
+// checkCredentials adds a problem for an invalid name of a credential.
 func checkCredentials(n *tree.Node, problems *diag.List) {
 	for _, m := range credNames.FindAllStringSubmatch(n.Text, -1) {
 		if !credForm.MatchString(m[1]) || !strings.HasSuffix(m[0], "}") {
@@ -101,8 +102,8 @@ func checkCredentials(n *tree.Node, problems *diag.List) {
 	}
 }
 
-// checkSecretFile says when everybody could read a file with a credential: it is
-// not written then.
+// checkSecretFile adds a problem for a world-readable file with a credential, which is
+// not written.
 func checkSecretFile(n *tree.Node, problems *diag.List) {
 	content, mode := n.Field("content"), n.Field("permissions")
 	if content == nil || mode == nil || !content.Scalar() || !credential(content.Text) {
@@ -114,7 +115,7 @@ func checkSecretFile(n *tree.Node, problems *diag.List) {
 	}
 }
 
-// checkInstall says what is wrong with an installation as a whole.
+// checkInstall checks an installation as a whole.
 func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 	install := config.Field("install")
 	if install == nil {
@@ -152,7 +153,7 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 		WithHint("kairos-install(8) refuses that, unless another config has them, or install.nousers is true"))
 }
 
-// never are stages that nothing runs here.
+// never are stages that nothing runs.
 var never = map[string]string{
 	"after-install-chroot": inImage + "after-install",
 	"after-upgrade-chroot": inImage + "after-upgrade",
@@ -162,8 +163,8 @@ var never = map[string]string{
 	"kairos-uki-reset":     "there is one way to reset: write before-reset or after-reset",
 }
 
-// checkMounts says which paths kairos-root(8) leaves out, or makes writable in some
-// images only.
+// checkMounts adds problems for paths that kairos-root(8) skips, or makes writable in
+// some images only.
 func checkMounts(install *tree.Node, key string, paths []string, problems *diag.List) {
 	for _, p := range paths {
 		first, beneath, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
@@ -177,12 +178,13 @@ func checkMounts(install *tree.Node, key string, paths []string, problems *diag.
 	}
 }
 
-// inImage is why nothing runs in a system that was just written, up to the stage for
-// what is no file of it.
+// inImage maps stages of Kairos that run in a newly written system to the stages to use
+// instead.
 const inImage = "it would change the new image, which is what its digest says: put programs into the image, " +
 	"write initramfs or boot, which run at each boot, for files and settings, and for all else "
 
-// NotRun says which steps Kairos would have run in the new system before a stage.
+// NotRun adds problems for steps that Kairos would run in the new system before a
+// stage.
 func (s Stages) NotRun(before string) diag.List {
 	var problems diag.List
 	for _, stage := range s {
@@ -194,8 +196,8 @@ func (s Stages) NotRun(before string) diag.List {
 	return problems
 }
 
-// checkStages says of stages that nothing runs, and of after: that names no step
-// of its stage.
+// checkStages adds problems for stages that nothing runs, and for names in after: that
+// no step of the stage has.
 func checkStages(stages Stages, problems *diag.List) {
 	for _, stage := range stages {
 		for name, why := range never {
@@ -220,7 +222,7 @@ func checkStages(stages Stages, problems *diag.List) {
 	}
 }
 
-// check refuses content that is not what its encoding says.
+// check returns an error for content that does not match its encoding.
 func (f *File) check(n *tree.Node, problems *diag.List) bool {
 	if !strings.HasSuffix(f.Encoding, "b64") && !strings.HasSuffix(f.Encoding, "base64") || credential(f.Content) || strings.Contains(f.Content, "{{") {
 		return true
@@ -232,7 +234,7 @@ func (f *File) check(n *tree.Node, problems *diag.List) bool {
 	return true
 }
 
-// check refuses what would let a node start without its key.
+// check refuses settings with which a node would start without its key.
 func (k *Kcrypt) check(n *tree.Node, problems *diag.List) bool {
 	if c := n.Field("challenger"); c != nil && (k.Challenger.Server != "" || k.Challenger.MDNS) {
 		problems.Add(diag.Errorf(c.Pos, "kcrypt.challenger: Kairos' key servers are not supported").

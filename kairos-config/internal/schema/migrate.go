@@ -12,14 +12,14 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Verdict is what becomes of a key of a config that was written for Kairos.
+// Verdict says what happens to a key of a config that was written for Kairos.
 type Verdict string
 
 const (
 	Works   Verdict = "works"
-	Differs Verdict = "differs"     // it works, in another way
-	None    Verdict = "no_effect"   // it is accepted, and does nothing
-	Change  Verdict = "must_change" // it can't stay as it is
+	Differs Verdict = "differs"     // works in another way
+	None    Verdict = "no_effect"   // accepted, without effect
+	Change  Verdict = "must_change" // has to be changed
 )
 
 // Judged is a key with its verdict.
@@ -27,10 +27,10 @@ type Judged struct {
 	Pos     diag.Pos
 	Key     string // dotted, with the number of an item: stages.boot[0].files
 	Verdict Verdict
-	Text    string // how, why, or to what; "" for what works
+	Text    string // explanation; "" for a key that works
 }
 
-// differs are keys that do the same in another way, by the names of the schema.
+// differs are keys with the same result in another way, by their names in the schema.
 var differs = map[string]string{
 	"Top.config_url":               "the last good copy is used where the network fails; what is fetched counts in the same boot, at the beginning of the stage network",
 	"Top.bundles":                  "they are added in the stage network, after the signature policy of the node",
@@ -63,8 +63,7 @@ var differs = map[string]string{
 	"Step.sysctl":                  "it is written to /run/sysctl.d as well",
 }
 
-// foreign are programs and files of Kairos that commands may speak of, and what is
-// there instead.
+// foreign maps Kairos' programs and files in commands to their replacements.
 var foreign = []struct {
 	word *regexp.Regexp
 	is   string
@@ -87,8 +86,8 @@ var foreign = []struct {
 	{regexp.MustCompile(`\b(?:rc-service|rc-update)\b`), "there is no OpenRC: write systemctl"},
 }
 
-// Migrate judges every key of a config, in the order of the file. problems are all
-// that is wrong with it.
+// Migrate returns a verdict for every key of a config, in the order of the file.
+// problems are all problems of the config.
 func Migrate(n *tree.Node, problems diag.List) []Judged {
 	m := &migration{}
 	m.inside(n, topType, "")

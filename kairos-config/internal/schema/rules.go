@@ -13,12 +13,12 @@ import (
 	"github.com/kairos-io/toolkit/lib/spell"
 )
 
-// rule is what a text must be, by the name that tags have for it.
+// rule is a rule for a text, with a name for use in tags.
 type rule struct {
 	what    string            // for messages: "must be …"
 	ok      func(string) bool // nil: see words
 	pattern string            // for editors: what ok says, or a part of it
-	words   []string          // the only ones that are allowed
+	words   []string          // the only allowed words
 }
 
 var rules = map[string]rule{
@@ -47,8 +47,8 @@ var rules = map[string]rule{
 	"provider":    {what: "a datasource", words: Providers},
 }
 
-// ruleFor returns a rule by its name. An unknown name is a slip in the tags,
-// which the first test sees.
+// ruleFor returns the rule with a name. It panics for an unknown name, which is a
+// mistake in the tags.
 func ruleFor(name string) rule {
 	r, ok := rules[name]
 	if !ok {
@@ -57,8 +57,8 @@ func ruleFor(name string) rule {
 	return r
 }
 
-// hold adds an error when a text is not what it must be, and reports whether it
-// is. Empty texts set nothing and pass.
+// hold reports whether a text follows the rule, and adds an error if not. Empty texts
+// set nothing and pass.
 func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) bool {
 	if text == "" || credential(text) || r.ok != nil && r.ok(text) || slices.Contains(r.words, text) {
 		return true
@@ -76,8 +76,8 @@ func (r rule) hold(n *tree.Node, text, name string, problems *diag.List) bool {
 	return false
 }
 
-// credential reports whether a text comes from a credential of the node, which
-// only the node has: ${credential:NAME}.
+// credential reports whether a text contains a credential, whose value only the node
+// has: ${credential:NAME}.
 func credential(text string) bool { return strings.Contains(text, "${credential:") }
 
 func absolute(s string) bool    { return s[0] == '/' && !strings.ContainsRune(s, 0) }
@@ -115,7 +115,7 @@ func account(name string) bool {
 	return !digits && only(name, "-_.")
 }
 
-// id is a number that uid_t and gid_t can hold; the last one means none.
+// id matches a number for uid_t and gid_t; the largest one means none.
 func id(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 32)
 	return err == nil && n < 1<<32-1
@@ -133,7 +133,8 @@ func bundle(s string) bool {
 	return slices.Contains([]string{"container", "docker", "oci", "run", "package"}, kind) && strings.Trim(image, "/") != "" && !strings.ContainsAny(image, " \t\r\n\x00")
 }
 
-// script reports whether a program says the device: script:///PROGRAM ARGUMENTS.
+// script reports whether a device is to be named by a program: script:///PROGRAM
+// ARGUMENTS.
 func script(s string) bool {
 	program, ok := strings.CutPrefix(s, "script://")
 	return ok && len(program) > 1 && program[0] == '/' && !strings.ContainsAny(program, "\n\x00")
@@ -149,8 +150,7 @@ func sha256(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdefABCDEF") == ""
 }
 
-// nameserver is an address in the words of resolved.conf(5):
-// ADDRESS:PORT%INTERFACE#NAME.
+// nameserver matches an address as in resolved.conf(5): ADDRESS:PORT%INTERFACE#NAME.
 func nameserver(s string) bool {
 	s, _, _ = strings.Cut(s, "#")
 	s, _, _ = strings.Cut(s, "%")
@@ -161,7 +161,7 @@ func nameserver(s string) bool {
 	return err == nil
 }
 
-// only reports whether a word is made of ASCII letters, digits and more.
+// only reports whether a word consists of ASCII letters, digits and more.
 func only(word, more string) bool {
 	for _, r := range word {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
@@ -172,8 +172,8 @@ func only(word, more string) bool {
 	return true
 }
 
-// check refuses what crypt(5) can't read, and tells of passwords that stand in
-// the config as they are. Who can't have the password still has the keys.
+// check refuses passwords that crypt(5) can't read, and warns about plain ones. A user
+// without a valid password still gets the keys.
 func (u *User) check(n *tree.Node, problems *diag.List) bool {
 	p := string(u.Passwd)
 	at := n.Field("passwd")

@@ -32,13 +32,14 @@ import (
 // Kairos applies them, not in the order in which they are written.
 type Step struct {
 	Pos diag.Pos
-	// Unclear: nobody can tell whether the step is to run.
+	// Unclear says that a condition is invalid or unknown, so that the step must not
+	// run.
 	Unclear bool
 
 	Name  string       `key:"name" doc:"What the step is called in the log, in status, and in after of other steps." def:"the stage and a number" eg:"Time servers"`
 	After []Dependency `key:"after" doc:"Steps of the same stage that have to run first, by their names." eg:"[{name: Make the bridge}]"`
 
-	// Assess says for this step what the key at the top says for all.
+	// Assess overrides the key assess at the top for this step.
 	Assess string `key:"assess" doc:"required: when this step fails, that counts as a failed health check of the boot; wanted: it does not." enum:"required|wanted" def:"that of the config" eg:"required"`
 
 	// Conditions: all must hold.
@@ -76,7 +77,7 @@ type Step struct {
 	UnpackImages     []UnpackImage     `key:"unpack_images" doc:"Container images to unpack into directories, in the stages of the running system. What is there is known by its digest."`
 }
 
-// Dependency is a step that another one waits for. A bare name will do.
+// Dependency names a step that another one waits for. A plain name is allowed.
 type Dependency struct {
 	Name string `key:"name" doc:"The name of a step." eg:"Make the bridge" req:"y"`
 }
@@ -218,8 +219,8 @@ type User struct {
 	NoLogInit         bool     `key:"no_log_init" doc:"Keep the user out of the logs of logins." def:"false" eg:"true" none:"the logs have no size for each user"`
 }
 
-// DecodeStep reads one item of a stage. What can't be used is left out; a step
-// of which nobody can tell when it is to run has Unclear set.
+// DecodeStep decodes an item of a stage. It leaves out what can't be used; a step with
+// an unclear condition has Unclear set.
 func DecodeStep(n *tree.Node) (Step, diag.List) {
 	var step Step
 	var problems diag.List
@@ -233,14 +234,13 @@ func DecodeStep(n *tree.Node) (Step, diag.List) {
 	return step, problems
 }
 
-// conditions are the keys that say whether a step runs.
+// conditions are the keys with conditions of a step.
 var conditions = []string{"if", "if_files", "only_os", "only_os_version", "only_arch", "only_service_manager", "node"}
 
 // conditional matches keys that look like a condition.
 var conditional = regexp.MustCompile(`^(?i:only|if|unless|when|except|not|skip)(?:[-_A-Z]|$)`)
 
-// unclear reports whether a key is a condition that can't be used, or looks
-// like one that is not known.
+// unclear reports whether a key is an unusable condition, or looks like an unknown one.
 func unclear(f tree.Field) bool {
 	known := keysOf(reflect.TypeFor[Step]())
 	key := f.Key

@@ -16,8 +16,8 @@ type DNS struct {
 	Path        string   `key:"path" doc:"Write a file in the form of resolv.conf(5) instead of telling systemd-resolved." eg:"/etc/resolv.conf" is:"path"`
 }
 
-// Firstboot are the settings of systemd-firstboot(1), and force, which is always
-// so. Passwords are not among them: they would be in argv.
+// Firstboot holds the settings of systemd-firstboot(1), and force, which is always set.
+// Passwords are left out: they would be in argv.
 var Firstboot = []string{"force", "hostname", "keymap", "locale", "locale-messages", "machine-id", "root-shell", "timezone"}
 
 // FirstbootKey returns a setting as systemd-firstboot(1) spells it.
@@ -92,7 +92,7 @@ type UnpackImage struct {
 // MiB is a size in mebibytes.
 type MiB int64
 
-// maxMiB is a size that no disk has.
+// maxMiB is larger than any disk.
 const maxMiB = 1 << 40
 
 func (m *MiB) decode(n *tree.Node, f *field, problems *diag.List) bool {

@@ -8,10 +8,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Typed returns a merged config with values of the types that its keys have,
-// for programs that read them: "true" and on are true, "512" is 512, and 5 is
-// "5" where a text is meant. Keys have the spelling of the format. What can't be
-// of its type stays as it is.
+// Typed returns a merged config in which values have the types of their keys, for
+// programs that read them: "true" and on become true, "512" becomes 512, and 5 becomes
+// "5" where a text is expected. Keys get the spelling of the format. A value that
+// cannot be converted stays as it is.
 func Typed(config *tree.Node) *tree.Node { return typed(config, topType) }
 
 func typed(n *tree.Node, t reflect.Type) *tree.Node {

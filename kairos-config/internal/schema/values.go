@@ -111,13 +111,13 @@ func splitNames(text string) []string {
 	return names
 }
 
-// Secret is a string that no message repeats.
+// Secret is a string that is never printed in messages.
 type Secret string
 
-// String hides the secret from everything that prints.
+// String returns a placeholder.
 func (Secret) String() string { return "(secret)" }
 
-// Command is a line or a script for the shell, with where it stands.
+// Command is a command line or script for the shell, with its position.
 type Command struct {
 	Pos    diag.Pos
 	Script string
@@ -239,7 +239,7 @@ func (g *Groups) decode(n *tree.Node, f *field, problems *diag.List) bool {
 	return true
 }
 
-// secretNames are the keys whose values no message repeats.
+// secretNames are the keys whose values are never printed in messages.
 var secretNames = []string{"passwd", "password", "private_key", "network_token", "external_db", "env", "environment"}
 
 // secretName reports whether a key, dotted or not, names a secret.
@@ -252,7 +252,7 @@ func secretName(key string) bool {
 	return false
 }
 
-// ParseConfigURL takes the digest off a URL: https://HOST/PATH#sha256=DIGEST.
+// ParseConfigURL splits the digest off a URL: https://HOST/PATH#sha256=DIGEST.
 func ParseConfigURL(text string) ConfigURL {
 	url, fragment, _ := strings.Cut(text, "#")
 	u := ConfigURL{URL: url}

@@ -14,14 +14,14 @@ import (
 // https://docs.cloud-init.io/en/latest/explanation/format.html.
 const archiveHeader = "#cloud-config-archive"
 
-// IsArchive reports whether a text is a list of configs and scripts.
+// IsArchive reports whether a text is an archive of configs and scripts.
 func IsArchive(data []byte) bool {
 	line, _, _ := bytes.Cut(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), []byte("\n"))
 	return string(bytes.TrimRight(line, " \t\r")) == archiveHeader
 }
 
-// Archive returns what the items of an archive hold: a text, or a map with content
-// and type.
+// Archive returns the contents of an archive's items: a text, or a map with content and
+// type.
 func Archive(data []byte) ([][]byte, error) {
 	_, list, _ := bytes.Cut(data, []byte("\n"))
 	list = bytes.TrimPrefix(bytes.TrimLeft(list, "\r\n"), []byte("---\n"))
@@ -52,7 +52,7 @@ func Archive(data []byte) ([][]byte, error) {
 	return items, nil
 }
 
-// WithHeader puts a header before a text whose type says that it is a config.
+// WithHeader adds a header to a text whose type says that it is a config.
 func WithHeader(data []byte, kind string) []byte {
 	kind, _, _ = strings.Cut(kind, ";")
 	if strings.TrimSpace(kind) == "text/cloud-config" && !hasHeader(data) && !IsArchive(data) && len(bytes.TrimSpace(data)) > 0 &&

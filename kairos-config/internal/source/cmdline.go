@@ -9,11 +9,11 @@ import (
 	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
-// CommandLine is the source name of what the kernel command line says.
+// CommandLine is the name of the kernel command line as a source.
 const CommandLine = "kernel command line"
 
-// dottedBlocks are the blocks that a dotted key without kairos.config= may
-// set. Others belong to the kernel, systemd or dracut, which use dots too.
+// dottedBlocks are the blocks that a dotted key without kairos.config= may set. Dotted
+// keys of other names belong to the kernel, systemd or dracut.
 var dottedBlocks = []string{
 	"install", "upgrade", "reset", "stages", "options", "k3s", "k3s-agent",
 	"k0s", "k0s-worker", "kubevip", "p2p", "kcrypt", "providers", "phonehome",
@@ -49,8 +49,8 @@ func readCommandLine(line string) (root *tree.Node, setups []*tree.Node, problem
 	return root, setups, problems
 }
 
-// assignment returns the KEY=VALUE or KEY that a word of the command line is
-// for us.
+// assignment returns KEY=VALUE or KEY if a word of the command line sets a key of the
+// config.
 func assignment(word string) (string, bool) {
 	if ours, ok := strings.CutPrefix(word, "kairos.config="); ok {
 		return ours, ours != ""

@@ -6,8 +6,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/generation"
 )
 
-// OEM says which configs on COS_OEM count: those of a generation, nil for the
-// plain ones, with a change that isn't written yet.
+// OEM selects the configs on COS_OEM: those of a generation, nil for the plain ones,
+// with a change that isn't stored yet.
 type OEM struct {
 	Generation *generation.Generation
 	Put        map[string][]byte // by file name

@@ -25,9 +25,9 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// Copies of fetched configs: of this boot, and the last good ones, for boots
-// without a network. A copy's name is the SHA-256 digest of its URL; it is not
-// one of a config, so that the directory is none of configs either.
+// Directories of cached copies of fetched configs: those of this boot, and the last
+// good ones, for boots without a network. The name of a copy is the SHA-256 digest of
+// its URL, which is no valid name of a config.
 const (
 	bootCopies = report.ConfigCopies
 	goodCopies = "/oem/" + report.KeptConfigCopies
@@ -36,16 +36,16 @@ const (
 // Remote is a config to fetch.
 type Remote struct {
 	schema.ConfigURL
-	Key string // what asks for it: config_url or cos.setup
+	Key string // the key that names it: config_url or cos.setup
 
-	link bool // a config that is fetched asks for it
+	link bool // a fetched config names it
 }
 
-// maxChain is how many configs may ask for each other.
+// maxChain is how many configs may name each other in a chain.
 const maxChain = 10
 
-// name is what messages and origins call the config: its address without what
-// may be secret, which is the login and the query.
+// name returns the config's name for messages and origins: its URL without possible
+// secrets, credentials and the query.
 func (r Remote) name() string {
 	address, _, _ := strings.Cut(r.URL, "?")
 	u, err := url.Parse(address)
@@ -59,14 +59,14 @@ func (r Remote) name() string {
 	return r.Key + " " + u.Scheme + "://" + u.Host + path
 }
 
-// file is the name of the copies. Of an address with facts in it, it is that of
-// the template: a copy serves the boots too that know a fact otherwise.
+// file returns the name of the cached copies. For a URL with facts it is that of the
+// template, so that the copy also serves boots in which a fact has another value.
 func (r Remote) file() string {
 	sum := sha256.Sum256([]byte(r.URL))
 	return hex.EncodeToString(sum[:])
 }
 
-// check refuses what can't be the config, so that no copy of it is kept.
+// check returns an error for content that isn't the config, so that it is not cached.
 func (r Remote) check(data []byte) error {
 	if want := strings.ToLower(strings.TrimPrefix(r.SHA256, "sha256:")); want != "" {
 		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != want {
@@ -82,8 +82,8 @@ func (r Remote) check(data []byte) error {
 	return nil
 }
 
-// remotes returns the configs to fetch that the node's own ask for, in the
-// order in which they count: config_url, then cos.setup.
+// remotes returns the configs to fetch that the node's own configs name, in order of
+// precedence: config_url, then cos.setup.
 func (c *Collection) remotes(line *tree.Node, setups []*tree.Node) []Remote {
 	merged, _ := c.Merged()
 	if line != nil {
@@ -109,8 +109,8 @@ func (c *Collection) addRemotes(list []Remote, key string, nodes []*tree.Node) [
 	return list
 }
 
-// follow adds a config that is fetched, and those that it asks for in turn, which
-// count after it.
+// follow adds a fetched config, and those that it names in turn, which take precedence
+// over it.
 func (c *Collection) follow(root *rootfs.Root, r Remote) {
 	for asked := false; ; asked = true {
 		again := func(other Remote) bool { return other.URL == r.URL }
@@ -135,9 +135,8 @@ func (c *Collection) follow(root *rootfs.Root, r Remote) {
 	}
 }
 
-// readCopy adds the copy of a fetched config: of this boot, or the last good
-// one, and returns it. Where there is none yet, nothing is said: only a fetch can
-// tell that.
+// readCopy adds and returns the cached copy of a fetched config: of this boot, or the
+// last good one. A missing copy is no problem: only a fetch can report that.
 func (c *Collection) readCopy(root *rootfs.Root, r Remote) *tree.Node {
 	for _, dir := range []string{bootCopies, goodCopies} {
 		data, err := root.ReadFile(path.Join(dir, r.file()), MaxSize)
@@ -166,22 +165,22 @@ func (c *Collection) readCopy(root *rootfs.Root, r Remote) *tree.Node {
 type Fetcher struct {
 	Root   *rootfs.Root
 	Client fetch.Client
-	// Templates fills addresses that have facts in them.
+	// Templates expands facts in URLs.
 	Templates *template.Renderer
-	// Backoff is the time before the first repetition, which doubles with
-	// each; one second when 0.
+	// Backoff is the time before the first retry, which doubles with each; one second
+	// when 0.
 	Backoff time.Duration
 }
 
-// Bounds on a fetch.
+// Limits of a fetch.
 const (
 	fetchAttempts = 3
 	fetchTimeout  = 20 * time.Second // of one attempt
 )
 
-// Fetch fetches what the node's configs ask for, and what that asks for in turn,
-// and keeps a copy of it. With again it does so even when there is a copy of this
-// boot. What can't be fetched is told, with the copy that is used instead.
+// Fetch fetches the configs that the node's configs name, and those that they name in
+// turn, and caches them. With again it ignores the cached copies of this boot. It
+// reports what can't be fetched, and the copy that is used instead.
 func (f *Fetcher) Fetch(ctx context.Context, remotes []Remote, again bool) diag.List {
 	var problems diag.List
 	seen := map[string]bool{}
@@ -195,8 +194,8 @@ func (f *Fetcher) Fetch(ctx context.Context, remotes []Remote, again bool) diag.
 	return problems
 }
 
-// next returns the config that the copy of another asks for; what is wrong with it
-// is said by those who collect it.
+// next returns the config that a fetched config names; collecting reports problems with
+// it.
 func (f *Fetcher) next(r Remote) Remote {
 	var one Collection
 	one.follow(f.Root, r)
@@ -236,7 +235,7 @@ func (f *Fetcher) fetch(ctx context.Context, r Remote, again bool, problems *dia
 	}
 }
 
-// failed tells what is used instead of what could not be fetched.
+// failed reports which copy is used in the place of a config that could not be fetched.
 func (f *Fetcher) failed(r Remote, err error, problems *diag.List) {
 	for _, dir := range []string{bootCopies, goodCopies} {
 		if st, statErr := f.Root.Stat(path.Join(dir, r.file())); statErr == nil {
@@ -248,8 +247,8 @@ func (f *Fetcher) failed(r Remote, err error, problems *diag.List) {
 	problems.Errorf(r.Pos, "%s: %v, and there is no copy of it", r.name(), err)
 }
 
-// keep writes the copies: of this boot, and the last good one where there is
-// COS_OEM, which a live system has not.
+// keep stores the copies: of this boot, and the last good one if COS_OEM exists, which
+// a live system does not have.
 func (f *Fetcher) keep(r Remote, data []byte) error {
 	directory := rootfs.Attr{Mode: 0o700, UID: rootfs.Keep, GID: rootfs.Keep}
 	file := rootfs.Attr{Mode: 0o600, UID: rootfs.Keep, GID: rootfs.Keep}

@@ -1,5 +1,5 @@
-// Package source finds the node's configs and reads them: the files in their
-// directories and the kernel command line, in the order in which they count.
+// Package source finds and reads the node's configs: files in several directories and
+// the kernel command line, in order of precedence.
 package source
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/bounded"
 )
 
-// Directories that hold configs; what stands in a later one wins. They are
-// searched with the directories beneath them, files in lexicographic order.
+// Directories are the directories of configs; later ones take precedence. Their
+// subdirectories are read as well, files in lexicographic order.
 var Directories = []string{
 	"/run/initramfs/live",     // the live medium
 	"/system/oem",             // the image: its distributor
@@ -29,35 +29,34 @@ var Directories = []string{
 	"/oem",                    // COS_OEM
 }
 
-// MaxSize is how large a config file may be, in bytes, as in Kairos.
+// MaxSize is the maximum size of a config file, in bytes, as in Kairos.
 const MaxSize = 1 << 20
 
-// Headers of a config: a line of its own among the first ten.
+// Headers are the lines of which a config must have one among its first ten.
 var Headers = []string{"#cloud-config", "#kairos-config", "#node-config"}
 
-// Document is one config: a file, or what the kernel command line says.
+// Document is a config: a file, or the kernel command line.
 type Document struct {
 	Source string
-	Header bool // the file says that it is a config
+	Header bool // the file has the header of a config
 	Broken bool // parts of it are left out
 	Root   *tree.Node
 }
 
-// Collection is all configs of a node.
+// Collection holds all configs of a node.
 type Collection struct {
 	Documents []Document
-	Skipped   int       // files that are not used
-	Remotes   []Remote  // what the configs ask to be fetched
-	Missing   []Remote  // those of which there is no copy yet
+	Skipped   int       // unused files
+	Remotes   []Remote  // configs to fetch
+	Missing   []Remote  // configs to fetch without a copy
 	Problems  diag.List // of reading and parsing
 }
 
-// Collect reads all configs beneath a root: its directories, then files that
-// the caller adds by their path in the running system, then the copies of what
-// was fetched, then the kernel command line. What can't be read becomes a
-// problem; the rest is still returned.
+// Collect reads all configs beneath a root: its directories, then files that the caller
+// names by their path in the running system, then copies of fetched configs, then the
+// kernel command line. What can't be read becomes a problem, and the rest is returned.
 //
-// Of COS_OEM those count that the booted generation says.
+// The booted generation selects the configs of COS_OEM.
 func Collect(root *rootfs.Root, files ...string) *Collection {
 	booted, err := generation.Booted(root)
 	c := CollectWith(root, OEM{Generation: booted}, files...)
@@ -93,8 +92,8 @@ func CollectWith(root *rootfs.Root, oem OEM, files ...string) *Collection {
 	return c
 }
 
-// addRest adds what comes behind the files: what is fetched, and what the
-// kernel command line says.
+// addRest adds the sources after the files: fetched configs, and the kernel command
+// line.
 func (c *Collection) addRest(root *rootfs.Root) {
 	text, err := root.ReadFile("/proc/cmdline", MaxSize)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -207,7 +206,7 @@ func withoutConsent(root *tree.Node, problems *diag.List) *tree.Node {
 	return &config
 }
 
-// IsConfig reports whether a text is a config by its header, or by its stages.
+// IsConfig reports whether a text is a config: by its header, or by its stages.
 func IsConfig(data []byte) bool {
 	if hasHeader(data) {
 		return true
@@ -216,8 +215,8 @@ func IsConfig(data []byte) bool {
 	return node.Field("stages") != nil
 }
 
-// hasHeader looks for a header among the first ten lines, where cloud-init
-// allows other comments before it.
+// hasHeader reports whether one of the first ten lines is a header: cloud-init allows
+// other comments before it.
 func hasHeader(data []byte) bool {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	for range 10 {
@@ -236,8 +235,8 @@ func hasHeader(data []byte) bool {
 	return false
 }
 
-// Merged lays the configs on top of each other. Files without a header take
-// no part: they only have stages, as in Kairos.
+// Merged merges the configs. Files without a header are left out: they may only have
+// stages, as in Kairos.
 func (c *Collection) Merged() (*tree.Node, diag.List) {
 	merged := &tree.Node{Kind: tree.Map}
 	var problems diag.List
@@ -249,7 +248,7 @@ func (c *Collection) Merged() (*tree.Node, diag.List) {
 	return merged, problems
 }
 
-// unwrapPath takes the path out of an error that is printed behind it.
+// unwrapPath removes the path from an error that is printed after it.
 func unwrapPath(err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
