@@ -1,5 +1,5 @@
-// Command kairos-boot-assess decides whether a boot is good and remembers what
-// was wrong with those that were not.
+// Command kairos-boot-assess decides whether a boot is good and keeps the history of
+// boots: kairos-boot-assess(8).
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package cmd is the command line of kairos-boot-assess: one file per command.
+// Package cmd implements the command line of kairos-boot-assess, one file per command.
 package cmd
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// App returns the program for a machine.
+// App returns the application for a machine.
 func App(node *assess.Node) *cli.App {
 	app := cmdline.New("kairos-boot-assess", "decide whether this boot is good, and keep the history of boots")
 	app.Commands = []*cli.Command{
@@ -31,8 +31,8 @@ func App(node *assess.Node) *cli.App {
 	return app
 }
 
-// notBooted gives the error of a system that is no deployment a status of its
-// own: there is nothing to assess.
+// notBooted sets the exit status of the error that the running system is no deployment:
+// there is nothing to assess.
 func notBooted(err error) error {
 	if errors.Is(err, deployment.ErrNotBooted) {
 		return exit.Hint(exit.WithCode(err, exit.Nothing),

@@ -16,7 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// page collects a result and writes it in aligned columns.
+// page formats a result in aligned columns.
 type page struct {
 	buffer bytes.Buffer
 	table  *tabwriter.Writer
@@ -30,7 +30,7 @@ func newPage() *page {
 
 func (p *page) line(format string, args ...any) { terminal.Fprintf(p.table, format+"\n", args...) }
 
-// field writes one fact with its name.
+// field writes a name and a value.
 func (p *page) field(name, format string, args ...any) {
 	p.line("%-12s %s", name+":", fmt.Sprintf(format, args...))
 }
@@ -97,11 +97,11 @@ func printStatus(w io.Writer, s assess.Status) error {
 	return p.writeTo(w)
 }
 
-// shownLines is how many of the last lines of a failed boot status shows; with
-// --json it shows all that are kept.
+// shownLines is how many of the last lines of a failed boot status prints; with --json
+// it prints all that are stored.
 const shownLines = 5
 
-// trace shows what a failed boot left behind.
+// trace prints the traces of a failed boot.
 func (p *page) trace(t *history.Trace) {
 	if t == nil { // of an older version
 		return
@@ -138,7 +138,7 @@ func verdict(b history.Boot) string {
 	return string(b.Outcome)
 }
 
-// trial tells what the boot loader counted, and what became of it.
+// trial describes the boot counting of a boot, and its result.
 func trial(s assess.Status) string {
 	t := s.Boot.Trial
 	if !t.Counted {

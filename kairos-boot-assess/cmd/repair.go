@@ -35,7 +35,7 @@ func repairCommand(node *assess.Node) *cli.Command {
 	}
 }
 
-// words say what an action is, before and after it.
+// words describe an action, before and after it.
 var words = map[entries.Action][2]string{
 	entries.Renew:   {"would write it again", "written again"},
 	entries.Restore: {"would write its boot files again", "its boot files were written again"},

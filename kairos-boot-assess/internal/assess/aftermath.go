@@ -10,9 +10,9 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 )
 
-// aftermath tells the operator's programs of fallbacks, and runs greenboot's
-// scripts for the verdict. They change nothing about it: what goes wrong with
-// them is logged. The error is that of ctx.
+// aftermath runs the operator's programs for fallbacks, and greenboot's scripts for the
+// verdict. They don't change the verdict: their failures are logged. The error is that
+// of ctx.
 func (n *Node) aftermath(ctx context.Context, boot history.Boot) error {
 	settings := config.Load(n.Root) // what is wrong in it was logged before
 	if err := n.tellHooks(ctx, settings, boot); err != nil {
@@ -30,12 +30,11 @@ func (n *Node) aftermath(ctx context.Context, boot history.Boot) error {
 	return err
 }
 
-// tellHooks tells the operator's programs of each fallback that they were not
-// told of. That they were is recorded afterwards: a power cut in between has
-// them told again.
+// tellHooks runs the operator's programs for each new fallback. It records that
+// afterwards: after a power cut in between they run again.
 //
-// It is done here rather than when a fallback is found, because that is before
-// there is a network.
+// It doesn't run when a fallback is detected, since there is no network yet at that
+// time.
 func (n *Node) tellHooks(ctx context.Context, settings config.Config, boot history.Boot) error {
 	log, _ := n.history()
 	events, err := log.Read()
@@ -64,8 +63,7 @@ func (n *Node) tellHooks(ctx context.Context, settings config.Config, boot histo
 	return nil
 }
 
-// runScripts runs scripts whose exit status only warns. The error is that of
-// ctx.
+// runScripts runs scripts whose failures are only logged. The error is that of ctx.
 func (n *Node) runScripts(ctx context.Context, list []checks.Check) (results []checks.Result, err error) {
 	for _, c := range list {
 		result, err := checks.Run(ctx, c, func(line string) { n.Log.Info(c.Name + ": " + line) })

@@ -11,12 +11,12 @@ import (
 // BusName is the name of the service on the system bus.
 const BusName = "io.kairos.BootAssess1"
 
-// askBus bounds how long the bus may take: it may be what is broken, and a good
-// boot must not be held up.
+// askBus is how long a call of the bus may take: the bus may be broken, and must not
+// delay a good boot.
 const askBus = 5 * time.Second
 
-// announce has the bus start the service, which signals what is new. Nobody
-// waits for that: a bus that is not there has nobody to hear it.
+// announce makes the bus start the service, which sends signals about changes. It does
+// not wait for that.
 func announce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askBus)
 	defer cancel()

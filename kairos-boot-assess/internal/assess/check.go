@@ -17,8 +17,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/sdnotify"
 )
 
-// Check runs all health checks and gives this boot its verdict. Recovery and
-// live systems get none. A bad verdict is no error: see Boot.Outcome.
+// Check runs all health checks and records the verdict on this boot. Recovery and live
+// systems get none. A bad verdict is no error: see Boot.Outcome.
 func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 	started, err := n.Start(ctx)
 	if err != nil {
@@ -63,8 +63,8 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 	return boot, n.aftermath(ctx, boot)
 }
 
-// Rehearse runs all health checks and returns this boot with the verdict that
-// they come to. Nothing is recorded.
+// Rehearse runs all health checks and returns this boot with the verdict that they
+// would give. It records nothing.
 func (n *Node) Rehearse(ctx context.Context) (history.Boot, error) {
 	status, err := n.Status()
 	if errors.Is(err, deployment.ErrNotBooted) {
@@ -76,8 +76,8 @@ func (n *Node) Rehearse(ctx context.Context) (history.Boot, error) {
 	return boot, err
 }
 
-// examine runs all health checks and returns what they come to. begins is told
-// which one begins.
+// examine runs all health checks and returns their results. It calls begins before each
+// check.
 func (n *Node) examine(ctx context.Context, boot history.Boot, begins func(check string)) (history.Verdict, error) {
 	list, err := n.checks(boot)
 	if err != nil {
@@ -103,8 +103,7 @@ func (n *Node) examine(ctx context.Context, boot history.Boot, begins func(check
 	return verdict, nil
 }
 
-// checks returns the checks in their order: the built-in ones, then the
-// installed ones.
+// checks returns the checks in order: the built-in ones, then the installed ones.
 func (n *Node) checks(boot history.Boot) ([]checks.Check, error) {
 	settings := config.Load(n.Root)
 	if settings.Wrong != nil {
@@ -135,7 +134,7 @@ func (n *Node) dialChecks(ctx context.Context) (checks.ServiceManager, func(), e
 	return conn, func() { conn.Close() }, nil
 }
 
-// environment is the environment of checks, all of it.
+// environment is the complete environment of checks.
 func environment(b history.Boot) []string {
 	counted := "0"
 	if b.Trial.Counted {
@@ -154,7 +153,7 @@ func environment(b history.Boot) []string {
 	}
 }
 
-// verdictEntry tells a verdict to the journal.
+// verdictEntry returns the journal entry of a verdict.
 func verdictEntry(b history.Boot) journal.Entry {
 	e := journal.Entry{
 		Message:   fmt.Sprintf("This boot of %s is good", boots.Named(b.Deployment, b.Version)),

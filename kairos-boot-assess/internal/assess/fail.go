@@ -12,25 +12,25 @@ import (
 	"github.com/kairos-io/toolkit/lib/report/boots"
 )
 
-// Observe is the kernel argument with which a bad boot is recorded, but never
-// rebooted: for people who look for the fault.
+// Observe is the kernel argument that keeps a bad boot running for debugging: it is
+// recorded, but the machine is not rebooted.
 const Observe = "kairos.assess=observe"
 
-// askPID1 bounds how long systemd may take to answer: it may be what is broken.
+// askPID1 is how long an answer of systemd may take: systemd may be broken.
 const askPID1 = 20 * time.Second
 
-// Failure says what Fail did.
+// Failure is the result of Fail.
 type Failure struct {
 	Boot     history.Boot
 	Rebooted bool
 	Stays    string // why the machine is not rebooted
 }
 
-// Fail records why this boot will not be good, and reboots the machine when
-// the boot is on trial. A boot that is not, because its deployment proved good
-// before, is recorded and left running: rebooting would only repeat it.
+// Fail records why this boot has failed, and reboots the machine when the boot is on
+// trial. Other boots, of deployments that were good before, are recorded and left
+// running: a reboot would only repeat the failure.
 //
-// The error is that of the reboot; nothing else keeps it from being tried.
+// The error is that of the reboot, which is tried whatever else fails.
 func (n *Node) Fail(ctx context.Context) (Failure, error) {
 	booted, err := n.Booted()
 	if err != nil {
@@ -68,13 +68,13 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 	return f, nil
 }
 
-// unknownEntry stands for what would boot next where the ESP was not read:
-// something, it is assumed.
+// unknownEntry stands for the next entry where the ESP could not be read: it is assumed
+// that there is one.
 const unknownEntry = "unknown"
 
-// known returns what is known of this boot, without touching the ESP, which
-// may be what hangs, where nothing was recorded yet. systemd is nil when it
-// can't be asked.
+// known returns what is known about this boot. Where nothing was recorded yet it does
+// not access the ESP, which may be the cause of a hang. systemd is nil when it can't be
+// asked.
 func (n *Node) known(ctx context.Context, booted deployment.Booted, systemd PID1) history.Boot {
 	boot, ok := n.state()
 	soft := boot.SoftReboots
@@ -141,8 +141,8 @@ func (n *Node) stays(boot history.Boot, blessed bool) string {
 	return ""
 }
 
-// emergencyWished returns the word of the kernel command line by which a
-// person asked for emergency mode, or "".
+// emergencyWished returns the kernel argument by which a person requested emergency
+// mode, or "".
 func (n *Node) emergencyWished() string {
 	for _, word := range n.kernelArguments() {
 		if word == "emergency" || word == "-b" || word == "systemd.unit=emergency.target" {
@@ -152,7 +152,7 @@ func (n *Node) emergencyWished() string {
 	return ""
 }
 
-// announce says what happens now.
+// announce returns the message about what happens next.
 func (f Failure) announce() string {
 	b := f.Boot
 	if b.Outcome != history.Bad {
@@ -172,5 +172,5 @@ func (f Failure) announce() string {
 	}
 }
 
-// String says what happened, for people.
+// String describes the result for people.
 func (f Failure) String() string { return f.announce() }

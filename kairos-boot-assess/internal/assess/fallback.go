@@ -14,9 +14,9 @@ import (
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
-// settle finds the deployments that used up their tries and were not settled
-// before: each is put into quarantine, told and remembered. It is done once
-// per deployment; what failed is tried again at the next call.
+// settle finds the deployments that have used up their tries and were not handled
+// before: each is quarantined, logged and recorded, once. If that fails, the next call
+// tries again.
 func (n *Node) settle(ctx context.Context, booted deployment.Booted) error {
 	entries, err := n.entries()
 	if err != nil {
@@ -43,8 +43,8 @@ func (n *Node) settle(ctx context.Context, booted deployment.Booted) error {
 	return failed
 }
 
-// settled reports whether a deployment's end is in the history, and no good
-// boot of it since.
+// settled reports whether the history has the fallback from a deployment, and no later
+// good boot of it.
 func settled(events []history.Event, id string) bool {
 	ended, boots := false, map[string]bool{}
 	for _, e := range events {
@@ -60,7 +60,7 @@ func settled(events []history.Event, id string) bool {
 	return ended
 }
 
-// condemn settles one deployment that used up its tries.
+// condemn handles one deployment that has used up its tries.
 func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Booted, id string, tries int, events []history.Event) error {
 	record, err := deployment.Read(store, id)
 	if err != nil { // collected, or damaged: nothing can be quarantined
@@ -105,9 +105,9 @@ func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Bo
 	return n.record(history.Event{Kind: history.KindFallback, Fallback: &f})
 }
 
-// trace finds out what the last boot of a deployment left behind. What the
-// kernel saved may be of any of its boots since it last was good: of one that
-// died in the initrd nothing else is known.
+// trace collects the traces of a deployment's last boot. A log that the kernel saved
+// may be of any of its boots since it was good: nothing else is known about a boot that
+// died in the initrd.
 func (n *Node) trace(ctx context.Context, record deployment.Record, boots []history.Boot) *history.Trace {
 	t := history.Trace{NoJournal: "none of its boots was recorded"}
 	since := record.Created
@@ -139,8 +139,8 @@ func (n *Node) quarantined(store *os.Root, r deployment.Record) (*deployment.Qua
 	return deployment.Quarantined(store, r.ManifestDigest)
 }
 
-// spare returns why an image is not quarantined although a deployment of it
-// used up its tries, or "".
+// spare returns why an image is not quarantined although a deployment of it used up its
+// tries, or "".
 func spare(r deployment.Record, booted deployment.Booted, boots []history.Boot) string {
 	switch {
 	case r.ManifestDigest == "":
@@ -153,7 +153,7 @@ func spare(r deployment.Record, booted deployment.Booted, boots []history.Boot) 
 	return ""
 }
 
-// journalFallback tells a fallback to the journal.
+// journalFallback returns the journal entry of a fallback.
 func journalFallback(f history.Fallback) journal.Entry {
 	return journal.Entry{
 		Message:   f.String(),

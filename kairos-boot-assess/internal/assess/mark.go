@@ -14,14 +14,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// maxReason bounds the reason that a person gives, in bytes.
+// maxReason is the maximum length of a reason, in bytes.
 const maxReason = 1024
 
-// MaxTries is the most tries that an entry is armed with.
+// MaxTries is the maximum number of tries of an entry.
 const MaxTries = 9
 
-// MarkGood gives this boot a good verdict by hand and takes the counters off
-// its entry.
+// MarkGood records a good verdict of an operator on this boot and removes the counters
+// from its entry.
 func (n *Node) MarkGood(ctx context.Context) (history.Boot, error) {
 	boot, own, err := n.markable(ctx)
 	if err != nil {
@@ -33,10 +33,10 @@ func (n *Node) MarkGood(ctx context.Context) (history.Boot, error) {
 	return boot, n.count(bls.Name{Base: own.Base})
 }
 
-// Bless takes the counters that this boot was counted by off its entry, and
-// reports whether there was something to do. It comes before systemd-bless-boot,
-// which renames the entry: on FAT a power cut in that can leave an entry that
-// boots nothing. Where the entry has other counters by now it is left alone.
+// Bless removes the counters of this boot from its entry, and reports whether it
+// changed anything. It runs before systemd-bless-boot, which renames the entry: on FAT
+// a power cut during a rename can leave an empty entry. It leaves an entry with other
+// counters alone.
 func (n *Node) Bless(ctx context.Context) (history.Boot, bool, error) {
 	boot, own, err := n.markable(ctx)
 	if err != nil {
@@ -49,12 +49,12 @@ func (n *Node) Bless(ctx context.Context) (history.Boot, bool, error) {
 	return boot, true, n.count(bls.Name{Base: own.Base})
 }
 
-// MarkBad gives this boot a bad verdict by hand and takes all tries from its
-// entry, so that the next boot is one of another: for what shows only after
-// the boot was good. Without anything else to boot it is refused.
+// MarkBad records a bad verdict of an operator on this boot and removes all tries from
+// its entry, so that another entry boots next: for failures that appear after a boot
+// was found good. Without another entry it returns an error.
 //
-// The verdict is recorded before the entry changes, so that the boot after
-// knows why it is running.
+// It records the verdict before it changes the entry, so that the next boot knows the
+// reason.
 func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error) {
 	reason = strings.TrimSpace(reason)
 	if len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl) {
@@ -82,9 +82,9 @@ func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error)
 	return boot, n.count(bls.Name{Base: own.Base, Counted: true, Done: max(1, own.Done+own.Left)})
 }
 
-// Rearm gives the entry of what is running tries again: its next boots are on
-// trial. A boot that still is on trial itself is refused, since blessing it
-// would look for the counters that it was booted with.
+// Rearm gives the running deployment's entry tries again: its next boots are on trial.
+// During a boot on trial it returns an error, since blessing searches the counters of
+// that boot.
 func (n *Node) Rearm(ctx context.Context, tries int) (history.Boot, error) {
 	if tries < 1 || tries > MaxTries {
 		return history.Boot{}, exit.Usagef("%d tries: not from 1 to %d", tries, MaxTries)
@@ -100,8 +100,8 @@ func (n *Node) Rearm(ctx context.Context, tries int) (history.Boot, error) {
 	return boot, n.count(bls.Name{Base: own.Base, Counted: true, Left: tries})
 }
 
-// markable returns this boot and the name of its entry, where people may
-// decide about it.
+// markable returns this boot and the name of its entry, if an operator may decide about
+// it.
 func (n *Node) markable(ctx context.Context) (history.Boot, bls.Name, error) {
 	started, err := n.Start(ctx)
 	if err != nil {
@@ -140,7 +140,7 @@ func (n *Node) alternative(base string) (string, error) {
 	return "", nil
 }
 
-// mark records a verdict that was given by hand.
+// mark records an operator's verdict.
 func (n *Node) mark(outcome history.Outcome, reason string) (history.Boot, error) {
 	boot, err := n.update(func(b *history.Boot) {
 		b.Outcome, b.Reason, b.Marked = outcome, reason, true
@@ -157,7 +157,7 @@ func (n *Node) mark(outcome history.Outcome, reason string) (history.Boot, error
 	return boot, nil
 }
 
-// count gives an entry on the ESP other counters.
+// count changes the counters of an entry on the ESP.
 func (n *Node) count(to bls.Name) error {
 	root, err := os.OpenRoot(n.path(ESPDir))
 	if err != nil {

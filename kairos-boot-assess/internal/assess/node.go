@@ -1,10 +1,10 @@
 // Package assess decides whether a boot is good.
 //
-// Start records that a boot came so far and what the boots before it came to;
-// Check runs the health checks and gives the verdict; Fail records why there
-// will be no good one, and reboots a boot that is on trial. Blessing and
-// counting are systemd's: only MarkGood, MarkBad and Rearm, which a person
-// asks for, touch a boot entry, and no other than that of what is running.
+// Start records that a boot has mounted its local file systems, and the results of
+// earlier boots. Check runs the health checks and records the verdict. Fail records why
+// a boot has failed, and reboots a boot on trial. systemd counts tries and blesses
+// entries: only MarkGood, MarkBad and Rearm, which an operator calls, change a boot
+// entry, and only that of the running deployment.
 package assess
 
 import (
@@ -29,14 +29,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/logline"
 )
 
-// Where things are, from the root of the system.
+// Paths, relative to the root of the system.
 const (
 	StateDir   = "/run/kairos/boot-assess"     // of this boot
 	HistoryDir = "/var/lib/kairos/boot-assess" // of all boots
 	ESPDir     = "/efi"
 )
 
-// PID1 is what an assessment needs of systemd.
+// PID1 is the interface to systemd.
 type PID1 interface {
 	checks.ServiceManager
 	SoftReboots(ctx context.Context) (int, error)
@@ -46,26 +46,24 @@ type PID1 interface {
 	Close() error
 }
 
-// Node is a machine that boots. Everything it touches is a field, so that
-// tests can put something else there.
+// Node is the machine that boots. Tests replace its fields.
 type Node struct {
-	Root       string // of the file system
+	Root       string // root directory of the file system
 	Vars       efivars.Vars
 	Now        func() time.Time
-	Uptime     func() time.Duration // since the kernel started
+	Uptime     func() time.Duration // time since the kernel started
 	Persistent func(dir string) bool
 	Dial       func(context.Context) (PID1, error)
 	Journal    func(journal.Entry) error
 	Upgrade    func(ctx context.Context, args ...string) error // runs kairos-upgrade
-	// Lines returns the last lines of the journal of a boot, up to a time
-	// unless that is zero.
+	// Lines returns the last lines of a boot's journal, up to a time unless it is zero.
 	Lines func(ctx context.Context, bootID string, until time.Time) ([]string, error)
-	// Announce has what is new signalled on the bus.
+	// Announce makes the service send signals about changes.
 	Announce func(context.Context) error
 	Log      *slog.Logger
 }
 
-// Local returns this machine.
+// Local returns the running machine.
 func Local() *Node {
 	return &Node{
 		Root:       "/",
@@ -87,7 +85,7 @@ func Local() *Node {
 
 func (n *Node) path(p string) string { return filepath.Join(n.Root, p) }
 
-// Booted returns what is running.
+// Booted describes the running system.
 func (n *Node) Booted() (deployment.Booted, error) {
 	return deployment.ReadBooted(n.path(deployment.BootedPath))
 }
@@ -99,8 +97,8 @@ func (n *Node) bootID() string {
 	return strings.TrimSpace(string(data))
 }
 
-// softReboots returns how often the user space was started anew in this boot;
-// ok is false when systemd does not say.
+// softReboots returns how many soft reboots there were in this boot; ok is false when
+// systemd does not say.
 func (n *Node) softReboots(ctx context.Context) (count int, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, askPID1)
 	defer cancel()
@@ -121,8 +119,8 @@ func (n *Node) kernelArguments() []string {
 	return slices.Collect(kernelargs.Words(string(data)))
 }
 
-// history returns where this boot's events go. Without persistent storage, as
-// in recovery, they are kept until the reboot.
+// history returns the history for this boot's events. Without persistent storage, as in
+// recovery, it is lost at the reboot.
 func (n *Node) history() (log history.Log, lasting bool) {
 	dir := n.path(HistoryDir)
 	if n.Persistent(dir) {
@@ -131,7 +129,7 @@ func (n *Node) history() (log history.Log, lasting bool) {
 	return history.Log{Dir: n.path(StateDir)}, false
 }
 
-// tell writes an entry to the journal. Nothing depends on it.
+// tell writes an entry to the journal, and ignores errors.
 func (n *Node) tell(e journal.Entry) {
 	if err := n.Journal(e); err != nil {
 		n.Log.Warn(err.Error())
@@ -147,9 +145,8 @@ func uptime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// persistent reports whether files in a directory outlive a reboot. On a
-// booted deployment everything that does not is on a tmpfs, or an overlay
-// with one.
+// persistent reports whether files in a directory survive a reboot. In a booted
+// deployment other directories are on a tmpfs, or on an overlay with one.
 func persistent(dir string) bool {
 	var fs unix.Statfs_t
 	for unix.Statfs(dir, &fs) == unix.ENOENT && dir != "/" {

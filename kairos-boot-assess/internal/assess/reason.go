@@ -9,8 +9,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 )
 
-// whyBad says why a deployment that made so many tries is bad, from the boots
-// that the history knows, and whether any of them was judged.
+// whyBad returns why a deployment that used this number of tries is bad, from its boots
+// in the history, and whether any of them got a verdict.
 func whyBad(boots []history.Boot, tries int) (reason string, judged bool) {
 	if last := len(boots) - 1; last >= 0 && boots[last].Marked && boots[last].Outcome == history.Bad {
 		return boots[last].Reason, true // not a matter of tries
@@ -45,8 +45,8 @@ func whyBad(boots []history.Boot, tries int) (reason string, judged bool) {
 	return reason, true
 }
 
-// ends tells how boots ended that were not judged: none of them were recorded
-// and ended before the verdict, unseen of them did not even come so far.
+// ends describes the ends of boots without a verdict: none were recorded and ended
+// before the verdict, unseen ended before they were recorded.
 func ends(none, unseen int) string {
 	var parts []string
 	if none > 0 {
@@ -72,7 +72,7 @@ func one(n int, singular, many string) string {
 	return many
 }
 
-// failure says which required checks failed; "" when none did.
+// failure names the failed required checks; "" when none failed.
 func failure(results []checks.Result) string {
 	var failed []checks.Result
 	for _, r := range results {

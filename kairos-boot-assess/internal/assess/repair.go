@@ -17,21 +17,21 @@ import (
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
-// Repair says what is wrong with the boot entries and what was done about it.
+// Repair is the result of a repair of boot entries.
 type Repair struct {
 	DryRun   bool              `json:"dry_run"`
-	Running  string            `json:"running"`            // id of the deployment that runs
-	Fallback string            `json:"fallback,omitempty"` // entry that boots when it is bad
+	Running  string            `json:"running"`            // id of the running deployment
+	Fallback string            `json:"fallback,omitempty"` // the entry that boots when the running deployment fails
 	Problems []entries.Problem `json:"problems"`
 	Failed   error             `json:"-"` // says which of them could not be repaired
 }
 
-// Repair mends boot entries that do not fit together, or only says what it
-// would do. It is one step after the other, each durable before the next, and
-// each leaves what runs and what the node falls back to as they are: cut at any
-// moment, the rest is done the next time.
+// Repair repairs inconsistent boot entries, or only returns what it would do. It does
+// one step after the other, each durable before the next, and no step changes the
+// running deployment or the one for a fallback. After an interruption the next repair
+// does the rest.
 //
-// What could not be repaired is no error, but Repair.Failed: the rest has been.
+// The error says what could not be repaired; all other repairs were done.
 func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 	booted, err := n.Booted()
 	if err != nil {
@@ -71,9 +71,9 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 	return r, nil
 }
 
-// survey finds out what there is. Entries are read before records: a deployment
-// is published in the reverse order and taken apart in this one, so that an
-// entry without a record is none of a staging that goes on meanwhile.
+// survey reads the state of the node. It reads entries before records: deployments are
+// published in the reverse order and removed in this order, so that an entry without a
+// record never belongs to a concurrent staging.
 func (n *Node) survey(esp bls.ESP, booted deployment.Booted) (view entries.Node, err error) {
 	view.Running = booted.ID
 	if view.Entries, err = esp.Entries(); err != nil {
@@ -96,8 +96,8 @@ func (n *Node) survey(esp bls.ESP, booted deployment.Booted) (view entries.Node,
 	return view, nil
 }
 
-// missing returns the boot files of an entry that are not there, or of another
-// size than the record says.
+// missing returns the boot files of an entry that do not exist or have another size
+// than in the record.
 func missing(esp *os.Root, e bls.Entry, r *deployment.Record) (names []string) {
 	size := map[string]int64{}
 	if r != nil {
@@ -115,13 +115,13 @@ func missing(esp *os.Root, e bls.Entry, r *deployment.Record) (names []string) {
 	return names
 }
 
-// bootFilesDir is where kairos-upgrade keeps boot files on the ESP, and
-// bootFile what it calls them: kairos-store(5).
+// bootFilesDir is the directory of boot files on the ESP, and bootFile matches their
+// names: kairos-store(5).
 const bootFilesDir = "kairos"
 
 var bootFile = regexp.MustCompile(`^(linux|initrd|uki)-[0-9a-f]{64}(\.efi)?$`)
 
-// maxBootFiles bounds how many files are looked at.
+// maxBootFiles is how many files are examined at most.
 const maxBootFiles = 4096
 
 func bootFiles(esp *os.Root) (files []string, err error) {
@@ -145,8 +145,8 @@ func bootFiles(esp *os.Root) (files []string, err error) {
 	return files, nil
 }
 
-// mend does what is to be done about one problem. What could not be restored is
-// removed where that costs nothing.
+// mend repairs one problem. An entry whose boot files can't be restored is removed,
+// unless it is still needed.
 func (n *Node) mend(ctx context.Context, esp bls.ESP, p entries.Problem) (entries.Problem, error) {
 	var err error
 	switch p.Action {
@@ -167,7 +167,7 @@ func (n *Node) mend(ctx context.Context, esp bls.ESP, p entries.Problem) (entrie
 	return p, err
 }
 
-// restore has the boot files of a deployment written again.
+// restore makes kairos-upgrade write the boot files of a deployment again.
 func (n *Node) restore(ctx context.Context, esp bls.ESP, p entries.Problem) error {
 	if err := n.Upgrade(ctx, "verify", "--repair", "--quiet", p.Deployment); err != nil {
 		return err
@@ -187,7 +187,7 @@ func (n *Node) restore(ctx context.Context, esp bls.ESP, p entries.Problem) erro
 	return nil
 }
 
-// repairEntry tells the journal what was done.
+// repairEntry returns the journal entry of a repair.
 func repairEntry(p entries.Problem) journal.Entry {
 	did := map[entries.Action]string{
 		entries.Renew: "written again", entries.Restore: "its boot files were written again", entries.Remove: "removed",

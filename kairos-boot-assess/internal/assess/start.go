@@ -14,12 +14,12 @@ type Started struct {
 	Unrecorded error // says what could not be recorded or settled: the rest has been
 }
 
-// Start records that this boot came as far as its local file systems, and
-// settles what the boots before it came to: deployments that used up their
-// tries are quarantined. Calling it again changes nothing.
+// Start records that this boot has mounted its local file systems, and handles the
+// results of earlier boots: deployments that used up their tries are quarantined. A
+// second call changes nothing.
 //
-// The error is deployment.ErrNotBooted where the running system is no
-// deployment.
+// The error is deployment.ErrNotBooted where the running system is no deployment. Other
+// errors say what could not be recorded; the rest was done.
 func (n *Node) Start(ctx context.Context) (s Started, err error) {
 	booted, err := n.Booted()
 	if errors.Is(err, deployment.ErrNotBooted) {
@@ -35,8 +35,8 @@ func (n *Node) Start(ctx context.Context) (s Started, err error) {
 	return s, nil
 }
 
-// begin records the start of this boot. A soft-reboot starts another one, which
-// the boot loader knows nothing of.
+// begin records the start of this boot. A soft reboot starts another one, which the
+// boot loader does not count.
 func (n *Node) begin(ctx context.Context, booted deployment.Booted) (history.Boot, error) {
 	boot, ok := n.state()
 	soft, asked := n.softReboots(ctx)

@@ -11,11 +11,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 )
 
-// StateFile holds what is known of this boot, as a history.Boot, in StateDir.
+// StateFile is the file in StateDir about this boot, a history.Boot.
 const StateFile = "boot.json"
 
-// state returns what is known of this boot; ok is false when nothing was
-// recorded yet.
+// state returns what is recorded about this boot; ok is false when nothing is.
 func (n *Node) state() (b history.Boot, ok bool) {
 	data, err := os.ReadFile(n.path(StateDir + "/" + StateFile))
 	if err != nil || json.Unmarshal(data, &b) != nil {
@@ -24,8 +23,8 @@ func (n *Node) state() (b history.Boot, ok bool) {
 	return b, b.BootID == n.bootID()
 }
 
-// update changes what is known of this boot; Check and Fail may do so at the
-// same time. What changed is returned even when it could not be written.
+// update changes the record of this boot, which Check and Fail may do at the same time.
+// It returns the changed record even when it could not be written.
 func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	root, unlock, err := n.lockState()
 	if err != nil {
@@ -48,7 +47,7 @@ func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	return b, atomicfile.Write(root, StateFile, append(data, '\n'), 0o644)
 }
 
-// newBoot is this boot before anything is known of it.
+// newBoot returns the record of a boot about which nothing is known.
 func (n *Node) newBoot() history.Boot {
 	return history.Boot{BootID: n.bootID(), Started: n.Now().UTC(), Verdict: history.Verdict{Outcome: history.Pending}}
 }
@@ -74,7 +73,7 @@ func (n *Node) lockState() (root *os.Root, unlock func(), err error) {
 	return root, func() { self.Close(); root.Close() }, nil
 }
 
-// record adds an event of now to the history.
+// record adds an event with the current time to the history.
 func (n *Node) record(e history.Event) error {
 	e.Time, e.BootID, e.UptimeMS = n.Now().UTC(), n.bootID(), n.Uptime().Milliseconds()
 	if boot, ok := n.state(); ok {

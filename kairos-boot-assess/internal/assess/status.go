@@ -11,11 +11,11 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
-// Status is what there is to say about this boot and what led to it.
+// Status describes this boot and the boots that led to it.
 type Status struct {
 	Boot         history.Boot            `json:"boot"`
-	EntryState   bls.State               `json:"entry_state,omitempty"` // of the booted entry now: good, pending or bad; "" when the ESP can't be read
-	Persistent   bool                    `json:"persistent"`            // whether the history outlives a reboot
+	EntryState   bls.State               `json:"entry_state,omitempty"` // current state of the booted entry: good, pending or bad; "" when the ESP can't be read
+	Persistent   bool                    `json:"persistent"`            // whether the history survives a reboot
 	LastFallback *history.Event          `json:"last_fallback,omitempty"`
 	Quarantined  []deployment.Quarantine `json:"quarantined"`
 	Unreadable   error                   `json:"-"` // says what of all this could not be read
@@ -63,8 +63,8 @@ func (n *Node) quarantine() ([]deployment.Quarantine, error) {
 	return deployment.QuarantineList(store)
 }
 
-// EntryState returns what the name of an entry says now, "" when it can't be
-// read: the ESP is for root only.
+// EntryState returns the state in the current name of an entry, "" when it can't be
+// read: only root can read the ESP.
 func (n *Node) EntryState(base string) bls.State {
 	entries, err := n.entries()
 	if err != nil {
@@ -78,8 +78,8 @@ func (n *Node) EntryState(base string) bls.State {
 	return ""
 }
 
-// History returns all boots and fallbacks that are remembered, oldest first,
-// and whether they outlive a reboot.
+// History returns all recorded boots and fallbacks, oldest first, and whether they
+// survive a reboot.
 func (n *Node) History() (boots []history.Boot, fallbacks []history.Event, lasting bool, err error) {
 	log, lasting := n.history()
 	events, err := log.Read()

@@ -16,12 +16,12 @@ import (
 	"github.com/kairos-io/toolkit/lib/kernelargs"
 )
 
-// judged reports whether boots of this mode are judged at all.
+// judged reports whether boots of this mode get a verdict.
 func judged(m deployment.Mode) bool { return m == deployment.Active || m == deployment.Passive }
 
-// entryBase returns the base name of the boot entry of what is running: by the
-// deployment, which the kernel command line proves, rather than by what the
-// boot loader said, which is stale after kexec.
+// entryBase returns the base name of the running deployment's boot entry: from the
+// deployment, which the kernel command line names, rather than from the boot loader's
+// variable, which is stale after kexec.
 func entryBase(b deployment.Booted) string {
 	if b.ID != "" {
 		return deployment.Record{ID: b.ID}.EntryBase()
@@ -29,9 +29,9 @@ func entryBase(b deployment.Booted) string {
 	return b.Entry
 }
 
-// trial finds out whether this boot used up a try that waits for a verdict.
-// LoaderBootCountPath alone does not say so: it outlives kexec and
-// soft-reboot. soft is how many of the latter there were.
+// trial determines whether this boot used up a try that waits for a verdict.
+// LoaderBootCountPath alone is not enough: it stays set after kexec and soft reboots.
+// soft is the number of soft reboots.
 func (n *Node) trial(b deployment.Booted, soft int) history.Trial {
 	t, base := n.counted(b, soft), entryBase(b)
 	entries, err := n.entries()
@@ -63,9 +63,8 @@ func (n *Node) trial(b deployment.Booted, soft int) history.Trial {
 	return t
 }
 
-// startedBy reports whether the kernel command line can be that of an entry.
-// People may add to it and take away from it in the boot menu, but not what
-// says which deployment it is.
+// startedBy reports whether the kernel command line can come from an entry. People may
+// change it in the boot menu, except for the arguments that name the deployment.
 func (n *Node) startedBy(e bls.Entry) bool {
 	have := n.kernelArguments()
 	for word := range kernelargs.Words(e.Options) {
@@ -83,7 +82,7 @@ func (n *Node) startedBy(e bls.Entry) bool {
 // "type_of_loader"), shifted as /proc/sys/kernel/bootloader_type shows it.
 const kexecLoader = 0xd0
 
-// kexeced reports whether this kernel is known to have been started by another.
+// kexeced reports whether this kernel was certainly started by kexec.
 func (n *Node) kexeced() bool {
 	data, err := os.ReadFile(n.path("/proc/sys/kernel/bootloader_type"))
 	if err != nil {
@@ -93,7 +92,8 @@ func (n *Node) kexeced() bool {
 	return err == nil && kind&0xf0 == kexecLoader
 }
 
-// counted is what the boot loader and booted.json say, without the ESP.
+// counted returns the boot counting from the boot loader's variables and booted.json,
+// without the ESP.
 func (n *Node) counted(b deployment.Booted, soft int) (t history.Trial) {
 	base := entryBase(b)
 	if !judged(b.Mode) {

@@ -8,8 +8,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// upgrade runs kairos-upgrade and puts what it said into the error. That there
-// was nothing to do is none.
+// upgrade runs kairos-upgrade; its error has the program's message. "Nothing to do" is
+// no error.
 func upgrade(ctx context.Context, args ...string) error {
 	_, err := run.Runner{}.Output(ctx, append([]string{"kairos-upgrade"}, args...)...)
 	if failed := (*run.Error)(nil); errors.As(err, &failed) && failed.Status == exit.Nothing {

@@ -11,8 +11,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 )
 
-// why finds out why boot-complete.target was not reached. systemd is nil when
-// it can't be asked.
+// why determines why boot-complete.target was not reached. systemd is nil when it can't
+// be asked.
 func (n *Node) why(ctx context.Context, systemd PID1, boot history.Boot) string {
 	if boot.Outcome == history.Bad && boot.Reason != "" {
 		return boot.Reason
@@ -64,7 +64,7 @@ func (n *Node) emergencyQueued(ctx context.Context, systemd PID1) bool {
 	return slices.ContainsFunc(jobs, func(j pid1.Job) bool { return j.Unit == "emergency.target" && j.Type == "start" })
 }
 
-// failedUnits says which units failed, and how.
+// failedUnits returns the failed units with their results.
 func (n *Node) failedUnits(ctx context.Context, systemd PID1) string {
 	units, err := systemd.Units(ctx, "failed")
 	if err != nil {
@@ -82,8 +82,8 @@ func (n *Node) failedUnits(ctx context.Context, systemd PID1) string {
 	return some(failed)
 }
 
-// missingMounts says which local file systems are not there. A mount whose
-// device did not appear does not count as failed.
+// missingMounts returns the local file systems that are not mounted. A mount whose
+// device did not appear is not in the state failed.
 func (n *Node) missingMounts(ctx context.Context, systemd PID1) string {
 	wanted, err := systemd.Requires(ctx, "local-fs.target")
 	if err != nil {
@@ -105,8 +105,8 @@ func (n *Node) missingMounts(ctx context.Context, systemd PID1) string {
 	return some(missing)
 }
 
-// blockers says which jobs the boot waits for: those that run, or else those
-// that wait for each other.
+// blockers returns the jobs for which the boot waits: running ones or, without any,
+// those that wait for each other.
 func blockers(jobs []pid1.Job) string {
 	var running, waiting []string
 	for _, j := range jobs {
@@ -124,7 +124,7 @@ func blockers(jobs []pid1.Job) string {
 	return some(waiting)
 }
 
-// some names them in order, five at most.
+// some returns names in order, five at most.
 func some(list []string) string {
 	slices.Sort(list)
 	return checks.List(list)

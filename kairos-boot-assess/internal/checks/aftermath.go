@@ -19,25 +19,24 @@ const (
 
 var aftermath = family{etc: "etc/greenboot", usr: "usr/lib/greenboot", scripts: true}
 
-// Aftermath returns greenboot's scripts for a verdict, Green or Red, in the
-// order of their names. The verdict is given: what they end with only warns.
+// Aftermath returns greenboot's scripts for a verdict, Green or Red, sorted by name.
+// Their failures only cause warnings.
 func Aftermath(root, dir string, timeout func(name string) time.Duration, env []string) ([]Check, error) {
 	return aftermath.programs(root, dir, timeout, program{bash: true, env: env})
 }
 
-// fallback is the name of the directory of programs that are told of a
-// fallback.
+// fallback is the directory of programs that run after a fallback.
 const fallback = "fallback.d"
 
 var hooks = family{etc: "etc/kairos", usr: buildinfo.Lib("")}
 
-// FallbackHooks returns the programs that are told of a fallback, in the order
-// of their names. Each reads event on stdin.
+// FallbackHooks returns the programs that run after a fallback, sorted by name. Each
+// reads event on stdin.
 func FallbackHooks(root string, timeout func(name string) time.Duration, env []string, event []byte) ([]Check, error) {
 	return hooks.programs(root, fallback, timeout, program{env: env, in: event})
 }
 
-// programs returns what is in one sub-directory, to be run as like says.
+// programs returns the programs in a sub-directory, with the settings of like.
 func (f family) programs(root, dir string, timeout func(name string) time.Duration, like program) ([]Check, error) {
 	files, err := f.files(root, dir)
 	if err != nil {

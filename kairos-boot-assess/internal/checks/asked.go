@@ -8,11 +8,10 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/pid1"
 )
 
-// byOthers says that a unit belongs to users, or runs because somebody asked
-// for it, and not because the system booted: whoever may ask, over the network
-// or without any right on this machine, may have made it fail. Then it says
-// nothing about the image. What is part of the boot as well, because another
-// unit pulls it in, counts.
+// byOthers reports whether a unit belongs to users, or was started by a request instead
+// of by the boot: an unprivileged user or a remote person may have made it fail, so its
+// failure does not count against the image. A unit that another unit of the boot pulls
+// in as well does count.
 func byOthers(ctx context.Context, manager ServiceManager, u pid1.Unit) bool {
 	kind := path.Ext(u.Name)
 	switch kind {

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroup is a control group below that of this process. Nothing leaves it by
-// forking or by starting a session, so that killing it leaves nothing behind.
-// It needs Delegate= in the unit; elsewhere the process group has to do.
+// cgroup is a control group below that of this process. No process leaves it by forking
+// or with a new session, so that killing it kills all. It needs Delegate= in the unit;
+// without it the process group is killed.
 type cgroup struct {
 	path string
 	dir  *os.File
 }
 
-// cgroupMount is where the unified hierarchy is mounted.
+// cgroupMount is the mount point of the unified hierarchy.
 var cgroupMount = "/sys/fs/cgroup"
 
 func newCgroup() (*cgroup, error) {
@@ -56,8 +56,8 @@ func ownCgroup(file string) (string, error) {
 	return "", fmt.Errorf("%s: not in a cgroup of its own", file)
 }
 
-// remove kills what is in the group, waits until the kernel says that it is
-// empty, and removes it. What cannot be removed goes with the service.
+// remove kills the processes in the group, waits until it is empty, and removes it. A
+// group that cannot be removed ends with the service.
 func (g *cgroup) remove() {
 	defer g.dir.Close()
 	if err := os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0); err == nil {
@@ -66,8 +66,8 @@ func (g *cgroup) remove() {
 	_ = os.Remove(g.path)
 }
 
-// awaitEmpty waits, for the time that a kill may take, for cgroup.events to
-// say "populated 0". The kernel signals each change by POLLPRI.
+// awaitEmpty waits, for a limited time, until cgroup.events says "populated 0". The
+// kernel signals each change by POLLPRI.
 func (g *cgroup) awaitEmpty() {
 	events, err := os.Open(filepath.Join(g.path, "cgroup.events"))
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package checks finds and runs health checks: programs of the image and of
-// the site that say by their exit status whether a boot is good.
+// Package checks finds and runs health checks: programs of the image and of the site
+// whose exit status says whether a boot is good.
 package checks
 
 import (
@@ -15,29 +15,29 @@ import (
 type Check struct {
 	Name     string        // file name, or that of a built-in check
 	Source   string        // path, or "built-in"
-	Required bool          // a failure makes the boot bad; otherwise it only warns
-	Timeout  time.Duration // after which it is ended and has failed
-	// Do runs the check; nil means that it passed. What it writes to the two
-	// writers is what it has to say, the second for what went wrong.
+	Required bool          // a failure makes the boot bad; otherwise it causes a warning
+	Timeout  time.Duration // after this time the check is killed and has failed
+	// Do runs the check; nil means that it passed. It writes its output to the two
+	// writers, messages about failures to the second.
 	Do func(ctx context.Context, out, problem io.Writer) error
 }
 
-// BuiltIn is the source of checks that are part of the program.
+// BuiltIn is the source of built-in checks.
 const BuiltIn = "built-in"
 
-// State is how a check ended.
+// State is the result of a check.
 type State = boots.CheckState
 
 const Passed, Failed, TimedOut = boots.Passed, boots.Failed, boots.TimedOut
 
-// Result says how a check ended.
+// Result is a check with its result.
 type Result = boots.Check
 
-// errTimeout is the cause of a context that a check's timeout ended.
+// errTimeout is the cause of a context whose check timed out.
 var errTimeout = errors.New("check timed out")
 
-// Run runs one check. say gets each line of its output. The error is that of
-// ctx when it ended before the check did; there is no result then.
+// Run runs one check. say gets each line of its output. The error is that of ctx when
+// it ended before the check; then there is no result.
 func Run(ctx context.Context, c Check, say func(line string)) (Result, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, c.Timeout, errTimeout)
 	defer cancel()

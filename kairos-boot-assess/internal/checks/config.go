@@ -12,10 +12,9 @@ import (
 // ConfigName is the name of the built-in check of the config's stages.
 const ConfigName = "config"
 
-// ConfigStages returns the built-in check that no stage of the node's config
-// has failed in a way that counts: in a config that is strict, in one that
-// says assess: required, or by running with other configs than were staged.
-// It judges what has ended when it runs.
+// ConfigStages returns the built-in check of the stages of the node's config. It fails
+// if a step failed in a strict config or has assess: required, or if the stages ran
+// with other configs than the staged ones. It considers the stages that have ended.
 func ConfigStages(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, _, problem io.Writer) error {
 		stages, err := report.ReadDir[report.Stage](root, report.ConfigDir)
@@ -39,7 +38,7 @@ func ConfigStages(root string) func(context.Context, io.Writer, io.Writer) error
 	}
 }
 
-// failures says what counts, a line each.
+// failures returns the failures that count, one a line.
 func failures(r report.Stage) []string {
 	var list []string
 	for _, s := range r.Steps {

@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// grace is the time between SIGTERM and SIGKILL, and the time for which output
-// is awaited from processes that a check leaves behind.
+// grace is the time between SIGTERM and SIGKILL, and the time for which output of
+// remaining processes is read after a check.
 const grace = 5 * time.Second
 
-// execute runs a program in a process group and, where there is a cgroup of
-// our own, in a cgroup below it, until it ends. When ctx ends before that, all
-// its processes are asked to end, and killed after a while. Processes that it
-// leaves behind are killed in any case.
+// execute runs a program in a process group and, if possible, in its own cgroup, until
+// it ends. When ctx ends before, all its processes get SIGTERM and later SIGKILL.
+// Remaining processes are killed in any case.
 func execute(ctx context.Context, argv, env []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = "/", env

@@ -15,25 +15,25 @@ import (
 // FailedUnitsName is the name of the built-in check for failed units.
 const FailedUnitsName = "failed-units"
 
-// ServiceManager is what the check for failed units asks systemd.
+// ServiceManager is the interface to systemd for the check of failed units.
 type ServiceManager interface {
 	// Units returns the loaded units in one of the states, all without states.
 	Units(ctx context.Context, states ...string) ([]pid1.Unit, error)
-	// Restarts returns how often systemd restarted a service by itself.
+	// Restarts returns how often systemd has restarted a service automatically.
 	Restarts(ctx context.Context, u pid1.Unit) (int, error)
 	// Up returns for how long a unit has been active without a break.
 	Up(ctx context.Context, u pid1.Unit) (time.Duration, error)
 	// Origin returns why a unit runs.
 	Origin(ctx context.Context, u pid1.Unit) (pid1.Origin, error)
-	// Result returns how a unit ended: "exit-code", …, "" if it has none.
+	// Result returns the result of a unit: "exit-code", …, "" if it has none.
 	Result(ctx context.Context, u pid1.Unit) string
-	// Changed receives after anything about units or jobs changed.
+	// Changed returns a channel that receives after units or jobs changed.
 	Changed() <-chan struct{}
 }
 
-// IgnoredUnits are patterns of units whose failure says nothing about the
-// image: the network may be away, a console may not exist, staging the next
-// image is no matter of this one.
+// IgnoredUnits are patterns of units whose failure does not depend on the image: the
+// network may be down, a console may not exist, and staging the next image does not
+// concern this one.
 var IgnoredUnits = []string{
 	"*-wait-online.service", "*-wait-online@*.service",
 	"getty@*.service", "serial-getty@*.service", "console-getty.service",
@@ -43,14 +43,13 @@ var IgnoredUnits = []string{
 	"kairos-crypt-unlock@*.service", // has a check of its own
 }
 
-// calm is how long services that restart have to stay up before they count as
-// started: systemd's own DefaultStartLimitIntervalSec=, in which a crash loop
-// ends as a failed unit.
+// calm is how long restarted services have to stay active before they count as started:
+// systemd's DefaultStartLimitIntervalSec=, within which a crash loop ends as a failed
+// unit.
 const calm = 10 * time.Second
 
-// FailedUnits returns the built-in check that no unit has failed. Services
-// that systemd restarts are watched until they have failed or have stayed up
-// for a while.
+// FailedUnits returns the built-in check for failed units. It watches services that
+// systemd restarts until they have failed or stayed active for a while.
 func FailedUnits(dial func(context.Context) (ServiceManager, func(), error), ignore []string) func(context.Context, io.Writer, io.Writer) error {
 	return func(ctx context.Context, out, problem io.Writer) error {
 		manager, hangup, err := dial(ctx)
@@ -68,7 +67,7 @@ type watch struct {
 	ignore   []string
 	out      io.Writer
 	problem  io.Writer
-	restarts map[string]int // services that restarted, and how often
+	restarts map[string]int // number of restarts by service
 }
 
 func (w *watch) run(ctx context.Context) error {
@@ -110,7 +109,7 @@ func (w *watch) run(ctx context.Context) error {
 	}
 }
 
-// count notes how often services restarted and reports whether that changed.
+// count updates the number of restarts and reports whether it changed.
 func (w *watch) count(ctx context.Context) (changed bool, err error) {
 	units, err := w.manager.Units(ctx)
 	if err != nil {
@@ -143,8 +142,8 @@ func (w *watch) count(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// names returns the units in one of the states that are neither ignored nor
-// failed by others.
+// names returns the units in one of the states, except ignored ones and those that
+// other users can make fail.
 func (w *watch) names(ctx context.Context, states ...string) ([]string, error) {
 	units, err := w.manager.Units(ctx, states...)
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 )
 
-// A family of directories: a file in the first hides one of the same name in
-// the second.
+// family is a pair of directories of checks: a file in the first replaces one of the
+// same name in the second.
 type family struct {
 	etc, usr string
 	required string // name of the sub-directory
 	wanted   string
-	scripts  bool // greenboot's: only *.sh counts, and bash runs it
+	scripts  bool // greenboot's: only *.sh are checks, and bash runs them
 }
 
 var families = []family{
@@ -30,9 +30,9 @@ var families = []family{
 	{etc: "etc/greenboot/check", usr: "usr/lib/greenboot/check", required: "required.d", wanted: "wanted.d", scripts: true},
 }
 
-// Find returns the checks that are installed beneath root, in the order in
-// which they run: by name, required ones before wanted ones of the same name.
-// timeout gives the time limit of a check.
+// Find returns the installed checks beneath root, in the order in which they run: by
+// name, required ones before wanted ones of the same name. timeout returns the time
+// limit of a check.
 func Find(root string, timeout func(name string) time.Duration, env []string) ([]Check, error) {
 	var found []Check
 	for _, f := range families {
@@ -86,8 +86,8 @@ func (f family) files(root, sub string) ([]string, error) {
 	return files, nil
 }
 
-// counts reports whether a file is a check by its name. What editors and
-// package managers leave behind is none.
+// counts reports whether a file is a check, by its name: files of editors and package
+// managers are not.
 func (f family) counts(name string) bool {
 	if f.scripts {
 		return strings.HasSuffix(name, ".sh")
@@ -98,12 +98,12 @@ func (f family) counts(name string) bool {
 
 var leftovers = []string{"~", ".bak", ".dpkg-dist", ".dpkg-new", ".dpkg-old", ".rpmnew", ".rpmorig", ".rpmsave"}
 
-// program is a check that is a program.
+// program is an executable check.
 type program struct {
 	path string
-	bash bool // run it by bash when it is not executable
+	bash bool // run it with bash when it is not executable
 	env  []string
-	in   []byte // what it reads on stdin
+	in   []byte // its input on stdin
 }
 
 func (p program) run(ctx context.Context, out, problem io.Writer) error {

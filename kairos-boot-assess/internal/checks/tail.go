@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Tail runs a program as a check is run, with PATH alone in its environment,
-// and returns the last lines that it writes to stdout: as few, as short and as
-// clean as those that are kept of a check. The error is what it says on stderr.
+// Tail runs a program like a check, with only PATH in its environment, and returns the
+// last lines of its stdout, with the limits and masking of a check's output. The error
+// is the program's stderr.
 func Tail(ctx context.Context, timeout time.Duration, argv ...string) ([]string, error) {
 	lines := newTranscript(func(string) {})
 	c := Check{Name: filepath.Base(argv[0]), Timeout: timeout, Do: func(ctx context.Context, _, problem io.Writer) error {
@@ -31,7 +31,7 @@ func Tail(ctx context.Context, timeout time.Duration, argv ...string) ([]string,
 	return nil, fmt.Errorf("%s: %s %s", c.Name, result.State, result.Detail)
 }
 
-// LastLines returns the last lines of a text, in the same way.
+// LastLines returns the last lines of a text, with the same limits.
 func LastLines(r io.Reader) ([]string, error) {
 	lines := newTranscript(func(string) {})
 	if _, err := io.Copy(lines.stdout(), r); err != nil {

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	maxLines = 20   // lines of output that are kept
-	maxWidth = 256  // bytes of a line that are kept
-	maxSaid  = 1000 // lines that go to the log
+	maxLines = 20   // stored lines of output
+	maxWidth = 256  // stored bytes of a line
+	maxSaid  = 1000 // logged lines
 )
 
-// transcript collects what a check says on two streams, line by line. It keeps
-// the last lines only, no control characters, since they end on terminals, and no
-// secrets, since everybody may read them.
+// transcript stores the last lines of a check's stdout and stderr, without control
+// characters, as they are shown on terminals, and with secrets masked, as everybody may
+// read them.
 type transcript struct {
 	mu     sync.Mutex
 	say    func(string)
@@ -97,8 +97,7 @@ func (t *transcript) lines() []string {
 	return t.kept
 }
 
-// message returns the last line about what went wrong: stderr's, or else
-// stdout's.
+// message returns the last line about the failure: of stderr, or of stdout.
 func (t *transcript) message() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -9,13 +9,13 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// UnlockName is the name of the built-in check of encrypted volumes.
+// UnlockName is the name of the built-in check for encrypted volumes.
 const UnlockName = "unlock"
 
-// Unlock returns the built-in check that no encrypted volume stayed locked
-// because of this deployment. One that the deployment before would not have
-// opened either, since the TPM was cleared or the disk is in another machine, is
-// only said: booting that would help nobody.
+// Unlock returns the built-in check for encrypted volumes: it fails if one stayed
+// locked because of this deployment. A volume that the previous deployment could not
+// have opened either (the TPM was cleared, or the disk is in another machine) causes a
+// message only, since a fallback would not help.
 func Unlock(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, out, problem io.Writer) error {
 		var locked []string

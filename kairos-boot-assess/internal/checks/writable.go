@@ -15,20 +15,19 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// WritablePathsName is the name of the built-in check of writable paths.
+// WritablePathsName is the name of the built-in check for writable paths.
 const WritablePathsName = "writable-paths"
 
-// mountInfo is where the kernel says what is mounted (proc_pid_mountinfo(5)),
-// beneath the root of the system.
+// mountInfo is the path of proc_pid_mountinfo(5), relative to the root of the system.
 const mountInfo = "proc/self/mountinfo"
 
 // maxMountInfo bounds it, in bytes.
 const maxMountInfo = 4 << 20
 
-// WritablePaths returns the built-in check that the writable paths which
-// kairos-root mounted in the initrd are still mounted. What it had to do
-// without is only said: a lost data disk is no fault of the image, and the
-// deployment before would not find it either.
+// WritablePaths returns the built-in check for writable paths: it fails if a path that
+// kairos-root mounted in the initrd is no longer mounted. Paths that kairos-root could
+// not mount cause a message only: a missing data disk is no fault of the image, and a
+// fallback would not help.
 func WritablePaths(root string) func(context.Context, io.Writer, io.Writer) error {
 	return func(_ context.Context, out, problem io.Writer) error {
 		mounts, err := report.Read[report.Root](root, report.RootFile)

@@ -1,5 +1,5 @@
-// Package config reads the settings of the assessment: boot-assess.conf and
-// its drop-ins, in the form of systemd's configuration files.
+// Package config reads the settings of the assessment: boot-assess.conf and its
+// drop-ins, see kairos-boot-assess(8).
 package config
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
-// DefaultTimeout is the time that a check may take.
+// DefaultTimeout is the default time limit of a check.
 const DefaultTimeout = time.Minute
 
-// Severity says what a failed unit means.
+// Severity says what a failure means for the boot.
 type Severity string
 
 const (
@@ -34,19 +34,19 @@ func (s *Severity) set(value string) error {
 	return nil
 }
 
-// Config is the settings.
+// Config holds the settings.
 type Config struct {
-	Timeout      time.Duration            // of checks that have none of their own
-	FailedUnits  Severity                 // of the built-in check of units
-	ConfigStages Severity                 // of the built-in check of the node's config
-	Writable     Severity                 // of the built-in check of writable paths
-	Unlock       Severity                 // of the built-in check of encrypted volumes
+	Timeout      time.Duration            // time limit of checks without their own
+	FailedUnits  Severity                 // severity of the built-in check of units
+	ConfigStages Severity                 // severity of the built-in check of the node's config
+	Writable     Severity                 // severity of the built-in check of writable paths
+	Unlock       Severity                 // severity of the built-in check of encrypted volumes
 	Ignore       []string                 // patterns of units that may fail
 	Timeouts     map[string]time.Duration // by name of the check
 	Wrong        error                    // says what is wrong in the files: for that, the defaults hold
 }
 
-// TimeoutOf returns the time that a check may take.
+// TimeoutOf returns the time limit of a check.
 func (c Config) TimeoutOf(check string) time.Duration {
 	if t, ok := c.Timeouts[check]; ok {
 		return t
@@ -54,12 +54,12 @@ func (c Config) TimeoutOf(check string) time.Duration {
 	return c.Timeout
 }
 
-// Load reads the settings of the system beneath root. A typing error must not
-// make a boot bad: see Config.Wrong.
+// Load reads the settings beneath root. Its error reports what is wrong in the files;
+// all valid settings apply, since a typing error must not make a boot bad.
 //
-// Writable paths are only wanted: a data disk that is pulled out after the
-// initrd, or a config that unmounts one of them, is no fault of the image, and
-// the deployment before would lose the path as well.
+// By default the check of writable paths is only wanted: a data disk that was pulled
+// out after the initrd, or a config that unmounts a path, is no fault of the image, and
+// a fallback would not help.
 func Load(root string) Config {
 	c := Config{
 		Timeout: DefaultTimeout, FailedUnits: Required, ConfigStages: Required, Writable: Wanted, Unlock: Required,
@@ -101,7 +101,7 @@ func (c *Config) set(section, key, value string) (err error) {
 	return exit.Hint(err, "kairos-boot-assess(8) lists the settings")
 }
 
-// ignore adds patterns; an empty value forgets all, the built-in ones too.
+// ignore adds patterns; an empty value removes all, including the built-in ones.
 func (c *Config) ignore(value string) error {
 	if value == "" {
 		c.Ignore = nil

@@ -1,10 +1,9 @@
-// Package entries finds boot entries that do not fit together: with each
-// other, with the boot files that they name, and with the records of
-// deployments. It looks at the entries of deployments only (kairos-ID), and
-// decides what to do about each without changing anything.
+// Package entries finds inconsistencies between boot entries, the boot files that they
+// name, and the records of deployments. It considers entries of deployments only
+// (kairos-ID), and decides how to repair each without changing anything.
 //
-// What kairos-upgrade gc removes anyway, records without an entry and boot files
-// that no entry names, is harmless, and only told.
+// Records without an entry and boot files that no entry names are harmless: they are
+// reported, and kairos-upgrade gc removes them.
 package entries
 
 import (
@@ -16,29 +15,29 @@ import (
 	"github.com/kairos-io/toolkit/lib/deployment"
 )
 
-// Kind is what is wrong.
+// Kind is the type of a problem.
 type Kind string
 
 const (
 	Duplicate Kind = "duplicate"     // another file of the same entry, with other counters or none
-	NoFiles   Kind = "missing_files" // names boot files that are not there, or none
+	NoFiles   Kind = "missing_files" // names missing boot files, or none
 	NoRecord  Kind = "no_record"     // its deployment has no record
-	NoEntry   Kind = "no_entry"      // a deployment that can't be booted
+	NoEntry   Kind = "no_entry"      // a deployment without an entry
 	Unnamed   Kind = "unnamed_file"  // a boot file that no entry names
 )
 
-// Action is what is done about it.
+// Action is the repair of a problem.
 type Action string
 
 const (
-	Remove  Action = "remove"  // the entry
-	Restore Action = "restore" // its boot files, by kairos-upgrade verify --repair
-	Renew   Action = "renew"   // the entry, by kairos-upgrade rollback
-	Keep    Action = "keep"    // something needs it as it is
+	Remove  Action = "remove"  // remove the entry
+	Restore Action = "restore" // restore its boot files, by kairos-upgrade verify --repair
+	Renew   Action = "renew"   // write the entry again, by kairos-upgrade rollback
+	Keep    Action = "keep"    // keep the entry, since it is still needed
 	Collect Action = "collect" // left to kairos-upgrade gc
 )
 
-// Problem is one thing that is wrong.
+// Problem is an inconsistency.
 type Problem struct {
 	Kind       Kind   `json:"problem"`
 	Entry      string `json:"entry,omitempty"`      // file name of the entry
@@ -46,24 +45,24 @@ type Problem struct {
 	Detail     string `json:"detail,omitempty"`     // for people
 	Action     Action `json:"action"`
 	Done       bool   `json:"done"`
-	Error      string `json:"error,omitempty"` // why it was not
+	Error      string `json:"error,omitempty"` // why the repair failed
 
 	name bls.Name
-	// last is what is done when boot files can't be restored.
+	// last is the action when boot files can't be restored.
 	last Action
 }
 
-// Name is the name of the entry.
+// Name returns the name of the entry.
 func (p Problem) Name() bls.Name { return p.name }
 
-// Otherwise returns the problem with what is to be done when its boot files
-// could not be restored.
+// Otherwise returns the problem with the action for the case that its boot files can't
+// be restored.
 func (p Problem) Otherwise() Problem {
 	p.Action = p.last
 	return p
 }
 
-// String says what is wrong.
+// String describes the problem for people.
 func (p Problem) String() string {
 	what := map[Kind]string{
 		Duplicate: "boot entry %s is a duplicate: %s",
@@ -81,16 +80,16 @@ func (p Problem) String() string {
 	return fmt.Sprintf(what, p.Entry, p.Detail)
 }
 
-// Node is what is known of a node.
+// Node is the state of a node.
 type Node struct {
 	Entries []bls.Entry // in the order of the boot menu
 	Records []deployment.Record
-	Unread  bool   // some records could not be read, and may be of any entry
+	Unread  bool   // some records could not be read, and may belong to any entry
 	Running string // id of the deployment that runs
-	// Missing returns the boot files of an entry that are not there as its
-	// record, nil if there is none, says.
+	// Missing returns the boot files of an entry that don't match its record; the
+	// record is nil if there is none.
 	Missing func(bls.Entry, *deployment.Record) []string
-	// Files are the boot files that are there.
+	// Files returns the existing boot files.
 	Files []string
 }
 
@@ -102,7 +101,7 @@ type candidate struct {
 	missing []string
 }
 
-// whole reports whether the entry can be booted, as far as is known.
+// whole reports whether the entry can boot, as far as is known.
 func (c candidate) whole() bool { return c.record != nil && !c.broken() }
 
 func (c candidate) broken() bool { return len(c.missing) > 0 || c.unnamed() }
@@ -110,9 +109,9 @@ func (c candidate) broken() bool { return len(c.missing) > 0 || c.unnamed() }
 // unnamed reports whether the entry names nothing to boot.
 func (c candidate) unnamed() bool { return c.Linux == "" && c.EFI == "" && c.UKI == "" }
 
-// Plan returns what is wrong, and the entry that the node falls back to, "" when
-// there is none: the first one of another deployment that is whole and not bad.
-// What has to be written again comes first, what is removed last.
+// Plan returns the problems, and the entry for a fallback, "" when there is none: the
+// first one of another deployment that can boot and is not bad. Problems whose repair
+// writes come first, those that remove last.
 func (n Node) Plan() (problems []Problem, fallback string) {
 	var list []candidate // one of each deployment, in the order of the menu
 	for _, e := range n.Entries {
@@ -159,10 +158,9 @@ func (n Node) record(id string) *deployment.Record {
 	return nil
 }
 
-// single leaves one entry of each deployment: one that can be booted before one
-// that can't, one without counters, whose deployment was good, before one with,
-// and of these one with tries left, but the fewest: names change from more to
-// fewer, and from counters to none.
+// single chooses one of the entries of a deployment: one that can boot before one that
+// can't; then one without counters, whose deployment was good; then one with tries
+// left, the fewest first: counts only decrease, until the counters are removed.
 func single(list []candidate) (kept []candidate, problems []Problem) {
 	for _, c := range list {
 		i := slices.IndexFunc(kept, func(k candidate) bool { return k.id == c.id })
@@ -198,9 +196,9 @@ func (c candidate) problem(kind Kind, action Action, detail string) Problem {
 	return Problem{Kind: kind, Entry: c.Name.String(), Deployment: c.id, Detail: detail, Action: action, name: c.Name, last: action}
 }
 
-// judge says what is wrong with an entry. One that can't be booted is removed
-// where it would be tried before what runs, or where there is another way back:
-// else it is kept, since its boot files may be restored later.
+// judge returns the problem of an entry, if it has one. An entry that can't boot is
+// removed where it would be tried before the running one, or where another fallback
+// exists; otherwise it is kept, since its boot files may be restored later.
 func (n Node) judge(c candidate, list []candidate, fallback string, first bool) (p Problem, wrong bool) {
 	remove := Keep
 	if c.id != n.Running && (first || fallback != "") {
@@ -228,7 +226,7 @@ func (n Node) judge(c candidate, list []candidate, fallback string, first bool) 
 	return p, true
 }
 
-// renewed reports whether the same is there to be booted as another deployment.
+// renewed reports whether another deployment of the same image can boot.
 func renewed(list []candidate, r deployment.Record) bool {
 	return slices.ContainsFunc(list, func(c candidate) bool {
 		return c.id != r.ID && c.whole() && c.Name.State() != bls.Bad &&
@@ -254,7 +252,7 @@ func (n Node) withoutEntry(list []candidate) (problems []Problem) {
 	return problems
 }
 
-// unnamedFiles returns the boot files that no entry names, of whomever.
+// unnamedFiles returns the boot files that no entry names.
 func (n Node) unnamedFiles() (problems []Problem) {
 	named := map[string]bool{}
 	for _, e := range n.Entries {

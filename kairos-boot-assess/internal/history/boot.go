@@ -4,9 +4,9 @@ import (
 	"slices"
 )
 
-// Boots folds events into boots, oldest first. current is the id of the
-// running boot: without a verdict it is pending, the others ended without one.
-// A soft-reboot begins another with the same id.
+// Boots combines events into boots, oldest first. current is the id of the running
+// boot: without a verdict it is pending; other boots without one ended before it. A
+// soft reboot starts another boot with the same id.
 func Boots(events []Event, current string) []Boot {
 	type key struct {
 		id   string
@@ -53,7 +53,7 @@ func Of(boots []Boot, deployment string) []Boot {
 	return found
 }
 
-// Untold returns the fallbacks that the operator's programs were not told of,
+// Untold returns the fallbacks for which the operator's programs did not run yet,
 // oldest first.
 func Untold(events []Event) []Event {
 	told := map[int64]bool{}

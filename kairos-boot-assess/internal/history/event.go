@@ -1,14 +1,14 @@
-// Package history remembers boots: when they started, what was decided about
-// them, and which deployments the machine fell back from.
+// Package history stores the history of boots: their starts, their verdicts, and the
+// fallbacks.
 //
-// It is a file of JSON lines that only grows, is synced line by line and keeps
-// its size by dropping the oldest. A power cut can tear the last line; readers
-// pass over what they cannot parse.
+// The history is a file of JSON lines that is only appended to, and synced after each
+// line; when it becomes too large, the oldest lines are dropped. A power cut can tear
+// the last line; readers skip lines that they cannot parse.
 package history
 
 import "github.com/kairos-io/toolkit/lib/report/boots"
 
-// What is remembered, and printed.
+// Types of the history, which lib/report/boots shares with other programs.
 type (
 	Kind     = boots.Kind
 	Event    = boots.Event

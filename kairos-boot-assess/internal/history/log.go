@@ -17,7 +17,8 @@ import (
 // FileName is the name of the history in its directory.
 const FileName = "history.jsonl"
 
-// mode is the file's: it has lines of the journal, which is not for everybody.
+// mode is the mode of the file: it contains lines of the journal, which not everybody
+// may read.
 const mode = 0o600
 
 const (
@@ -25,11 +26,11 @@ const (
 	maxLine = 16 << 10  // bytes: a verdict with many failed checks
 )
 
-// Log is a history in a directory.
+// Log is the history in a directory.
 type Log struct{ Dir string }
 
-// Append adds an event and makes it durable. When the file would grow past its
-// limit, the oldest half goes first.
+// Append adds an event durably. If the file would become too large, it drops the oldest
+// half before.
 func (l Log) Append(e Event) error {
 	if err := l.append(e); err != nil {
 		return fmt.Errorf("record in %s: %w", l.Dir, err)
@@ -65,8 +66,8 @@ func (l Log) append(e Event) error {
 	return extend(root, old, line)
 }
 
-// extend appends a line to the file, behind a newline when the line before was
-// torn by a power cut.
+// extend appends a line to the file, after a newline if a power cut has torn the last
+// line.
 func extend(root *os.Root, old, line []byte) error {
 	f, err := root.OpenFile(FileName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, mode)
 	if err != nil {
@@ -93,9 +94,9 @@ func extend(root *os.Root, old, line []byte) error {
 	return nil
 }
 
-// encode returns the line of an event. What makes it too long is left out: the
-// output of the checks first, then the checks; of a failed boot's lines the
-// older ones; the reason stays.
+// encode returns an event as a line. If it is too long, it drops first the output of
+// checks, then the checks; of a failed boot's lines the older ones; it always keeps the
+// reason.
 func encode(e Event) ([]byte, error) {
 	line, err := json.Marshal(e)
 	for err == nil && len(line) >= maxLine && shorten(&e) {
@@ -120,8 +121,8 @@ func encode(e Event) ([]byte, error) {
 	return append(line, '\n'), err
 }
 
-// shorten drops the older half of what a fallback says of the failed boot, and
-// the output of hooks; false when there is nothing to drop.
+// shorten drops the older half of a fallback's lines about the failed boot, and the
+// output of hooks; false when there is nothing to drop.
 func shorten(e *Event) bool {
 	switch {
 	case e.Fallback != nil && e.Fallback.FailedBoot != nil:
@@ -141,8 +142,8 @@ func shorten(e *Event) bool {
 	return false
 }
 
-// lock excludes other writers until the returned function is called. The
-// directory itself is locked, so that replacing the file does not matter.
+// lock excludes other writers until the returned function is called. It locks the
+// directory, since the file may be replaced.
 func lock(root *os.Root) (func(), error) {
 	dir, err := root.Open(".")
 	if err != nil {
@@ -167,8 +168,7 @@ func newest(data []byte, size int) []byte {
 	return data
 }
 
-// Read returns all events that can be read, oldest first. A missing file is an
-// empty history.
+// Read returns all readable events, oldest first. A missing file is an empty history.
 func (l Log) Read() ([]Event, error) {
 	root, err := os.OpenRoot(l.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -207,7 +207,7 @@ func read(root *os.Root) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, offset, maxFile))
 }
 
-// Parse returns the events of JSON lines. Lines that are none are passed over.
+// Parse parses events from JSON lines. It skips invalid lines.
 func Parse(data []byte) []Event {
 	var events []Event
 	for line := range bytes.Lines(data) {

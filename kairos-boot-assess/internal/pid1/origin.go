@@ -9,16 +9,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Origin says why a unit runs.
+// Origin says how a unit was started.
 type Origin struct {
 	// PulledIn says that another unit wants or requires it.
 	PulledIn bool
-	// Transient says that a program made it at runtime: no file of the image
+	// Transient says that a program created it at runtime: no file of the image
 	// describes it.
 	Transient bool
 	// Slice is the slice that it runs in, "" for units without processes.
 	Slice string
-	// BusName is the name on the bus that calls start it by.
+	// BusName is the bus name whose activation starts it.
 	BusName string
 	// Sockets are the sockets whose connections start it.
 	Sockets []string
@@ -27,7 +27,7 @@ type Origin struct {
 // dependents are the properties that name the units which pull a unit in.
 var dependents = []string{"RequiredBy", "RequisiteOf", "WantedBy", "BoundBy", "UpheldBy"}
 
-// Origin returns why a unit runs.
+// Origin returns how a unit was started.
 func (c *Conn) Origin(ctx context.Context, u Unit) (o Origin, err error) {
 	properties, err := c.properties(ctx, u.path, "Unit")
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package pid1 asks systemd about its units and jobs, and for a reboot:
+// Package pid1 queries systemd about its units and jobs, and asks it for a reboot:
 // org.freedesktop.systemd1(5).
 package pid1
 
@@ -37,8 +37,8 @@ type Job struct {
 // String names the job as systemctl list-jobs does.
 func (j Job) String() string { return j.Unit + "/" + j.Type }
 
-// privateSocket is systemd's own socket: it is there before any message bus,
-// and for root only.
+// privateSocket is systemd's private socket, which exists before any message bus and
+// only accepts root.
 const privateSocket = "/run/systemd/private"
 
 const (
@@ -86,10 +86,10 @@ func dial(ctx context.Context, socket string) (*Conn, error) {
 	return c, nil
 }
 
-// greet sends messages until systemd answers one. What arrives together with
-// the BEGIN that ends the handshake stays in systemd's buffer until something
-// else arrives (sd-bus reads both at once and then waits for the socket), and
-// BEGIN itself is never answered: nine of ten first calls would wait forever.
+// greet sends messages until systemd answers one. Data that arrives together with the
+// BEGIN at the end of the handshake stays in systemd's buffer until more arrives
+// (sd-bus reads both at once and then waits for the socket), and BEGIN itself is not
+// answered: without this, nine of ten first calls would wait forever.
 func (c *Conn) greet(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause *= 2 {
 		call := c.conn.Object(service, object).GoWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0, make(chan *dbus.Call, 1))
@@ -101,8 +101,8 @@ func (c *Conn) greet(ctx context.Context) error {
 	}
 }
 
-// newConn takes a connection over. systemd sends its signals on private
-// connections unasked (src/core/dbus.c, bus_foreach_bus).
+// newConn wraps a connection. systemd sends its signals on private connections without
+// a subscription (src/core/dbus.c, bus_foreach_bus).
 func newConn(conn *dbus.Conn) *Conn {
 	c := &Conn{conn: conn, changed: make(chan struct{}, 1), done: make(chan struct{})}
 	signals := make(chan *dbus.Signal, 64)
@@ -126,7 +126,8 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Changed receives after units or jobs changed; several changes may be one.
+// Changed returns a channel that receives after units or jobs changed; one value may
+// stand for several changes.
 func (c *Conn) Changed() <-chan struct{} { return c.changed }
 
 func (c *Conn) call(ctx context.Context, method string, args ...any) *dbus.Call {
@@ -156,7 +157,7 @@ func (c *Conn) Units(ctx context.Context, states ...string) ([]Unit, error) {
 	return units, nil
 }
 
-// Jobs returns the queue.
+// Jobs returns the queue of jobs.
 func (c *Conn) Jobs(ctx context.Context) ([]Job, error) {
 	var rows []struct {
 		ID                uint32
@@ -173,8 +174,8 @@ func (c *Conn) Jobs(ctx context.Context) ([]Job, error) {
 	return jobs, nil
 }
 
-// SoftReboots returns how often the user space was started anew since the
-// kernel was, 0 for a systemd that cannot do that (before 254).
+// SoftReboots returns the number of soft reboots since the kernel started, 0 for a
+// systemd without them (before 254).
 func (c *Conn) SoftReboots(ctx context.Context) (int, error) {
 	var n uint32
 	err := c.property(ctx, object, managerIf, "SoftRebootsCount", &n)
@@ -188,7 +189,7 @@ func (c *Conn) SoftReboots(ctx context.Context) (int, error) {
 	return int(n), nil
 }
 
-// Restarts returns how often systemd restarted a service by itself.
+// Restarts returns how often systemd has restarted a service automatically.
 func (c *Conn) Restarts(ctx context.Context, u Unit) (int, error) {
 	var n uint32
 	if err := c.property(ctx, u.path, service+".Service", "NRestarts", &n); err != nil {
@@ -214,8 +215,8 @@ func (c *Conn) Up(ctx context.Context, u Unit) (time.Duration, error) {
 	return time.Duration(now.Nano()) - time.Duration(since)*time.Microsecond, nil
 }
 
-// Result returns how a service, mount or socket ended: "exit-code",
-// "timeout", …, "" for other units.
+// Result returns the result of a service, mount or socket: "exit-code", "timeout", …,
+// "" for other units.
 func (c *Conn) Result(ctx context.Context, u Unit) string {
 	for _, kind := range []string{"Service", "Mount", "Swap", "Socket"} {
 		var result string
@@ -239,14 +240,14 @@ func (c *Conn) Requires(ctx context.Context, unit string) ([]string, error) {
 	return names, nil
 }
 
-// property reads one property of a unit.
+// property returns a property of a unit.
 func (c *Conn) property(ctx context.Context, path dbus.ObjectPath, iface, name string, value any) error {
 	return c.conn.Object(service, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, iface, name).Store(value)
 }
 
-// Reboot shuts the machine down in order and boots it again. Where jobs that
-// may not be replaced stand in the way, as in emergency mode, all processes
-// are ended at once, file systems unmounted, and the machine rebooted.
+// Reboot shuts the machine down and reboots it. Where irreversible jobs prevent that,
+// as in emergency mode, systemd kills all processes, unmounts file systems, and
+// reboots.
 func (c *Conn) Reboot(ctx context.Context) error {
 	var job dbus.ObjectPath
 	err := c.call(ctx, "StartUnit", "reboot.target", "replace-irreversibly").Store(&job)

@@ -1,7 +1,6 @@
-// Package remains finds what a boot that failed has left behind: the end of
-// its journal, and what the kernel saved as it died. Both come from a disk and
-// a firmware that may be what failed: little of them is read, and what cannot
-// be had is said.
+// Package remains collects the traces of a failed boot: the end of its journal, and the
+// log that the kernel saved when it crashed. As the disk or the firmware may be the
+// cause of the failure, it reads little, and reports what is missing.
 package remains
 
 import (
@@ -15,15 +14,14 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 )
 
-// journalTimeout bounds how long journalctl may take: journals may be large,
-// on disks that are slow.
+// journalTimeout is how long journalctl may take, for large journals on slow disks.
 const journalTimeout = 20 * time.Second
 
 // maxLines is how many lines are read; checks.Tail keeps as many at most.
 const maxLines = 20
 
-// Journal returns the last lines of the journal of a boot, up to a time if one
-// is given: after the verdict nothing but the shutdown follows.
+// Journal returns the last lines of a boot's journal, up to a time if one is given:
+// only the shutdown follows the verdict.
 func Journal(ctx context.Context, bootID string, until time.Time) ([]string, error) {
 	id := strings.ReplaceAll(bootID, "-", "") // journalctl reads 32 digits and stops
 	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {

@@ -15,29 +15,28 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
 )
 
-// Where dumps are, from the root of the system: what systemd-pstore.service(8)
-// archived, and what it left in the kernel's persistent storage
+// pstoreDirs are the directories of dumps, relative to the root of the system: the
+// archive of systemd-pstore.service(8), and the kernel's persistent storage
 // (Documentation/ABI/testing/pstore).
 var pstoreDirs = []string{"var/lib/systemd/pstore", "sys/fs/pstore"}
 
 const (
-	maxDumps     = 256      // files that are looked at
+	maxDumps     = 256      // files that are examined
 	maxDumpDepth = 3        // of directories in the archive
 	dumpTail     = 64 << 10 // bytes that are read of a dump, from its end
 )
 
-// ErrNoDump says that the kernel has saved nothing.
+// ErrNoDump says that the kernel has saved no log.
 var ErrNoDump = errors.New("the kernel has saved no log since")
 
-// dump is a file that may hold the kernel's last words.
+// dump is a file with a log that the kernel saved.
 type dump struct {
 	file string
 	time time.Time
 }
 
-// Kernel returns the last lines of the kernel's log that were saved since a
-// time as the kernel died, and the file that has them. The error is ErrNoDump
-// where there are none.
+// Kernel returns the last lines of the kernel's log that was saved in a crash since a
+// time, and the file that has them. It returns ErrNoDump where there is none.
 func Kernel(root string, since time.Time) (file string, lines []string, err error) {
 	system, err := os.OpenRoot(root)
 	if err != nil {
@@ -68,8 +67,8 @@ func Kernel(root string, since time.Time) (file string, lines []string, err erro
 	return file, lines, nil
 }
 
-// findDumps returns the kernel's logs in a directory and beneath it. A
-// directory that is not there has none.
+// findDumps returns the kernel's logs in a directory and beneath it. A missing
+// directory has none.
 func findDumps(system *os.Root, dir string, depth int) (found []dump, err error) {
 	d, err := system.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -105,10 +104,9 @@ func findDumps(system *os.Root, dir string, depth int) (found []dump, err error)
 	return found, nil
 }
 
-// hasEnd reports whether a file holds the end of the log. A log that is too
-// long for one record is saved in parts, of which part 1 is the last; each
-// begins with a line such as "Panic#1 Part1". What systemd put together
-// (dmesg.txt) is whole.
+// hasEnd reports whether a file has the end of the log. A log that is too long for one
+// record is saved in parts, of which part 1 is the last; each begins with a line such
+// as "Panic#1 Part1". A file that systemd assembled (dmesg.txt) is complete.
 func hasEnd(system *os.Root, file string) bool {
 	if path.Base(file) == "dmesg.txt" {
 		return true

@@ -12,8 +12,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/bus"
 )
 
-// toldFile remembers, in assess.StateDir, what was signalled in this boot, so
-// that a service which comes back does not say it again.
+// toldFile records, in assess.StateDir, which signals were sent in this boot, so that a
+// restarted service does not repeat them.
 const toldFile = "told.json"
 
 // told is the content of that file.
@@ -25,8 +25,7 @@ type told struct {
 	Fallback    time.Time       `json:"fallback"` // of the last one
 }
 
-// announce signals a verdict and the fallbacks that this boot has brought, each
-// once.
+// announce signals the verdict and the fallbacks of this boot, each once.
 func (s *Service) announce(status assess.Status) {
 	boot := status.Boot
 	if boot.BootID == "" {

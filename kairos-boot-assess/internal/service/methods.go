@@ -13,7 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// known gives the error of a system that is no deployment its status.
+// known sets the exit status of the error that the running system is no deployment.
 func known(err error) error {
 	if errors.Is(err, deployment.ErrNotBooted) {
 		return exit.WithCode(err, exit.Nothing)
@@ -21,8 +21,8 @@ func known(err error) error {
 	return err
 }
 
-// marked is the end of a call by which a person decides: who called learns of
-// it after everybody can see it.
+// marked ends a call with an operator's verdict: the caller gets the answer after the
+// properties have changed.
 func (s *Service) marked(c *bus.Call, what string, err error) error {
 	if err != nil {
 		return known(err)
@@ -37,7 +37,7 @@ func (s *Service) markGood(ctx context.Context, c *bus.Call) error {
 	return s.marked(c, "this boot was marked good", err)
 }
 
-// markBad returns the entry that boots next.
+// markBad marks the boot bad and returns the entry that boots next.
 func (s *Service) markBad(ctx context.Context, c *bus.Call, reason string) (string, error) {
 	boot, err := s.node.MarkBad(ctx, reason)
 	return boot.Trial.Alternative, s.marked(c, "this boot was marked bad", err)
@@ -59,8 +59,8 @@ func (s *Service) planRepair(ctx context.Context, _ *bus.Call) (string, dicts, e
 	return r.Fallback, bus.Dicts(r.Problems), nil
 }
 
-// repair begins a repair, which outlives the call and the caller: boot files
-// may have to be fetched.
+// repair starts a repair, which outlives the call and the caller, since it may download
+// boot files.
 func (s *Service) repair(_ context.Context, c *bus.Call) (dbus.ObjectPath, error) {
 	return s.jobs.Begin(c, "repair", func(ctx context.Context) (dict, error) {
 		r, err := s.node.Repair(ctx, false)
@@ -68,8 +68,8 @@ func (s *Service) repair(_ context.Context, c *bus.Call) (dbus.ObjectPath, error
 	})
 }
 
-// maxBoots is how many boots are returned: more would make a message too large
-// for a bus with its default limits.
+// maxBoots is how many boots are returned: more could exceed the default size limit of
+// messages.
 const maxBoots = 1000
 
 func (s *Service) listHistory(_ context.Context, _ *bus.Call, number uint32) (boots, fallbacks dicts, err error) {

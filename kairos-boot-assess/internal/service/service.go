@@ -1,4 +1,4 @@
-// Package service is io.kairos.BootAssess1 on the system bus:
+// Package service implements io.kairos.BootAssess1 on the system bus:
 // io.kairos.BootAssess1(5).
 package service
 
@@ -26,7 +26,7 @@ const (
 	action = "io.kairos.bootassess1."
 )
 
-// Service is the assessment of a node on the bus.
+// Service shows the assessment of a node on the bus.
 type Service struct {
 	node   *assess.Node
 	bus    *bus.Service
@@ -34,14 +34,13 @@ type Service struct {
 	jobs   *bus.Transactions
 	log    *slog.Logger
 
-	refreshing sync.Mutex // states are read and told one after the other
+	refreshing sync.Mutex // held while the state is read and signalled
 
 	mu     sync.Mutex
 	status assess.Status
 }
 
-// Serve puts the service on the bus until nobody has needed it for a time, or ctx
-// ends.
+// Serve runs the service on the bus until it is idle or ctx ends.
 func Serve(ctx context.Context, served *bus.Served, node *assess.Node) error {
 	s := &Service{node: node, bus: served.Service, log: served.Log}
 	s.jobs = &bus.Transactions{Service: s.bus, Cancel: action + "cancel", Refresh: s.refresh, Log: s.log}
@@ -102,8 +101,8 @@ func (s *Service) now() assess.Status {
 	return s.status
 }
 
-// fallback is a fallback as everybody may see it: without lines of the
-// journal, which is not for everybody.
+// fallback is a fallback for everybody: without lines of the journal, which not
+// everybody may read.
 func fallback(e *history.Event) dict {
 	if e == nil || e.Fallback == nil {
 		return dict{}
@@ -118,8 +117,8 @@ func fallback(e *history.Event) dict {
 	return d
 }
 
-// named tells what is new once the service has its name, by which it is
-// listened to. It ends with the connection.
+// named signals changes once the service has its name. It returns when the connection
+// ends.
 func (s *Service) named(signals <-chan *dbus.Signal) {
 	for sig := range signals {
 		if sig.Name == "org.freedesktop.DBus.NameAcquired" && len(sig.Body) == 1 && sig.Body[0] == Name {
@@ -128,7 +127,7 @@ func (s *Service) named(signals <-chan *dbus.Signal) {
 	}
 }
 
-// refresh reads the state of the node and tells who listens.
+// refresh reads the state of the node and signals changes.
 func (s *Service) refresh() {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
@@ -137,7 +136,7 @@ func (s *Service) refresh() {
 	s.announce(status)
 }
 
-// read reads the state of the node. What can't be read stays as it was.
+// read reads the state of the node. It keeps the old state of what can't be read.
 func (s *Service) read() assess.Status {
 	status, err := s.node.Status()
 	if err := cmp.Or(err, status.Unreadable); err != nil {
@@ -151,8 +150,8 @@ func (s *Service) read() assess.Status {
 	return status
 }
 
-// watch refreshes the properties whenever what is known of this boot or the
-// history changes, until the watch is closed.
+// watch refreshes the properties whenever the record of this boot or the history
+// changes, until the watch is closed.
 func (s *Service) watch(changes *inotify.Watcher) {
 	changes.Follow(s.matters, func() {
 		s.refresh()
@@ -168,8 +167,7 @@ func (s *Service) watchDirs(changes *inotify.Watcher) {
 	}
 }
 
-// matters leaves out what the service itself writes, and files that are not
-// finished.
+// matters filters events: it skips files of the service itself, and temporary files.
 func (s *Service) matters(e inotify.Event) bool {
 	return e.Name == "" || e.Name == assess.StateFile || e.Name == history.FileName
 }
