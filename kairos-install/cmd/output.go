@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target"
@@ -135,7 +134,7 @@ func printPlan(c *cli.Context, p *prepared) error {
 		case j.Automatic != "":
 			verdict = "only when named: " + j.Automatic
 		}
-		terminal.Fprintf(w, "  %-14s %10s  %s\n", j.Disk.Path, bytesize.Format(j.Disk.Size), verdict)
+		terminal.Fprintf(w, "  %-14s %10s  %s\n", j.Disk.Path, terminal.Bytes(j.Disk.Size), verdict)
 	}
 	terminal.Fprintf(w, "Image:\n  %s\n", p.Image)
 	terminal.Fprintf(w, "Smallest disk:\n  %s\n  %s\n", p.Need.Sum(), p.Bounds.Explain())
@@ -154,14 +153,14 @@ func printPlan(c *cli.Context, p *prepared) error {
 func printTable(c *cli.Context, t layout.Table) {
 	fmt.Fprintln(c.App.Writer, "Partitions:")
 	for _, p := range t.Partitions {
-		terminal.Fprintf(c.App.Writer, "  %-14s %10s  %-16s %s\n", p.Node, bytesize.Format(p.Size), p.Label, p.File)
+		terminal.Fprintf(c.App.Writer, "  %-14s %10s  %-16s %s\n", p.Node, terminal.Bytes(p.Size), p.Label, p.File)
 	}
 }
 
 // describe describes a disk so that a person recognizes it.
 func describe(d target.Disk) string {
 	words := []string{}
-	for _, w := range []string{d.Model, d.Serial, bytesize.Format(d.Size)} {
+	for _, w := range []string{d.Model, d.Serial, terminal.Bytes(d.Size)} {
 		if w != "" {
 			words = append(words, w)
 		}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/kairos-install/internal/cloudconfig"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/plan"
@@ -19,6 +18,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/nodeconfig"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // prepared is an installation that has passed all checks, before it changes anything.
@@ -67,9 +67,9 @@ func (i imageInfo) String() string {
 	if i.Exact {
 		about = ""
 	}
-	text += ": " + about + bytesize.Format(i.Bytes)
+	text += ": " + about + terminal.Bytes(i.Bytes)
 	if i.BootBytes > 0 {
-		text += ", and " + bytesize.Format(i.BootBytes) + " to boot"
+		text += ", and " + terminal.Bytes(i.BootBytes) + " to boot"
 	}
 	return text
 }
@@ -227,7 +227,7 @@ func (p *prepared) noDisk(err error) error {
 	for _, j := range p.Candidates {
 		if j.Small && j.Automatic == "" {
 			return exit.WithCode(fmt.Errorf("%w: the smallest suitable disk has %s: %s",
-				err, bytesize.Format(p.Need.Size), p.Need.Sum()), exit.NoSpace)
+				err, terminal.Bytes(p.Need.Size), p.Need.Sum()), exit.NoSpace)
 		}
 	}
 	return exit.Hint(err, "name one with --device; removable, USB and virtual ones are never chosen automatically")

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/automation"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
@@ -211,7 +211,7 @@ func (m machine) note(d *automation.Decision) error {
 		return err
 	}
 	defer root.Close()
-	return report.Write(root, noteFile, d, 0o644)
+	return atomicfile.WriteJSON(root, noteFile, d, 0o644)
 }
 
 // noted returns the last decision, nil when there was none.
@@ -237,7 +237,7 @@ func printOffer(w io.Writer, o *deploy.Offer, staged string) {
 		terminal.Fprintf(w, "  staged: %s\n", staged)
 		return
 	}
-	terminal.Fprintf(w, "  to fetch: at most %s in %d of %d layers\n", progress.Bytes(o.BytesToFetch), o.Layers-o.LayersKnown, o.Layers)
+	terminal.Fprintf(w, "  to fetch: at most %s in %d of %d layers\n", terminal.Bytes(o.BytesToFetch), o.Layers-o.LayersKnown, o.Layers)
 	if o.Downgrade {
 		terminal.Fprintf(w, "  a downgrade: from version %s\n", o.FromVersion)
 	}

@@ -174,7 +174,7 @@ func printDifference(w io.Writer, d *deploy.Difference, list bool) {
 		}
 	}
 	if d.BytesFetched > 0 {
-		fmt.Fprintf(w, "\nfetched %s to compare them\n", progress.Bytes(d.BytesFetched))
+		fmt.Fprintf(w, "\nfetched %s to compare them\n", terminal.Bytes(d.BytesFetched))
 	}
 }
 

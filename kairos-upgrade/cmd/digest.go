@@ -81,10 +81,10 @@ func printInspected(c *cli.Context, in *deploy.Inspected) {
 	line("kernel", in.Kernel)
 	line("architecture", in.Architecture)
 	if in.BytesFetch > 0 {
-		line("to fetch", fmt.Sprintf("%s in %d layers", progress.Bytes(in.BytesFetch), len(in.Layers)))
+		line("to fetch", fmt.Sprintf("%s in %d layers", terminal.Bytes(in.BytesFetch), len(in.Layers)))
 	}
-	line("store needs", atMost+progress.Bytes(in.BytesStore))
+	line("store needs", atMost+terminal.Bytes(in.BytesStore))
 	if in.BytesBoot > 0 {
-		line("ESP needs", progress.Bytes(in.BytesBoot))
+		line("ESP needs", terminal.Bytes(in.BytesBoot))
 	}
 }

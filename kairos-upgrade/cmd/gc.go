@@ -4,7 +4,6 @@ import (
 	"io"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/terminal"
 	"github.com/urfave/cli/v2"
@@ -42,6 +41,6 @@ func printCollected(w io.Writer, c deploy.Collected, dryRun bool) {
 	for _, id := range c.Deployments {
 		terminal.Fprintf(w, "%s deployment %s\n", removed, id)
 	}
-	terminal.Fprintf(w, "%s %d images, %d objects and %d layer records, %s\n", removed, c.Images, c.Objects, c.Layers, progress.Bytes(c.Bytes))
-	terminal.Fprintf(w, "%s %d boot files, %s\n", removed, len(c.BootFiles), progress.Bytes(c.ESPBytes))
+	terminal.Fprintf(w, "%s %d images, %d objects and %d layer records, %s\n", removed, c.Images, c.Objects, c.Layers, terminal.Bytes(c.Bytes))
+	terminal.Fprintf(w, "%s %d boot files, %s\n", removed, len(c.BootFiles), terminal.Bytes(c.ESPBytes))
 }

@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/deployment"
@@ -176,13 +175,13 @@ func stageOn(c *cli.Context, n *deploy.Node, req deploy.Request) error {
 func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 	terminal.Fprintf(w, "staged %s: %s\n", s.ID, deploy.Title(s.Record))
 	if s.LayersFetched+s.LayersReused > 0 {
-		terminal.Fprintf(w, "  fetched %s in %s%s, reused %s\n", progress.Bytes(s.Fetched.Bytes),
+		terminal.Fprintf(w, "  fetched %s in %s%s, reused %s\n", terminal.Bytes(s.Fetched.Bytes),
 			count(s.LayersFetched, "layer", "layers"), inPart(s.Fetched), count(s.LayersReused, "layer", "layers"))
 	}
 	if s.FilesReused > 0 {
-		terminal.Fprintf(w, "%s with %s were already here\n", count(s.FilesReused, "file", "files"), progress.Bytes(s.BytesReused))
+		terminal.Fprintf(w, "%s with %s were already here\n", count(s.FilesReused, "file", "files"), terminal.Bytes(s.BytesReused))
 	}
-	terminal.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, progress.Bytes(s.BytesAdded), progress.Bytes(s.Record.Bytes))
+	terminal.Fprintf(w, "  added %d of %d objects, %s of %s\n", s.ObjectsAdded, s.Objects, terminal.Bytes(s.BytesAdded), terminal.Bytes(s.Record.Bytes))
 	if s.Downgrade {
 		terminal.Fprintf(w, "  a downgrade: from version %s\n", s.FromVersion)
 	}

@@ -205,8 +205,8 @@ func printStatus(w io.Writer, s *status) {
 		verity = "no fs-verity"
 	}
 	printAutomation(w, s)
-	terminal.Fprintf(w, "\nstore %s (%s): %s used, %s free\n", s.Store.Label, verity, progress.Bytes(s.Store.Bytes), progress.Bytes(s.Store.Free))
-	terminal.Fprintf(w, "boot loader: %s%s free of %s\n", loaderText(s.Loader), progress.Bytes(s.ESP.Free), progress.Bytes(s.ESP.Size))
+	terminal.Fprintf(w, "\nstore %s (%s): %s used, %s free\n", s.Store.Label, verity, terminal.Bytes(s.Store.Bytes), terminal.Bytes(s.Store.Free))
+	terminal.Fprintf(w, "boot loader: %s%s free of %s\n", loaderText(s.Loader), terminal.Bytes(s.ESP.Free), terminal.Bytes(s.ESP.Size))
 	if s.Busy != nil {
 		terminal.Fprintf(w, "in progress: %s\n", s.Busy)
 	}
@@ -238,7 +238,7 @@ func printDeployment(w io.Writer, s *status, d deployed) {
 		terminal.Fprintf(w, "  digest %s\n", d.ManifestDigest) // 80 columns
 	}
 	terminal.Fprintf(w, "  staged %s %s; %s, %s of them its own\n", terminal.Time(d.Created), by(d.Origin),
-		progress.Bytes(d.Usage.Disk), progress.Bytes(d.Usage.Exclusive))
+		terminal.Bytes(d.Usage.Disk), terminal.Bytes(d.Usage.Exclusive))
 }
 
 // by says who staged a deployment.

@@ -44,7 +44,7 @@ func unpackImage(c *cli.Context, m machine) error {
 	if c.Bool("json") {
 		return cmdline.PrintJSON(c, u)
 	}
-	_, err = terminal.Fprintf(c.App.Writer, "unpacked %s: %d files, %s\n", u.ManifestDigest, u.Files, progress.Bytes(u.Bytes))
+	_, err = terminal.Fprintf(c.App.Writer, "unpacked %s: %d files, %s\n", u.ManifestDigest, u.Files, terminal.Bytes(u.Bytes))
 	return err
 }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
@@ -83,7 +82,7 @@ func (m machine) repair(c *cli.Context, n *deploy.Node, dryRun bool) (*deploy.Re
 // report tells the journal, where it is the one to hear.
 func (m machine) report(n *deploy.Node, v *deploy.Verified, repaired *deploy.Repaired) {
 	e := journal.Entry{MessageID: journal.StoreWhole, Priority: 6, Fields: map[string]string{"KAIROS_STORE": n.Label}}
-	e.Message = fmt.Sprintf("store %s is undamaged: %d deployments, %d objects, %s", n.Label, v.Deployments, v.Objects, progress.Bytes(v.Bytes))
+	e.Message = fmt.Sprintf("store %s is undamaged: %d deployments, %d objects, %s", n.Label, v.Deployments, v.Objects, terminal.Bytes(v.Bytes))
 	if repaired != nil && len(repaired.Mended) > 0 {
 		e.Message = fmt.Sprintf("store %s is undamaged again: %s repaired", n.Label, count(len(repaired.Mended), "thing", "things"))
 		e.Fields["KAIROS_REPAIRED"] = fmt.Sprint(len(repaired.Mended))
@@ -132,11 +131,11 @@ func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, d
 			terminal.Fprintf(w, "%s %s %s, from %s\n", verb, thing(m.Kind), m.Name, m.From)
 		}
 		if repaired.Fetched.Bytes > 0 {
-			terminal.Fprintf(w, "fetched %s in %s\n", progress.Bytes(repaired.Fetched.Bytes), count(repaired.LayersFetched, "layer", "layers"))
+			terminal.Fprintf(w, "fetched %s in %s\n", terminal.Bytes(repaired.Fetched.Bytes), count(repaired.LayersFetched, "layer", "layers"))
 		}
 	}
 	terminal.Fprintf(w, "verified %d deployments: %d images, %d objects, %d boot files, %s\n",
-		v.Deployments, v.Images, v.Objects, v.BootFiles, progress.Bytes(v.Bytes))
+		v.Deployments, v.Images, v.Objects, v.BootFiles, terminal.Bytes(v.Bytes))
 }
 
 func thing(kind string) string { return strings.ReplaceAll(kind, "_", " ") }

@@ -3,6 +3,7 @@
 package atomicfile
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,15 @@ func Temp(name string) string { return path.Join(path.Dir(name), tempPrefix+path
 // syncs the directory. name is resolved beneath root.
 func Write(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 	return WriteFrom(root, name, strings.NewReader(string(data)), perm)
+}
+
+// WriteJSON writes a value as indented JSON with a newline at the end, in the way of Write.
+func WriteJSON(root *os.Root, name string, v any, perm fs.FileMode) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return Write(root, name, append(data, '\n'), perm)
 }
 
 // WriteFrom is Write for content that comes from a reader.

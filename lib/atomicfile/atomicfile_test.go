@@ -103,3 +103,23 @@ func TestRemove(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWriteJSON(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := WriteJSON(root, "file", map[string]int{"a": 1}, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := root.ReadFile("file"); string(data) != "{\n  \"a\": 1\n}\n" || err != nil {
+		t.Errorf("%q, %v", data, err)
+	}
+	if info, err := root.Stat("file"); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := WriteJSON(root, "file", func() {}, 0o640); err == nil {
+		t.Error("wrote a function")
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // ErrTooLarge says that the input is larger than the limit.
@@ -18,7 +20,7 @@ func Read(r io.Reader, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%w %s", ErrTooLarge, size(limit))
+		return nil, fmt.Errorf("%w %s", ErrTooLarge, terminal.Bytes(limit))
 	}
 	return data, nil
 }
@@ -45,14 +47,4 @@ func read(f *os.File, err error, limit int64) ([]byte, error) {
 		err = fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return data, err
-}
-
-func size(n int64) string {
-	switch {
-	case n >= 1<<20 && n%(1<<20) == 0:
-		return fmt.Sprintf("%d MiB", n>>20)
-	case n >= 1<<10 && n%(1<<10) == 0:
-		return fmt.Sprintf("%d KiB", n>>10)
-	}
-	return fmt.Sprintf("%d bytes", n)
 }

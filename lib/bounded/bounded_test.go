@@ -15,7 +15,7 @@ func TestRead(t *testing.T) {
 		limit int64
 		want  string // error
 	}{
-		{0, 0, ""}, {5, 5, ""}, {6, 5, "larger than 5 bytes"}, {1025, 1024, "larger than 1 KiB"}, {3<<20 + 1, 3 << 20, "larger than 3 MiB"},
+		{0, 0, ""}, {5, 5, ""}, {6, 5, "larger than 5 B"}, {1025, 1024, "larger than 1 KiB"}, {3<<20 + 1, 3 << 20, "larger than 3 MiB"},
 	} {
 		data, err := Read(strings.NewReader(strings.Repeat("x", test.have)), test.limit)
 		if test.want == "" && (err != nil || len(data) != test.have) {
@@ -44,7 +44,7 @@ func TestFile(t *testing.T) {
 	if data, err := In(root, "file", 5); err != nil || string(data) != "12345" {
 		t.Errorf("%q, %v", data, err)
 	}
-	if _, err := File(name, 4); err == nil || err.Error() != "read "+name+": larger than 4 bytes" {
+	if _, err := File(name, 4); err == nil || err.Error() != "read "+name+": larger than 4 B" {
 		t.Errorf("%v", err)
 	}
 	if _, err := In(root, "none", 5); !errors.Is(err, fs.ErrNotExist) {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/kairos-io/toolkit/lib/atomicfile"
 )
 
 // Verdict says whether a volume or key slot opens, as far as is known.
@@ -137,7 +139,7 @@ func (u Unlock) Write(directory, device string) error {
 		return err
 	}
 	defer root.Close()
-	return Write(root, unlockFile(device), u, 0o600)
+	return atomicfile.WriteJSON(root, unlockFile(device), u, 0o600)
 }
 
 // ReadUnlock returns the result of the last attempt to unlock a device, nil where there

@@ -82,15 +82,6 @@ func ReadDir[T any](root, directory string) ([]T, error) {
 	return list, nil
 }
 
-// Write writes a JSON file into a directory.
-func Write(dir *os.Root, name string, v any, perm fs.FileMode) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(dir, name, append(data, '\n'), perm)
-}
-
 // Parse parses the output of a toolkit command with --json.
 func Parse[T any](command string, out []byte) (v T, err error) {
 	if err := json.Unmarshal(out, &v); err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // graceTime is the time between SIGTERM and SIGKILL.
@@ -112,7 +113,7 @@ func (r Runner) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	lines.flush()
 	switch {
 	case stdout.left < 0:
-		return nil, fmt.Errorf("%s prints more than %d KiB", program, most>>10)
+		return nil, fmt.Errorf("%s prints more than %s", program, terminal.Bytes(int64(most)))
 	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it left a process behind
 		return stdout.bytes.Bytes(), nil
 	case ctx.Err() != nil:

@@ -112,7 +112,7 @@ func TestOwnEnvironmentAndRoot(t *testing.T) {
 
 func TestOutputIsBounded(t *testing.T) {
 	out, err := Runner{}.Output(t.Context(), sh("head -c 20000000 /dev/zero; echo done >&2")...)
-	if err == nil || err.Error() != "sh prints more than 16384 KiB" || out != nil {
+	if err == nil || err.Error() != "sh prints more than 16 MiB" || out != nil {
 		t.Errorf("%d bytes, %v", len(out), err)
 	}
 }

@@ -26,15 +26,16 @@ func Mark(mark string) string {
 // Time formats a time for people, with its zone.
 func Time(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
 
-// Bytes formats a size for people.
+// Bytes formats a size in bytes with a binary unit and one decimal, which whole numbers
+// lack: "3.7 GiB", "64 MiB". So what is just less than a whole number looks different.
 func Bytes(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	v, i := float64(n), 0
-	for ; v >= 1024 && i < len(units)-1; i++ {
-		v /= 1024
+	unit, i := int64(1), 0
+	for ; n/unit >= 1024 && i < len(units)-1; i++ {
+		unit *= 1024
 	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
+	if n%unit == 0 {
+		return fmt.Sprintf("%d %s", n/unit, units[i])
 	}
-	return fmt.Sprintf("%.1f %s", v, units[i])
+	return fmt.Sprintf("%.1f %s", float64(n)/float64(unit), units[i])
 }

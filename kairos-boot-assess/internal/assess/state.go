@@ -40,11 +40,7 @@ func (n *Node) update(change func(*history.Boot)) (history.Boot, error) {
 	if err != nil {
 		return b, err
 	}
-	data, err := json.Marshal(b)
-	if err != nil {
-		return b, err
-	}
-	return b, atomicfile.Write(root, StateFile, append(data, '\n'), 0o644)
+	return b, atomicfile.WriteJSON(root, StateFile, b, 0o644)
 }
 
 // newBoot returns the record of a boot about which nothing is known.

@@ -67,10 +67,7 @@ func (s *Service) remember(t told) {
 	root, err := os.OpenRoot(filepath.Join(s.node.Root, assess.StateDir))
 	if err == nil {
 		defer root.Close()
-		var data []byte
-		if data, err = json.Marshal(t); err == nil {
-			err = atomicfile.Write(root, toldFile, append(data, '\n'), 0o644)
-		}
+		err = atomicfile.WriteJSON(root, toldFile, t, 0o644)
 	}
 	if err != nil {
 		s.log.Warn("cannot record what was signalled", "error", err)

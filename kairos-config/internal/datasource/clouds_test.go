@@ -210,7 +210,7 @@ func TestHostile(t *testing.T) {
 		"endless": {func(w http.ResponseWriter, _ *http.Request) {
 			for _, err := w.Write(make([]byte, 1<<16)); err == nil; _, err = w.Write(make([]byte, 1<<16)) {
 			}
-		}, "larger than 1536 KiB"},
+		}, "larger than 1.5 MiB"},
 		"never answers": {hang, "no answer within 300ms"},
 		"stops midway": {func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, "#cloud")

@@ -13,6 +13,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // SystemDefinitions are the directories of definitions. Of files with the same name the
@@ -157,7 +158,7 @@ func (t Table) Check(b Bounds) error {
 		case len(sizes) > 1:
 			wrong = append(wrong, fmt.Sprintf("%d partitions are labelled %s", len(sizes), label))
 		case sizes[0] < need[label]:
-			wrong = append(wrong, fmt.Sprintf("%s would have %s, this image needs %s", label, bytesize.Format(sizes[0]), bytesize.Format(need[label])))
+			wrong = append(wrong, fmt.Sprintf("%s would have %s, this image needs %s", label, terminal.Bytes(sizes[0]), terminal.Bytes(need[label])))
 		}
 	}
 	if p, ok := t.Find(disk.LabelESP); ok && p.Type != "esp" {
@@ -174,11 +175,11 @@ func (t Table) Sum() string {
 	var terms []string
 	rest := t.Size
 	for _, p := range t.Partitions {
-		terms = append(terms, p.Label+" "+bytesize.Format(p.Size))
+		terms = append(terms, p.Label+" "+terminal.Bytes(p.Size))
 		rest -= p.Size
 	}
 	if rest > 0 {
-		terms = append(terms, "partition table "+bytesize.Format(rest))
+		terms = append(terms, "partition table "+terminal.Bytes(rest))
 	}
-	return strings.Join(terms, " + ") + " = " + bytesize.Format(t.Size)
+	return strings.Join(terms, " + ") + " = " + terminal.Bytes(t.Size)
 }

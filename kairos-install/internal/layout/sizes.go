@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // Image has the properties of an image on which the sizes depend.
@@ -66,6 +67,6 @@ func For(image Image) Bounds {
 // Explain explains the bounds in one line.
 func (b Bounds) Explain() string {
 	return fmt.Sprintf("COS_RECOVERY at least %s (1.3 × image + %s), COS_STATE at least %s (%d × image + %s)",
-		bytesize.Format(b.RecoveryMin), bytesize.Format(recoverySlack),
-		bytesize.Format(b.StateMin), stateImages, bytesize.Format(stateSlack))
+		terminal.Bytes(b.RecoveryMin), terminal.Bytes(recoverySlack),
+		terminal.Bytes(b.StateMin), stateImages, terminal.Bytes(stateSlack))
 }

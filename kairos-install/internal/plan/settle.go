@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,7 +88,7 @@ func (a Appear) Do(_ context.Context, h Host) error {
 			found = true
 			if got.Path != want.Node || got.Size != want.Size {
 				return fmt.Errorf("the kernel sees %s as %s with %s, planned was %s with %s: is somebody else changing %s?",
-					want.Label, got.Path, bytesize.Format(got.Size), want.Node, bytesize.Format(want.Size), a.Device)
+					want.Label, got.Path, terminal.Bytes(got.Size), want.Node, terminal.Bytes(want.Size), a.Device)
 			}
 		}
 		if !found {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"github.com/kairos-io/toolkit/lib/run"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // Contents is the current content of a disk, which an installation erases.
@@ -36,7 +36,7 @@ func (c Contents) Lines() []string {
 		if what == "" {
 			what = "no known file system"
 		}
-		line := fmt.Sprintf("%-12s %10s  %s", i.Name, bytesize.Format(i.SizeBytes), what)
+		line := fmt.Sprintf("%-12s %10s  %s", i.Name, terminal.Bytes(i.SizeBytes), what)
 		if i.Label != "" {
 			line += " " + i.Label
 		}

@@ -6,8 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kairos-io/toolkit/kairos-install/internal/bytesize"
 	"golang.org/x/sys/unix"
+
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // Judgement says whether a disk is suitable for an installation, and why not.
@@ -63,7 +64,7 @@ func (s System) judge(d Disk, uses []Use, need int64) Judgement {
 	j.Refusal = s.refusal(d, uses)
 	if j.Refusal == "" && d.Size < need {
 		j.Small = true
-		j.Refusal = fmt.Sprintf("it is too small: %s, %s needed", bytesize.Format(d.Size), bytesize.Format(need))
+		j.Refusal = fmt.Sprintf("it is too small: %s, %s needed", terminal.Bytes(d.Size), terminal.Bytes(need))
 	}
 	return j
 }

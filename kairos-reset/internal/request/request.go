@@ -137,14 +137,10 @@ func none(armed bool) error {
 
 // Write stores a request durably.
 func (e ESP) Write(r Request) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
 	if err := e.Root.MkdirAll("kairos", 0o755); err != nil {
 		return fmt.Errorf("write reset request: %w", err)
 	}
-	if err := atomicfile.Write(e.Root, file, append(data, '\n'), 0o644); err != nil {
+	if err := atomicfile.WriteJSON(e.Root, file, r, 0o644); err != nil {
 		return fmt.Errorf("write reset request: %w", err)
 	}
 	return nil

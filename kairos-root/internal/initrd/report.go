@@ -1,7 +1,6 @@
 package initrd
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path"
@@ -54,9 +53,5 @@ func (i *Initrd) writeJSON(name string, v any) error {
 		return err
 	}
 	defer root.Close()
-	data, err := json.MarshalIndent(v, "", "\t")
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(root, name, append(data, '\n'), 0o644)
+	return atomicfile.WriteJSON(root, name, v, 0o644)
 }

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // Plan is what a staging would do.
@@ -90,9 +90,9 @@ func (t *transaction) steps(p *Plan) (steps []string) {
 		add("collect garbage: remove deployments %s", strings.Join(p.Collect.Deployments, ", "))
 	}
 	if p.Layers > 0 {
-		add("fetch %d of %d layers, %s", p.Layers-p.LayersKnown, p.Layers, progress.Bytes(p.BytesToFetch))
+		add("fetch %d of %d layers, %s", p.Layers-p.LayersKnown, p.Layers, terminal.Bytes(p.BytesToFetch))
 	}
-	add("write new files to the store, at most about %s of %s free", progress.Bytes(p.BytesEstimated), progress.Bytes(p.BytesFree))
+	add("write new files to the store, at most about %s of %s free", terminal.Bytes(p.BytesEstimated), terminal.Bytes(p.BytesFree))
 	add("write kernel and initrd to the EFI system partition, unless they are there")
 	if base, fixed := fixedEntry(t.node.Label); fixed {
 		add("publish %s.conf", base)

@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // makeRoom compares the estimate of needed space with what is free, and
@@ -50,7 +50,7 @@ func (t *transaction) makeRoom(ctx context.Context) error {
 		return t.replace(ctx, need, free)
 	}
 	if t.req.Force {
-		t.node.Log.Warn("less space than estimated", "needed", progress.Bytes(need), "free", progress.Bytes(free))
+		t.node.Log.Warn("less space than estimated", "needed", terminal.Bytes(need), "free", terminal.Bytes(free))
 		return nil
 	}
 	return t.noSpace("store "+t.node.Store.View().Path, need, free)
@@ -71,10 +71,10 @@ func (t *transaction) collected(c Collected) {
 }
 
 func (t *transaction) noSpace(where string, need, free int64) error {
-	err := fmt.Errorf("not enough space on %s: %s needed, %s free", where, progress.Bytes(need), progress.Bytes(free))
+	err := fmt.Errorf("not enough space on %s: %s needed, %s free", where, terminal.Bytes(need), terminal.Bytes(free))
 	if where == esp {
 		if size, names := t.node.Loader.Others(); size > 0 {
-			err = fmt.Errorf("%w; %s belong to other files: %s", err, progress.Bytes(size), strings.Join(names, ", "))
+			err = fmt.Errorf("%w; %s belong to other files: %s", err, terminal.Bytes(size), strings.Join(names, ", "))
 		}
 	}
 	return exit.Hint(exit.WithCode(err, exit.NoSpace), "%s", t.whatHelps())

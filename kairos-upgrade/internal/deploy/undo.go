@@ -7,9 +7,9 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // afterFailure keeps what has arrived, for the next attempt, unless there is
@@ -17,7 +17,7 @@ import (
 func (t *transaction) afterFailure(ctx context.Context, err error) error {
 	if exit.Code(err) == exit.NoSpace {
 		_, free, _ := t.node.Store.View().Space()
-		err = fmt.Errorf("%w (%s free)", err, progress.Bytes(free))
+		err = fmt.Errorf("%w (%s free)", err, terminal.Bytes(free))
 		return exit.Hint(exit.WithCode(t.undo(ctx, err), exit.NoSpace), "%s", t.whatHelps())
 	}
 	for _, useless := range []error{boot.ErrNoKernel, layer.ErrLayer, layer.ErrLimit, source.ErrDigest, source.ErrCompressed, errUseless} {

@@ -79,7 +79,7 @@ func (r *Reporter) Phase(name string, total int64) {
 	case r.terminal != nil:
 		r.terminal.draw(r.prefix, r.snapshot())
 	case r.lines && total > 0:
-		terminal.Fprintf(r.out, "%s%s (%s)\n", r.prefix, name, Bytes(total))
+		terminal.Fprintf(r.out, "%s%s (%s)\n", r.prefix, name, terminal.Bytes(total))
 	case r.lines:
 		terminal.Fprintf(r.out, "%s%s\n", r.prefix, name)
 	}
@@ -229,14 +229,14 @@ func (r *Reporter) Close() {
 	r.state.Phase = ""
 }
 
-// Text is "fetch: 12.0 MiB of 80.1 MiB (15%), 3.1 MiB/s, 22s left, 30.0 MiB of
+// Text is "fetch: 12 MiB of 80.1 MiB (15%), 3.1 MiB/s, 22s left, 30 MiB of
 // 110.1 MiB already here".
 func Text(s Snapshot) string {
 	text := s.Phase
 	if s.Done > 0 && s.Total <= 0 {
-		text += ": " + Bytes(s.Done)
+		text += ": " + terminal.Bytes(s.Done)
 	} else if s.Done > 0 {
-		text += fmt.Sprintf(": %s of %s (%d%%)", Bytes(s.Done), Bytes(s.Total), min(100, s.Done*100/s.Total))
+		text += fmt.Sprintf(": %s of %s (%d%%)", terminal.Bytes(s.Done), terminal.Bytes(s.Total), min(100, s.Done*100/s.Total))
 	}
 	for _, part := range []string{perSecond(s), left(s), reused(s)} {
 		if part != "" {
@@ -250,7 +250,7 @@ func perSecond(s Snapshot) string {
 	if s.Rate <= 0 {
 		return ""
 	}
-	return Bytes(s.Rate) + "/s"
+	return terminal.Bytes(s.Rate) + "/s"
 }
 
 func left(s Snapshot) string {
@@ -264,8 +264,5 @@ func reused(s Snapshot) string {
 	if s.ReusedOf <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s already here", Bytes(s.Reused), Bytes(s.ReusedOf))
+	return fmt.Sprintf("%s of %s already here", terminal.Bytes(s.Reused), terminal.Bytes(s.ReusedOf))
 }
-
-// Bytes writes an amount for people: "312.4 MiB".
-func Bytes(n int64) string { return terminal.Bytes(n) }

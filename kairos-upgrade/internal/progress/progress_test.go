@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // reporter returns a reporter whose time is moved by hand.
@@ -33,10 +35,10 @@ func TestLines(t *testing.T) {
 	r.Phase("publish", 0)
 	r.Close()
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 11 || lines[0] != "prog: fetch (100.0 MiB)" || lines[10] != "prog: publish" {
+	if len(lines) != 11 || lines[0] != "prog: fetch (100 MiB)" || lines[10] != "prog: publish" {
 		t.Errorf("%d lines:\n%s", len(lines), out)
 	}
-	if want := "prog: fetch: 50.0 MiB of 100.0 MiB (50%), 1.0 MiB/s, 50s left"; lines[5] != want {
+	if want := "prog: fetch: 50 MiB of 100 MiB (50%), 1 MiB/s, 50s left"; lines[5] != want {
 		t.Errorf("%q, want %q", lines[5], want)
 	}
 }
@@ -67,7 +69,7 @@ func TestBar(t *testing.T) {
 		wait(time.Second)
 		r.Add(10 << 20)
 	}
-	if want := "\r\x1b[Kprog: fetch [#########---------------]  40% 40.0 MiB of 100.0 MiB, 10.0 MiB/s, 6s left, 30.0 MiB of 130.0 MiB already here"; !strings.HasSuffix(out.String(), want) {
+	if want := "\r\x1b[Kprog: fetch [#########---------------]  40% 40 MiB of 100 MiB, 10 MiB/s, 6s left, 30 MiB of 130 MiB already here"; !strings.HasSuffix(out.String(), want) {
 		t.Errorf("%q, want %q at the end", out, want)
 	}
 	out.Reset()
@@ -123,14 +125,14 @@ func TestRateFollows(t *testing.T) {
 		r.Add(100 << 20)
 	}
 	if last.Rate != 100<<20 || last.ETA != 6*time.Second {
-		t.Errorf("steady: %s/s, %s left", Bytes(last.Rate), last.ETA)
+		t.Errorf("steady: %s/s, %s left", terminal.Bytes(last.Rate), last.ETA)
 	}
 	for range 30 {
 		wait(time.Second)
 		r.Add(10 << 20)
 	}
 	if last.Rate < 10<<20 || last.Rate > 11<<20 {
-		t.Errorf("the line has been slow for 30 s, and the rate is %s/s", Bytes(last.Rate))
+		t.Errorf("the line has been slow for 30 s, and the rate is %s/s", terminal.Bytes(last.Rate))
 	}
 }
 
@@ -146,8 +148,8 @@ func TestWidth(t *testing.T) {
 		}
 	}
 	for width, want := range map[int]string{
-		60: "fetch 3 of 5 layers [######----]  60% 258.0 MiB of 430.0 MiB",
-		80: "fetch 3 of 5 layers [####----]  60% 258.0 MiB of 430.0 MiB, 12.0 MiB/s, 14s left",
+		60: "fetch 3 of 5 layers [########------]  60% 258 MiB of 430 MiB",
+		80: "fetch 3 of 5 layers [########------]  60% 258 MiB of 430 MiB, 12 MiB/s, 14s left",
 		10: "fetch 3 of",
 		0:  "",
 	} {
@@ -186,12 +188,4 @@ func TestQuiet(t *testing.T) {
 	none.Set(1, 1)
 	none.Reused(1, 1)
 	none.Close()
-}
-
-func TestBytes(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB"} {
-		if have := Bytes(n); have != want {
-			t.Errorf("%d: %q, want %q", n, have, want)
-		}
-	}
 }

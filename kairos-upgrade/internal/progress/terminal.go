@@ -54,9 +54,9 @@ func (t *screen) erase() {
 func layout(prefix string, s Snapshot, width int) string {
 	parts := []string{"", perSecond(s), left(s), reused(s)}
 	if s.Done > 0 && s.Total > 0 {
-		parts[0] = fmt.Sprintf("%s of %s", Bytes(s.Done), Bytes(s.Total))
+		parts[0] = fmt.Sprintf("%s of %s", terminal.Bytes(s.Done), terminal.Bytes(s.Total))
 	} else if s.Done > 0 {
-		parts[0] = Bytes(s.Done)
+		parts[0] = terminal.Bytes(s.Done)
 	}
 	phase := printable(s.Phase)
 	for _, drop := range []int{-1, 0, 3, 1, 2} {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,11 +97,7 @@ func (s *Store) NextSerial(used ...uint64) (uint64, error) {
 }
 
 func (s *Store) writeJSON(name string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := atomicfile.Write(s.root, name, append(data, '\n'), 0o644); err != nil {
+	if err := atomicfile.WriteJSON(s.root, name, v, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
+	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/mask"
 	"github.com/kairos-io/toolkit/lib/report"
@@ -167,7 +168,7 @@ func (p *Publication) write() {
 	root, err := os.OpenRoot(p.board.Dir)
 	if err == nil {
 		defer root.Close()
-		err = report.Write(root, p.board.file(), p.state, 0o644)
+		err = atomicfile.WriteJSON(root, p.board.file(), p.state, 0o644)
 	}
 	p.quiet = err != nil
 }

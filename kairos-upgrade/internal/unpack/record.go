@@ -59,9 +59,5 @@ func (r record) with(u Unpacked) record {
 }
 
 func (r record) write(dir *os.Root) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(dir, recordName, append(data, '\n'), 0o644)
+	return atomicfile.WriteJSON(dir, recordName, r, 0o644)
 }
