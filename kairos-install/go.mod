@@ -3,6 +3,7 @@ module github.com/kairos-io/toolkit/kairos-install
 go 1.26.0
 
 require (
+	github.com/go-crypt/x v0.4.17
 	github.com/kairos-io/toolkit/lib v0.0.0
 	github.com/rogpeppe/go-internal v1.14.1
 	github.com/urfave/cli/v2 v2.27.7

@@ -77,6 +77,7 @@ func App(m Machine) *cli.App {
 		&cli.StringFlag{Name: "save-recovery-key", Usage: "write the recovery key to the new `FILE`"},
 		&cli.BoolFlag{Name: "reboot", Usage: "reboot when done"},
 		&cli.BoolFlag{Name: "poweroff", Usage: "power off when done"},
+		&cli.BoolFlag{Name: "interactive", Usage: "ask for disk, image, user, network and encryption on the terminal, and show the plan"},
 		cmdline.DryRunFlag(),
 		cmdline.WaitFlag(),
 		cmdline.YesFlag(),

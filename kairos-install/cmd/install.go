@@ -30,6 +30,11 @@ func install(c *cli.Context, m Machine) error {
 	report := &progress.Reporter{W: c.App.ErrWriter, JSON: c.Bool("json"), Quiet: c.Bool("quiet"), Name: c.App.Name}
 	quiet := run.Runner{} // what is asked before the work speaks through errors only
 
+	if c.Bool("interactive") {
+		if err := interview(c, m); err != nil {
+			return err
+		}
+	}
 	r, err := readRequest(c, m, report)
 	if err != nil {
 		return err
@@ -55,7 +60,14 @@ func install(c *cli.Context, m Machine) error {
 		return err
 	}
 	report.Info("installing %s on %s (%s): %s", r.Image, p.Disk.Path, describe(p.Disk), p.Why)
-	if err := consent(c, p); err != nil {
+	confirm := consent
+	if c.Bool("interactive") {
+		if err := printPlan(c, p); err != nil {
+			return err
+		}
+		confirm = theWord
+	}
+	if err := confirm(c, p); err != nil {
 		return err
 	}
 	result := newResult(p)
