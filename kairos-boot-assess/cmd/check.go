@@ -24,7 +24,7 @@ func checkCommand(node *assess.Node) *cli.Command {
 			}
 			boot, err := check(c, node)
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			if c.Bool("json") {
 				err = cmdline.PrintJSON(c, boot)

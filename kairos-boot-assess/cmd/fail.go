@@ -17,7 +17,7 @@ func failCommand(node *assess.Node) *cli.Command {
 			}
 			failure, err := node.Fail(c.Context)
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			if !failure.Rebooted { // else it was said before
 				node.Log.Error(failure.String())

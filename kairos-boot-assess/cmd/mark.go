@@ -23,7 +23,7 @@ func goodCommand(node *assess.Node) *cli.Command {
 			}
 			boot, err := node.MarkGood(c.Context)
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			return say(c, "This boot of %s is good, its entry has no counters", named(boot))
 		},
@@ -40,7 +40,7 @@ func blessCommand(node *assess.Node) *cli.Command {
 			}
 			boot, changed, err := node.Bless(c.Context)
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			if !changed {
 				return say(c, "Nothing to bless: this boot of %s is not on trial", named(boot))
@@ -62,7 +62,7 @@ func badCommand(node *assess.Node) *cli.Command {
 			}
 			boot, err := node.MarkBad(c.Context, strings.Join(words, " "))
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			return say(c, "This boot of %s is bad, the next one is of %s", named(boot), boot.Trial.Alternative)
 		},
@@ -80,7 +80,7 @@ func rearmCommand(node *assess.Node) *cli.Command {
 			}
 			boot, err := node.Rearm(c.Context, c.Int("tries"))
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			return say(c, "The next boots of %s are on trial, it has %d tries", named(boot), c.Int("tries"))
 		},

@@ -23,7 +23,7 @@ func repairCommand(node *assess.Node) *cli.Command {
 			}
 			r, err := node.Repair(c.Context, c.Bool("dry-run"))
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			if c.Bool("json") {
 				err = cmdline.PrintJSON(c, r)

@@ -14,7 +14,7 @@ func serveCommand(node *assess.Node) *cli.Command {
 		Usage: "run the service " + service.Name + " on the system bus, until nobody needs it",
 		Flags: bus.Flags(),
 		Action: func(c *cli.Context) error {
-			served, err := bus.Open(c, bus.Config{Name: service.Name})
+			served, err := bus.Open(c, bus.Config{Name: service.Name, Explanations: explanations})
 			if err != nil {
 				return err
 			}

@@ -24,7 +24,7 @@ func statusCommand(node *assess.Node) *cli.Command {
 			}
 			status, err := node.Status()
 			if err != nil {
-				return notBooted(err)
+				return err
 			}
 			if status.Unreadable != nil {
 				node.Log.Warn(exit.Message(status.Unreadable))

@@ -34,7 +34,9 @@ type Config struct {
 	// Files says that methods take file descriptors. Otherwise the bus delivers no
 	// message with file descriptors.
 	Files bool
-	Log   *slog.Logger
+	// Explanations give errors their statuses and hints; may be nil.
+	Explanations exit.Explanations
+	Log          *slog.Logger
 }
 
 // Service is a connection to a bus with objects on it. Its methods may be used

@@ -53,6 +53,7 @@ func (s *Service) errorOf(err error) *dbus.Error {
 	if errors.As(err, &value) {
 		return dbus.NewError(value.Name, []any{Text(err)})
 	}
+	err = s.config.Explanations.Explain(err)
 	code := exit.Code(err)
 	if errors.Is(err, context.Canceled) {
 		code = exit.Interrupted

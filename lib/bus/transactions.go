@@ -103,7 +103,7 @@ func (t *Transactions) Prepare(prepare func() (*Transaction, Work, error)) (dbus
 		defer cancel()
 		sdnotify.Status("Running: %s", one.Operation)
 		result, err := work(running)
-		err = exit.Cancelled(running, err)
+		err = t.Service.config.Explanations.Explain(exit.Cancelled(running, err))
 		t.Log.Info("transaction", "operation", one.Operation, "user", one.By.UID, "process", one.By.PID, "status", exit.Code(err))
 		t.free()
 		one.finish(result, err)

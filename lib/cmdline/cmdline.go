@@ -38,8 +38,14 @@ func New(name, usage string) *cli.App {
 		DisableSliceFlagSeparator: true,
 		Writer:                    os.Stdout,
 		ErrWriter:                 os.Stderr,
+		Metadata:                  map[string]any{},
 	}
 }
+
+const explanations = "explanations"
+
+// Explains gives the errors of an application's commands what all says of them.
+func Explains(app *cli.App, all exit.Explanations) { app.Metadata[explanations] = all }
 
 // JSONFlag returns the option --json: the result as one object on stdout.
 func JSONFlag() cli.Flag {
@@ -95,7 +101,8 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	if err == nil {
 		err = app.RunContext(waiting(ctx, app, call), plain(args[0], call))
 	}
-	err = exit.Cancelled(ctx, err)
+	known, _ := app.Metadata[explanations].(exit.Explanations)
+	err = known.Explain(exit.Cancelled(ctx, err))
 	if err != nil {
 		exit.Print(app.ErrWriter, app.Name, err, call.Bool("json") && !shell)
 		if call.Bool("json") && !terminal.Wrote(app.Writer) {

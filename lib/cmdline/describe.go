@@ -12,12 +12,7 @@ const bare = "status"
 
 // Completes sets the functions that return completions for arguments and values of
 // options by their placeholders, such as ID or STAGE. They must not change anything.
-func Completes(app *cli.App, values argv.Values) {
-	if app.Metadata == nil {
-		app.Metadata = map[string]any{}
-	}
-	app.Metadata[argv.Completion] = values
-}
+func Completes(app *cli.App, values argv.Values) { app.Metadata[argv.Completion] = values }
 
 func completions(app *cli.App) argv.Values {
 	values, _ := app.Metadata[argv.Completion].(argv.Values)

@@ -11,7 +11,15 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bls"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
+)
+
+// Errors that need no more than their kind to be acted upon.
+var (
+	ErrArgument   = errors.New("wrong argument")
+	ErrNotJudged  = errors.New("a system of another mode than a deployment's")
+	ErrNoFallback = errors.New("there is nothing else to boot")
+	ErrOnTrial    = errors.New("this boot is still on trial")
 )
 
 // maxReason is the maximum length of a reason, in bytes.
@@ -58,7 +66,7 @@ func (n *Node) Bless(ctx context.Context) (history.Boot, bool, error) {
 func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error) {
 	reason = strings.TrimSpace(reason)
 	if len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl) {
-		return history.Boot{}, exit.Usagef("reason: not one line of at most %d bytes", maxReason)
+		return history.Boot{}, kind.Errorf(ErrArgument, "reason: not one line of at most %d bytes", maxReason)
 	}
 	boot, own, err := n.markable(ctx)
 	if err != nil {
@@ -69,8 +77,7 @@ func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error)
 		return boot, err
 	}
 	if next == "" {
-		return boot, exit.Hint(exit.WithCode(errors.New("there is nothing else to boot"), exit.Refused),
-			"stage another image first: kairos-upgrade stage")
+		return boot, ErrNoFallback
 	}
 	if reason == "" {
 		reason = "no reason given"
@@ -87,15 +94,14 @@ func (n *Node) MarkBad(ctx context.Context, reason string) (history.Boot, error)
 // that boot.
 func (n *Node) Rearm(ctx context.Context, tries int) (history.Boot, error) {
 	if tries < 1 || tries > MaxTries {
-		return history.Boot{}, exit.Usagef("%d tries: not from 1 to %d", tries, MaxTries)
+		return history.Boot{}, kind.Errorf(ErrArgument, "%d tries: not from 1 to %d", tries, MaxTries)
 	}
 	boot, own, err := n.markable(ctx)
 	if err != nil {
 		return boot, err
 	}
 	if boot.Outcome == history.Pending || own.State() == bls.Pending && own.Done > 0 {
-		return boot, exit.Hint(exit.WithCode(errors.New("this boot is still on trial"), exit.Refused),
-			"wait until it is blessed: systemctl start boot-complete.target")
+		return boot, ErrOnTrial
 	}
 	return boot, n.count(bls.Name{Base: own.Base, Counted: true, Left: tries})
 }
@@ -112,7 +118,7 @@ func (n *Node) markable(ctx context.Context) (history.Boot, bls.Name, error) {
 	}
 	boot := started.Boot
 	if boot.Outcome == history.Unjudged {
-		return boot, bls.Name{}, exit.WithCode(fmt.Errorf("%s systems are not judged", boot.Mode), exit.Refused)
+		return boot, bls.Name{}, kind.Errorf(ErrNotJudged, "%s systems are not judged", boot.Mode)
 	}
 	entries, err := n.entries()
 	if err != nil {

@@ -1,6 +1,7 @@
 package assess
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // entryNames returns what follows the base name of a deployment's entries.
@@ -95,7 +95,7 @@ func TestRearm(t *testing.T) {
 		t.Errorf("entry: %s", got)
 	}
 	for _, tries := range []int{0, MaxTries + 1} {
-		if _, err := m.Rearm(t.Context(), tries); exit.Code(err) != exit.Usage {
+		if _, err := m.Rearm(t.Context(), tries); !errors.Is(err, ErrArgument) {
 			t.Errorf("%d tries: %v", tries, err)
 		}
 	}
@@ -134,25 +134,26 @@ func TestMarkIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(m *machine)
 		do      func(m *machine) error
+		want    error
 	}{
 		"nothing else to boot": {func(m *machine) {
 			m.boot(fresh, "", deployment.Active)
 			for _, base := range []string{"kairos-recovery", "kairos-" + good} {
 				os.Remove(m.path("efi/loader/entries/" + base + ".conf"))
 			}
-		}, func(m *machine) error { _, err := m.MarkBad(m.t.Context(), "x"); return err }},
+		}, func(m *machine) error { _, err := m.MarkBad(m.t.Context(), "x"); return err }, ErrNoFallback},
 		"on trial, before the verdict": {func(m *machine) { m.boot(fresh, "+2-1", deployment.Active) },
-			func(m *machine) error { _, err := m.Rearm(m.t.Context(), 3); return err }},
+			func(m *machine) error { _, err := m.Rearm(m.t.Context(), 3); return err }, ErrOnTrial},
 		"on trial, not blessed yet": {func(m *machine) { m.boot(fresh, "+2-1", deployment.Active); m.check() },
-			func(m *machine) error { _, err := m.Rearm(m.t.Context(), 3); return err }},
+			func(m *machine) error { _, err := m.Rearm(m.t.Context(), 3); return err }, ErrOnTrial},
 		"recovery": {func(m *machine) { m.boot(good, "", deployment.Recovery) },
-			func(m *machine) error { _, err := m.MarkGood(m.t.Context()); return err }},
+			func(m *machine) error { _, err := m.MarkGood(m.t.Context()); return err }, ErrNotJudged},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)
 			test.prepare(m)
 			before := m.entryNames(fresh) + m.entryNames(good)
-			if err := test.do(m); exit.Code(err) != exit.Refused {
+			if err := test.do(m); !errors.Is(err, test.want) {
 				t.Errorf("error: %v", err)
 			}
 			if after := m.entryNames(fresh) + m.entryNames(good); after != before {

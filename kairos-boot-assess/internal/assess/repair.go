@@ -13,8 +13,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/entries"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // Repair is the result of a repair of boot entries.
@@ -38,7 +38,7 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 		return Repair{}, err
 	}
 	if !judged(booted.Mode) {
-		return Repair{}, exit.WithCode(fmt.Errorf("%s systems do not have the store of the boot entries", booted.Mode), exit.Refused)
+		return Repair{}, kind.Errorf(ErrNotJudged, "%s systems do not have the store of the boot entries", booted.Mode)
 	}
 	root, err := os.OpenRoot(n.path(ESPDir))
 	if err != nil {

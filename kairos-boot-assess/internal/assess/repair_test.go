@@ -12,7 +12,6 @@ import (
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/entries"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/journal"
 )
 
@@ -171,7 +170,7 @@ func TestRepairElsewhere(t *testing.T) {
 		t.Error(err)
 	}
 	m.boot(good, "", deployment.Recovery)
-	if r, err := m.Repair(t.Context(), false); exit.Code(err) != exit.Refused || r.Problems != nil {
+	if r, err := m.Repair(t.Context(), false); !errors.Is(err, ErrNotJudged) || r.Problems != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

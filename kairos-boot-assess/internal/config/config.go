@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/checks"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
@@ -98,7 +97,7 @@ func (c *Config) set(section, key, value string) (err error) {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", key, err)
 	}
-	return exit.Hint(err, "kairos-boot-assess(8) lists the settings")
+	return err
 }
 
 // ignore adds patterns; an empty value removes all, including the built-in ones.

@@ -3,29 +3,18 @@ package service
 import (
 	"cmp"
 	"context"
-	"errors"
 
 	"github.com/godbus/dbus/v5"
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/history"
 	"github.com/kairos-io/toolkit/lib/bus"
-	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
 )
-
-// known sets the exit status of the error that the running system is no deployment.
-func known(err error) error {
-	if errors.Is(err, deployment.ErrNotBooted) {
-		return exit.WithCode(err, exit.Nothing)
-	}
-	return err
-}
 
 // marked ends a call with an operator's verdict: the caller gets the answer after the
 // properties have changed.
 func (s *Service) marked(c *bus.Call, what string, err error) error {
 	if err != nil {
-		return known(err)
+		return err
 	}
 	s.log.Info(what, "caller", c.Sender)
 	s.refresh()
@@ -54,7 +43,7 @@ func (s *Service) rearm(ctx context.Context, c *bus.Call, tries uint32) error {
 func (s *Service) planRepair(ctx context.Context, _ *bus.Call) (string, dicts, error) {
 	r, err := s.node.Repair(ctx, true)
 	if err != nil {
-		return "", nil, known(err)
+		return "", nil, err
 	}
 	return r.Fallback, bus.Dicts(r.Problems), nil
 }
@@ -64,7 +53,7 @@ func (s *Service) planRepair(ctx context.Context, _ *bus.Call) (string, dicts, e
 func (s *Service) repair(_ context.Context, c *bus.Call) (dbus.ObjectPath, error) {
 	return s.jobs.Begin(c, "repair", func(ctx context.Context) (dict, error) {
 		r, err := s.node.Repair(ctx, false)
-		return dict{"problems": dbus.MakeVariant(bus.Dicts(r.Problems))}, known(cmp.Or(err, r.Failed))
+		return dict{"problems": dbus.MakeVariant(bus.Dicts(r.Problems))}, cmp.Or(err, r.Failed)
 	})
 }
 
