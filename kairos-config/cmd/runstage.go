@@ -33,6 +33,7 @@ func runStageCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "strict", Usage: "fail if any step fails, as if every config had strict: true"},
 			&cli.DurationFlag{Name: "command-timeout", Value: 10 * time.Minute, Usage: "stop a command after `TIME`; 0 sets no limit"},
+			&cli.StringFlag{Name: "overlay", Hidden: true, Usage: "the root is an overlay: say what is thrown away with upper in `DIRECTORY`, above lower"},
 			cmdline.JSONFlag(), configFlag(), rootFlag(), cmdline.QuietFlag(),
 		},
 		Action: runStage,
@@ -97,6 +98,11 @@ func runStage(c *cli.Context) error {
 		// not; a slip is nobody's stage.
 		if meant := spell.Closest(name, schema.StageNames); meant != "" {
 			return exit.Hint(exit.Usagef("unknown stage %q, and no config has steps for it", name), "did you mean %q?", meant)
+		}
+	}
+	if dir := c.String("overlay"); dir != "" {
+		if system.Discarded, err = discarded(dir); err != nil {
+			return err
 		}
 	}
 	record := system.Run(c.Context, plan)

@@ -93,6 +93,7 @@ func app(m machine) *cli.App {
 		diffCommand(m),
 		lintCommand(m),
 		unpackCommand(m),
+		runHookCommand(m),
 		watchCommand(m),
 		serveCommand(m),
 		quarantineCommand(m),

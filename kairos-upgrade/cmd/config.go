@@ -123,7 +123,7 @@ func hooksOfNode(ctx context.Context) asked {
 func (a asked) hook(ctx context.Context, stage string) error {
 	named := func(name string) bool {
 		name, _, _ = strings.Cut(name, ".")
-		return name == stage || name == stage+"-chroot" // which is not run, and the record says so
+		return name == stage
 	}
 	if !a.hooks || !slices.ContainsFunc(a.stages, named) {
 		return nil

@@ -125,6 +125,9 @@ func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err err
 	if err != nil {
 		return err
 	}
+	if err := asked.chroot(c.Context, "after-upgrade-chroot", c.Bool("recovery"), c.String("store-label")); err != nil {
+		return err
+	}
 	if err := asked.hook(c.Context, "after-upgrade"); err != nil {
 		return err
 	}

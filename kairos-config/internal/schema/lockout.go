@@ -155,12 +155,9 @@ func checkInstall(config *tree.Node, top *Top, problems *diag.List) {
 
 // never are stages that nothing runs.
 var never = map[string]string{
-	"after-install-chroot": inImage + "after-install",
-	"after-upgrade-chroot": inImage + "after-upgrade",
-	"after-reset-chroot":   inImage + "after-reset",
-	"kairos-uki-install":   "there is one way to install: write kairos-install",
-	"kairos-uki-upgrade":   "there is one way to upgrade: write before-upgrade or after-upgrade",
-	"kairos-uki-reset":     "there is one way to reset: write before-reset or after-reset",
+	"kairos-uki-install": "there is one way to install: write kairos-install",
+	"kairos-uki-upgrade": "there is one way to upgrade: write before-upgrade or after-upgrade",
+	"kairos-uki-reset":   "there is one way to reset: write before-reset or after-reset",
 }
 
 // checkMounts adds problems for paths that kairos-root(8) skips, or makes writable in
@@ -178,23 +175,12 @@ func checkMounts(install *tree.Node, key string, paths []string, problems *diag.
 	}
 }
 
-// inImage maps stages of Kairos that run in a newly written system to the stages to use
-// instead.
-const inImage = "it would change the new image, which is what its digest says: put programs into the image, " +
-	"write initramfs or boot, which run at each boot, for files and settings, and for all else "
+// inNew are stages that run in the system that was just written.
+var inNew = []string{"after-install-chroot", "after-upgrade-chroot", "after-reset-chroot"}
 
-// NotRun adds problems for steps that Kairos would run in the new system before a
-// stage.
-func (s Stages) NotRun(before string) diag.List {
-	var problems diag.List
-	for _, stage := range s {
-		name := before + "-chroot"
-		if never[name] != "" && slices.Contains(Parts(name), stage.Name) {
-			problems.Warnf(stage.Pos, "the stage %s was not run: %s", stage.Name, never[name])
-		}
-	}
-	return problems
-}
+// inImage is what becomes of what they write.
+const inImage = "it runs in the new system, with a root that is thrown away, since an image is what its digest says: " +
+	"what it writes beneath /oem and /usr/local stays; put programs into the image, and write files and settings in initramfs or boot"
 
 // checkStages adds problems for stages that nothing runs, and for names in after: that
 // no step of the stage has.
@@ -203,6 +189,11 @@ func checkStages(stages Stages, problems *diag.List) {
 		for name, why := range never {
 			if stage.Name == name || strings.HasPrefix(stage.Name, name+".") {
 				problems.Warnf(stage.Pos, "the stage %s is accepted, without effect here, because %s", stage.Name, why)
+			}
+		}
+		for _, name := range inNew {
+			if stage.Name == name || strings.HasPrefix(stage.Name, name+".") {
+				problems.Warnf(stage.Pos, "the stage %s works otherwise than in Kairos: %s", stage.Name, inImage)
 			}
 		}
 		names := map[string]bool{}

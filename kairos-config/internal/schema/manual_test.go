@@ -123,11 +123,12 @@ func manualKeys() map[string]string {
 			fmt.Fprintf(&b, ".It Cm %s\nWithout effect here, because %s.\n", mdoc(strings.Join(names, " , ")), mdoc(f.none))
 		}
 	}
-	b.WriteString(".El\n.Ss Stages without effect\nNothing runs these.\nThe record of\n.Cm after-install , after-upgrade\nand\n.Cm after-reset\nnames steps that were not run before it.\n.Bl -tag -width Ds\n")
+	b.WriteString(".El\n.Ss Stages without effect\nNothing runs these.\n.Bl -tag -width Ds\n")
 	for _, stage := range slices.Sorted(maps.Keys(never)) {
 		fmt.Fprintf(&b, ".It Cm %s\nWithout effect here, because %s.\n", stage, mdoc(never[stage]))
 	}
-	b.WriteString(".El\n")
+	b.WriteString(".El\n.Ss Stages in the new system\n.Bl -tag -width Ds\n")
+	fmt.Fprintf(&b, ".It Cm %s\n%s.\nThe record names what was thrown away.\n.El\n", strings.Join(inNew, " , "), mdoc("Works otherwise than in Kairos: "+inImage))
 	texts["-compat"] += b.String()
 	return texts
 }

@@ -213,6 +213,11 @@ func (m *migration) stage(stage tree.Field) {
 			return
 		}
 	}
+	for _, prefix := range inNew {
+		if stage.Key == prefix || strings.HasPrefix(stage.Key, prefix+".") {
+			m.add(stage, name, Differs, inImage)
+		}
+	}
 	if stage.Value.Kind != tree.List {
 		m.add(stage, name, Works, "")
 		return

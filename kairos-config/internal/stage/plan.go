@@ -94,7 +94,6 @@ func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
 		heads[i], problems = schema.DecodeHead(doc.Root)
 		p.Problems = append(p.Problems, problems...)
 		p.Problems = append(p.Problems, heads[i].Stages.Slips(stage)...)
-		p.Problems = append(p.Problems, heads[i].Stages.NotRun(stage)...)
 	}
 	for _, part := range schema.Parts(stage) {
 		if part == "network" {

@@ -35,6 +35,9 @@ type System struct {
 	Get     Getter
 	// KeyServers replaces addresses of KeyServers.
 	KeyServers map[string]string
+	// Discarded tells, after the last step, what of it goes away with the root. May be
+	// nil.
+	Discarded func() []string
 	// MetadataServers replaces addresses of datasources, by provider.
 	MetadataServers map[string]string
 }
@@ -73,6 +76,12 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 			}
 		}
 	}
+	if s.Discarded != nil {
+		if lost := thrownAway(plan.Stage, s.Discarded()); lost != nil {
+			s.report(lost)
+			record.Problems = append(record.Problems, ProblemRecords(lost)...)
+		}
+	}
 	record.Outcome = Done
 	if failed {
 		record.Outcome = Failed
@@ -81,6 +90,22 @@ func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 	sdnotify.Status("%s: %s", plan.Stage, record.Outcome)
 	public := masked(record)
 	return &public
+}
+
+// maxNamed is how many files are named that are thrown away.
+const maxNamed = 5
+
+// thrownAway says which files a stage of another system has written in vain.
+func thrownAway(stage string, files []string) diag.List {
+	if len(files) == 0 {
+		return nil
+	}
+	text := strings.Join(files[:min(len(files), maxNamed)], ", ")
+	if more := len(files) - maxNamed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return diag.List{diag.Warnf(diag.Pos{Source: "the stage " + stage}, "thrown away, since an image is what its digest says: %s", text).
+		WithHint("put them into the image, or write them in initramfs or boot, at each boot; what is beneath /oem and /usr/local stays")}
 }
 
 // discreet returns the system with logs that hide secrets: commands and other

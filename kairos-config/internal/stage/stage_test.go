@@ -393,18 +393,22 @@ func TestWrongTypesCostThemselves(t *testing.T) {
 	}
 }
 
-// TestStageInTheNewSystem: what Kairos runs in the new system is not run, and the
-// record of the stage that comes next says so.
+// TestStageInTheNewSystem: what goes away with the root is told, five names of it.
 func TestStageInTheNewSystem(t *testing.T) {
-	for _, stage := range []string{"after-install", "after-upgrade", "after-reset"} {
-		n := newNode(t, map[string]string{"1.yaml": "#cloud-config\nstages:\n  " + stage + "-chroot.after: [{commands: [touch /ran]}]"})
-		r := n.run(stage)
-		if len(r.Problems) != 1 || r.Problems[0].Line != 3 || !strings.HasPrefix(r.Problems[0].Message, "the stage "+stage+"-chroot.after was not run: ") ||
-			r.Outcome != Done || n.Root.Exists("/ran") {
-			t.Errorf("%s: %+v", stage, r)
+	for files, want := range map[int]string{0: "", 2: "/a0, /a1", 5: "/a0, /a1, /a2, /a3, /a4", 7: "/a0, /a1, /a2, /a3, /a4 and 2 more"} {
+		n := newNode(t, map[string]string{"1.yaml": "#cloud-config\nstages:\n  after-upgrade-chroot.after: [{name: a, hostname: b}]"})
+		n.Discarded = func() (names []string) {
+			for i := range files {
+				names = append(names, fmt.Sprint("/a", i))
+			}
+			return names
 		}
-		if r := n.run("boot"); len(r.Problems) > 0 {
-			t.Errorf("boot: %+v", r)
+		r := n.run("after-upgrade-chroot")
+		if len(r.Steps) != 1 || r.Outcome != Done || (want == "") != (len(r.Problems) == 0) {
+			t.Fatalf("%d: %+v", files, r)
+		}
+		if want != "" && !strings.HasSuffix(r.Problems[0].Message, "says: "+want) {
+			t.Errorf("%d: %+v", files, r.Problems)
 		}
 	}
 }

@@ -97,6 +97,9 @@ func FuzzSalvage(f *testing.F) {
 		if root, _ := Parse("a", []byte(broken)); root != nil {
 			return
 		}
+		if root, _ := Parse("a", []byte(strings.Join(lines[b.first:at], "")+garbage+strings.Join(lines[at:b.last], ""))); root != nil {
+			return // it is another block that has no sense any more
+		}
 		whole, _ := Parse("a", []byte(text))
 		root, all, problems := Salvage("a", []byte(broken))
 		if all || !problems.Failed() {

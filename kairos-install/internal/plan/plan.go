@@ -149,6 +149,12 @@ func Build(in Input) []Step {
 		recovery, what = in.Recovery, "deploy the image for recovery on COS_RECOVERY"
 	}
 	add("stage-recovery", what, Stage{in.stage(m, disk.LabelRecovery, recovery, "--recovery"), disk.LabelRecovery, in.Encryption})
+	if in.Hooks {
+		// It reads the config that is on COS_OEM by now.
+		steps = append(steps, Step{Name: "chroot-hook", Title: "run the stage after-install-chroot in the new system", Optional: true, Actions: []Action{
+			Command{Argv: []string{"kairos-upgrade", "run-hook", "--store=" + m.of(disk.LabelState), "--esp=" + m.of(disk.LabelESP),
+				"--oem=" + m.of(disk.LabelOEM), "--local=", "after-install-chroot"}}}})
+	}
 	hook("after-install")
 	add("check", "check what will boot", Entries{m.of(disk.LabelESP)})
 	loader := []Action{

@@ -126,14 +126,17 @@ func (n *Node) Reset(ctx context.Context, r request.Request) error {
 // stageOfConfig runs a stage of the node's config. A failing stage does not stop a
 // reset, which may be the cure for the config.
 func (n *Node) stageOfConfig(stage string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		_, err := n.Run(ctx, "kairos-config", "run-stage", stage)
-		if err != nil && ctx.Err() == nil && isProgramError(err) {
-			n.Report.Warn("stage %s: %v", stage, err)
-			return nil
-		}
-		return err
+	return func(ctx context.Context) error { return n.warned(ctx, stage, "kairos-config", "run-stage", stage) }
+}
+
+// warned runs a program for a stage, whose failure is a warning.
+func (n *Node) warned(ctx context.Context, stage string, argv ...string) error {
+	_, err := n.Run(ctx, argv...)
+	if err != nil && ctx.Err() == nil && isProgramError(err) {
+		n.Report.Warn("stage %s: %v", stage, err)
+		return nil
 	}
+	return err
 }
 
 // erase removes first the boot entries, then the keys, then the file systems.
@@ -253,7 +256,10 @@ func (n *Node) stage(ctx context.Context, source string) error {
 		if err != nil && exit.Code(err) != exit.Nothing {
 			return err
 		}
-		return n.bootable()
+		if err := n.bootable(); err != nil {
+			return err
+		}
+		return n.warned(ctx, "after-reset-chroot", "kairos-upgrade", "run-hook", "--store="+dir, "--esp="+n.ESPPath, "--local=", "after-reset-chroot")
 	})
 }
 
