@@ -55,8 +55,12 @@ type Args struct {
 // Defaults.
 const (
 	DefaultTimeout     = 60 * time.Second
+	LiveTimeout        = 3 * time.Minute // a drive spins up, and nothing else could boot
 	DefaultRebootDelay = 30 * time.Second
 )
+
+// unset is a time that no argument has set.
+const unset time.Duration = -1
 
 // maxSeconds is the maximum of a time, so that a typing error does not stop a node for
 // ever.
@@ -66,7 +70,7 @@ const maxSeconds = 24 * 60 * 60
 // valid: handling a failure must not depend on a valid line.
 func Parse(line string) (Args, error) {
 	a := Args{
-		Store: disk.LabelState, Timeout: DefaultTimeout, RebootDelay: DefaultRebootDelay,
+		Store: disk.LabelState, Timeout: unset, RebootDelay: DefaultRebootDelay,
 		Fsck: FsckAuto, Repair: RepairPreen,
 	}
 	var failed error
@@ -112,6 +116,12 @@ func Parse(line string) (Args, error) {
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("kernel argument %s: %w", word, err))
+		}
+	}
+	if a.Timeout == unset {
+		a.Timeout = DefaultTimeout
+		if a.Store == disk.LabelLive {
+			a.Timeout = LiveTimeout
 		}
 	}
 	if image == "" {

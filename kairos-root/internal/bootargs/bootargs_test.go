@@ -21,20 +21,22 @@ func TestParse(t *testing.T) {
 		line string
 		want Args
 	}{
-		"plain":         {"quiet kairos.image=sha256:" + digest, base},
-		"newline":       {"kairos.image=sha256:" + digest + "\n", base},
-		"quoted":        {`x="a b" "kairos.image=sha256:` + digest + `"`, base},
-		"same twice":    {"kairos.image=sha256:" + digest + " kairos.image=sha256:" + digest, base},
-		"unverified":    {"kairos.image=?sha256:" + digest, with(func(a *Args) { a.Verity = false })},
-		"recovery":      {"kairos.store=COS_RECOVERY kairos.image=sha256:" + digest, with(func(a *Args) { a.Store = "COS_RECOVERY" })},
-		"times":         {"kairos.timeout=5 kairos.reboot-delay=2m kairos.image=sha256:" + digest, with(func(a *Args) { a.Timeout, a.RebootDelay = 5*time.Second, 2*time.Minute })},
-		"no delay":      {"kairos.reboot_delay=0 kairos.image=sha256:" + digest, with(func(a *Args) { a.RebootDelay = 0 })},
-		"shell":         {"rd.kairos.shell kairos.image=sha256:" + digest, with(func(a *Args) { a.Shell = true })},
-		"no shell":      {"rd.kairos.shell rd.kairos.shell=0 kairos.image=sha256:" + digest, base},
-		"fsck":          {"fsck.mode=force fsck.repair=yes kairos.image=sha256:" + digest, with(func(a *Args) { a.Fsck, a.Repair = FsckForce, RepairYes })},
-		"volumes":       {"kairos.crypt=COS_OEM:" + uuid + " kairos.image=sha256:" + digest, with(func(a *Args) { a.Volumes = deployment.Volumes{"COS_OEM": uuid} })},
-		"no volumes":    {"kairos.crypt= kairos.image=sha256:" + digest, with(func(a *Args) { a.Volumes = deployment.Volumes{} })},
-		"other's words": {"kairos.imagex=1 xkairos.image=2 kairos.image=sha256:" + digest, base},
+		"plain":                  {"quiet kairos.image=sha256:" + digest, base},
+		"newline":                {"kairos.image=sha256:" + digest + "\n", base},
+		"quoted":                 {`x="a b" "kairos.image=sha256:` + digest + `"`, base},
+		"same twice":             {"kairos.image=sha256:" + digest + " kairos.image=sha256:" + digest, base},
+		"unverified":             {"kairos.image=?sha256:" + digest, with(func(a *Args) { a.Verity = false })},
+		"recovery":               {"kairos.store=COS_RECOVERY kairos.image=sha256:" + digest, with(func(a *Args) { a.Store = "COS_RECOVERY" })},
+		"a medium has more time": {"kairos.store=COS_LIVE kairos.image=sha256:" + digest, with(func(a *Args) { a.Store, a.Timeout = "COS_LIVE", 3*time.Minute })},
+		"a medium is given less": {"kairos.timeout=9 kairos.store=COS_LIVE kairos.image=sha256:" + digest, with(func(a *Args) { a.Store, a.Timeout = "COS_LIVE", 9*time.Second })},
+		"times":                  {"kairos.timeout=5 kairos.reboot-delay=2m kairos.image=sha256:" + digest, with(func(a *Args) { a.Timeout, a.RebootDelay = 5*time.Second, 2*time.Minute })},
+		"no delay":               {"kairos.reboot_delay=0 kairos.image=sha256:" + digest, with(func(a *Args) { a.RebootDelay = 0 })},
+		"shell":                  {"rd.kairos.shell kairos.image=sha256:" + digest, with(func(a *Args) { a.Shell = true })},
+		"no shell":               {"rd.kairos.shell rd.kairos.shell=0 kairos.image=sha256:" + digest, base},
+		"fsck":                   {"fsck.mode=force fsck.repair=yes kairos.image=sha256:" + digest, with(func(a *Args) { a.Fsck, a.Repair = FsckForce, RepairYes })},
+		"volumes":                {"kairos.crypt=COS_OEM:" + uuid + " kairos.image=sha256:" + digest, with(func(a *Args) { a.Volumes = deployment.Volumes{"COS_OEM": uuid} })},
+		"no volumes":             {"kairos.crypt= kairos.image=sha256:" + digest, with(func(a *Args) { a.Volumes = deployment.Volumes{} })},
+		"other's words":          {"kairos.imagex=1 xkairos.image=2 kairos.image=sha256:" + digest, base},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Parse(tc.line)
