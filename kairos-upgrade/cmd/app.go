@@ -96,6 +96,7 @@ func app(m machine) *cli.App {
 		runHookCommand(m),
 		watchCommand(m),
 		serveCommand(m),
+		readCommand(),
 		quarantineCommand(m),
 	}
 	return a

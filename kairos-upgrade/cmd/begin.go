@@ -30,7 +30,6 @@ type mode struct {
 	reading   bool   // it takes no lock, and others are not told
 	creates   bool   // it makes the store where there is an empty directory
 	medium    bool   // the store is written to a medium afterwards
-	decoding  string // source: the process is confined before it is read, "" if there is none
 }
 
 // Look is the mode of commands that change nothing.
@@ -56,10 +55,6 @@ func (m mode) creating() mode { m.creates = true; return m }
 
 // forMedium says that fs-verity is enabled on the store's files by kairos-media.
 func (m mode) forMedium(yes bool) mode { m.medium = yes; return m }
-
-// decodes says that a command reads an image that others made, and does nothing
-// afterwards that it needs a right for: see package confine.
-func (m mode) decodes(source string) mode { m.decoding = source; return m }
 
 // on says what a command is about.
 func (m mode) on(reference string) mode { m.reference = reference; return m }
@@ -113,6 +108,7 @@ func (m machine) start(ctx context.Context, w where, b begin) (*opened, error) {
 		MustBoot: m.mustBoot && !w.given,
 		Log:      b.log,
 		Progress: b.bar,
+		Apart:    m.apart(),
 	}}
 	if b.medium {
 		o.Medium = ev.Root

@@ -7,14 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/confine"
 )
 
-// When a staging speaks to a registry, no thread of it has rights any more. The
-// registry is the one to look: it has the process' attention.
+// When a staging speaks to a registry, what speaks has no rights. The registry is
+// the one to look: it has the process' attention.
 func TestStagingIsConfined(t *testing.T) {
 	if !confine.Threads {
 		t.Skip("built with cgo, which the product is not")
@@ -23,7 +24,7 @@ func TestStagingIsConfined(t *testing.T) {
 	looked := make(chan error, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if pid, ok := <-started; ok {
-			looked <- unconfined(pid)
+			looked <- unconfined(reader(pid))
 		}
 		w.WriteHeader(http.StatusNotFound)
 	}))
@@ -55,6 +56,20 @@ func TestStagingIsConfined(t *testing.T) {
 	}
 }
 
+// reader is the process that a staging has read images.
+func reader(pid int) int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		data, _ := os.ReadFile(list)
+		for child := range strings.FieldsSeq(string(data)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
 // unconfined names a thread of a process that is not confined.
 func unconfined(pid int) error {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
@@ -66,7 +81,7 @@ func unconfined(pid int) error {
 		if err != nil {
 			continue // it has ended
 		}
-		for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+		for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n", "CapPrm:\t0000000000000000\n", "CapEff:\t0000000000000000\n"} {
 			if !strings.Contains(string(data), want) {
 				return fmt.Errorf("%s has not %q:\n%s", thread, want, data)
 			}

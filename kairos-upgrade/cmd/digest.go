@@ -21,6 +21,9 @@ func digestCommand(m machine) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := m.confine(args, nil); err != nil {
+				return err
+			}
 			bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 			d, err := deploy.Digest(c.Context, args[0], m.sourceOptions(c), bar)
 			bar.Close()
@@ -48,6 +51,9 @@ func inspectCommand(m machine) *cli.Command {
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "SOURCE")
 			if err != nil {
+				return err
+			}
+			if err := m.confine(args, nil); err != nil {
 				return err
 			}
 			in, err := deploy.Inspect(c.Context, args[0], m.sourceOptions(c))

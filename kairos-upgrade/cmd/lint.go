@@ -25,6 +25,9 @@ func lintCommand(m machine) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := m.confine(args, nil); err != nil {
+				return err
+			}
 			bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 			found, err := deploy.Lint(c.Context, args[0], os.TempDir(), m.sourceOptions(c), bar)
 			bar.Close()

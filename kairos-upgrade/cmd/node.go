@@ -76,7 +76,10 @@ func (m machine) with(c *cli.Context, do mode, work func(*deploy.Node) error) er
 	if err != nil {
 		return err
 	}
-	if err = o.confine(do.decoding); err == nil {
+	if do.medium { // nothing afterwards takes a right
+		err = m.confine([]string{do.reference}, []string{o.store.Name(), o.esp.Name(), m.run})
+	}
+	if err == nil {
 		err = work(o.Node)
 	}
 	o.end(exit.Cancelled(c.Context, err))

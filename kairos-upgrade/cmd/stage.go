@@ -115,9 +115,6 @@ func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err err
 		return exit.Usagef("--medium needs --store and --esp")
 	}
 	do := Change("stage").on(req.Source).creating().forMedium(c.Bool("medium"))
-	if !asked.hooks && !asked.Poweroff && !asked.Reboot { // which need the rights again
-		do = do.decodes(req.Source)
-	}
 	err = m.with(c, do, func(n *deploy.Node) error { return stageOn(c, n, req) })
 	if errors.Is(err, deploy.ErrCannotBoot) {
 		err = exit.Hint(err, "kairos-upgrade lint %s says what to do; --force stages it nevertheless", req.Source)

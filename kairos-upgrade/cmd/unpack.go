@@ -33,6 +33,9 @@ func unpackImage(c *cli.Context, m machine) error {
 	if r.Options.Architecture, err = architectureOf(c.String("platform")); err != nil {
 		return err
 	}
+	if err := m.confine(args[:1], args[1:], ofOwners...); err != nil {
+		return err
+	}
 	bar := progress.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 	bar.Phase("fetch "+r.Source, 0)
 	r.Progress = bar.Set

@@ -133,6 +133,17 @@ func CheckKarg(text string) error {
 	return nil
 }
 
+// CheckImageKargs returns ErrKarg, wrapped, for kernel arguments that Kargs does
+// not return.
+func CheckImageKargs(kargs []string) error {
+	for _, arg := range kargs {
+		if err := checkImageKarg(arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkImageKarg is CheckKarg for the arguments that an image brings along, which
 // decide less.
 func checkImageKarg(text string) error {

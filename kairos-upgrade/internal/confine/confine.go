@@ -4,6 +4,8 @@
 // can't mount, enter other namespaces, look into other processes or load
 // anything into the kernel, and that writes only where an image belongs.
 //
+// Sockets are those of the Internet, and signals reach only what it started.
+//
 // What it cannot do: the process still reads what root's files are, and talks
 // to the network, because it fetches what it decodes.
 package confine

@@ -73,6 +73,18 @@ func confined(dir string) int {
 	check("a user namespace", errno, unix.EPERM)
 	_, _, errno = syscall.Syscall(unix.SYS_CLONE3, 0, 0, 0)
 	check("clone3", errno, unix.ENOSYS)
+	for _, family := range []int{unix.AF_UNIX, unix.AF_NETLINK, unix.AF_PACKET} {
+		_, err := unix.Socket(family, unix.SOCK_DGRAM, 0)
+		check(fmt.Sprint("a socket of family ", family), err, unix.EAFNOSUPPORT)
+	}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
+		check(fmt.Sprint("a socket of family ", family), err, nil)
+		unix.Close(fd)
+	}
+	if version, _ := landlockVersion(); version >= versionScope {
+		check("a signal to another process", unix.Kill(os.Getppid(), 0), unix.EPERM)
+	}
 
 	check("write inside", os.WriteFile(filepath.Join(in, "a"), []byte("a"), 0o644), nil)
 	check("move inside", os.Rename(filepath.Join(in, "a"), filepath.Join(in, "sub/b")), nil)

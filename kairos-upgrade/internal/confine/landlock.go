@@ -17,11 +17,15 @@ const changing = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_RE
 	unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK |
 	unix.LANDLOCK_ACCESS_FS_MAKE_SYM | unix.LANDLOCK_ACCESS_FS_REFER
 
-// Versions of Landlock's interface: REFER came with 2, TRUNCATE with 3.
+// Versions of Landlock's interface: REFER came with 2, TRUNCATE with 3, scopes with 6.
 const (
 	versionRefer    = 2
 	versionTruncate = 3
+	versionScope    = 6
 )
+
+// scoped is what reaches only processes that are confined with this one.
+const scoped = unix.LANDLOCK_SCOPE_SIGNAL | unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
 
 // landlockVersion is 0 where the kernel has no Landlock, or doesn't run it, or
 // where whoever started the program forbids the call: SystemCallFilter= of an
@@ -47,8 +51,11 @@ func landlock(write []string) error {
 		handled |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled}
-	// Of the first version of the struct, which every kernel knows.
-	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr.Handled_access_fs), 0)
+	size := unsafe.Sizeof(attr.Handled_access_fs) // of the first version of the struct, which every kernel knows
+	if version >= versionScope {
+		attr.Scoped, size = scoped, unsafe.Sizeof(attr)
+	}
+	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
 	if errno != 0 {
 		return fmt.Errorf("confine: landlock: make a ruleset: %w", errno)
 	}

@@ -56,6 +56,14 @@ func filter() (*unix.SockFprog, []unix.SockFilter) {
 		{Code: load, K: offsetNumber},
 		{Code: least, Jf: 1, K: otherABI},
 		refuse(uint32(unix.EPERM)),
+		// Only the Internet: by a socket in the file system, root asks the service
+		// manager or the bus for anything.
+		{Code: equal, Jf: 5, K: unix.SYS_SOCKET},
+		{Code: load, K: offsetArg0},
+		{Code: equal, Jt: 2, K: unix.AF_INET},
+		{Code: equal, Jt: 1, K: unix.AF_INET6},
+		refuse(uint32(unix.EAFNOSUPPORT)),
+		{Code: load, K: offsetNumber},
 		{Code: equal, Jf: 1, K: unix.SYS_CLONE3},
 		refuse(uint32(unix.ENOSYS)),
 	}

@@ -39,6 +39,8 @@ type Node struct {
 	// medium.
 	Medium *os.Root
 	Log    *slog.Logger
+	// Apart, unless it is nil, has images read in a process without rights.
+	Apart *Apart
 	// Progress may be nil.
 	Progress *progress.Reporter
 }

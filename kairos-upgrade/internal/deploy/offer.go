@@ -74,7 +74,7 @@ func (n *Node) Look(ctx context.Context, given string, opts source.Options, exac
 	if src, err := source.Parse(given); err == nil && src.Kind != source.KindImage {
 		return nil, exit.Usagef("source %q is not an image", given)
 	}
-	c, err := openOrigin(ctx, given, opts)
+	c, err := n.openOrigin(ctx, given, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -280,7 +280,7 @@ func (r *repair) fetch(ctx context.Context, d Deployment, from string) (*content
 	n := r.node
 	opts := r.options.Source
 	opts.TempDir, opts.Log, opts.InsecureRegistry = n.Store.TempDir(), n.Log, d.InsecureRegistry
-	o, err := openOrigin(ctx, from, opts)
+	o, err := n.openOrigin(ctx, from, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -115,7 +115,7 @@ func (t *transaction) open(ctx context.Context) (err error) {
 	t.node.Progress.Phase("look at "+t.req.Source, 0)
 	t.req.Options.TempDir, t.req.Options.Log = t.node.Store.TempDir(), t.node.Log
 	t.req.Options.Spool = t.node.Store
-	if t.origin, err = openOrigin(ctx, t.req.Source, t.req.Options); err != nil {
+	if t.origin, err = t.node.openOrigin(ctx, t.req.Source, t.req.Options); err != nil {
 		return err
 	}
 	defer func() {

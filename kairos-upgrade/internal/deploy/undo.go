@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/layer"
-	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
@@ -20,10 +17,8 @@ func (t *transaction) afterFailure(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w (%s free)", err, terminal.Bytes(free))
 		return exit.Hint(exit.WithCode(t.undo(ctx, err), exit.NoSpace), "%s", t.whatHelps())
 	}
-	for _, useless := range []error{boot.ErrNoKernel, layer.ErrLayer, layer.ErrLimit, source.ErrDigest, source.ErrCompressed, errUseless} {
-		if errors.Is(err, useless) {
-			return t.undo(ctx, err)
-		}
+	if inVain(err) {
+		return t.undo(ctx, err)
 	}
 	return err
 }

@@ -34,6 +34,7 @@ type Reporter struct {
 	lines    bool    // print lines
 	now      func() time.Time
 	observe  func(Snapshot)
+	across   func(Step) // of a Reporter in another process; nil of others
 
 	state   Snapshot // Done and Total without the phases before
 	before  int64    // bytes of the phases before
@@ -55,6 +56,50 @@ func New(out io.Writer, program string, quiet bool) *Reporter {
 	return r
 }
 
+// Step is what a Reporter in a process tells that of another: how far a phase is.
+type Step struct {
+	Begins   bool   `json:"begins,omitempty"` // the phase does
+	Phase    string `json:"phase"`
+	Done     int64  `json:"done"`  // bytes of the phase
+	Total    int64  `json:"total"` // 0: unknown
+	Reused   int64  `json:"reused,omitempty"`
+	ReusedOf int64  `json:"reused_of,omitempty"`
+}
+
+// maxStep leaves room to calculate with: 64 PiB.
+const maxStep = 1 << 56
+
+// Valid reports whether its numbers are some that Take can take.
+func (s Step) Valid() bool {
+	for _, n := range []int64{s.Done, s.Total, s.Reused, s.ReusedOf} {
+		if n < 0 || n > maxStep {
+			return false
+		}
+	}
+	return len(s.Phase) <= 4096
+}
+
+// Across returns a Reporter that prints nothing, and has tell hand what it is
+// told to Take in another process, at most five times a second within a phase.
+func Across(tell func(Step)) *Reporter {
+	return &Reporter{out: io.Discard, now: time.Now, across: tell}
+}
+
+// Take takes over a step.
+func (r *Reporter) Take(s Step) {
+	if r == nil {
+		return
+	}
+	if s.Begins {
+		r.Phase(s.Phase, s.Total)
+	} else {
+		r.Set(s.Done, s.Total)
+	}
+	if s.ReusedOf > 0 {
+		r.Reused(s.Reused, s.ReusedOf)
+	}
+}
+
 // Observe makes the Reporter tell f how far it is: at each phase, at each line
 // of the log, and in between at most five times a second. f must not call the
 // Reporter.
@@ -71,6 +116,9 @@ func (r *Reporter) Phase(name string, total int64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.across != nil && r.state.Phase != "" {
+		r.tell(false) // its end
+	}
 	r.before += r.state.Done
 	r.state.Phase, r.state.Done, r.state.Total, r.percent = name, 0, max(0, total), -1
 	r.rate.restart(r.now())
@@ -178,8 +226,12 @@ func (r *Reporter) line(s Snapshot) {
 
 // tell tells the service manager and the observer.
 func (r *Reporter) tell(begins bool) {
-	s := r.snapshot()
 	r.shown = r.now()
+	if r.across != nil {
+		r.across(Step{begins, r.state.Phase, r.state.Done, r.state.Total, r.state.Reused, r.state.ReusedOf})
+		return
+	}
+	s := r.snapshot()
 	if s.Total > 0 || begins {
 		sdnotify.Status("%s", Text(s))
 	}

@@ -126,6 +126,9 @@ func FullRepository(source string) (name string, ok bool) {
 	return named.Name(), true
 }
 
+// Remote reports whether the source is in a registry.
+func (s Source) Remote() bool { return s.Kind == KindImage && s.transport == registry }
+
 // Mounts reports whether reading a source takes mounts: a containers-storage's
 // layers are overlays.
 func Mounts(source string) bool {

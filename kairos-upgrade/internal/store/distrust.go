@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 
 	"github.com/kairos-io/toolkit/lib/atomicfile"
 	"github.com/kairos-io/toolkit/lib/fsverity"
@@ -20,6 +22,13 @@ func (s *Store) Distrust(d fsverity.Digest) {
 		s.distrusted = map[fsverity.Digest]struct{}{}
 	}
 	s.distrusted[d] = struct{}{}
+}
+
+// Distrusted yields what was.
+func (s *Store) Distrusted() iter.Seq[fsverity.Digest] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Keys(maps.Clone(s.distrusted))
 }
 
 // RemoveObject removes an object that no image names, and makes that durable.

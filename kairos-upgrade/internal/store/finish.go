@@ -146,6 +146,12 @@ func (s *Store) Commit(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
+	if s.lender != nil {
+		s.waiting = nil
+		s.committed = time.Now()
+		s.mu.Unlock()
+		return s.commitLent(ctx)
+	}
 	waiting, layers := s.waiting, slices.Clone(s.unnamed)
 	s.waiting = nil
 	s.committed = time.Now()

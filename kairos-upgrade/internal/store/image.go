@@ -50,16 +50,24 @@ func (s *Store) putImage(write func(io.Writer) error) (d fsverity.Digest, err er
 	if s.CheckImage(d) == nil {
 		return d, s.removeTemp(temp)
 	}
+	if s.lender != nil {
+		return d, s.lender.Image(number(temp), d)
+	}
 	if err := s.sealImage(temp, d); err != nil {
 		return d, err
 	}
+	return d, s.nameImage(temp, d)
+}
+
+// nameImage moves a finished image from tmp to its place in images.
+func (s *Store) nameImage(temp string, d fsverity.Digest) error {
 	if err := s.root.Rename(path.Join(tmpDir, temp), ImagePath(d)); err != nil {
-		return d, err
+		return err
 	}
 	s.mu.Lock()
 	s.images = append(s.images, d)
 	s.mu.Unlock()
-	return d, atomicfile.SyncDir(s.root, imagesDir)
+	return atomicfile.SyncDir(s.root, imagesDir)
 }
 
 func (s *Store) sealImage(temp string, d fsverity.Digest) error {

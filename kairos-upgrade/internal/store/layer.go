@@ -93,11 +93,7 @@ func (s *Store) Save(id string, l *layer.Layer) error {
 	if err != nil {
 		return err
 	}
-	f, err := s.root.OpenFile(atomicfile.Temp(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return fmt.Errorf("save layer %s: %w", id, err)
-	}
-	if err := errors.Join(encode(l, f), f.Close()); err != nil {
+	if err := s.writeLayer(id, name, l); err != nil {
 		return fmt.Errorf("save layer %s: %w", id, err)
 	}
 	s.mu.Lock()
@@ -110,6 +106,25 @@ func (s *Store) Save(id string, l *layer.Layer) error {
 		return s.failure(context.Background())
 	}
 	return s.Commit(context.Background())
+}
+
+// writeLayer writes the record of a layer under its temporary name.
+func (s *Store) writeLayer(id, name string, l *layer.Layer) error {
+	if s.lender != nil {
+		temp, f, err := s.createTemp()
+		if err == nil {
+			err = errors.Join(encode(l, f), f.Close())
+		}
+		if err == nil {
+			err = s.lender.Layer(number(temp), id)
+		}
+		return err
+	}
+	f, err := s.root.OpenFile(atomicfile.Temp(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(encode(l, f), f.Close())
 }
 
 // nameLayers gives the records of layers their names. What they refer to is

@@ -217,11 +217,17 @@ func (s *Store) failure(ctx context.Context) error {
 	return s.failed
 }
 
+// number is the number that createTemp took for a name.
+func number(temp string) uint64 {
+	n, _ := strconv.ParseUint(temp, 10, 64)
+	return n
+}
+
 // createTemp creates a file in tmp under a number. It stays writable by mode:
 // to enable fs-verity is to write, as far as permissions go.
 func (s *Store) createTemp() (string, *os.File, error) {
 	name := strconv.FormatUint(s.tmpName.Add(1), 10)
-	fd, err := unix.Openat(int(s.tmp.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	fd, err := unix.Openat(int(s.writesTo().Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return "", nil, &fs.PathError{Op: "create", Path: tmpDir + "/" + name, Err: err}
 	}
@@ -232,7 +238,7 @@ func (s *Store) openTemp(name string) (*os.File, error) {
 	return openAt(s.tmp, name, tmpDir+"/"+name)
 }
 
-func (s *Store) removeTemp(name string) error { return unix.Unlinkat(int(s.tmp.Fd()), name, 0) }
+func (s *Store) removeTemp(name string) error { return unix.Unlinkat(int(s.writesTo().Fd()), name, 0) }
 
 func openAt(dir *os.File, name, shown string) (*os.File, error) {
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

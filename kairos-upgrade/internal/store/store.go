@@ -54,7 +54,11 @@ type Store struct {
 
 	shards  [256]shard
 	tmp     *os.File
+	own     *os.File // where a borrower writes, nil for others: tmp
 	tmpName atomic.Uint64
+	lender  Lender // of a borrower
+	loan    string
+	told    int // so many entries of learnt the lender knows
 
 	mu         sync.Mutex
 	known      map[fsverity.Digest]struct{} // present, as far as this process has looked
@@ -190,8 +194,10 @@ func (s *Store) Close() error {
 	for i := range s.shards {
 		s.shards[i].close()
 	}
-	if s.tmp != nil {
-		s.tmp.Close()
+	for _, dir := range []*os.File{s.tmp, s.own} {
+		if dir != nil {
+			dir.Close()
+		}
 	}
 	return errors.Join(err, s.view.Close())
 }
@@ -211,7 +217,15 @@ func (s *Store) TempDir() string {
 	if s.tmp == nil {
 		return ""
 	}
-	return path.Join(s.view.Name(), tmpDir)
+	return path.Join(s.view.Name(), tmpDir, s.loan)
+}
+
+// writesTo is the directory for unfinished files of this process.
+func (s *Store) writesTo() *os.File {
+	if s.own != nil {
+		return s.own
+	}
+	return s.tmp
 }
 
 // Sync writes out everything of the store's file system.

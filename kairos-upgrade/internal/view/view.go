@@ -26,6 +26,8 @@ type View struct {
 	// Path is what the view was opened by, for messages.
 	Path  string
 	mount *mount.Tree // the detached mount, nil where there is none
+
+	inherited *os.File // the directory, of Inherited
 }
 
 // Readonly opens a directory as everybody sees it. An automount is triggered.
@@ -64,6 +66,18 @@ func Writable(path string) (*View, error) {
 	return attached(tree, path)
 }
 
+// Inherited is the view that a process was given the directory of, as a
+// descriptor, which it takes over. path is for messages.
+func Inherited(fd int, path string) (*View, error) {
+	v := &View{Path: path, inherited: os.NewFile(uintptr(fd), path)}
+	root, err := os.OpenRoot(v.Name())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), v.inherited.Close())
+	}
+	v.Root = root
+	return v, nil
+}
+
 // attached opens the root of a detached mount and takes it over.
 func attached(tree *mount.Tree, path string) (*View, error) {
 	root, err := os.OpenRoot(tree.Path())
@@ -84,6 +98,9 @@ func attached(tree *mount.Tree, path string) (*View, error) {
 
 // Close closes the view; its private mount, if any, ceases to exist.
 func (v *View) Close() error {
+	if v.inherited != nil {
+		defer v.inherited.Close()
+	}
 	err := v.Root.Close()
 	if v.mount != nil {
 		err = errors.Join(err, v.mount.Close())
@@ -95,6 +112,9 @@ func (v *View) Close() error {
 // Name returns a path that leads to the directory for this process, for
 // libraries that want one.
 func (v *View) Name() string {
+	if v.inherited != nil {
+		return fmt.Sprintf("/proc/self/fd/%d", v.inherited.Fd())
+	}
 	if v.mount != nil {
 		return v.mount.Path()
 	}
