@@ -21,6 +21,8 @@ func App() *cli.App {
 		buildCommand(),
 		inspectCommand(),
 		verifyCommand(),
+		editCommand(),
+		writeCommand(),
 	}
 	return app
 }

@@ -26,7 +26,9 @@ func TestMain(m *testing.M) {
 // The schema of kairos-json(5) defines what each command prints.
 func TestSchema(t *testing.T) { cmdlinetest.Definitions(t, App()) }
 
-func TestScripts(t *testing.T) {
+// toolkit builds programs, and returns the directory that has them.
+func toolkit(t *testing.T, programs ...string) string {
+	t.Helper()
 	bin := t.TempDir()
 	for _, program := range programs {
 		cmd := exec.Command("go", "build", "-trimpath", "-tags", "containers_image_openpgp exclude_graphdriver_btrfs urfave_cli_no_docs", "-o", bin, ".")
@@ -35,6 +37,11 @@ func TestScripts(t *testing.T) {
 			t.Fatalf("build %s: %v\n%s", program, err, out)
 		}
 	}
+	return bin
+}
+
+func TestScripts(t *testing.T) {
+	bin := toolkit(t, programs...)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,

@@ -107,18 +107,35 @@ func fill(ctx context.Context, r run.Runner, p Place, m Made, files map[string]s
 		}
 	}
 	for _, name := range names {
-		from, err := filepath.Abs(files[name])
-		if err != nil {
-			return err
-		}
-		if err := os.Chtimes(from, m.Time, m.Time); err != nil {
-			return err
-		}
-		if _, err := r.Output(ctx, "mcopy", "-m", "-o", "-i", p.image(), from, "::/"+name); err != nil {
+		if err := copyTo(ctx, r, p, m.Time, files[name], name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Replace writes files over those that are there.
+func Replace(ctx context.Context, r run.Runner, p Place, when time.Time, files map[string]string) error {
+	r.Extra = append(r.Extra, environment(when)...)
+	for name, from := range files {
+		if err := copyTo(ctx, r, p, when, from, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyTo copies one file, with a time.
+func copyTo(ctx context.Context, r run.Runner, p Place, when time.Time, from, name string) error {
+	from, err := filepath.Abs(from)
+	if err != nil {
+		return err
+	}
+	if err := os.Chtimes(from, when, when); err != nil {
+		return err
+	}
+	_, err = r.Output(ctx, "mcopy", "-m", "-o", "-i", p.image(), from, "::/"+name)
+	return err
 }
 
 // List returns the paths of all files, sorted.

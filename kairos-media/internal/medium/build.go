@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -71,8 +72,8 @@ type Builder struct {
 	Runner run.Runner
 	Step   func(name, text string) (done func())
 	Warn   func(format string, args ...any)
-	// free returns how many bytes a directory has room for.
-	free func(dir string) (int64, error)
+	// Free returns how many bytes a directory has room for; nil asks the kernel.
+	Free func(dir string) (int64, error)
 }
 
 // Plan is what would be done.
@@ -140,8 +141,8 @@ func (b Builder) Plan(ctx context.Context, r Request) (Plan, error) {
 }
 
 func (b Builder) room(dir string) (int64, error) {
-	if b.free != nil {
-		return b.free(dir)
+	if b.Free != nil {
+		return b.Free(dir)
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -618,11 +619,4 @@ func syncDir(path string) error {
 	return d.Sync()
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
