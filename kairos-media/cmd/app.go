@@ -23,6 +23,7 @@ func App() *cli.App {
 		verifyCommand(),
 		editCommand(),
 		writeCommand(),
+		serveCommand(),
 	}
 	return app
 }
