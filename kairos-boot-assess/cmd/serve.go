@@ -11,7 +11,7 @@ import (
 func serveCommand(node *assess.Node) *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
-		Usage: "run the service " + service.Name + " on the system bus, until nobody needs it",
+		Usage: "run the service " + service.Name + " on the system bus, until it is idle",
 		Flags: bus.Flags(),
 		Action: func(c *cli.Context) error {
 			served, err := bus.Open(c, bus.Config{Name: service.Name, Explanations: explanations})

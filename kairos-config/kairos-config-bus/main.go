@@ -41,7 +41,7 @@ type places struct {
 }
 
 func app(at places) *cli.App {
-	app := cmdline.New("kairos-config-bus", "run the service "+busName+" on the system bus, until nobody needs it")
+	app := cmdline.New("kairos-config-bus", "run the service "+busName+" on the system bus, until it is idle")
 	app.Flags = bus.Flags()
 	app.Action = func(c *cli.Context) error { return serve(c, at) }
 	return app

@@ -13,7 +13,7 @@ import (
 func (m Machine) completions() argv.Values {
 	return argv.Values{
 		"KIND": func(a argv.Asked) []argv.Candidate {
-			kinds := []argv.Candidate{{Word: "tpm2", Usage: "bound to this machine's TPM"}, {Word: "passphrase", Usage: "a passphrase that somebody types"}, {Word: "tang", Usage: "bound to the network"}}
+			kinds := []argv.Candidate{{Word: "tpm2", Usage: "bound to this machine's TPM"}, {Word: "passphrase", Usage: "a passphrase that a person types"}, {Word: "tang", Usage: "bound to the network"}}
 			switch a.Command {
 			case "rotate", "wipe-slot":
 				return append(kinds, argv.Candidate{Word: "recovery-key", Usage: "a generated key to write down"})

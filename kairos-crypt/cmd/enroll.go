@@ -30,9 +30,9 @@ func enrollCommand(m Machine) *cli.Command {
 		Name:  "enroll",
 		Usage: "add a key slot",
 		Subcommands: []*cli.Command{
-			sub("tpm2", "a key that the TPM releases when the machine has booted what it is bound to", tpm2Enroller, tpm2Flags()...),
+			sub("tpm2", "a key that the TPM releases in the state of the machine to which it is bound", tpm2Enroller, tpm2Flags()...),
 			sub("recovery-key", "a random key, shown once, to write down", recoveryEnroller, saveRecoveryKeyFlag()),
-			sub("passphrase", "a passphrase that somebody types", passphraseEnroller,
+			sub("passphrase", "a passphrase that a person types", passphraseEnroller,
 				&cli.StringFlag{Name: "new-key-file", Usage: "take the passphrase from `FILE` instead of asking, - for stdin"}),
 			sub("tang", "a key that opens while a tang server answers", tangEnroller, tangFlags()...),
 		},

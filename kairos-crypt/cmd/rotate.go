@@ -105,5 +105,5 @@ func (s *session) renewal(c *cli.Context, old volume.Slot) (*enrollment, error) 
 		policy := &luks.TPM2{PCRs: old.TPM2.PCRs, Bank: old.TPM2.Bank, PublicKey: old.TPM2.PublicKey, PublicPCRs: old.TPM2.PublicPCRs, PIN: old.TPM2.PIN}
 		return s.sealed(policy, true, old.TPM2.SRK == nil, func(ctx context.Context) (*secret.Memory, error) { return s.typedOr(ctx, file, "PIN") }), nil
 	}
-	return nil, fmt.Errorf("%s: what it opens with is not known here", old)
+	return nil, fmt.Errorf("%s: its kind of key is unknown", old)
 }

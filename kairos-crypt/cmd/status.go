@@ -68,7 +68,7 @@ func (s *session) status(c *cli.Context, devices []string) (report.Crypt, error)
 	}
 	next, err := forecast.Ask(c.Context)
 	if err != nil {
-		s.log.Warn("cannot tell what boots next: " + exit.Message(err))
+		s.log.Warn("cannot determine what boots next: " + exit.Message(err))
 		next = nil
 	}
 	if next != nil {
@@ -153,7 +153,7 @@ func (s *session) describe(v *volume.Volume, next *forecast.Next) report.Volume 
 	result.Conversion = v.Header.Metadata.Conversion()
 	var err error
 	if result.LastUnlock, err = report.ReadUnlock(s.Unlocks, v.Device); err != nil {
-		s.log.Warn("cannot tell how it was unlocked: " + exit.Message(err))
+		s.log.Warn("cannot read the result of the last unlock: " + exit.Message(err))
 	} else if result.LastUnlock != nil && result.LastUnlock.UUID != v.Header.UUID {
 		result.LastUnlock = nil // another volume has been made there
 	}
@@ -191,7 +191,7 @@ func (s *session) slot(slot volume.Slot, next *forecast.Next) report.Slot {
 	case !slot.Bound:
 		result.WhyNot = "it holds no key of the data"
 	case slot.Kind == volume.Orphan:
-		result.WhyNot = "nobody knows its key: an enrollment was interrupted, erase it"
+		result.WhyNot = "its key is lost: an enrollment was interrupted; erase the slot"
 	case slot.Kind == volume.Recovery, slot.Kind == volume.Passphrase:
 		result.Asks, result.Now, result.AfterReboot = true, report.Yes, report.Yes
 	case slot.Kind == volume.Tang:

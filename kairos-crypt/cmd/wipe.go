@@ -33,7 +33,7 @@ func wipeCommand(m Machine) *cli.Command {
 				for _, slot := range v.Slots {
 					terminal.Fprintf(c.App.Writer, "erase %s of %s\n", slot, v.Device)
 				}
-				terminal.Fprintf(c.App.Writer, "look whether the key material is gone\n")
+				terminal.Fprintf(c.App.Writer, "check that the key material is erased\n")
 				return nil
 			}
 			if err := cmdline.Confirm(c, fmt.Sprintf("Erase all %d key slots of %s? Its data is lost for ever.", len(v.Slots), v.Name())); err != nil {
@@ -42,7 +42,7 @@ func wipeCommand(m Machine) *cli.Command {
 			if err := v.Erase(c.Context); err != nil {
 				return err
 			}
-			s.log.Info("erased all key slots, and saw that they are gone", "volume", v.Name())
+			s.log.Info("erased all key slots, and verified that they are erased", "volume", v.Name())
 			return nil
 		},
 	}

@@ -119,7 +119,7 @@ func (r *request) run(ctx context.Context) ([]byte, error) {
 // decode decodes the output of kairos-crypt.
 func decode(out []byte, result any) error {
 	if err := json.Unmarshal(out, result); err != nil {
-		return fmt.Errorf("read what kairos-crypt says: %w", err)
+		return fmt.Errorf("read the output of kairos-crypt: %w", err)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func prepare(ctx context.Context, m Machine, r request, runner run.Runner, repor
 		return p, err
 	}
 	if !m.EFI {
-		report.Warn("this machine was not started by UEFI firmware; what is installed boots with UEFI only")
+		report.Warn("this machine was not started by UEFI firmware; an installed node boots with UEFI only")
 	}
 	if !m.Verity {
 		report.Warn("this kernel's ext4 has no fs-verity: the installed system checks the image's digest, but not the contents of its files")

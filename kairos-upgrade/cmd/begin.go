@@ -114,7 +114,7 @@ func (m machine) start(ctx context.Context, w where, b begin) (*opened, error) {
 		o.Medium = ev.Root
 	}
 	if o.SecureBoot, err = m.disks.Vars.SecureBoot(); err != nil {
-		b.log.Warn("cannot tell whether Secure Boot is on", "error", err)
+		b.log.Warn("cannot determine whether Secure Boot is on", "error", err)
 	}
 	if !w.given { // the running node's own store
 		o.Unlocked = m.disks.Unlocked()

@@ -45,13 +45,13 @@ func printFound(c *cli.Context, f found) error {
 	return nil
 }
 
-// found is an update that the node can take, and what the settings say.
+// found is an upgrade that the node can stage, with the settings.
 type found struct {
 	checked
 	config automation.Config
 }
 
-// find looks for an update: of a reference or, with "", of what is followed. Exit
+// find looks for an upgrade: of a reference or, with "", of what is followed. Exit
 // status of errors: 3, there is none.
 func (m machine) find(c *cli.Context, reference string, byHand bool) (f found, err error) {
 	f.config = automation.Read(m.root)
@@ -77,9 +77,9 @@ func (m machine) find(c *cli.Context, reference string, byHand bool) (f found, e
 	}
 	offer, takes, reason := verdict.Offer()
 	if !takes {
-		err := exit.Reason(exit.WithCode(errors.New("no update: "+reason), exit.Nothing), verdict.Code())
+		err := exit.Reason(exit.WithCode(errors.New("no upgrade: "+reason), exit.Nothing), verdict.Code())
 		if offer != nil && byHand && verdict.Code() != "up_to_date" {
-			err = exit.Hint(err, "kairos-upgrade stage %s takes it nevertheless, what failed before with --force", offer.Reference)
+			err = exit.Hint(err, "kairos-upgrade stage %s stages it nevertheless; an image that failed before needs --force", offer.Reference)
 		}
 		return f, err
 	}

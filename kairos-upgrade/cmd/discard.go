@@ -31,7 +31,7 @@ func discardCommand(m machine) *cli.Command {
 func removeCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:      "remove",
-		Usage:     "remove a deployment, and what it alone takes",
+		Usage:     "remove a deployment, and the files that only it needs",
 		ArgsUsage: "ID",
 		Flags: append(storeFlags(), &cli.BoolFlag{Name: "force", Usage: "remove the last deployment to fall back to, too"},
 			cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),

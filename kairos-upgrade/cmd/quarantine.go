@@ -24,7 +24,7 @@ func quarantineCommand(m machine) *cli.Command {
 				Flags: append(storeFlags(),
 					&cli.StringFlag{Name: "reason", Usage: "the reason, as `TEXT`"},
 					&cli.StringFlag{Name: "deployment", Usage: "`ID` of the deployment that failed"},
-					&cli.BoolFlag{Name: "no-verdict", Usage: "nobody could judge it: it is tried once more before it is refused"},
+					&cli.BoolFlag{Name: "no-verdict", Usage: "no boot of the image got a verdict: it is tried once more before it is refused"},
 					cmdline.WaitFlag(), cmdline.QuietFlag()),
 				Action: func(c *cli.Context) error { return quarantineAdd(c, m) },
 			},

@@ -11,5 +11,5 @@ import (
 // need not: whoever holds an inhibitor knows why now is not the time.
 func reboot(ctx context.Context) error {
 	_, err := run.Runner{}.Output(ctx, "systemctl", "--check-inhibitors=yes", "--no-ask-password", "reboot")
-	return exit.Hint(err, "systemd-inhibit --list says who holds it up: what is staged boots with the next reboot")
+	return exit.Hint(err, "systemd-inhibit --list shows who inhibits it; the staged deployment boots at the next reboot")
 }

@@ -16,7 +16,7 @@ const (
 func serveCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:   "serve",
-		Usage:  "run the service " + busName + " on the system bus, until nobody needs it",
+		Usage:  "run the service " + busName + " on the system bus, until it is idle",
 		Flags:  bus.Flags(),
 		Action: func(c *cli.Context) error { return serve(c, m) },
 	}

@@ -117,7 +117,7 @@ func (m machine) stage(c *cli.Context, asked asked, req deploy.Request) (err err
 	do := Change("stage").on(req.Source).creating().forMedium(c.Bool("medium"))
 	err = m.with(c, do, func(n *deploy.Node) error { return stageOn(c, n, req) })
 	if errors.Is(err, deploy.ErrCannotBoot) {
-		err = exit.Hint(err, "kairos-upgrade lint %s says what to do; --force stages it nevertheless", req.Source)
+		err = exit.Hint(err, "kairos-upgrade lint %s shows what to do; --force stages it nevertheless", req.Source)
 	}
 	if err != nil {
 		return err
@@ -199,7 +199,7 @@ func printStaged(w io.Writer, s *deploy.Staged, n *deploy.Node) {
 func bootsNext(n *deploy.Node) string {
 	have, err := n.Inventory()
 	if err != nil {
-		return "cannot tell what boots next: " + exit.Message(err)
+		return "cannot determine what boots next: " + exit.Message(err)
 	}
 	if before := have.Before(); before != "" {
 		return "does not boot next: " + before + " comes first in the boot menu"

@@ -269,7 +269,7 @@ func printAutomation(w io.Writer, s *status) {
 	terminal.Fprintf(w, "\nautomation: Mode=%s\n", s.Settings.Mode)
 	d := s.Automation
 	if d == nil {
-		fmt.Fprintln(w, "  has not looked for an update since the boot")
+		fmt.Fprintln(w, "  has not looked for an upgrade since the boot")
 		return
 	}
 	if d.Error != "" {

@@ -14,15 +14,15 @@ import (
 
 // applyFlag is the --apply option of commands that change what boots next.
 func applyFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "apply", Usage: "reboot then, unless somebody inhibits it"}
+	return &cli.BoolFlag{Name: "apply", Usage: "reboot when done, unless an inhibitor forbids it"}
 }
 
 func upgradeCommand(m machine) *cli.Command {
 	return &cli.Command{
 		Name:  "upgrade",
-		Usage: "stage the newest image of what the node follows",
+		Usage: "stage the newest image of the reference that the node follows",
 		Flags: append(append(storeFlags(), sourceFlags()...),
-			&cli.BoolFlag{Name: "check", Usage: "only tell whether there is an update"},
+			&cli.BoolFlag{Name: "check", Usage: "only show whether there is an upgrade"},
 			applyFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := cmdline.Arguments(c); err != nil {
@@ -72,7 +72,7 @@ func switchCommand(m machine) *cli.Command {
 		Usage:     "stage another image, and follow it from then on",
 		ArgsUsage: "REFERENCE",
 		Flags: append(append(storeFlags(), sourceFlags()...),
-			&cli.BoolFlag{Name: "force", Usage: "stage what failed before, or what is deployed already"},
+			&cli.BoolFlag{Name: "force", Usage: "stage an image that failed before, or that is deployed already"},
 			applyFlag(), cmdline.DryRunFlag(), cmdline.WaitFlag(), cmdline.JSONFlag(), cmdline.QuietFlag()),
 		Action: func(c *cli.Context) error {
 			args, err := cmdline.Arguments(c, "REFERENCE")
@@ -95,14 +95,14 @@ func (m machine) followable(reference string) error {
 	case !ok:
 		return exit.Hint(exit.Usagef("%s: no image in a registry, which could be followed", reference), "kairos-upgrade stage takes it once")
 	case strings.Contains(reference, "@"):
-		return exit.Hint(exit.Usagef("%s: a digest never has an update", reference), "name a tag; kairos-upgrade stage takes a digest")
+		return exit.Hint(exit.Usagef("%s: a digest never has an upgrade", reference), "name a tag; kairos-upgrade stage takes a digest")
 	}
 	config, err := automation.Load(m.root)
 	if err != nil {
 		return err
 	}
 	if follows, _ := source.Repository(config.Reference); config.Reference != "" && follows != repository {
-		err := exit.Reason(fmt.Errorf("upgrade.conf says Reference=%s: the node would go on following that", config.Reference), "reference_set")
+		err := exit.Reason(fmt.Errorf("upgrade.conf has Reference=%s, which the node would still follow", config.Reference), "reference_set")
 		return exit.Hint(exit.WithCode(err, exit.Refused), "change Reference= in /etc/kairos/upgrade.conf, or take it out")
 	}
 	return nil

@@ -93,7 +93,7 @@ func app(booted string) *cli.App {
 		if _, there := find(t.name); there {
 			// Never run from here, but listed, completed and suggested.
 			a.Commands = append(a.Commands, &cli.Command{Name: t.name, Usage: t.usage, ArgsUsage: "[ARGUMENT...]", Action: func(*cli.Context) error {
-				return exit.Usagef("%s stands behind options, which belong to a tool: kairos %s OPTION…", t.name, t.name)
+				return exit.Usagef("%s comes after options, which belong to a tool: write kairos %s OPTION…", t.name, t.name)
 			}})
 		}
 	}

@@ -342,16 +342,16 @@ func (s *status) printUpgrades(p *page) {
 	u := s.Upgrade
 	switch when := terminal.Time(u.Checked); {
 	case u.Error != "" && u.Checked.IsZero():
-		p.block("×", "update", red, "stopped: "+u.Error)
+		p.block("×", "auto", red, "stopped: "+u.Error)
 	case u.Error != "":
-		p.block("×", "update", red, "failed at "+when+": "+u.Error)
+		p.block("×", "auto", red, "failed at "+when+": "+u.Error)
 	case u.Checked.IsZero() && u.Mode == "off":
-		p.block(" ", "update", "", "by hand (Mode=off)")
+		p.block(" ", "auto", "", "by hand (Mode=off)")
 	case u.Checked.IsZero() && u.Mode != "":
-		p.block(" ", "update", "", "Mode="+u.Mode+", has not looked since the boot")
+		p.block(" ", "auto", "", "Mode="+u.Mode+", has not looked since the boot")
 	case u.Found != "":
-		p.block(" ", "update", yellow, u.Found+": "+u.Reason, "Mode="+u.Mode+", looked at "+when)
+		p.block(" ", "auto", yellow, u.Found+": "+u.Reason, "Mode="+u.Mode+", looked at "+when)
 	case !u.Checked.IsZero():
-		p.block(" ", "update", "", u.Reason, "Mode="+u.Mode+", looked at "+when)
+		p.block(" ", "auto", "", u.Reason, "Mode="+u.Mode+", looked at "+when)
 	}
 }

@@ -65,11 +65,11 @@ func (c *callers) who(ctx context.Context, name string) (Caller, error) {
 	var said map[string]dbus.Variant
 	err := c.ask.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionCredentials", 0, name).Store(&said)
 	if err != nil {
-		return Caller{}, denied(ErrorAccessDenied, "who is %s: %v", name, err)
+		return Caller{}, denied(ErrorAccessDenied, "identify the caller %s: %v", name, err)
 	}
 	uid, ok := said["UnixUserID"].Value().(uint32)
 	if !ok {
-		return Caller{}, denied(ErrorAccessDenied, "who is %s: the bus does not tell", name)
+		return Caller{}, denied(ErrorAccessDenied, "identify the caller %s: the bus does not know it", name)
 	}
 	pid, _ := said["ProcessID"].Value().(uint32)
 	caller = Caller{uid, pid}

@@ -146,7 +146,7 @@ func (s System) BootPartition() (Partition, error) {
 			return p, nil
 		}
 	}
-	return Partition{}, fmt.Errorf("partition %s, which the boot loader came from: %w", uuid, ErrNotFound)
+	return Partition{}, fmt.Errorf("partition %s, from which the boot loader was started: %w", uuid, ErrNotFound)
 }
 
 // Find returns the partition with a label: the one on the boot disk or, when the boot
@@ -178,7 +178,7 @@ func (s System) Find(label string) (Partition, error) {
 	case 1:
 		return found[0], nil
 	}
-	return Partition{}, fmt.Errorf("find %s: on %s and on %s, and the boot loader does not tell which disk it came from",
+	return Partition{}, fmt.Errorf("find %s: on %s and on %s, and the boot loader does not name its disk",
 		label, found[0].Path, found[1].Path)
 }
 

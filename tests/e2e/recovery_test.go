@@ -153,7 +153,7 @@ sync; test "$(ls kairos-[0-9]*+0-3.conf | wc -l)" = 2`)
 	output(t, n, "bootctl set-oneshot kairos-recovery.conf && systemctl reboot")
 	must(t, n.ReadyAt(t.Context(), next))
 	output(t, n, "test -e /run/cos/recovery_mode")
-	fails(t, n, 3, "kairos-upgrade recover", "somebody chose the recovery system")
+	fails(t, n, 3, "kairos-upgrade recover", "the recovery system was chosen by hand")
 
 	// A node is reset from there, too, and gets another image than the recovery's own.
 	next = n.Machine.Boots() + 1

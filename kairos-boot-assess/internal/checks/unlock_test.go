@@ -13,12 +13,12 @@ func TestUnlock(t *testing.T) {
 	const (
 		opened = `{"name":"COS_OEM","slot":1,"kind":"tpm2"}`
 		other  = `{"name":"COS_PERSISTENT","slot":-1,"error":"another TPM"}`
-		kernel = `{"name":"COS_PERSISTENT","slot":-1,"error":"PCR 4 has changed\nnobody could be asked","of_deployment":true}`
+		kernel = `{"name":"COS_PERSISTENT","slot":-1,"error":"PCR 4 has changed\nno person could be asked","of_deployment":true}`
 	)
 	for name, test := range map[string]struct{ a, b, err, out, problem string }{
 		"all opened":         {opened, opened, "", "", ""},
 		"of no deployment":   {opened, other, "", "COS_PERSISTENT stayed locked, as it would with another deployment: another TPM\n", ""},
-		"of this deployment": {opened, kernel, "COS_PERSISTENT stayed locked", "", "COS_PERSISTENT: PCR 4 has changed; nobody could be asked\n"},
+		"of this deployment": {opened, kernel, "COS_PERSISTENT stayed locked", "", "COS_PERSISTENT: PCR 4 has changed; no person could be asked\n"},
 		"damaged":            {opened, "{", "read /run/kairos/crypt/unlocks/b.json: unexpected end of JSON input", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,7 +50,7 @@ func Finish(volume File) error {
 		return errors.New("finish the encryption: the metadata has no room")
 	}
 	if err := erase(volume, moved); err != nil {
-		return fmt.Errorf("finish the encryption: erase what is not encrypted: %w", err)
+		return fmt.Errorf("finish the encryption: erase the unencrypted copy: %w", err)
 	}
 	clear(copies.area)
 	copy(copies.area, finished)

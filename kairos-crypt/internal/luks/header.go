@@ -111,7 +111,7 @@ func readCopy(volume io.ReaderAt, offset int64, magic []byte) (*Header, int64, e
 		return nil, 0, fmt.Errorf("header at %d: size %d is not one of the specification", offset, size)
 	}
 	if at := binary.BigEndian.Uint64(head[256:]); at != uint64(offset) {
-		return nil, 0, fmt.Errorf("header at %d: it says that it is at %d", offset, at)
+		return nil, 0, fmt.Errorf("header at %d: its offset field says %d", offset, at)
 	}
 	area := make([]byte, size-binarySize)
 	if _, err := volume.ReadAt(area, offset+binarySize); err != nil {

@@ -150,7 +150,7 @@ func (t *TPM) Seal(token *luks.TPM2, pin *secret.Memory, legacy bool) (key *secr
 	key, err = passphrase(slices.Clone(made.Bytes()))
 	if err == nil && proved == nil && string(back.Bytes()) != string(key.Bytes()) {
 		key.Wipe()
-		return nil, nil, errors.New("the TPM does not give back what it sealed")
+		return nil, nil, errors.New("the TPM does not return the secret that it sealed")
 	}
 	return key, proved, err
 }

@@ -26,7 +26,7 @@ type Way interface {
 type Asker func(ctx context.Context, question string) (*secret.Memory, error)
 
 // ErrNobody says that no person could be asked.
-var ErrNobody = errors.New("nobody could be asked")
+var ErrNobody = errors.New("no person could be asked")
 
 // Ways are the sources of this machine.
 type Ways struct {
@@ -146,7 +146,7 @@ func (w *Ways) of(slot volume.Slot) (Way, error) {
 	case volume.Tang:
 		return w.Tang, nil
 	}
-	return nil, fmt.Errorf("a slot of kind %s opens with what somebody types", slot.Kind)
+	return nil, fmt.Errorf("a slot of kind %s opens with a typed secret", slot.Kind)
 }
 
 // tries is how often a person may type a secret.

@@ -103,7 +103,7 @@ func Fetched(root string, since time.Time, live bool) ([]plan.Config, error) {
 	dir := path.Join(root, report.ConfigCopies)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list what was fetched: %w", err)
+		return nil, fmt.Errorf("list fetched configs: %w", err)
 	}
 	for _, e := range entries {
 		info, err := e.Info()
@@ -112,7 +112,7 @@ func Fetched(root string, since time.Time, live bool) ([]plan.Config, error) {
 		}
 		data, err := read(path.Join(dir, e.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("read what was fetched: %s: %w", e.Name(), err)
+			return nil, fmt.Errorf("read the fetched config: %s: %w", e.Name(), err)
 		}
 		configs = append(configs, plan.Config{Name: path.Join(report.KeptConfigCopies, e.Name()), From: path.Join(report.ConfigCopies, e.Name()), Data: data})
 	}

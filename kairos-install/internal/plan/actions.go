@@ -57,7 +57,7 @@ func (b BootLoader) command(more ...string) Command {
 
 func (b BootLoader) String() string {
 	if b.Firmware {
-		return b.command().String() + " (or else with --no-variables)"
+		return b.command().String() + " (if that fails, with --no-variables)"
 	}
 	return b.command("--no-variables").String()
 }
@@ -69,7 +69,7 @@ func (b BootLoader) Do(ctx context.Context, h Host) error {
 			return err
 		}
 		if h.Warn != nil {
-			h.Warn("tell the firmware of the boot loader: %v", err)
+			h.Warn("create the boot option of the firmware: %v", err)
 		}
 	}
 	return b.command("--no-variables").Do(ctx, h)

@@ -212,7 +212,7 @@ func CheckLabels(labels []string) error {
 	for i, label := range labels {
 		switch {
 		case slices.Contains([]string{disk.LabelESP, disk.LabelState, disk.LabelRecovery}, label):
-			return fmt.Errorf("%s can't be encrypted: the node starts from it, and what is on it is checked instead", label)
+			return fmt.Errorf("%s can't be encrypted: the node boots from it, and its content is verified instead", label)
 		case slices.Contains(labels[:i], label):
 			return fmt.Errorf("%s is named twice", label)
 		}

@@ -112,7 +112,7 @@ func (s *Settings) addWhole(data []byte, installs bool) error {
 	s.Env = append(w.Env[:len(w.Env):len(w.Env)], s.Env...)
 	if installs && !s.NoUsers && !w.admits() {
 		return exit.Hint(errors.New("no user could log in to the node and become root"),
-			"give a user ssh_authorized_keys or passwd, and groups: [admin]; or say install.nousers: true")
+			"give a user ssh_authorized_keys or passwd, and groups: [admin]; or set install.nousers: true")
 	}
 	return nil
 }

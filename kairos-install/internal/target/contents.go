@@ -51,7 +51,7 @@ func (s System) Contents(ctx context.Context, r run.Runner, d Disk) (Contents, e
 	look := func(name, path, label string, size int64, always bool) error {
 		found, err := signatures(ctx, r, path)
 		if err != nil {
-			return fmt.Errorf("look at what is on %s: %w", path, err)
+			return fmt.Errorf("read the content of %s: %w", path, err)
 		}
 		item := Item{Name: name, SizeBytes: size, Label: label, Signatures: []string{}}
 		for _, f := range found {

@@ -38,7 +38,7 @@ func TestJudge(t *testing.T) {
 		{"boot loader's disk, nothing mounted", func(f *fakemachine.Machine) {
 			f.Disk("vdb", 9000, "COS_GRUB:100")
 			f.Loader("vdb-1")
-		}, "vdb", "the running system is on it: vdb1 is what the boot loader was started from"},
+		}, "vdb", "the running system is on it: vdb1 has the running system's boot loader"},
 		{"mounted partition", func(f *fakemachine.Machine) {
 			f.Disk("vdb", 9000, "a:100", "b:100")
 			f.Mount("vdb2", `/mnt/my\040disk`, "ext4", "/dev/vdb2")

@@ -54,7 +54,7 @@ func (s System) Uses() (map[string][]Use, error) {
 	}
 	// The live medium's boot partition need not be mounted.
 	if boot, err := s.Disk.BootPartition(); err == nil {
-		add(boot.Name, Use{How: "is what the boot loader was started from", Running: true})
+		add(boot.Name, Use{How: "has the running system's boot loader", Running: true})
 	}
 	return uses, nil
 }

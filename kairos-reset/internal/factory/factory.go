@@ -269,7 +269,7 @@ func (n *Node) crypt() (options []string) {
 	for _, v := range []struct{ label, node string }{{disk.LabelOEM, n.OEM}, {disk.LabelPersistent, n.Persistent}} {
 		uuid, err := disk.Volume(v.node)
 		if err != nil {
-			n.Report.Warn("cannot tell whether %s is encrypted: %v", v.label, err)
+			n.Report.Warn("cannot determine whether %s is encrypted: %v", v.label, err)
 		}
 		if known := n.Volumes[v.label]; known != "" && v.label == disk.LabelOEM {
 			uuid = known

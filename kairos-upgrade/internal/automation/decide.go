@@ -218,7 +218,7 @@ func (f *Follower) reference(roles deploy.Roles) (string, error) {
 	if f.Config.Reference != "" {
 		return f.Config.Reference, nil
 	}
-	const hint = "Reference= in /etc/kairos/upgrade.conf says what to follow"
+	const hint = "set Reference= in /etc/kairos/upgrade.conf to the image to follow"
 	from := f.from(roles)
 	if from == nil {
 		return "", exit.Hint(errors.New("there is no deployment whose image could be followed"), hint)
@@ -296,7 +296,7 @@ func (f *Follower) judge(o *deploy.Offer, roles deploy.Roles) Verdict {
 		return hold("quarantined", "%s failed on this node on %s: %s", o.Reference, terminal.Time(q.Time), q.Reason)
 	case f.ByHand: // a person has seen it
 	case q != nil && q.Cause == deployment.Discarded:
-		return hold("discarded", "somebody discarded %s: stage it by hand, or wait for what comes after it", o.Reference)
+		return hold("discarded", "%s was discarded: stage it by hand, or wait for a newer image", o.Reference)
 	case rests:
 		return hold("rests", "%s had no verdict on this node (%s): it is tried once more from %s on, and by hand at any time",
 			o.Reference, q.Reason, terminal.Time(q.Time.Add(retryAfter)))
@@ -304,11 +304,11 @@ func (f *Follower) judge(o *deploy.Offer, roles deploy.Roles) Verdict {
 	case o.Deployed != nil && o.Deployed.State == deploy.Bad:
 		return hold("quarantined", "%s failed on this node: deployment %s has no tries left", o.Reference, o.Deployed.ID)
 	case o.Deployed != nil && next != nil && next.Origin == "rollback" && o.Deployed.Serial < next.Serial:
-		return hold("rolled_back", "somebody went back from %s: stage it by hand, or wait for what comes after it", o.Reference)
+		return hold("rolled_back", "the node was rolled back from %s: stage it by hand, or wait for a newer image", o.Reference)
 	}
 	switch {
 	case staged && next.Origin != Origin && !f.ByHand:
-		return hold("staged_by_hand", "somebody has staged %s, which boots next: boot it, or take it back with kairos-upgrade discard", next.ID)
+		return hold("staged_by_hand", "%s was staged by hand and boots next: boot it, or discard it with kairos-upgrade discard", next.ID)
 	case o.Downgrade && f.Config.Follow != FollowAlways:
 		return hold("downgrade", "%s is version %s, older than %s", o.Reference, o.Version, o.FromVersion)
 	}

@@ -80,7 +80,7 @@ func (n *Node) discard(stays *Deployment, staged []Deployment, dryRun bool) (Rem
 		}
 		_, err := n.Store.PutQuarantine(deployment.Quarantine{
 			ManifestDigest: d.ManifestDigest, ImageDigest: d.ImageDigest, Deployment: d.ID, Reference: d.Reference,
-			Cause: deployment.Discarded, Reason: "somebody discarded it", Time: time.Now().UTC().Truncate(time.Second),
+			Cause: deployment.Discarded, Reason: "discarded by hand", Time: time.Now().UTC().Truncate(time.Second),
 		})
 		if err != nil {
 			return Removed{}, fmt.Errorf("discard %s: %w", d.ID, err)
@@ -108,7 +108,7 @@ func (n *Node) Remove(id string, force, dryRun bool) (Removed, error) {
 	case d.Booted:
 		return refuse("it is running", "kairos-upgrade rollback, and reboot: then it can go")
 	case d == roles.Staged && d.State == Pending:
-		return refuse("it boots next", "kairos-upgrade discard takes back what is staged")
+		return refuse("it boots next", "kairos-upgrade discard removes the staged deployment")
 	case d == roles.Next || n.Fixed():
 		return refuse("it boots next", "stage another one first")
 	case d.Pinned:

@@ -41,7 +41,7 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 	}
 	whole := func(d *Deployment) bool { return !slices.Contains(damaged, d.ID) }
 	if next := RolesOf(list).Next; next != nil && whole(next) && !slices.Contains(mended, next.ID) {
-		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next, and is undamaged: somebody chose the recovery system",
+		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next, and is undamaged: the recovery system was chosen by hand",
 			ErrAlready, next.ID), exit.Nothing)
 	}
 	for i := range list { // newest first

@@ -93,7 +93,7 @@ func (e storeError) Unwrap() error { return e.error }
 
 // errTable says that a table of contents describes another layer than the one
 // that the image names.
-var errTable = errors.New("its table of contents says something else than its tar stream")
+var errTable = errors.New("its table of contents does not match its tar stream")
 
 // partial fetches what is missing of a layer, and puts its tar stream together
 // again: that has the DiffID, or the layer is not believed.

@@ -90,10 +90,10 @@ func (b *blob) Read(p []byte) (int, error) {
 	b.sum.Write(p[:n])
 	switch {
 	case b.want >= 0 && have > b.want:
-		b.err = b.body.wrong(fmt.Errorf("%w: more than the %d bytes that the manifest says", ErrDigest, b.want))
+		b.err = b.body.wrong(fmt.Errorf("%w: larger than the %d bytes in the manifest", ErrDigest, b.want))
 		return 0, b.err
 	case err == io.EOF && b.want >= 0 && have < b.want:
-		b.err = b.body.again(fmt.Errorf("only %d of %d bytes came: %w", have, b.want, io.ErrUnexpectedEOF))
+		b.err = b.body.again(fmt.Errorf("only %d of %d bytes arrived: %w", have, b.want, io.ErrUnexpectedEOF))
 	case err == io.EOF && !b.sum.Verified():
 		b.err = b.body.wrong(fmt.Errorf("%w %s", ErrDigest, b.digest))
 	default:

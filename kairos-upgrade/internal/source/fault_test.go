@@ -69,7 +69,7 @@ func TestLayerFaults(t *testing.T) {
 		"short":                   {func(w http.ResponseWriter, p []byte) { w.Write(p[:len(p)-1]) }, "bytes"},
 		"short, length unknown":   {func(w http.ResponseWriter, p []byte) { hijack(w, "200 OK", p[:len(p)-1]) }, "only"},
 		"long":                    {func(w http.ResponseWriter, p []byte) { w.Write(append(bytes.Clone(p), 0)) }, "bytes"},
-		"long, length unknown":    {func(w http.ResponseWriter, p []byte) { hijack(w, "200 OK", append(bytes.Clone(p), p...)) }, "more than"},
+		"long, length unknown":    {func(w http.ResponseWriter, p []byte) { hijack(w, "200 OK", append(bytes.Clone(p), p...)) }, "larger than"},
 		"empty":                   {func(w http.ResponseWriter, p []byte) {}, "bytes"},
 		"first byte wrong":        {func(w http.ResponseWriter, p []byte) { w.Write(flipped(p, 0)) }, "digest"},
 		"a byte wrong":            {func(w http.ResponseWriter, p []byte) { w.Write(flipped(p, len(p)/2)) }, ""},

@@ -110,7 +110,7 @@ type layoutSource struct {
 func (s *layoutSource) readIndex() error {
 	raw, err := s.read(imgspecv1.ImageIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return exit.Hint(fmt.Errorf("not an OCI layout: %w", err), "file: finds out what kind of archive a file is")
+		return exit.Hint(fmt.Errorf("not an OCI layout: %w", err), "file: detects the type of the archive")
 	}
 	if err != nil {
 		return err

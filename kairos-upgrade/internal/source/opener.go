@@ -162,7 +162,7 @@ func (o *opener) checkPlatform(config *imgspecv1.Image) error {
 		return exit.Hint(fmt.Errorf("the image is for %s, not for linux/%s", platform(config.Platform), want),
 			"push the image for linux/%s, best as one reference for several architectures", want)
 	case config.Architecture == "":
-		return exit.Hint(fmt.Errorf("the image does not say which architecture it is for; linux/%s is wanted", want),
+		return exit.Hint(fmt.Errorf("the image does not name its architecture; linux/%s is needed", want),
 			"build it with a tool that writes architecture and os into its configuration")
 	}
 	return nil

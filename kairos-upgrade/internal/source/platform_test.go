@@ -18,7 +18,7 @@ func TestPlatformMessages(t *testing.T) {
 		"for linux/arm/v7, not for linux/amd64":   {OS: "linux", Architecture: "arm", Variant: "v7"},
 		"for windows/amd64, not for linux/amd64":  {OS: "windows", Architecture: "amd64"},
 		"for linux/riscv64, not for linux/amd64":  {Architecture: "riscv64"},
-		"does not say which architecture":         {OS: "linux"},
+		"does not name its architecture":          {OS: "linux"},
 		"for windows/unknown, not for":            {OS: "windows"},
 		"for linux/x86_64, not for linux/amd64":   {OS: "linux", Architecture: "x86_64"},
 		"for freebsd/arm64/v8, not for linux/amd": {OS: "freebsd", Architecture: "arm64", Variant: "v8"},
