@@ -63,6 +63,13 @@ func TestBootsTellEachBootOnce(t *testing.T) {
 	if fmt.Sprint(told) != fmt.Sprint(want) {
 		t.Errorf("boots\n got %q\nwant %q", told, want)
 	}
+	var of []string
+	for _, b := range Of(Boots(events, "d"), "3-y") {
+		of = append(of, b.BootID)
+	}
+	if strings.Join(of, " ") != "b c" {
+		t.Errorf("boots of 3-y: %q", of)
+	}
 	if f := Fallbacks(events); len(f) != 1 || f[0].Fallback.From != "3-y" {
 		t.Errorf("fallbacks: %+v", f)
 	}
@@ -246,6 +253,18 @@ func TestOnlyRootReadsIt(t *testing.T) {
 		mustAppend(t, log, verdict("a", Bad, fmt.Sprintf("%d %s", n, strings.Repeat("x", 10000))))
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+	}
+}
+
+// A line counts when it is short enough, JSON of an event's form, and a known event: all three.
+func TestLinesThatAreNoEvents(t *testing.T) {
+	whole := `{"event":"start","boot_id":"a","start":{"deployment":"1-x"}}`
+	long := `{"event":"start","boot_id":"a","start":{"deployment":"` + strings.Repeat("x", maxLine) + `"}}`
+	wrong := `{"event":"start","boot_id":"a","start":{"deployment":"1-x"},"uptime_ms":"five"}`
+	for line, want := range map[string]int{whole: 1, long: 0, wrong: 0, "{}": 0, "null": 0, `{"event":"start","boot_id":"a"}`: 0} {
+		if events := Parse([]byte(line + "\n")); len(events) != want {
+			t.Errorf("%d events of %.80s", len(events), line)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/recoverykey"
+	"github.com/kairos-io/toolkit/lib/run"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -230,6 +232,7 @@ func TestEntries(t *testing.T) {
 		{"no deployment", map[string]string{"loader/entries/kairos-1-0123456789ab+3.conf": "", "loader/entries/a.conf": "sort-key a\n"}, "a.conf boots first"},
 		{"no tries", map[string]string{"loader/entries/kairos-1-0123456789ab+3.conf": "", "loader/entries/kairos-1-0123456789ab.conf": "sort-key kairos\n"}, "boots first, which is no new deployment"},
 		{"no kernel", map[string]string{"kairos/linux-1": ""}, "kairos/linux-1: no such file"},
+		{"no directory", nil, "loader/entries"},
 		{"recovery first", map[string]string{"loader/entries/kairos-recovery.conf": "sort-key a\nlinux /kairos/linux-1\n"}, "kairos-recovery.conf boots first"},
 	} {
 		esp := t.TempDir()
@@ -249,9 +252,48 @@ func TestEntries(t *testing.T) {
 		for name, content := range test.change {
 			write(name, content)
 		}
+		if test.name == "no directory" {
+			if err := errors.Join(os.RemoveAll(filepath.Join(esp, "loader/entries")), os.WriteFile(filepath.Join(esp, "loader/entries"), nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		err := Entries{esp}.Do(t.Context(), Host{})
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
+// A failed installation closes the volumes that it has opened, also when some can't be closed, and
+// one without encryption has none.
+func TestAbandon(t *testing.T) {
+	var none *Encryption
+	if err := none.Abandon(t.Context(), run.Runner{}, "/mnt"); err != nil {
+		t.Error(err)
+	}
+	bin, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
+	for name, script := range map[string]string{
+		"umount":            "echo umount \"$@\" >> " + log + "; exit 32",
+		recoverykey.Program: "echo close \"$@\" >> " + log + "; case \"$*\" in *COS_OEM*) exit 5;; esac",
+	} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // what interrupts an installation does not keep its volumes open
+	err := (&Encryption{Key: new(recoverykey.Key), opened: []string{"COS_OEM", "COS_PERSISTENT"}}).Abandon(ctx, run.Runner{}, "/mnt")
+	if err == nil {
+		t.Error("COS_OEM was not closed, and nobody is told")
+	}
+	said, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, label := range []string{"COS_OEM", "COS_PERSISTENT"} {
+		if !regexp.MustCompile(`(?m)^close .*` + label).Match(said) {
+			t.Errorf("%s was not closed:\n%s", label, said)
 		}
 	}
 }

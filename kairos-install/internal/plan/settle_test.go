@@ -12,6 +12,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-install/internal/layout"
 	"github.com/kairos-io/toolkit/kairos-install/internal/target/fakemachine"
+	"github.com/kairos-io/toolkit/lib/disk"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"golang.org/x/sys/unix"
 )
@@ -81,6 +82,9 @@ func TestAppear(t *testing.T) {
 		if loop := test.device == "loop0"; loop != (exit.HintOf(err) != "") {
 			t.Errorf("%s: hint %q", test.name, exit.HintOf(err))
 		}
+	}
+	if err := (Appear{dev("vda"), nil}).Do(t.Context(), Host{Disk: disk.System{Sys: t.TempDir()}}); err == nil {
+		t.Error("a machine whose devices can't be listed")
 	}
 }
 
