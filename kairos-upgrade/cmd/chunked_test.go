@@ -47,15 +47,18 @@ func osLayer(t testing.TB, count, size int, changed func(i int) bool) []byte {
 	return imagetest.Tar(t, headers, bodies)
 }
 
+// osFile is the size of a file of osRegistry, in bytes.
+const osFile = 20_000
+
 // osRegistry serves v1, and v2 in which every tenth file differs, as
 // zstd:chunked; and v2 as gzip.
-func osRegistry(t *testing.T, count, size int) *imagetest.Registry {
+func osRegistry(t *testing.T, count int) *imagetest.Registry {
 	registry := imagetest.NewRegistry(t)
 	tenth := func(i int) bool { return i%10 == 5 }
 	for tag, l := range map[string]imagetest.Layer{
-		"v1":      {Tar: osLayer(t, count, size, nil), Compression: "zstd:chunked"},
-		"v2":      {Tar: osLayer(t, count, size, tenth), Compression: "zstd:chunked"},
-		"v2-gzip": {Tar: osLayer(t, count, size, tenth), Compression: "gzip"},
+		"v1":      {Tar: osLayer(t, count, osFile, nil), Compression: "zstd:chunked"},
+		"v2":      {Tar: osLayer(t, count, osFile, tenth), Compression: "zstd:chunked"},
+		"v2-gzip": {Tar: osLayer(t, count, osFile, tenth), Compression: "gzip"},
 	} {
 		registry.Push("os", tag, imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{l}}))
 	}
@@ -75,8 +78,8 @@ func (n node) stage(ref string, args ...string) (result map[string]any) {
 // TestStageChunked: what is staged from a table of contents is the same image,
 // and what was here already is told.
 func TestStageChunked(t *testing.T) {
-	const count, size = 200, 20_000
-	registry := osRegistry(t, count, size)
+	const count, size = 200, osFile
+	registry := osRegistry(t, count)
 	n := newNode(t)
 	n.stage(registry.Host + "/os:v1")
 	n.bless(1)
@@ -119,7 +122,7 @@ func TestStageChunked(t *testing.T) {
 // registry is slow: the next one goes on, with the same result.
 func TestKilledChunked(t *testing.T) {
 	manyProcesses(t)
-	registry := osRegistry(t, 300, 20_000)
+	registry := osRegistry(t, 300)
 	ideal := newNode(t)
 	ideal.stage(registry.Host + "/os:v1")
 	ideal.bless(1)
@@ -187,8 +190,8 @@ func TestResumeStaging(t *testing.T) {
 // TestExactSpace: what a layer with a table of contents needs is known to the
 // block.
 func TestExactSpace(t *testing.T) {
-	const count, size = 200, 20_000
-	registry := osRegistry(t, count, size)
+	const count, size = 200, osFile
+	registry := osRegistry(t, count)
 	n := newNode(t)
 	small(t, n.store, "tmpfs", 64<<20)
 	n.stage(registry.Host + "/os:v1")

@@ -163,7 +163,7 @@ func TestFullESP(t *testing.T) {
 // What an image needs on the ESP is found out once, by fetching it; from then on
 // it is refused before. With a table of contents it is known at once.
 func TestFullESPIsKnown(t *testing.T) {
-	registry := osRegistry(t, 20, 20_000)
+	registry := osRegistry(t, 20)
 	registry.Push("os", "v3", imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{{Tar: kernelLayer(t, "new"), Compression: "gzip"}}}))
 	registry.Push("os", "v3-chunked", imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{{Tar: kernelLayer(t, "newer"), Compression: "zstd:chunked"}}}))
 	n := newNode(t)

@@ -23,9 +23,9 @@ type failure struct {
 	newer  bool   // the boot loader is systemd-boot of Debian unstable
 }
 
-// strictly is a config with one command in a stage.
-func strictly(stage, command string) string {
-	return fmt.Sprintf("#cloud-config\nstages: {%s: [{name: The failure, commands: [%q]}]}\n", stage, command)
+// strictly is a config with one command in stage boot.
+func strictly(command string) string {
+	return fmt.Sprintf("#cloud-config\nstages: {boot: [{name: The failure, commands: [%q]}]}\n", command)
 }
 
 // file is a config that writes a file before the system starts.
@@ -58,10 +58,10 @@ block=$(filefrag -b4096 -v /run/kairos/store/images/$image | awk '$1 == "0:" {su
 dd if=/dev/urandom of=$device bs=4096 seek=$block count=4 conv=notrunc status=none; sync`},
 	{name: "the root has no init", want: "old", broken: option("$/ init=\\/nonesuch kairos.reboot_delay=1"), reason: "could be recorded"},
 	// The system.
-	{name: "the kernel panics in the system", want: "old", config: strictly("boot", "sysctl -w kernel.panic=1; echo c > /proc/sysrq-trigger"), reason: "no verdict"},
-	{name: "the machine resets before the boot is complete", want: "old", config: strictly("boot", "echo b > /proc/sysrq-trigger"), reason: "no verdict"},
-	{name: "a stage reboots the system, each time", want: "old", config: strictly("boot", "systemctl --force --force reboot"), reason: "no verdict"},
-	{name: "systemd crashes", want: "old", config: strictly("boot", "kill -SEGV 1; sleep infinity"), reason: "no verdict"},
+	{name: "the kernel panics in the system", want: "old", config: strictly("sysctl -w kernel.panic=1; echo c > /proc/sysrq-trigger"), reason: "no verdict"},
+	{name: "the machine resets before the boot is complete", want: "old", config: strictly("echo b > /proc/sysrq-trigger"), reason: "no verdict"},
+	{name: "a stage reboots the system, each time", want: "old", config: strictly("systemctl --force --force reboot"), reason: "no verdict"},
+	{name: "systemd crashes", want: "old", config: strictly("kill -SEGV 1; sleep infinity"), reason: "no verdict"},
 	{name: "systemd stands still, a watchdog resets the machine", want: "old", reason: "no verdict",
 		config: "#cloud-config\nstages: {initramfs: [{name: The watchdog, files: [" +
 			`{path: /etc/systemd/system.conf.d/60-site.conf, content: "[Manager]\nCrashReboot=no\nRuntimeWatchdogSec=20s\n"}]}], ` +
@@ -74,7 +74,7 @@ dd if=/dev/urandom of=$device bs=4096 seek=$block count=4 conv=notrunc status=no
 			`{path: /etc/systemd/system/multi-user.target.d/60-site.conf, content: "[Unit]\nWants=hangs.service\n"},` +
 			`{path: /etc/systemd/system/boot-complete.target.d/60-site.conf, content: "[Unit]\nJobTimeoutSec=150s\n"}]}]}` + "\n"},
 	// The assessment.
-	{name: "a unit fails", want: "old", reason: "broken.service", config: strictly("boot", "systemd-run --unit=broken --wait /bin/false || true")},
+	{name: "a unit fails", want: "old", reason: "broken.service", config: strictly("systemd-run --unit=broken --wait /bin/false || true")},
 	{name: "a required check fails", want: "old", reason: "no luck", config: file("/etc/kairos/checks/required.d/10-luck", "0755", "#!/bin/sh", "echo no luck >&2", "exit 1")},
 	{name: "a required check hangs", want: "old", reason: "10-hang",
 		config: "#cloud-config\nstages: {initramfs: [{name: The failure, files: [" +
@@ -90,7 +90,7 @@ dd if=/dev/urandom of=$device bs=4096 seek=$block count=4 conv=notrunc status=no
 		broken: "late='kairos-boot-assess bad the pump stands still'"},
 	{name: "a wanted check fails", want: "new", config: file("/etc/kairos/checks/wanted.d/10-luck", "0755", "#!/bin/sh", "exit 1")},
 	{name: "there is no network", want: "new", config: file("/etc/systemd/network/00-none.network", "0644", "[Match]", "Name=*", "[Link]", "Unmanaged=yes")},
-	{name: "a step fails that doesn't count", want: "new", config: strictly("boot", "exit 7")},
+	{name: "a step fails that doesn't count", want: "new", config: strictly("exit 7")},
 	// Everything is bad.
 	{name: "both deployments stopped booting", want: "recovery", reason: "",
 		broken: "for e in /efi/loader/entries/kairos-[0-9]*; do sed -i '/^options/s/kairos.store=COS_STATE/kairos.store=COS_NONE kairos.timeout=5 kairos.reboot_delay=1/' $e; done"},

@@ -56,7 +56,7 @@ func Build(ctx context.Context, report func(string)) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	site, err := buildSite(ctx, report)
+	site, err := buildSite(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ var siteLinks = map[string]string{
 }
 
 // buildSite makes layer 3.
-func buildSite(ctx context.Context, report func(string)) (oci.Layer, error) {
+func buildSite(ctx context.Context) (oci.Layer, error) {
 	work, err := os.MkdirTemp("", "kairos-site-")
 	if err != nil {
 		return oci.Layer{}, err

@@ -62,12 +62,11 @@ func newSite(t *testing.T) *site {
 func program() string { return filepath.Join(workspace.Top(), "build/bin/kairos-upgrade") }
 
 // write writes one of the node's settings.
-func (s *site) write(t *testing.T, name, text string) string {
+func (s *site) write(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join(s.home, ".config/containers", name)
 	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	must(t, os.WriteFile(path, []byte(text), 0o644))
-	return path
 }
 
 // require makes the node want something of the images of a repository, and refuse all others.

@@ -130,7 +130,7 @@ func (db *Database) number(e Entity, line []string) error {
 	switch e.kind.name {
 	case "user":
 		if !wanted("uid") {
-			uid, ok := free(db.limits.uid, db.passwd.ids(passwdUID))
+			uid, ok := free(db.limits.uid, db.passwd.ids())
 			if !ok {
 				return errors.New("no free uid")
 			}
@@ -144,7 +144,7 @@ func (db *Database) number(e Entity, line []string) error {
 		}
 	case "group":
 		if !wanted("gid") {
-			gid, ok := free(db.limits.gid, db.group.ids(groupGID))
+			gid, ok := free(db.limits.gid, db.group.ids())
 			if !ok {
 				return errors.New("no free gid")
 			}

@@ -88,12 +88,12 @@ func freeSystem(s span, taken map[int]bool) (int, bool) {
 	return 0, false
 }
 
-// ids returns the numbers in a field of a table.
-func (t *table) ids(field int) map[int]bool {
+// ids returns the ids in a table: passwdUID is groupGID.
+func (t *table) ids() map[int]bool {
 	taken := map[int]bool{}
 	for _, line := range t.lines {
 		if len(line) == t.fields {
-			if id, err := strconv.Atoi(line[field]); err == nil {
+			if id, err := strconv.Atoi(line[passwdUID]); err == nil {
 				taken[id] = true
 			}
 		}

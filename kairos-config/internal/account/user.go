@@ -77,7 +77,7 @@ func (db *Database) chooseUID(want schema.User, home string) (int, error) {
 	if want.System {
 		ids, next = db.limits.systemUID, freeSystem
 	}
-	taken := db.passwd.ids(passwdUID)
+	taken := db.passwd.ids()
 	if st, err := db.root.Stat(home); err == nil && ids.holds(int(st.Uid)) && !taken[int(st.Uid)] {
 		return int(st.Uid), nil
 	}
@@ -213,7 +213,7 @@ func (db *Database) chooseGID(want schema.Group) (string, error) {
 	if want.System {
 		ids, next = db.limits.systemGID, freeSystem
 	}
-	gid, ok := next(ids, db.group.ids(groupGID))
+	gid, ok := next(ids, db.group.ids())
 	if !ok {
 		return "", errors.New("no free gid")
 	}

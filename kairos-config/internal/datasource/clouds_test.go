@@ -200,7 +200,7 @@ func TestHostile(t *testing.T) {
 	}))
 	defer other.Close()
 	bomb := zip(t, make([]byte, 8<<20))
-	hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
 		want    string

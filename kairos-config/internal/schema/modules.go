@@ -101,7 +101,7 @@ type Password struct {
 // Pairs is lines of NAME:PASSWORD, as a text or as a list.
 type Pairs []Password
 
-func (p *Pairs) decode(n *tree.Node, f *field, problems *diag.List) bool {
+func (p *Pairs) decode(n *tree.Node, _ *field, problems *diag.List) bool {
 	items := []*tree.Node{n}
 	if n.Kind == tree.List {
 		items = n.Items

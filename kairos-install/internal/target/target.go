@@ -91,7 +91,7 @@ func (s System) Disks() ([]Disk, error) {
 	}
 	var disks []Disk
 	for _, n := range names {
-		if s.property(n.Name(), "DEVTYPE") != "disk" {
+		if s.devtype(n.Name()) != "disk" {
 			continue
 		}
 		d := s.disk(n.Name())
@@ -163,10 +163,10 @@ func (s System) Find(path string) (Disk, error) {
 		}
 	}
 	name, err := filepath.Rel(s.Disk.Dev, real)
-	if err != nil || s.property(name, "DEVTYPE") == "" {
+	if err != nil || s.devtype(name) == "" {
 		return Disk{}, fmt.Errorf("device %s: %w", path, ErrNotBlock)
 	}
-	if s.property(name, "DEVTYPE") == "partition" {
+	if s.devtype(name) == "partition" {
 		whole := filepath.Base(filepath.Dir(s.sysdir(name)))
 		return Disk{}, fmt.Errorf("device %s: %w of %s", path, ErrPartition, filepath.Join(s.Disk.Dev, whole))
 	}
@@ -198,15 +198,15 @@ func (s System) sysdir(name string) string {
 	return dir
 }
 
-// property returns a value of a device's uevent file, or "".
-func (s System) property(name, key string) string {
+// devtype returns what a device is, by its uevent file: "disk", "partition", or "".
+func (s System) devtype(name string) string {
 	f, err := os.Open(filepath.Join(s.sysdir(name), "uevent"))
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), key+"="); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), "DEVTYPE="); ok {
 			return value
 		}
 	}

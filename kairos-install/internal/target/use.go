@@ -138,7 +138,7 @@ func (s System) nodeName(path string) string {
 		return ""
 	}
 	name, err := filepath.Rel(s.Disk.Dev, real)
-	if err != nil || s.property(name, "DEVTYPE") == "" {
+	if err != nil || s.devtype(name) == "" {
 		return ""
 	}
 	return name
@@ -155,7 +155,7 @@ func (s System) bases(device string, mounts []mount) []string {
 		}
 		seen[name] = true
 		dir := s.sysdir(name)
-		if s.property(name, "DEVTYPE") == "partition" {
+		if s.devtype(name) == "partition" {
 			walk(filepath.Base(filepath.Dir(dir)))
 			return
 		}

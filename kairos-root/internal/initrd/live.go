@@ -32,7 +32,7 @@ func (i *Initrd) mountLive(ctx context.Context, r *Report) (disk.Partition, erro
 	}
 	i.Log.Info("found the medium", "device", m.Store.Path, "disk", m.Store.Disk)
 	if m.Store.Disk == "" {
-		i.memory(r)
+		i.memory()
 	}
 	if err := m.Tree.SetAttr(storeAttr | mount.ReadOnly); err != nil {
 		m.Tree.Close()
@@ -95,7 +95,7 @@ func (i *Initrd) mountSeed(ctx context.Context, m *live.Medium, r *Report) {
 }
 
 // memory says when a medium in memory leaves little to the system.
-func (i *Initrd) memory(r *Report) {
+func (i *Initrd) memory() {
 	available, err := live.Available(i.Meminfo)
 	switch {
 	case err != nil:

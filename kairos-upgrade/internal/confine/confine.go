@@ -30,7 +30,7 @@ import (
 // after which the process is confined in part.
 func Process(write []string, keep ...uintptr) error {
 	// Seccomp and Landlock demand it of who is not privileged.
-	if err := all("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0); err != nil {
+	if err := all("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return err
 	}
 	if err := landlock(write); err != nil {
@@ -41,15 +41,15 @@ func Process(write []string, keep ...uintptr) error {
 	}
 	program, pin := filter()
 	defer runtime.KeepAlive(pin)
-	return all("seccomp", unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(program)), 0)
+	return all("seccomp", unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(program)))
 }
 
 // all makes a system call on each thread.
-func all(what string, call, a, b, c, d uintptr) error {
+func all(what string, call, a, b, c uintptr) error {
 	if !Threads {
 		return fmt.Errorf("confine: %w", ErrThreads)
 	}
-	if _, _, errno := syscall.AllThreadsSyscall6(call, a, b, c, d, 0, 0); errno != 0 {
+	if _, _, errno := syscall.AllThreadsSyscall6(call, a, b, c, 0, 0, 0); errno != 0 {
 		return fmt.Errorf("confine: %s: %w", what, errno)
 	}
 	return nil
@@ -75,7 +75,7 @@ func dropCapabilities(keep []uintptr) error {
 		sets[i].Effective = sets[i].Permitted
 		sets[i].Inheritable = 0
 	}
-	err := all("capset", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets[0])), 0, 0)
+	err := all("capset", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets[0])), 0)
 	runtime.KeepAlive(&header)
 	runtime.KeepAlive(&sets)
 	return err

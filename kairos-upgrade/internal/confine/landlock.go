@@ -70,7 +70,7 @@ func landlock(write []string) error {
 			return fmt.Errorf("confine: landlock: allow %s: %w", dir, err)
 		}
 	}
-	return all("landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0, 0, 0)
+	return all("landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0, 0)
 }
 
 func allow(ruleset int, path string, access uint64) error {

@@ -236,7 +236,7 @@ func (im *importer) linkTarget(path []string) (*tree.Node, error) {
 		}
 		next := dir.Lookup(name)
 		if next == nil {
-			return im.lowerTarget(dir, path, i)
+			return im.lowerTarget(path, i)
 		}
 		last := i == len(path)-1
 		switch {
@@ -251,8 +251,8 @@ func (im *importer) linkTarget(path []string) (*tree.Node, error) {
 }
 
 // lowerTarget returns a link to a file of a lower layer, unless whiteouts that
-// came before have hidden it. The layer has path[:i], which is dir, not path[i].
-func (im *importer) lowerTarget(dir *tree.Node, path []string, i int) (*tree.Node, error) {
+// came before have hidden it. The layer has path[:i], not path[i].
+func (im *importer) lowerTarget(path []string, i int) (*tree.Node, error) {
 	hidden := im.hides(im.layer.root, path[0])
 	at := im.layer.root
 	for j := 0; j < i; j++ {

@@ -54,10 +54,10 @@ func behindMirrors(t *testing.T, self *imagetest.Registry, mirrors ...*imagetest
 }
 
 // readRetrying reads the layers of an image, again where that is worth it.
-func readRetrying(t *testing.T, o Options) (*Image, error) {
+func readRetrying(t *testing.T, o Options) error {
 	img, err := Open(t.Context(), "os.example.com/os:v1", o)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t.Cleanup(func() { img.Close() })
 	for i := range img.Layers {
@@ -70,10 +70,10 @@ func readRetrying(t *testing.T, o Options) (*Image, error) {
 			_, err = io.Copy(io.Discard, r)
 			return err
 		}); err != nil {
-			return img, err
+			return err
 		}
 	}
-	return img, nil
+	return nil
 }
 
 // Whatever a mirror lacks, has damaged or keeps to itself comes from the next, or
@@ -118,7 +118,7 @@ func TestIncompleteMirrors(t *testing.T) {
 	}
 	for what, at := range map[string]func(string) bool{"the image of a list": manifest, "the configuration": config, "a layer": layer} {
 		for how, fails := range hows {
-			if _, err := readRetrying(t, behindMirrors(t, unreliable(t, b, none, nil), unreliable(t, b, at, fails))); err != nil {
+			if err := readRetrying(t, behindMirrors(t, unreliable(t, b, none, nil), unreliable(t, b, at, fails))); err != nil {
 				t.Errorf("the mirror %s, %s: %v", how, what, err)
 			}
 		}
@@ -135,12 +135,12 @@ func TestIncompleteMirrors(t *testing.T) {
 		{"four damaged ones", unreliable(t, b, none, nil), []*imagetest.Registry{
 			unreliable(t, b, layer, flips), unreliable(t, b, layer, flips), unreliable(t, b, layer, flips), unreliable(t, b, layer, flips)}},
 	} {
-		if _, err := readRetrying(t, behindMirrors(t, test.self, test.of...)); err != nil {
+		if err := readRetrying(t, behindMirrors(t, test.self, test.of...)); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}
 	first := unreliable(t, b, layer, lacks)
-	_, err := readRetrying(t, behindMirrors(t, unreliable(t, b, layer, lacks), first, unreliable(t, b, layer, flips)))
+	err := readRetrying(t, behindMirrors(t, unreliable(t, b, layer, lacks), first, unreliable(t, b, layer, flips)))
 	if err == nil || !strings.Contains(err.Error(), first.Host) {
 		t.Errorf("nobody has it: the error doesn't name the mirror %s: %v", first.Host, err)
 	}

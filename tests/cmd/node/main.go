@@ -123,7 +123,7 @@ func start(ctx context.Context, how string) error {
 	}
 	defer listener.Close()
 	var calls sync.WaitGroup
-	go serve(ctx, listener, &calls, world, node)
+	go serve(ctx, listener, &calls, node)
 	select {
 	case <-node.Machine.Ended():
 		calls.Wait() // saving goes on after that
@@ -155,7 +155,7 @@ func prepare(ctx context.Context, world *story.World, how string) (*story.Node, 
 }
 
 // serve answers the other commands.
-func serve(ctx context.Context, listener net.Listener, calls *sync.WaitGroup, world *story.World, node *story.Node) {
+func serve(ctx context.Context, listener net.Listener, calls *sync.WaitGroup, node *story.Node) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
