@@ -2,8 +2,10 @@ package ext4
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -102,10 +104,12 @@ func (t Tree) Make(ctx context.Context, runner run.Runner, file string, at, size
 	stamp := fmt.Sprint(m.Time.Unix())
 	runner.Extra = append(runner.Extra, "E2FSPROGS_FAKE_TIME="+stamp, "SOURCE_DATE_EPOCH="+stamp, "TZ=UTC", "MKE2FS_CONFIG=/dev/null")
 	// Without a journal, which what is never written does not need, and with features
-	// that say themselves, whatever the machine's mke2fs.conf says.
+	// that say themselves, whatever the machine's mke2fs.conf says. Without backups of
+	// the superblock: versions of mkfs.ext4 leave different things in them, and a
+	// damaged medium is made again.
 	_, err := runner.Output(ctx, "mkfs.ext4", "-q", "-F", "-b", fmt.Sprint(BlockSize), "-I", "256", "-m", "0", "-N", fmt.Sprint(t.inodes()),
-		"-O", "none,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,verity",
-		"-U", m.UUID, "-L", m.Label, "-E", fmt.Sprintf("hash_seed=%s,root_owner=0:0,lazy_itable_init=0,nodiscard,offset=%d", m.HashSeed, at),
+		"-O", "none,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super2,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,verity",
+		"-U", m.UUID, "-L", m.Label, "-E", fmt.Sprintf("hash_seed=%s,root_owner=0:0,lazy_itable_init=0,nodiscard,num_backup_sb=0,offset=%d", m.HashSeed, at),
 		file, fmt.Sprint(size/BlockSize))
 	if err != nil {
 		return fmt.Errorf("make file system %s: %w", m.Label, err)
@@ -132,7 +136,32 @@ func (t Tree) Make(ctx context.Context, runner run.Runner, file string, at, size
 	if err != nil {
 		return fmt.Errorf("fill file system %s: %w", m.Label, err)
 	}
-	return nil
+	return forget(file, at)
+}
+
+// forget clears the number of kilobytes ever written, which depends on the version of
+// the programs, in the superblock.
+func forget(file string, at int64) error {
+	const (
+		written  = 0x178 // u64
+		checksum = 0x3fc // u32: CRC-32C of what is before it
+	)
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, 1024)
+	if _, err := f.ReadAt(b, at+1024); err != nil {
+		return err
+	}
+	clear(b[written:][:8])
+	sum := ^crc32.Checksum(b[:checksum], crc32.MakeTable(crc32.Castagnoli))
+	binary.LittleEndian.PutUint32(b[checksum:], sum)
+	if _, err := f.WriteAt(b, at+1024); err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // script returns the commands that fill the file system.
