@@ -121,7 +121,7 @@ func inputs() []input {
 	for _, text := range []string{`{{ .Values.nosuch }}`, `a-{{ .Values.product.nosuch }}-b`} {
 		all = append(all, input{"template " + text, "boot", "stages:\n  boot:\n  - files:\n    - path: /etc/f\n      permissions: 0644\n      content: |\n        " + text + "\n", noValue})
 	}
-	return all
+	return append(all, strangers()...)
 }
 
 var templates = []string{
