@@ -6,12 +6,17 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-boot-assess/internal/assess"
 	"github.com/kairos-io/toolkit/lib/cmdline"
+	"github.com/kairos-io/toolkit/lib/logline"
 )
 
 // App returns the application for a machine.
 func App(node *assess.Node) *cli.App {
 	app := cmdline.New("kairos-boot-assess", "decide whether this boot is good, and keep the history of boots")
 	cmdline.Explains(app, explanations)
+	app.Before = func(c *cli.Context) error { // where stderr is is known by then
+		node.Log = logline.New(c.App.ErrWriter, c.App.Name, false)
+		return nil
+	}
 	app.Commands = []*cli.Command{
 		statusCommand(node),
 		historyCommand(node),

@@ -114,7 +114,7 @@ func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, d
 		if len(d.Deployments) > 0 {
 			touches = "touches " + strings.Join(d.Deployments, ", ")
 		}
-		terminal.Fprintf(w, "damaged %s %s: %s (%s)\n", thing(d.Kind), d.Name, d.Problem, touches)
+		terminal.Fprintf(w, "damaged %s %s%s: %s (%s)\n", thing(d.Kind), d.Name, filesOf(", ", d.Paths), d.Problem, touches)
 		if d.Failure != "" {
 			terminal.Fprintf(w, "  could not be repaired: %s\n", d.Failure)
 		}
@@ -128,7 +128,7 @@ func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, d
 			verb = "would repair"
 		}
 		for _, m := range repaired.Mended {
-			terminal.Fprintf(w, "%s %s %s, from %s\n", verb, thing(m.Kind), m.Name, m.From)
+			terminal.Fprintf(w, "%s %s %s, from %s%s\n", verb, thing(m.Kind), m.Name, m.From, filesOf(": ", m.Paths))
 		}
 		if repaired.Fetched.Bytes > 0 {
 			terminal.Fprintf(w, "fetched %s in %s\n", terminal.Bytes(repaired.Fetched.Bytes), count(repaired.LayersFetched, "layer", "layers"))
@@ -138,6 +138,17 @@ func printVerified(w io.Writer, v *deploy.Verified, repaired *deploy.Repaired, d
 		v.Deployments, v.Images, v.Objects, v.BootFiles, terminal.Bytes(v.Bytes))
 }
 
+// filesOf names the files of the images that an object is, behind a separator.
+func filesOf(separator string, paths []string) string {
+	switch len(paths) {
+	case 0:
+		return ""
+	case 1:
+		return separator + paths[0]
+	}
+	return fmt.Sprintf("%s%s and %d more", separator, paths[0], len(paths)-1)
+}
+
 func thing(kind string) string { return strings.ReplaceAll(kind, "_", " ") }
 
 func damageError(v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) error {
@@ -145,7 +156,11 @@ func damageError(v *deploy.Verified, repaired *deploy.Repaired, dryRun bool) err
 		return nil
 	}
 	err := errors.New(count(len(v.Damaged), "thing is", "things are") + " damaged")
+	// What has an advice is known from nowhere else.
+	lost := !slices.ContainsFunc(v.Damaged, func(d deploy.Damage) bool { return d.Advice == "" })
 	switch {
+	case lost:
+		return exit.Hint(err, "kairos-upgrade verify --repair can't restore that, since nothing else knows it: see the lines above")
 	case repaired == nil || dryRun:
 		return exit.Hint(err, "kairos-upgrade verify --repair restores what it can; "+
 			"kairos-upgrade rollback goes back to an undamaged deployment")

@@ -78,7 +78,7 @@ func Run(args []string) int { return runOn(args, deployment.BootedPath) }
 func runOn(args []string, booted string) int {
 	if program, argv := delegate(args[1:]); program != "" {
 		err := syscall.Exec(program, argv, os.Environ())
-		exit.Print(os.Stderr, "kairos", fmt.Errorf("execute %s: %w", program, err), false)
+		exit.Print(os.Stderr, "kairos", fmt.Errorf("execute %s: %w", program, err), slices.Contains(argv, "--json"))
 		return exit.Failed
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

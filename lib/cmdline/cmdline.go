@@ -71,10 +71,13 @@ func QuietFlag() cli.Flag {
 // Main runs the application with the arguments of the process and ends the
 // process with its exit status. SIGINT and SIGTERM cancel the context; a
 // second one ends the process at once.
-func Main(app *cli.App) {
+func Main(app *cli.App) { os.Exit(Status(app)) }
+
+// Status is Main without the end of the process: it returns the exit status.
+func Status(app *cli.App) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(Run(ctx, app, os.Args))
+	return Run(ctx, app, os.Args)
 }
 
 // Run runs the application and returns its exit status. args[0] is the name of
@@ -97,6 +100,10 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	var object bytes.Buffer
 	if shell {
 		app.Writer = terminal.Writer(&object)
+	} else if call.Bool("json") {
+		lines := &jsonLines{w: app.ErrWriter, name: app.Name}
+		app.ErrWriter = lines
+		defer lines.flush()
 	}
 	if err == nil {
 		err = app.RunContext(waiting(ctx, app, call), plain(args[0], call))
@@ -177,6 +184,9 @@ func Data(c *cli.Context) io.Writer { return terminal.Data(c.App.Writer) }
 func Confirm(c *cli.Context, question string) error {
 	if c.Bool("yes") {
 		return nil
+	}
+	if c.Bool("json") {
+		return exit.Hint(exit.Usagef("%s: confirmation needed, and with --json no question is asked", question), "add --yes")
 	}
 	if !terminal.Is(os.Stdin) {
 		return exit.Hint(exit.Usagef("%s: confirmation needed, and stdin is no terminal", question), "add --yes")

@@ -68,9 +68,9 @@ const waits = "waiting: "
 // wait, a line of its stderr.
 func Heard(ctx context.Context, line string) {
 	w, _ := ctx.Value(key{}).(Wait)
-	var logged struct{ Message string }
+	var logged struct{ Text string }
 	if json.Unmarshal([]byte(line), &logged) == nil {
-		line = logged.Message
+		line = logged.Text
 	}
 	if _, held, ok := strings.Cut(line, waits); ok && w.Tell != nil {
 		w.Tell(waits + held)

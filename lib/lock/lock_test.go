@@ -113,7 +113,7 @@ func TestArguments(t *testing.T) {
 func TestHeard(t *testing.T) {
 	var told []string
 	ctx := With(t.Context(), Wait{Tell: func(m string) { told = append(told, m) }})
-	for _, line := range []string{"tool: waiting: the lock is held by x", `{"message":"waiting: by y"}`, "tool: fetches"} {
+	for _, line := range []string{"tool: waiting: the lock is held by x", `{"message_type":"info","text":"waiting: by y"}`, "tool: fetches"} {
 		Heard(ctx, line)
 	}
 	if have := strings.Join(told, "|"); have != "waiting: the lock is held by x|waiting: by y" {

@@ -34,7 +34,7 @@ type Status struct {
 	Seconds     float64 `json:"seconds,omitempty"` // when done
 }
 
-// Message is the object about everything else with --json.
+// Message is the object about everything else with --json, in all programs.
 type Message struct {
 	MessageType string `json:"message_type"`      // "info", "warning" or "log"
 	Program     string `json:"program,omitempty"` // the program that wrote the line, for a log

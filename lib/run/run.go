@@ -20,6 +20,7 @@ import (
 
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/progress"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
@@ -251,6 +252,7 @@ func (w *lineWriter) line(s string) {
 		w.exitError = &object
 		return
 	}
+	s = told(s)
 	if s == "" {
 		return
 	}
@@ -258,6 +260,22 @@ func (w *lineWriter) line(s string) {
 		w.tail = w.tail[1:]
 	}
 	w.emit(s)
+}
+
+// told returns the text of a line that a program of the toolkit logs under --json,
+// as it would without.
+func told(s string) string {
+	var m progress.Message
+	if !strings.HasPrefix(s, "{") || json.Unmarshal([]byte(s), &m) != nil || m.Text == "" {
+		return s
+	}
+	switch m.MessageType {
+	case "info", "log":
+		return m.Text
+	case "warning":
+		return "warning: " + m.Text
+	}
+	return s
 }
 
 // rendered returns a line as a terminal would finally show it: progress is rewritten in

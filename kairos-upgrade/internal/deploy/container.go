@@ -160,7 +160,7 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 	if known < len(o.Layers) {
 		n.Progress.Phase(fmt.Sprintf("fetch %d of %d layers", len(o.Layers)-known, len(o.Layers)), size)
 	} else {
-		n.Progress.Phase(fmt.Sprintf("all %d layers are already here", known), 0)
+		n.Progress.Phase(fmt.Sprintf("all %d layers are known: fetch only what is missing of them", known), 0)
 	}
 	// A layer that is known is fetched again only if something is missing that
 	// will be needed: what is in /boot beside the kernel, or is replaced by

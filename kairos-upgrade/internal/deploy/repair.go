@@ -43,6 +43,8 @@ type Mended struct {
 	Kind string `json:"kind"` // as of Damage
 	Name string `json:"name"`
 	From string `json:"from"` // where it was restored from, for people
+	// Paths are as of Damage.
+	Paths []string `json:"paths,omitempty"`
 
 	deployments []string // ids of those that it touched
 }
@@ -160,7 +162,7 @@ func (r *repair) collect(from string) error {
 	r.result.Damaged = slices.DeleteFunc(r.result.Damaged, func(d Damage) bool {
 		whole := r.whole(d)
 		if whole {
-			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from, d.Deployments})
+			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from, d.Paths, d.Deployments})
 		}
 		return whole
 	})
@@ -276,10 +278,30 @@ func pinned(d Deployment) (string, error) {
 	return source.Pinned(d.Reference, d.ManifestDigest)
 }
 
+// lost names what a deployment lacks, for people: a few files, and how many more.
+func (r *repair) lost(d Deployment) string {
+	const few = 3
+	var names []string
+	for _, damage := range r.result.Damaged {
+		switch {
+		case !slices.Contains(damage.Deployments, d.ID):
+		case len(damage.Paths) > 0:
+			names = append(names, damage.Paths[0])
+		case damage.Kind == "object" || damage.Kind == "image":
+			names = append(names, damage.Kind+" "+damage.Name)
+		}
+	}
+	if more := len(names) - few; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (r *repair) fetch(ctx context.Context, d Deployment, from string) (*contents, error) {
 	n := r.node
 	opts := r.options.Source
 	opts.TempDir, opts.Log, opts.InsecureRegistry = n.Store.TempDir(), n.Log, d.InsecureRegistry
+	n.Log.Info("fetch " + from + " to restore " + r.lost(d))
 	o, err := n.openOrigin(ctx, from, opts)
 	if err != nil {
 		return nil, err
@@ -348,7 +370,7 @@ func (r *repair) unreached() {
 			n.Log.Warn("damaged object could not be removed", "error", err)
 			return false
 		}
-		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "nothing: no deployment needs it, it was removed", nil})
+		r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, "nothing: no deployment needs it, it was removed", nil, nil})
 		return true
 	})
 }
@@ -379,7 +401,7 @@ func (r *repair) plan() error {
 	for i := range r.result.Damaged {
 		d := &r.result.Damaged[i]
 		if from := r.wouldCome(*d); from != "" {
-			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from, d.Deployments})
+			r.result.Mended = append(r.result.Mended, Mended{d.Kind, d.Name, from, d.Paths, d.Deployments})
 		}
 	}
 	return nil

@@ -20,9 +20,11 @@ import (
 
 // Damage is something that is not what it should be.
 type Damage struct {
-	Kind        string   `json:"kind"`        // record, image, object, boot_file, entry or quarantine
-	Name        string   `json:"name"`        // id, digest, path or name of the entry
-	Problem     string   `json:"problem"`     // for people
+	Kind    string `json:"kind"`    // record, image, object, boot_file, entry or quarantine
+	Name    string `json:"name"`    // id, digest, path or name of the entry
+	Problem string `json:"problem"` // for people
+	// Paths are files of the images whose content the object is, maxPaths at most.
+	Paths       []string `json:"paths,omitempty"`
 	Deployments []string `json:"deployments"` // ids of those that it touches
 	// Advice says what a person can do about what Repair can't mend, and
 	// Failure why Repair has not mended this.
@@ -103,7 +105,45 @@ func (v *verifier) run(ctx context.Context, id string) error {
 	if err := v.objects(ctx); err != nil {
 		return err
 	}
+	v.paths()
 	return v.recheck()
+}
+
+// maxPaths is how many files of the same content are named.
+const maxPaths = 8
+
+// paths finds out which files damaged objects are. What is no file of an image that
+// can be read, such as a boot file, has none.
+func (v *verifier) paths() {
+	damaged := map[fsverity.Digest]*Damage{}
+	var touched uses
+	for i := range v.result.Damaged {
+		if d := &v.result.Damaged[i]; d.Kind == "object" {
+			damaged[d.digest] = d
+			touched |= v.users[d.digest]
+		}
+	}
+	seen := map[string]bool{}
+	for i, d := range v.list {
+		image, err := imageDigest(d.Record)
+		if touched&bit(i) == 0 || err != nil || seen[d.ImageDigest] {
+			continue
+		}
+		seen[d.ImageDigest] = true
+		root, err := verifiedImage(v.node.Store, image)
+		if err != nil {
+			continue // which is reported
+		}
+		for path, n := range root.Walk() {
+			if !n.HasObject() {
+				continue
+			}
+			path = "/" + strings.TrimPrefix(path, "/")
+			if d := damaged[n.Digest]; d != nil && len(d.Paths) < maxPaths && !slices.Contains(d.Paths, path) {
+				d.Paths = append(d.Paths, path)
+			}
+		}
+	}
 }
 
 func (v *verifier) damage(d Damage, err error, users uses) {

@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
+	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
 // directories of a store, in the order in which they are made: whatever
@@ -24,9 +26,12 @@ var ErrNoStore = errors.New("no store there")
 
 // isStore reports by its error whether a directory is a store.
 func isStore(root *os.Root) error {
-	for _, name := range needed {
+	for i, name := range needed {
 		info, err := root.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		if missing := errors.Is(err, fs.ErrNotExist); missing && i == len(needed)-1 && holdsContents(root) {
+			return exit.Hint(fmt.Errorf("the store is damaged: it has contents and no directory %s", name),
+				"fsck(8) of its file system puts a directory that has lost its name into lost+found")
+		} else if missing || err == nil && !info.IsDir() {
 			return fmt.Errorf("%w: it has no directory %s", ErrNoStore, name)
 		}
 		if err != nil {
@@ -34,6 +39,16 @@ func isStore(root *os.Root) error {
 		}
 	}
 	return nil
+}
+
+// holdsContents reports whether a directory, which has those of a store, has
+// an image in it: images are named by their digests.
+func holdsContents(root *os.Root) bool {
+	names, err := list(root, imagesDir)
+	return err == nil && slices.ContainsFunc(names, func(name string) bool {
+		_, err := fsverity.Parse(name)
+		return err == nil
+	})
 }
 
 // mayBeStore reports by its error whether a directory is a store, or may be

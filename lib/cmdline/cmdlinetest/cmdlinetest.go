@@ -3,6 +3,10 @@
 package cmdlinetest
 
 import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,15 +19,61 @@ import (
 	"github.com/kairos-io/toolkit/lib/cmdline"
 	"github.com/kairos-io/toolkit/lib/report/reporttest"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 )
 
 // Main is cmdline.Main. Output that the schema does not allow is not printed; the
 // program ends with a status that no script expects.
 func Main(app *cli.App) {
-	if slices.ContainsFunc(os.Args, jsonOption.MatchString) {
-		app.Writer = checked{app.Writer, command(os.Args, app)}
+	if !slices.ContainsFunc(os.Args, jsonOption.MatchString) {
+		cmdline.Main(app)
 	}
-	cmdline.Main(app)
+	app.Writer = checked{app.Writer, command(os.Args, app)}
+	ended := stderrLines()
+	status := cmdline.Status(app)
+	if err := ended(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 71
+	}
+	os.Exit(status)
+}
+
+// stderrLines checks that all that is written to the file descriptor of stderr,
+// by libraries and by programs that are executed as well, is a JSON object a line.
+// The function that it returns restores stderr and says what was none.
+func stderrLines() (ended func() error) {
+	real, err := unix.Dup(2)
+	if err != nil {
+		return func() error { return err }
+	}
+	read, write, err := os.Pipe()
+	if err == nil {
+		err = unix.Dup3(int(write.Fd()), 2, 0)
+	}
+	if err != nil {
+		return func() error { return err }
+	}
+	write.Close()
+	wrong := make(chan error, 1)
+	go func() {
+		var found error
+		lines := bufio.NewScanner(read)
+		lines.Buffer(nil, 16<<20)
+		for lines.Scan() {
+			var object map[string]any
+			if err := json.Unmarshal(lines.Bytes(), &object); err != nil || object["message_type"] == nil {
+				found = errors.Join(found, fmt.Errorf("with --json, stderr has a line that is no object with a message_type: %q", lines.Text()))
+			}
+			unix.Write(real, append(bytes.Clone(lines.Bytes()), '\n'))
+		}
+		wrong <- errors.Join(found, lines.Err())
+	}()
+	return func() error {
+		if err := unix.Dup3(real, 2, 0); err != nil {
+			return err
+		}
+		return <-wrong
+	}
 }
 
 // jsonOption matches the spellings of --json.
