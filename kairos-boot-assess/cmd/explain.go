@@ -9,7 +9,7 @@ import (
 // explanations say how the program, and a call on the bus, ends with what the
 // assessment returns.
 var explanations = exit.Explanations{
-	{Kind: deployment.ErrNotBooted, Status: exit.Nothing,
+	{Kind: deployment.ErrNotBooted, Status: exit.Failed,
 		Hint: "kairos-root writes " + deployment.BootedPath + " when a deployment boots"},
 	{Kind: assess.ErrNotJudged, Status: exit.Refused},
 	{Kind: assess.ErrArgument, Status: exit.Usage},

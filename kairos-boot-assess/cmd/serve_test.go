@@ -203,7 +203,7 @@ func TestBusMarks(t *testing.T) {
 		t.Errorf("in recovery: %v", err)
 	}
 	os.Remove(filepath.Join(b.dir, "node/run/kairos/booted.json"))
-	if err := b.call("MarkGood").Err; errorName(err) != "NothingToDo" {
+	if err := b.call("MarkGood").Err; errorName(err) != "Failed" {
 		t.Errorf("not booted: %v", err)
 	}
 }

@@ -218,6 +218,9 @@ func (m Machine) open() (request.ESP, error) {
 	}
 	root, err := os.OpenRoot(m.ESP)
 	if err != nil {
+		if _, none := deployment.ReadBooted(m.Booted); errors.Is(none, deployment.ErrNotBooted) {
+			return request.ESP{}, none // no node: that it has no ESP there is no fault
+		}
 		return request.ESP{}, exit.Hint(fmt.Errorf("open EFI system partition: %w", err),
 			"systemctl status efi.automount efi.mount shows why it is not mounted")
 	}

@@ -23,8 +23,11 @@ import (
 // program is a tool whose every command leaves a trace in the file $TRACE.
 const program = "kairos-demo"
 
+// underUmbrella is the same program as a tool that kairos knows.
+const underUmbrella = "kairos-upgrade"
+
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == program {
+	if name := filepath.Base(os.Args[0]); name == program || name == underUmbrella {
 		Main(demo())
 	}
 	os.Exit(m.Run())
@@ -76,6 +79,12 @@ func TestCompletionInShells(t *testing.T) {
 			t.Chdir(filepath.Join(dir, "files"))
 			sh := start(t, dir)
 			for _, test := range []struct{ line, want, not string }{
+				{"kairos upgr", "upgrade", "upgr status file-one"},
+				{"kairos upgrade ", "bad pin quarantine stage status validate", "hidden file-one"},
+				{"kairos upgrade bad --", "--dry-run --json --store --help", "--origin bad file-one"},
+				{"kairos upgrade bad because --dr", "--dry-run", "file-one"},
+				{"kairos upgrade pin ", "12-abcdef 13-fedcba", "touch a;b --force ~root file-one"},
+				{"kairos status --j", "--json", "--store file-one"},
 				{"", "bad pin quarantine stage status validate", "hidden file-one dir-one"},
 				{"s", "stage status", "bad file-one"},
 				{"quarantine ", "list add", "bad file-one"},
@@ -100,7 +109,11 @@ func TestCompletionInShells(t *testing.T) {
 				{"__complete ", "", ""},
 				{"bad --json --", "--dry-run", ""},
 			} {
-				got := sh.complete(program + " " + test.line)
+				line := program + " " + test.line
+				if strings.HasPrefix(test.line, "kairos ") {
+					line = test.line
+				}
+				got := sh.complete(line)
 				for _, want := range strings.Fields(test.want) {
 					if !strings.Contains(got, want) {
 						t.Errorf("%q offers %q, without %q", test.line, got, want)
@@ -141,11 +154,19 @@ func install(t *testing.T) string {
 	for _, sub := range []string{"bin", "completion", "files/dir-one"} {
 		err = errors.Join(err, os.MkdirAll(filepath.Join(dir, sub), 0o755))
 	}
+	umbrella := exec.Command("go", "build", "-o", filepath.Join(dir, "bin/kairos"), ".") // the real one
+	umbrella.Dir, umbrella.Env = "../../kairos", append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false -trimpath -tags=urfave_cli_no_docs")
+	if out, failed := umbrella.CombinedOutput(); failed != nil {
+		t.Fatalf("build kairos: %v: %s", failed, out)
+	}
+	err = errors.Join(err, os.Symlink(self, filepath.Join(dir, "bin", underUmbrella)))
 	err = errors.Join(err, os.Symlink(self, filepath.Join(dir, "bin", program)), os.WriteFile(filepath.Join(dir, "files/file-one"), nil, 0o644))
-	for name, as := range map[string]string{"bash": program, "zsh": "_" + program, "fish": program + ".fish"} {
+	for name, as := range map[string]string{"bash": "%s", "zsh": "_%s", "fish": "%s.fish"} {
 		script, readErr := os.ReadFile(filepath.Join("../../units/completion", name))
-		text := strings.ReplaceAll(string(script), "@TOOL@", program)
-		err = errors.Join(err, readErr, os.WriteFile(filepath.Join(dir, "completion", as), []byte(text), 0o644))
+		for _, of := range []string{program, "kairos"} {
+			text := strings.ReplaceAll(string(script), "@TOOL@", of)
+			err = errors.Join(err, readErr, os.WriteFile(filepath.Join(dir, "completion", fmt.Sprintf(as, of)), []byte(text), 0o644))
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +201,7 @@ type typed struct {
 func startBash(t *testing.T, dir string) shell {
 	s := open(t, "bash", "--norc", "--noprofile", "-i")
 	s.run(`bind 'set completion-query-items -1'; bind 'set page-completions off'; bind 'set show-all-if-ambiguous on'; bind 'set enable-bracketed-paste off'`)
-	s.run("source " + filepath.Join(dir, "completion", program))
+	s.run("source " + filepath.Join(dir, "completion", program) + "; source " + filepath.Join(dir, "completion/kairos"))
 	return s
 }
 
