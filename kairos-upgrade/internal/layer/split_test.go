@@ -55,7 +55,7 @@ func described(t testing.TB, archive []byte, dir objectsIn) *Partial {
 		t.Fatal(err)
 	}
 	table, blob, end := tableOf(t, archive)
-	p, err := FromTOC(t.Context(), bytes.NewReader(table), known{}, end, Limits{})
+	p, err := FromTOC(t.Context(), bytes.NewReader(table), known{}, end, true, Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

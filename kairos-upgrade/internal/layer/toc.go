@@ -46,7 +46,7 @@ type Partial struct {
 	Files, Reused int
 	ReusedBytes   int64
 
-	spans []span // of all files with content
+	spans []span // of all files with content, nil where nobody asks for the gaps
 	end   int64  // of the frames in the blob
 }
 
@@ -109,13 +109,14 @@ func (m *Missing) Inline(content string) {
 // FromTOC makes a layer of the table of contents of a zstd:chunked blob, which
 // r has as JSON. The entries go the way that those of a tar stream go (see
 // Import), so that the same layer comes out. end is where the frames end in the
-// blob.
+// blob. Stored, Gaps and ImportGaps work withGaps only: 24 bytes per file, which tar-split data
+// makes needless.
 //
 // Errors: those of Import, of r, and ErrTOC for what this version does not
 // know, or what a table of contents cannot say: names that are not UTF-8.
-func FromTOC(ctx context.Context, r io.Reader, known Known, end int64, limits Limits) (*Partial, error) {
+func FromTOC(ctx context.Context, r io.Reader, known Known, end int64, withGaps bool, limits Limits) (*Partial, error) {
 	limits = limits.WithDefaults()
-	c := &tocContent{known: known, end: end}
+	c := &tocContent{known: known, end: end, gaps: withGaps}
 	im := importer{ctx: ctx, layer: newLayer(), spent: spent{limits: limits}}
 	im.content = func(h *tar.Header) (*tree.Node, error) { return c.file(&im.spent, h.Size) }
 	err := readTOC(r, func(e *tocEntry) error {
@@ -151,6 +152,7 @@ func FromTOC(ctx context.Context, r io.Reader, known Known, end int64, limits Li
 type tocContent struct {
 	known Known
 	end   int64
+	gaps  bool
 	entry *tocEntry // the current one
 
 	files, reused int
@@ -175,7 +177,9 @@ func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
 		return nil, fmt.Errorf("%w: content from %d to %d of %d bytes", ErrTOC, from, to, c.end)
 	}
 	n, err := c.find(s, [sha256.Size]byte(raw), size)
-	c.spans = append(c.spans, span{from, to - from, n})
+	if c.gaps {
+		c.spans = append(c.spans, span{from, to - from, n})
+	}
 	return n, err
 }
 

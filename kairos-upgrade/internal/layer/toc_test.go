@@ -95,7 +95,7 @@ func TestFromTOC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := FromTOC(t.Context(), bytes.NewReader(table), known{}, end, Limits{})
+		p, err := FromTOC(t.Context(), bytes.NewReader(table), known{}, end, true, Limits{})
 		if err != nil {
 			t.Fatalf("%d: %v", i, err)
 		}
@@ -123,7 +123,7 @@ func TestKnownContents(t *testing.T) {
 		objects: map[[sha256.Size]byte]fsverity.Digest{sha256.Sum256([]byte(bodies["a"])): fsverity.Bytes([]byte(bodies["a"]))},
 		inline:  map[[sha256.Size]byte]string{sha256.Sum256([]byte("d")): "d"},
 	}
-	p, err := FromTOC(t.Context(), bytes.NewReader(table), k, end, Limits{})
+	p, err := FromTOC(t.Context(), bytes.NewReader(table), k, end, true, Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,13 +200,13 @@ func TestBadTOC(t *testing.T) {
 		"too many":            {table(strings.TrimSuffix(strings.Repeat(`{"type":"dir","name":"d"},`, small.Entries+1), ",")), ErrLimit},
 		"a long entry":        {table(`{"type":"dir","name":"` + strings.Repeat("d", tocEntryMax+1000) + `"}`), ErrLimit},
 	} {
-		if _, err := FromTOC(t.Context(), strings.NewReader(test.table), known{}, 1000, small); !errors.Is(err, test.want) {
+		if _, err := FromTOC(t.Context(), strings.NewReader(test.table), known{}, 1000, true, small); !errors.Is(err, test.want) {
 			t.Errorf("%s: error %v, want %v", name, err, test.want)
 		}
 	}
 	broken := errors.New("broken")
 	r := io.MultiReader(strings.NewReader(`{"version":1,`), errorReader{broken})
-	if _, err := FromTOC(t.Context(), r, known{}, 1000, small); !errors.Is(err, broken) || errors.Is(err, ErrTOC) {
+	if _, err := FromTOC(t.Context(), r, known{}, 1000, true, small); !errors.Is(err, broken) || errors.Is(err, ErrTOC) {
 		t.Errorf("error %v, want that of the reader", err)
 	}
 }
@@ -223,7 +223,7 @@ func FuzzFromTOC(f *testing.F) {
 	}
 	const end = 1 << 20
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := FromTOC(t.Context(), bytes.NewReader(data), known{}, end, small)
+		p, err := FromTOC(t.Context(), bytes.NewReader(data), known{}, end, true, small)
 		if err != nil {
 			return
 		}
@@ -280,7 +280,7 @@ func BenchmarkFromTOC(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := FromTOC(b.Context(), bytes.NewReader(data), known{}, 1<<40, Limits{}); err != nil {
+				if _, err := FromTOC(b.Context(), bytes.NewReader(data), known{}, 1<<40, false, Limits{}); err != nil {
 					b.Fatal(err)
 				}
 			}

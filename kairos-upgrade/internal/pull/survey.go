@@ -62,7 +62,7 @@ func Look(ctx context.Context, img *source.Image, cache LayerCache, known Known,
 
 func table(ctx context.Context, img *source.Image, i int, known Known, limits layer.Limits) (part *layer.Partial, err error) {
 	err = img.ReadTOC(ctx, i, func(r io.Reader) (err error) {
-		part, err = layer.FromTOC(ctx, r, known, img.Layers[i].TOC.Frames(), limits)
+		part, err = layer.FromTOC(ctx, r, known, img.Layers[i].TOC.Frames(), img.Layers[i].TOC.Split.Length == 0, limits)
 		return err
 	})
 	return part, err
