@@ -1,6 +1,5 @@
-// Package automation decides, without a person, whether a node is to take an
-// update and when: by what kairos-upgrade.conf(5) says, and by what the node
-// has been through.
+// Package automation decides whether and when a node stages an upgrade automatically,
+// from kairos-upgrade.conf(5) and the history of the node.
 package automation
 
 import (
@@ -17,22 +16,22 @@ import (
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
-// Mode says how far the automation goes by itself.
+// Mode is how much of an upgrade is automatic.
 type Mode string
 
 const (
 	Off   Mode = "off"   // nothing happens
-	Check Mode = "check" // it is found out what there is
+	Check Mode = "check" // only look for upgrades
 	Stage Mode = "stage" // and made the next boot
 	Apply Mode = "apply" // and booted
 )
 
-// Follow says what counts as an update.
+// Follow selects the images that count as an upgrade.
 type Follow string
 
 const (
-	FollowTag    Follow = "tag"        // what the tag names, unless that is older
-	FollowAlways Follow = "tag-always" // what the tag names, older or not
+	FollowTag    Follow = "tag"        // the image of the tag, unless it is older
+	FollowAlways Follow = "tag-always" // the image of the tag, even if it is older
 	FollowSemver Follow = "semver"     // the newest tag within a range
 )
 
@@ -48,24 +47,25 @@ type Config struct {
 	Recovery    Recovery
 	// AllowUnverified stages in a store that has lost fs-verity.
 	AllowUnverified bool
-	// Wrong says what is wrong in the files, nil when nothing is.
+	// Wrong is the error about invalid settings, nil when all are valid.
 	Wrong error
 }
 
-// Recovery is what the recovery system does by itself: section [Recovery].
+// Recovery is the section [Recovery]: the automatic actions of the recovery system.
 type Recovery struct {
 	Repair   bool // repair the installed system, and boot it
 	Attempts int  // how often, before a person has to look
 }
 
-// DefaultAttempts is one for a repair, and one for what it may have missed.
+// DefaultAttempts is how often the recovery system tries a repair: once, and once more
+// in case that an attempt was interrupted.
 const DefaultAttempts = 2
 
 // DefaultRebootDelay leaves a person that is logged in the time to object.
 const DefaultRebootDelay = time.Minute
 
-// Load reads the settings of the system beneath root. Anything wrong in them
-// is an error: an automation does nothing on half of what it was told.
+// Load reads the settings beneath root. Any invalid setting is an error: automatic
+// upgrades do nothing with incomplete settings.
 func Load(root string) (Config, error) {
 	c := Read(root)
 	if c.Wrong != nil {

@@ -15,35 +15,35 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// Action is what the automation does next.
+// Action is the next action of automatic upgrades.
 type Action string
 
 const (
-	None   Action = "none"   // there is nothing new
+	None   Action = "none"   // there is no upgrade
 	Hold   Action = "hold"   // there may be, but not for this node as it is
-	Tell   Action = "tell"   // there is; a person decides
-	Wait   Action = "wait"   // there is; it is not the time
+	Tell   Action = "tell"   // there is an upgrade; a person decides
+	Wait   Action = "wait"   // there is an upgrade, but not now
 	Fetch  Action = "stage"  // it is staged
 	Reboot Action = "reboot" // it is staged already, and booted
 )
 
-// Decision is what the automation made of the settings, the registry, the node
-// and the time.
+// Decision is the result of a check for upgrades: from the settings, the registry, the
+// state of the node and the time.
 type Decision struct {
 	Checked time.Time     `json:"checked"`
 	Mode    Mode          `json:"mode"`
 	Action  Action        `json:"action"`
 	Code    string        `json:"reason_code"` // for programs: kairos-json(5)
 	Reason  string        `json:"reason"`      // for people
-	Update  *deploy.Offer `json:"update"`      // null when there is nothing new
+	Update  *deploy.Offer `json:"update"`      // the available upgrade, null for none
 	Staged  string        `json:"staged"`      // id of its deployment if that boots next, ""
-	// WindowOpens is when what has to wait will be done, null otherwise.
+	// WindowOpens is when a waiting action will be done, null otherwise.
 	WindowOpens *time.Time `json:"window_opens"`
 	Error       string     `json:"error"` // why nothing could be decided or done, ""
 }
 
-// Renew brings an old decision into line with what has happened since: what runs
-// is no update any more, and what was staged may have gone. d may be nil.
+// Renew corrects an old decision by the current state: an upgrade that runs is none any
+// more, and a staged deployment may have been removed. d may be nil.
 func (d *Decision) Renew(roles deploy.Roles) {
 	if d == nil || d.Update == nil {
 		return
@@ -60,7 +60,7 @@ func (d *Decision) Renew(roles deploy.Roles) {
 	}
 }
 
-// Origin of the records of what the automation has staged.
+// Origin is the origin in the records of automatically staged deployments.
 const Origin = "auto"
 
 // Follower looks for updates of a node.
@@ -71,8 +71,8 @@ type Follower struct {
 	// Exact finds out exactly how much would be fetched, which takes reading
 	// the tables of contents of layers. A timer does without.
 	Exact bool
-	// ByHand says that a person asks: what others have staged or gone back from
-	// is no obstacle then, and what is staged is followed, if something is.
+	// ByHand says that a person asks: staged deployments and rollbacks do not hold the
+	// upgrade then, and the reference of a staged deployment is followed.
 	ByHand bool
 	Now    time.Time
 }
@@ -90,8 +90,8 @@ func (f *Follower) from(roles deploy.Roles) *deploy.Deployment {
 	return cmp.Or(roles.Booted, roles.Next)
 }
 
-// Decide finds out what there is, and what is to be done about it now. An
-// error means that it could not be found out.
+// Decide looks for an upgrade and returns what to do now. An error means that it could
+// not look.
 func (f *Follower) Decide(ctx context.Context, now time.Time) (*Decision, error) {
 	f.Now = now
 	d := &Decision{Checked: now.UTC().Truncate(time.Second), Mode: f.Config.Mode}
@@ -155,7 +155,7 @@ func (f *Follower) act(d *Decision, now time.Time) {
 	}
 }
 
-// Verdict is an offer and what the node thinks of it: None, Hold or Tell.
+// Verdict is an offered image with the node's decision: None, Hold or Tell.
 type Verdict struct {
 	offer  *deploy.Offer
 	action Action
@@ -166,8 +166,8 @@ type Verdict struct {
 // Code is the word for programs of why the node can't take the offer.
 func (v Verdict) Code() string { return v.code }
 
-// Offer returns the offer, nil when there was none, and whether the node can
-// take it; reason says why not.
+// Offer returns the offer, nil when there was none, and whether the node may stage it;
+// reason says why not.
 func (v Verdict) Offer() (o *deploy.Offer, takes bool, reason string) {
 	return v.offer, v.action == Tell, v.reason
 }
@@ -175,8 +175,8 @@ func (v Verdict) Offer() (o *deploy.Offer, takes bool, reason string) {
 // maxHeld is how many releases that the node can't take are passed over.
 const maxHeld = 5
 
-// Find looks for what is followed: the image that the tag names, or the newest
-// release within the range that the node can take.
+// Find looks for the followed image: that of the tag, or the newest release in the
+// range that the node may stage.
 func (f *Follower) Find(ctx context.Context) (Verdict, error) {
 	have, err := f.Node.Inventory()
 	if err != nil {
@@ -260,7 +260,7 @@ func current(repository string, from *deploy.Deployment) Release {
 	return NewRelease(from.Version)
 }
 
-// Judge looks at one image, and at what the node knows of it.
+// Judge judges one image, by the history of the node.
 func (f *Follower) Judge(ctx context.Context, reference string) (Verdict, error) {
 	have, err := f.Node.Inventory()
 	if err != nil {

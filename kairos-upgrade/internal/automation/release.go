@@ -29,8 +29,8 @@ var (
 	kairosLike = regexp.MustCompile(`-(?:core|standard)-[a-z0-9]+-[a-z0-9_-]+-v[0-9]`)
 )
 
-// NewRelease reads a tag: one of Kairos' own, or a semantic version, with or
-// without a v before it. Parts that are missing count as 0, so that v3 is one.
+// NewRelease parses a tag: one of Kairos' own, or a semantic version, with or without a
+// leading v. Missing parts count as 0, so that v3 is valid.
 func NewRelease(tag string) Release {
 	if m := kairosTag.FindStringSubmatch(tag); m != nil {
 		r := Release{Tag: tag, Flavor: m[1] + "-" + m[4], Architecture: m[2]}
@@ -85,8 +85,8 @@ func read(tags []string) []Release {
 	return releases
 }
 
-// For returns the tags that a node may follow. Of Kairos' own these are those of
-// the flavor of what runs or, where that is none of them, of an architecture.
+// For returns the tags that a node may follow. Of Kairos' own tags these are the ones
+// with the running flavor or, where no such tag is running, with an architecture.
 func For(tags []string, runs Release, architecture string) []string {
 	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
 		r := NewRelease(tag)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Window is a span of hours on some days of the week, in local time. One that
-// goes past midnight belongs to the day on which it begins.
+// Window is a range of hours on some days of the week, in local time. A window past
+// midnight belongs to the day on which it begins.
 type Window struct {
 	days     [7]bool // by time.Weekday
 	from, to int     // minutes since midnight; to <= from: on the next day
@@ -85,8 +85,7 @@ func parseTime(s string) (minutes int, ok bool) {
 	return int(h*60 + m), true
 }
 
-// Contains reports whether a moment lies in the window, by the clock on the
-// wall of its time zone.
+// Contains reports whether a time is in the window, by the local time of its zone.
 func (w Window) Contains(t time.Time) bool {
 	now, today := t.Hour()*60+t.Minute(), t.Weekday()
 	if w.from < w.to {
@@ -99,7 +98,7 @@ func (w Window) Contains(t time.Time) bool {
 // Windows are several; none at all is any time.
 type Windows []Window
 
-// Contains reports whether a moment lies in any of the windows.
+// Contains reports whether a time is in any of the windows.
 func (ws Windows) Contains(t time.Time) bool {
 	for _, w := range ws {
 		if w.Contains(t) {

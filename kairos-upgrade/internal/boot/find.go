@@ -31,12 +31,12 @@ type File struct {
 	Node *tree.Node
 }
 
-// Kernel is what an image boots with: a kernel and its initrd, or a UKI.
+// Kernel is an image's kernel with its initrd, or its UKI.
 type Kernel struct {
-	Release string // as uname -r tells it, as far as the names say
+	Release string // in the form of uname -r, as far as file names contain it
 	Files   []File
-	// Notes say, for people, what else was there: other kernels, and newer ones
-	// that can't be booted.
+	// Notes describe, for people, other kernels of the image, and newer ones that can't
+	// boot.
 	Notes []string
 }
 
@@ -53,7 +53,7 @@ func order(a, b string) int {
 // Content opens the content of a regular file of an image.
 type Content func(*tree.Node) (io.ReadCloser, error)
 
-// ErrNoKernel says that an image can't be booted.
+// ErrNoKernel says that an image has no usable kernel.
 var ErrNoKernel = errors.New("the image has no bootable kernel")
 
 // Find returns what the image boots with. The tree must not have been

@@ -23,10 +23,9 @@ type kargsFile struct {
 	Architectures []string `toml:"match-architectures"`
 }
 
-// Kargs returns the kernel arguments that an image brings along for this
-// architecture, in order of the names of their files. A file that can't be
-// read, has unknown keys, or sets what is ours to set is an error: an image
-// must not boot with half of its arguments.
+// Kargs returns an image's kernel arguments for this architecture, in the order of file
+// names. An unreadable file, an unknown key and a reserved argument are errors: an
+// image must not boot with some of its arguments missing.
 func Kargs(root *tree.Node, content Content) ([]string, error) {
 	dir := Resolve(root, kargsDir)
 	if dir == nil {
@@ -96,7 +95,7 @@ func goarch(name string) string {
 	return name
 }
 
-// ErrKarg says that something can't be given as a kernel argument.
+// ErrKarg says that a text is no permitted kernel argument.
 var ErrKarg = errors.New("not acceptable as a kernel argument")
 
 // reserved are the arguments that say what is booted and where from; only a

@@ -22,8 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loader is a boot loader: what it can boot is published as an entry that
-// names boot files.
+// Loader is a boot loader: it publishes a deployment as an entry that names boot files.
 type Loader interface {
 	// Entries returns all entries; the first one boots next.
 	Entries() ([]bls.Entry, error)
@@ -47,13 +46,14 @@ type Loader interface {
 	// dry run only lists them, as if the entries with some base names were
 	// gone already.
 	Sweep(dryRun bool, gone ...string) ([]deployment.File, error)
-	// Space returns the size and what is free for boot files, in bytes.
+	// Space returns the size and the free space of the file system with the boot files,
+	// in bytes.
 	Space() (size, free int64, err error)
 	// Default returns the pattern (path.Match) of the entry that boots without
 	// being chosen, "" where that is the first one.
 	Default() string
-	// Others returns what others keep where boot files are, in bytes, and the
-	// largest of it by name.
+	// Others returns the total size of files of other programs on that file system, in
+	// bytes, and the largest ones by name.
 	Others() (size int64, names []string)
 	// Path is where boot files are, for messages.
 	Path() string
@@ -283,7 +283,7 @@ func (l *SystemdBoot) removeUnfinished() error {
 	return err
 }
 
-// What Others looks at, and names, at most.
+// Limits of Others.
 const (
 	maxOthers   = 10_000
 	otherMin    = 1 << 20 // bytes
@@ -312,7 +312,8 @@ func (l *SystemdBoot) Others() (size int64, names []string) {
 	return size, names[:min(len(names), namedOthers)]
 }
 
-// Default reads loader.conf(5). What it says of "@saved" is known to the firmware.
+// Default reads the default entry in loader.conf(5). Only the firmware knows that of
+// "@saved".
 func (l *SystemdBoot) Default() (pattern string) {
 	data, _ := readBounded(l.esp.Root, "loader/loader.conf")
 	for line := range strings.Lines(string(data)) {
@@ -354,6 +355,6 @@ func (l *SystemdBoot) Path() string { return l.view.Path }
 
 func (l *SystemdBoot) Space() (size, free int64, err error) { return l.view.Space() }
 
-// Reserve is how many bytes are left free on the ESP: for entries, directories
-// and what file systems round up.
+// Reserve is how many bytes stay free on the ESP: for entries, directories and the
+// rounding of file systems.
 const Reserve = 256 << 10

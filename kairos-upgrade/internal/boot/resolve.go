@@ -12,9 +12,9 @@ import (
 // kernel does.
 const maxLinks = 40
 
-// Resolve returns the node at a path of an image as a process in the image
-// would see it: symbolic links are followed, and ".." of the root is the root.
-// It returns nil for what does not exist, and for loops.
+// Resolve returns the node at a path of an image, resolved as by a process in the
+// image: symbolic links are followed, and ".." of the root is the root. It returns nil
+// for missing paths and for loops.
 func Resolve(root *tree.Node, name string) *tree.Node {
 	stack := []*tree.Node{root}
 	left := strings.Split(name, "/")

@@ -1,10 +1,9 @@
-// Package border is what passes between the process that changes a node, and
-// the one without rights that reads what others made. Either sends frames over
-// a socket: four bytes of length, and a Message in JSON.
+// Package border is the protocol between the process that changes a node and the
+// unprivileged process that reads untrusted input. Both send frames over a socket: four
+// bytes of length, and a Message in JSON.
 //
-// The process with rights believes nothing of it: a frame has a bound, a
-// message a known kind, files have numbers for names, and digests are
-// measured again.
+// The privileged process trusts nothing: frames have a maximum size, messages a known
+// kind, files numbers instead of names, and digests are computed again.
 package border
 
 import (
@@ -47,7 +46,7 @@ var kinds = map[string]bool{
 	Commit: true, Learnt: true, Reached: true, Damaged: true, Reply: true,
 }
 
-// ErrProtocol says that what came is no message.
+// ErrProtocol says that a received frame is no valid message.
 var ErrProtocol = errors.New("not what the protocol says")
 
 // Message is one message. Which fields count follows from its kind.

@@ -119,8 +119,8 @@ const (
 	xattrUserHasWhite  = "user.overlay.opaque"
 )
 
-// ErrTree says that a tree can't be written as an image; it is wrapped with
-// the path and the reason.
+// ErrTree says that a tree can't be written as an image; it is wrapped with the path
+// and the reason.
 var ErrTree = errors.New("not a tree that composefs can hold")
 
 // ErrImage says that bytes are not an image, or are damaged; it is wrapped with

@@ -27,9 +27,9 @@ func Read(image *os.File) (*tree.Node, error) {
 	return parse(image, info.Size())
 }
 
-// Parse returns the tree that an image was written from. The bytes need not be
-// trusted: time and memory are bounded by their length, and what Write would
-// never write is refused with ErrImage. The tree does not refer to image.
+// Parse parses an image into the tree from which it was written. The bytes need not be
+// trusted: time and memory are bounded by their length, and ErrImage is returned for
+// everything that Write never writes. The tree does not refer to image.
 func Parse(image []byte) (*tree.Node, error) {
 	return parse(bytes.NewReader(image), int64(len(image)))
 }

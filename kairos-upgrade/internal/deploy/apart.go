@@ -29,10 +29,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Apart says how images are read in a process of their own, without rights:
-// what others made is decoded there, and the process that mounts, enables
-// fs-verity and publishes sees numbers, digests and a few lines of text of it,
-// all of which it checks. See package border, and Read for the other side.
+// Apart describes how images are read in a separate unprivileged process: it decodes
+// the untrusted input, and the process that mounts, enables fs-verity and publishes
+// gets only numbers, digests and a few lines of text, all of which it checks. See
+// package border; Read is the other side.
 type Apart struct {
 	// Command returns the command that calls Read.
 	Command func() *exec.Cmd
@@ -146,8 +146,8 @@ func (b *beginning) line() string {
 	return terminal.Line(string(line[:min(len(line), 512)]))
 }
 
-// ErrReader says that the process that reads images failed as a process: it
-// died, went silent, or said what it may not say.
+// ErrReader says that the process that reads images failed: it died, stopped answering,
+// or violated the protocol.
 var ErrReader = errors.New("the process that reads the image")
 
 // listen does what the reader asks for until it is gone.

@@ -12,7 +12,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// Collected says what a collection removed, or would remove.
+// Collected is what a garbage collection removed, or would remove.
 type Collected struct {
 	Deployments []string          `json:"deployments"` // ids
 	BootFiles   []deployment.File `json:"boot_files"`

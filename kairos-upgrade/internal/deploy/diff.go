@@ -42,7 +42,7 @@ type Subject struct {
 	Changelog   string `json:"changelog"`
 }
 
-// Difference is what a system has that another one has not.
+// Difference is an object that one of the systems has and the other one lacks.
 type Difference struct {
 	Old          Subject  `json:"old"`
 	New          Subject  `json:"new"`
@@ -126,7 +126,7 @@ func (n *Node) side(ctx context.Context, s Side, opts source.Options) (*opened, 
 	return o, nil
 }
 
-// Labels that tell people what is new. There is no standard for the last one.
+// Labels with release notes. There is no standard for the last one.
 const (
 	labelDescription = "org.opencontainers.image.description"
 	labelURL         = "org.opencontainers.image.url"

@@ -12,8 +12,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
-// Digest computes the image digest of a source, sha256:HEX: what mkcomposefs
-// prints for the same normalised tree. Nothing is written anywhere.
+// Digest computes the image digest of a source, sha256:HEX: the one that mkcomposefs
+// prints for the same normalised tree. It writes nothing.
 func Digest(ctx context.Context, given string, opts source.Options, bar *progress.Reporter) (string, error) {
 	o, err := openOrigin(ctx, given, opts)
 	if err != nil {

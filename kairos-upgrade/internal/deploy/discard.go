@@ -11,15 +11,16 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// Removed says what went, and what boots next without it.
+// Removed is the result of a removal: the removed deployments, and the one that boots
+// next.
 type Removed struct {
-	Next string `json:"next"` // id of what boots next, ""
+	Next string `json:"next"` // id of the deployment that boots next, ""
 	Collected
 }
 
-// Discard takes back what is staged: what runs, or else the newest good
-// deployment, boots next. The automation doesn't stage it again by itself. Exit
-// status of errors: 3, nothing is staged.
+// Discard removes the staged deployment: the running one, or the newest good one, boots
+// next. Automatic upgrades don't stage its image again. Exit status of errors: 3,
+// nothing is staged.
 func (n *Node) Discard(dryRun bool) (Removed, error) {
 	have, err := n.Inventory()
 	if err := errors.Join(err, have.Complete()); err != nil {
@@ -89,8 +90,9 @@ func (n *Node) discard(stays *Deployment, staged []Deployment, dryRun bool) (Rem
 	return n.removeThese(ids, dryRun)
 }
 
-// Remove removes a deployment that is not needed to boot, and what it alone
-// reaches. The only way back goes by force alone. Exit status of errors: 4.
+// Remove removes a deployment that is not needed to boot, and the files that only it
+// needs. The last deployment for a fallback is removed only with force. Exit status of
+// errors: 4.
 func (n *Node) Remove(id string, force, dryRun bool) (Removed, error) {
 	have, err := n.Inventory()
 	if err := errors.Join(err, have.Complete()); err != nil {
@@ -161,7 +163,8 @@ func (n *Node) GoBack(ctx context.Context, to *Deployment) (r deployment.Record,
 	return to.Record, removed.Deployments, nil
 }
 
-// Discards returns what GoBack discards, none where it makes a new deployment.
+// Discards returns the deployments that a rollback would discard, none where it deploys
+// the older image again.
 func Discards(list []Deployment, to *Deployment) []Deployment {
 	if to.State != Good {
 		return nil

@@ -15,14 +15,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// State says how far a deployment has come.
+// State is the state of a deployment.
 type State = report.State
 
 const (
 	Good, Pending, Bad, Incomplete = report.Good, report.Pending, report.Bad, report.Incomplete
 )
 
-// Deployment is a record and what has become of it.
+// Deployment is a record with the state of the deployment.
 type Deployment struct {
 	report.Deployment
 
@@ -32,15 +32,14 @@ type Deployment struct {
 	order int
 }
 
-// Inventory is what a store and its boot loader have, read at one moment.
+// Inventory is the content of a store and of its boot loader's menu at one moment.
 type Inventory struct {
-	// Deployments are those whose records can be read, newest first.
+	// Deployments are those with a readable record, newest first.
 	Deployments []Deployment
-	// Unreadable says which records and quarantines can't be read, nil when
+	// Unreadable is the error about unreadable records and quarantine entries, nil when
 	// the inventory is complete.
 	Unreadable error
-	// Orphans are entries of this store whose deployment has no record: a lost
-	// one, most likely.
+	// Orphans are entries of this store without a record, most likely a lost one.
 	Orphans []bls.Entry
 
 	// first is the entry that the boot loader boots by itself, of whatever
@@ -50,8 +49,8 @@ type Inventory struct {
 	entries []bls.Entry
 }
 
-// Complete returns an error unless everything could be read: for those who
-// must not act on half a view.
+// Complete returns an error unless everything was readable: for callers that must not
+// act on a partial view.
 func (i Inventory) Complete() error { return i.Unreadable }
 
 // Roles finds the roles of its deployments.
@@ -71,8 +70,8 @@ func (i Inventory) Find(id string) (*Deployment, error) {
 // apart at most.
 const readings = 10
 
-// Inventory reads what there is. It takes no lock: others may change it
-// meanwhile, and it is read again until they did not.
+// Inventory reads the inventory. It takes no lock: it reads again until nothing has
+// changed meanwhile.
 func (n *Node) Inventory() (Inventory, error) {
 	entries, err := n.Loader.Entries()
 	if err != nil {
@@ -145,9 +144,9 @@ func first(entries []bls.Entry, pattern string) *bls.Entry {
 	return &entries[0]
 }
 
-// Before names what the boot loader boots instead of the deployment of this
-// store that would boot next: an entry of another system that comes first in
-// the menu, or that loader.conf makes the default. "" when nothing does.
+// Before names the entry of another system that boots instead of this store's next
+// deployment, since it comes first in the menu or is the default in loader.conf; "" for
+// none.
 func (i Inventory) Before() string {
 	next := i.Roles().Next
 	if next == nil || i.first == nil || strings.EqualFold(i.first.Name.Base, next.entry.Name.Base) {
@@ -211,11 +210,11 @@ func bootedBy(e bls.Entry, records []deployment.Record) (id string) {
 	return id
 }
 
-// Roles says which deployments have a part to play. Each may be nil.
+// Roles are the deployments with a role. Each may be nil.
 type Roles struct {
 	Booted   *Deployment // runs now
 	Next     *Deployment // boots next, as far as this store is concerned
-	Staged   *Deployment // Next, if that is not what runs
+	Staged   *Deployment // Next, unless it is running
 	Previous *Deployment // the newest good one that does not run: the way back
 }
 
@@ -242,8 +241,7 @@ func RolesOf(list []Deployment) (r Roles) {
 	return r
 }
 
-// Find returns a deployment by its id, by its serial, or by what its id begins
-// with.
+// Find returns a deployment by its id, its serial, or the beginning of its id.
 func Find(list []Deployment, id string) (*Deployment, error) {
 	var found []*Deployment
 	for i := range list {
@@ -264,5 +262,5 @@ func Find(list []Deployment, id string) (*Deployment, error) {
 	return nil, fmt.Errorf("deployment %s: %s and %s begin with that", id, found[0].ID, found[1].ID)
 }
 
-// ErrNoDeployment says that there is no such deployment.
+// ErrNoDeployment says that the deployment doesn't exist.
 var ErrNoDeployment = errors.New("no such deployment")

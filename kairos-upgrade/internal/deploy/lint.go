@@ -16,9 +16,9 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
-// Lint says whether the image of a source can boot as a node. Kernels and
-// initrds are kept in unnamed files in dir while it runs; nothing else is
-// written. An image in a registry is fetched as a whole.
+// Lint reports whether the image of a source can boot as a node. It keeps kernels and
+// initrds in unnamed files in dir, and writes nothing else. It fetches an image in a
+// registry as a whole.
 func Lint(ctx context.Context, given, dir string, opts source.Options, bar *progress.Reporter) ([]lint.Finding, error) {
 	o, err := openOrigin(ctx, given, opts)
 	if err != nil {
@@ -81,7 +81,7 @@ func (n *Node) faults(root *tree.Node) []lint.Finding {
 	return slices.DeleteFunc(found, func(f lint.Finding) bool { return f.Level != lint.Error })
 }
 
-// ErrCannotBoot says that an image does not boot as a node.
+// ErrCannotBoot says that an image cannot boot as a node.
 var ErrCannotBoot = errors.New("the image cannot boot as a node")
 
 // bootable refuses an image that cannot boot, in the words of Lint.

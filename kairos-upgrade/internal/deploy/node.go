@@ -1,9 +1,9 @@
-// Package deploy changes what a node boots: it stages images, goes back to
-// older ones, collects what is not needed any more, and verifies what is there.
+// Package deploy changes which deployment a node boots: it stages images, rolls back,
+// collects garbage, verifies and repairs.
 //
-// A deployment is published in this order, each step durable before the next:
-// objects and image in the store, boot files on the ESP, the record, and last,
-// by one rename, the boot entry. Until then the machine boots as before.
+// A deployment is published in this order, each step durable before the next: objects
+// and image in the store, boot files on the ESP, the record, and last, by one rename,
+// the boot entry. Until then the machine boots as before.
 package deploy
 
 import (
@@ -24,15 +24,15 @@ type Node struct {
 	// Label is the label of the store's partition: kairos.store= of its
 	// deployments.
 	Label string
-	// Booted is what runs now, if it runs from this store.
+	// Booted describes the running system, if it runs from this store.
 	Booted deployment.Booted
 	// Unlocked are the encrypted volumes that the running system has opened, by the
 	// label of their partition; nil where the node is not the running one.
 	Unlocked map[string]string
-	// SecureBoot says that this machine's firmware starts only what is signed.
+	// SecureBoot says that Secure Boot is enabled on this machine.
 	SecureBoot bool
-	// MustBoot says that an image which Lint finds unable to boot is not staged
-	// unless that is forced.
+	// MustBoot says that an image which Lint finds unable to boot is staged only with
+	// force.
 	MustBoot bool
 	// Medium, unless nil, gets the image's boot code: a medium is made. Its records
 	// are of the time when the image was made, so that the same image makes the same

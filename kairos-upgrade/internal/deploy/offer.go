@@ -22,16 +22,16 @@ type Offer struct {
 	LayersKnown  int   `json:"layers_known"`
 	BytesToFetch int64 `json:"bytes_to_fetch"` // at most
 
-	// Deployed is the newest deployment of it, nil when there is none.
+	// Deployed is the newest deployment of the image, nil when there is none.
 	Deployed *Deployment `json:"-"`
-	// Quarantined says that it failed on this node.
+	// Quarantined is the image's quarantine entry: it failed on this node.
 	Quarantined      *deployment.Quarantine `json:"-"`
 	InsecureRegistry string                 `json:"-"` // accepted without TLS, ""
 }
 
-// Change says how versions go from one deployment to another.
+// Change describes the change of versions between two deployments.
 type Change struct {
-	FromVersion string `json:"from_version"` // of what runs, or else boots next; "" when unknown
+	FromVersion string `json:"from_version"` // of the running deployment, or of the next one; "" when unknown
 	Downgrade   bool   `json:"downgrade"`    // whether that is newer
 }
 
@@ -65,10 +65,9 @@ func (n *Node) announce(c Change, version string) {
 	}
 }
 
-// Look opens an image and tells what staging it would mean. Only its
-// description is read and, for the exact number of bytes, the tables of
-// contents of its layers. Errors are those of Stage that say that an image
-// can't be had.
+// Look opens an image and describes what staging it would mean. It reads only the
+// image's description and, for the exact number of bytes, the tables of contents of its
+// layers. It returns the errors of Stage about unavailable images.
 func (n *Node) Look(ctx context.Context, given string, opts source.Options, exact bool) (*Offer, error) {
 	opts.Log = n.Log
 	if src, err := source.Parse(given); err == nil && src.Kind != source.KindImage {
@@ -105,7 +104,7 @@ func (n *Node) Look(ctx context.Context, given string, opts source.Options, exac
 	return o, err
 }
 
-// ErrMoved says that a tag names another image than it did.
+// ErrMoved says that a tag names another image than before.
 var ErrMoved = errors.New("the tag names another image by now")
 
 // expect refuses an image that is not the one that was decided upon.

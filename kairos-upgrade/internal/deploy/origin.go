@@ -49,7 +49,7 @@ type need struct {
 // errElsewhere says that an image is not a deployment on this machine.
 var errElsewhere = errors.New("it is not a deployment in a store of this machine")
 
-// Fetched says what a fetch took.
+// Fetched counts what was fetched.
 type Fetched struct {
 	Bytes         int64 `json:"bytes_fetched"`
 	Requests      int64 `json:"requests"` // for blobs of layers

@@ -11,7 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
-// Plan is what a staging would do.
+// Plan describes what a staging would do.
 type Plan struct {
 	Reference      string `json:"reference"`
 	ManifestDigest string `json:"manifest_digest"`
@@ -28,8 +28,8 @@ type Plan struct {
 	replaces bool // the recovery system that there is must be given up
 }
 
-// Plan makes the checks of Stage that come before anything is fetched, with
-// the same errors, and says what would follow. Nothing is changed.
+// Plan makes all checks of Stage before the first fetch, with the same errors, and
+// returns what Stage would do. It changes nothing.
 func (n *Node) Plan(ctx context.Context, req Request) (*Plan, error) {
 	t := &transaction{node: n, req: req}
 	p, err := t.plan(ctx)
@@ -105,7 +105,7 @@ func (t *transaction) steps(p *Plan) (steps []string) {
 	return steps
 }
 
-// Inspected is what is known of an image without a store.
+// Inspected describes an image, without a store.
 type Inspected struct {
 	Reference      string   `json:"reference"`
 	ManifestDigest string   `json:"manifest_digest,omitempty"`
@@ -121,8 +121,8 @@ type Inspected struct {
 	Exact          bool     `json:"exact"`       // whether bytes_store and bytes_boot are
 }
 
-// Inspect tells what staging an image into an empty store would need. Only
-// its description is read.
+// Inspect returns what staging an image into an empty store would need. It reads only
+// the image's description.
 func Inspect(ctx context.Context, given string, opts source.Options) (*Inspected, error) {
 	o, err := openOrigin(ctx, given, opts)
 	if err != nil {

@@ -95,7 +95,7 @@ func (n *Node) entry(r deployment.Record) bls.Entry {
 	return e
 }
 
-// Title is what the boot menu shows: what the node says, or the system and its
+// Title returns the title in the boot menu: that of the node, or the system and its
 // version.
 func Title(r deployment.Record) string {
 	if r.NodeTitle != "" {

@@ -34,8 +34,8 @@ const (
 // beatEvery is how often a reader says that it is alive.
 const beatEvery = 5 * time.Second
 
-// Read is the process that reads images: it gives up its rights, and does what
-// the one that started it asks for, until that one closes the socket.
+// Read is the main function of the process that reads images: it drops its privileges,
+// and answers requests until the socket is closed.
 func Read(ctx context.Context) error {
 	if err := unix.SetNonblock(readerSocket, true); err != nil {
 		return fmt.Errorf("read an image for another process: %w", err)

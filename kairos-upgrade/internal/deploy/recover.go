@@ -8,10 +8,10 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// Revival is what a recovery system makes of an installed system that does not
-// boot.
+// Revival is the deployment that the recovery system chooses for an installed system
+// that does not boot.
 type Revival struct {
-	To      *Deployment // what is deployed once more; nil: the recovery system's own image
+	To      *Deployment // the deployment to deploy again; nil: the recovery system's own image
 	Reason  string      // for people
 	Retries bool        // it failed before, by damage that is mended
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/kairos-io/toolkit/lib/disk"
 )
 
-// Recovery is what the boot entry of the recovery system says of it. Its
-// store is not looked at: that would take a mount.
+// Recovery is the recovery system as its boot entry describes it. Its store is not
+// read, since that would need a mount.
 type Recovery struct {
 	Entry       string `json:"entry"`
 	Title       string `json:"title"`

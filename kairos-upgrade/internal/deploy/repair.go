@@ -20,7 +20,7 @@ type RepairOptions struct {
 	// Spares are other stores of this machine. They are looked at, in turn,
 	// before anything is fetched.
 	Spares []Spare
-	// DryRun says what would be tried, and changes nothing.
+	// DryRun returns what would be tried, and changes nothing.
 	DryRun bool
 }
 
@@ -30,8 +30,8 @@ type Spare struct {
 	Store *store.Store
 }
 
-// Repaired says what a repair found, what it mended, and, in Damaged, what it
-// could not.
+// Repaired is the result of a repair: found damage, restored files and, in Damaged,
+// what could not be restored.
 type Repaired struct {
 	Verified
 	Mended []Mended `json:"repaired"`
@@ -49,11 +49,10 @@ type Mended struct {
 	deployments []string // ids of those that it touched
 }
 
-// Repair verifies, and replaces what is damaged or missing: from the boot
-// files and other stores here, then from the image, by its digest, that the
-// deployment was made of. Everything is verified before one rename puts it
-// into place; what is whole is not touched. A failure to mend one thing does
-// not keep others from being mended: Damaged has the rest.
+// Repair verifies, and restores damaged or missing files: from boot files and other
+// stores of the node, then from the image, by its digest, from which the deployment was
+// made. It verifies each file before one rename replaces the damaged one, and changes
+// no undamaged file. Damaged has the files that could not be restored.
 func (n *Node) Repair(ctx context.Context, id string, o RepairOptions) (*Repaired, error) {
 	v, err := n.Verify(ctx, id)
 	if err != nil {

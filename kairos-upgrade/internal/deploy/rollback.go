@@ -8,10 +8,9 @@ import (
 	"github.com/kairos-io/toolkit/lib/exit"
 )
 
-// RollbackTarget returns what a rollback goes to: the deployment with the
-// given id or, without one, the newest good one that differs from what boots
-// next. Exit statuses of errors: 3, there is nothing to go back to; 4, it
-// failed before and force is not set.
+// RollbackTarget returns the deployment to which a rollback goes: the one with the
+// given id or, without one, the newest good one that differs from the next one. Exit
+// statuses of errors: 3, there is none; 4, it failed before and force is not set.
 func RollbackTarget(list []Deployment, id string, force bool) (*Deployment, error) {
 	next := RolesOf(list).Next
 	if id == "" {
@@ -41,9 +40,9 @@ func differs(a, b *Deployment) bool {
 	return b == nil || a.ImageDigest != b.ImageDigest || a.Options != b.Options
 }
 
-// Rollback deploys what an older deployment has once more: the next serial,
-// new tries, the same image, boot files and kernel arguments. Nothing is
-// fetched, and the order of boots follows from names, as always.
+// Rollback deploys an older deployment's image again: with the next serial, new tries,
+// the same boot files and kernel arguments. It fetches nothing, and the order of boots
+// follows from file names, as always.
 func (n *Node) Rollback(ctx context.Context, to *Deployment) (deployment.Record, error) {
 	r, err := n.redeploy(ctx, to.Record)
 	if err != nil {
@@ -79,8 +78,8 @@ func (n *Node) redeploy(ctx context.Context, r deployment.Record) (deployment.Re
 	return n.publish(r)
 }
 
-// Pin sets whether a deployment is kept until it is unpinned, and reports
-// whether that is a change.
+// Pin sets whether a deployment is kept until it is unpinned, and reports whether that
+// changed.
 func (n *Node) Pin(id string, pinned bool) (*Deployment, bool, error) {
 	have, err := n.Inventory()
 	if err != nil {

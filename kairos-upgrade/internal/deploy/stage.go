@@ -15,15 +15,15 @@ import (
 type Request struct {
 	Source  string
 	Options source.Options
-	// Force stages what is in quarantine, what is deployed already, and goes
-	// on where the estimate of needed space says no.
+	// Force stages a quarantined image or one that is deployed already, and ignores the
+	// estimate of needed space.
 	Force bool
-	// Replace gives up the recovery system that there is, where there is no
-	// room for two.
+	// Replace removes the existing recovery system first, where there is no space for
+	// two.
 	Replace bool
 	// AddKargs and DeleteKargs change the node's own kernel arguments.
 	AddKargs, DeleteKargs []string
-	// Title, unless "", is what the boot menu shows from now on.
+	// Title, unless "", is the title in the boot menu from now on.
 	Title string
 	// Volumes are encrypted volumes that belong to the node from now on, whatever
 	// was expected before; NoVolume for one that isn't there any more.
@@ -31,11 +31,11 @@ type Request struct {
 	Origin  string // of the record
 	// AllowUnverified stages in a store that has lost fs-verity: see mayBeUnverified.
 	AllowUnverified bool
-	// ManifestDigest, unless "", is what the source must turn out to be.
+	// ManifestDigest, unless "", is the digest that the source must have.
 	ManifestDigest string
 }
 
-// Staged is what a staging has done.
+// Staged is the result of a staging.
 type Staged struct {
 	deployment.Record
 	Change
@@ -48,9 +48,9 @@ type Staged struct {
 	Lifted       string     `json:"lifted,omitempty"` // reason of the quarantine that was overridden
 }
 
-// Stage makes an image boot next. Exit statuses of errors: 3, it boots next
-// already; 4, refused; 5, no space. Whatever the error, what boots is as
-// before, and so is the store, but for layers that have arrived completely.
+// Stage makes an image boot next. Exit statuses of errors: 3, it boots next already; 4,
+// refused; 5, no space. After an error the machine boots as before, and the store is
+// unchanged except for layers that were fetched completely.
 func (n *Node) Stage(ctx context.Context, req Request) (*Staged, error) {
 	begin := time.Now()
 	t := &transaction{node: n, req: req}

@@ -36,12 +36,12 @@ func sayUnsigned(src source.Source, log *slog.Logger) {
 	}
 }
 
-// ErrUnsigned says that a source is one that no signature policy judges.
+// ErrUnsigned says that no signature policy applies to a source.
 var ErrUnsigned = errors.New("the signature policy does not apply to a directory or a store")
 
-// Judged refuses a source that no signature policy judges. It is for requests of
-// somebody who is not root: who may stage images was not meant to stage anything
-// that lies in a directory.
+// Judged returns ErrUnsigned for a source without a signature policy. It is for
+// requests of users other than root: the permission to stage images does not include
+// directories.
 func Judged(given string) error {
 	src, err := source.Parse(given)
 	if err != nil || src.Kind == source.KindImage {

@@ -8,8 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
-// Usage says what a deployment takes, in bytes. On the disk a file takes whole
-// blocks, and its Merkle tree.
+// Usage is the space that a deployment takes, in bytes: whole blocks, and Merkle trees.
 type Usage struct {
 	Disk      int64 `json:"disk"`      // its image and objects, on the store's disk
 	Shared    int64 `json:"shared"`    // that of Disk which other deployments need as well
@@ -18,7 +17,7 @@ type Usage struct {
 	BootOwn   int64 `json:"boot_own"`  // that of Boot which its removal would free
 }
 
-// Totals says what a store holds, in bytes on the disk.
+// Totals is the space that a store takes, in bytes on the disk.
 type Totals struct {
 	Bytes   int64 `json:"bytes"` // objects and images
 	Objects int   `json:"objects"`
@@ -26,11 +25,11 @@ type Totals struct {
 	Garbage int64 `json:"garbage"` // that of Bytes which no deployment needs
 }
 
-// Usages says what deployments take, by their index, and the store.
+// Usages is the space that deployments take, by their index, and the store.
 type Usages struct {
 	Deployments []Usage
 	Totals
-	// Unreadable says which images can't be read: of them it is too little.
+	// Unreadable is the error about unreadable images, whose sizes are too small.
 	Unreadable error
 }
 

@@ -18,16 +18,16 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Damage is something that is not what it should be.
+// Damage is a damaged or missing file.
 type Damage struct {
 	Kind    string `json:"kind"`    // record, image, object, boot_file, entry or quarantine
 	Name    string `json:"name"`    // id, digest, path or name of the entry
 	Problem string `json:"problem"` // for people
 	// Paths are files of the images whose content the object is, maxPaths at most.
 	Paths       []string `json:"paths,omitempty"`
-	Deployments []string `json:"deployments"` // ids of those that it touches
-	// Advice says what a person can do about what Repair can't mend, and
-	// Failure why Repair has not mended this.
+	Deployments []string `json:"deployments"` // ids of the deployments that need it
+	// Advice is what a person can do about damage that Repair can't restore, and
+	// Failure why Repair has not restored it.
 	Advice  string `json:"advice,omitempty"`
 	Failure string `json:"failure,omitempty"`
 
@@ -35,7 +35,7 @@ type Damage struct {
 	file   deployment.File // of a boot file
 }
 
-// Verified says what was checked and what is damaged.
+// Verified is the result of a verification: what was checked, and the damage.
 type Verified struct {
 	Deployments int      `json:"deployments"`
 	Images      int      `json:"images"`
@@ -46,11 +46,10 @@ type Verified struct {
 	Damaged     []Damage `json:"damaged"`
 }
 
-// Verify reads everything that deployments are made of and compares it with
-// its digest: of one deployment, or, with id "", of all, and objects that no
-// deployment reaches besides. Only reading is needed, and no lock: a staging
-// doesn't wait for minutes. Verified is what was there at the beginning; what
-// others have removed meanwhile is no damage.
+// Verify reads all files of one deployment or, with id "", of all, with unneeded
+// objects, and compares them with their digests. It needs only read access, and no
+// lock: a staging doesn't wait for it. It verifies the state at its start; files that
+// other processes remove meanwhile are no damage.
 func (n *Node) Verify(ctx context.Context, id string) (*Verified, error) {
 	v := &verifier{node: n, all: id == "", result: Verified{Damaged: []Damage{}, Incomplete: []string{}}, users: map[fsverity.Digest]uses{}}
 	if err := v.run(ctx, id); err != nil {
@@ -255,7 +254,7 @@ func (v *verifier) boot(ctx context.Context) error {
 	return nil
 }
 
-// What a person can do about what is known from nowhere else.
+// Advice about files for which there is no other source.
 const (
 	adviceRecord = "it boots as before, but gc does not work: stage its image again, then remove the file"
 	adviceOrphan = "gc keeps its files: stage an image, and remove the entry after that has booted"

@@ -24,10 +24,10 @@ import (
 // Objects takes the contents of files larger than tree.InlineMax. It is used
 // by several layers at once.
 type Objects interface {
-	// Put reads r to its end, which comes after size bytes, and returns the
-	// digest of what it read.
+	// Put reads r to its end, which comes after size bytes, and returns the digest of
+	// the content.
 	Put(ctx context.Context, r io.Reader, size int64) (fsverity.Digest, error)
-	// Has reports whether the content with this digest is kept.
+	// Has reports whether the store has the content with this digest.
 	Has(d fsverity.Digest) bool
 }
 

@@ -20,7 +20,7 @@ type Limits struct {
 	Stream int64
 }
 
-// DefaultLimits are far above what images of operating systems have.
+// DefaultLimits are far above the sizes of operating system images.
 var DefaultLimits = Limits{
 	Entries:  1_000_000,
 	Metadata: 128 << 20,
@@ -56,10 +56,9 @@ const (
 )
 
 var (
-	// ErrLimit says that a layer goes beyond its Limits.
+	// ErrLimit says that a layer exceeds its Limits.
 	ErrLimit = errors.New("layer exceeds a limit")
-	// ErrLayer says that a layer holds what can't be, or must not be,
-	// unpacked.
+	// ErrLayer says that a layer has entries that can't be, or must not be, unpacked.
 	ErrLayer = errors.New("invalid layer")
 )
 

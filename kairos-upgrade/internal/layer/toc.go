@@ -21,11 +21,11 @@ import (
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
-// ErrTOC says that a layer's table of contents can't be used. The layer itself
-// may be fine: it is to be read whole.
+// ErrTOC says that a layer's table of contents can't be used. The layer itself may be
+// valid: the caller reads it as a whole.
 var ErrTOC = errors.New("unusable table of contents")
 
-// Known tells which contents are here already, by plain SHA-256.
+// Known finds contents in the store by their plain SHA-256.
 type Known interface {
 	// Object returns the object with a content of size bytes, more than
 	// tree.InlineMax. A table may lie about the size: then there is none.
@@ -64,7 +64,7 @@ func (p *Partial) Stored() (sum int64) {
 	return sum
 }
 
-// Gap is what lies between two contents in the blob: frames that hold tar headers.
+// Gap is the part of the blob between two contents: frames with tar headers.
 type Gap struct{ Offset, Length int64 } // in bytes; Length may be 0
 
 // Gaps returns what lies before, between and behind the contents of the layer, one

@@ -23,8 +23,8 @@ type Loan struct {
 	name  string // below tmp
 }
 
-// ErrForeign says that what was handed over is not what it is said to be.
-var ErrForeign = errors.New("what was handed over is not what it is said to be")
+// ErrForeign says that a file or record from the unprivileged process does not match its digest or name.
+var ErrForeign = errors.New("the content does not match its digest or name")
 
 // maxRecord is the size of the largest record of a layer, in bytes.
 const maxRecord = 1 << 30
