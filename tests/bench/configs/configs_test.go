@@ -26,6 +26,7 @@ const runs = 20
 type cost struct {
 	cpu    float64 // seconds, user and system
 	memory float64 // bytes, resident, at most
+	wall   float64 // seconds
 }
 
 func measure(t *testing.T, argv ...string) (cost, []byte) {
@@ -36,7 +37,7 @@ func measure(t *testing.T, argv ...string) (cost, []byte) {
 // measureEach is measure with something to do before each run.
 func measureEach(t *testing.T, before func(), argv ...string) (cost, []byte) {
 	t.Helper()
-	var cpu, memory []float64
+	var cpu, memory, wall []float64
 	var out []byte
 	for range runs {
 		before()
@@ -44,11 +45,12 @@ func measureEach(t *testing.T, before func(), argv ...string) (cost, []byte) {
 		if err != nil || u.Status != 0 {
 			t.Fatalf("%v: %v, exit status %d\n%s", argv, err, u.Status, u.Stderr)
 		}
-		cpu, memory, out = append(cpu, u.CPU), append(memory, u.Memory), u.Stdout
+		cpu, memory, wall, out = append(cpu, u.CPU), append(memory, u.Memory), append(wall, u.Seconds), u.Stdout
 	}
 	slices.Sort(cpu)
 	slices.Sort(memory)
-	return cost{cpu[runs/2], memory[runs/2]}, out
+	slices.Sort(wall)
+	return cost{cpu[runs/2], memory[runs/2], wall[runs/2]}, out
 }
 
 // build builds a peer, a module of its own.
@@ -106,10 +108,17 @@ func TestBenchConfigs(t *testing.T) {
 		}
 		fmt.Printf("  %-58s %12.6g       limit %.6g%s\n", what, value, most, note)
 	}
+	info, err := os.Stat(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit("size of kairos-config: bytes", float64(info.Size()), 10e6)
 	limit("collect and merge 200 lines: CPU seconds", show.cpu, maxCPU)
 	limit("collect and merge 200 lines: resident bytes", show.memory, maxMemory)
 	limit("validate 200 lines: CPU seconds", validate.cpu, maxCPU)
 	limit("validate 200 lines: resident bytes", validate.memory, maxMemory)
+	load, _ := os.ReadFile("/proc/loadavg")
+	fmt.Printf("  %-58s %12.6g       load of the machine: %s\n", "collect and merge 200 lines: seconds", show.wall, strings.TrimSpace(string(load)))
 	fmt.Printf("  %-58s %12.6g       kairos-sdk: %.6g, ratio %.2f\n", "collect and merge 200 lines: CPU seconds", show.cpu, scan.cpu, show.cpu/scan.cpu)
 	fmt.Printf("  %-58s %12.6g       kairos-sdk: %.6g, ratio %.2f\n", "collect and merge 200 lines: resident bytes", show.memory, scan.memory, show.memory/scan.memory)
 }
