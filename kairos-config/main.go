@@ -1,5 +1,5 @@
-// Command kairos-config finds the node's configs, shows what they say, and
-// applies them stage by stage: kairos-config(8).
+// Command kairos-config finds, shows and validates the node's configs, and applies them
+// stage by stage: kairos-config(8).
 package main
 
 import (

@@ -1,8 +1,8 @@
-// Command kairos-config-bus is the service io.kairos.Config1 on the system
-// bus: io.kairos.Config1(5). It runs kairos-config for what it is asked.
+// Command kairos-config-bus is the service io.kairos.Config1 on the system bus:
+// io.kairos.Config1(5). It executes kairos-config for each method.
 //
-// It is a program of its own because kairos-config is part of every initrd,
-// where there is no bus, and would be a tenth larger.
+// It is a separate program because kairos-config is part of every initrd, where there
+// is no bus, and would become a tenth larger.
 package main
 
 import (

@@ -30,12 +30,12 @@ const (
 	downloadTime = 10 * time.Minute
 )
 
-// Getter gets what an address holds.
+// Getter gets the content of a URL.
 type Getter interface {
 	Get(ctx context.Context, address string, w io.Writer, limit int64) error
 }
 
-// KeyServers are where the keys of github:NAME and gitlab:NAME are.
+// KeyServers are the servers for keys github:NAME and gitlab:NAME.
 var KeyServers = map[string]string{"github": "https://github.com", "gitlab": "https://gitlab.com"}
 
 // downloads fetches files. One that has the same content already stays.

@@ -11,14 +11,13 @@ type Later struct {
 	Reason string
 }
 
-// NowStage is the name under which steps are recorded that were applied
-// without a reboot.
+// NowStage is the name in records of steps that were applied without a reboot.
 const NowStage = "apply"
 
-// Now returns the steps of a boot that configs have and others, those of the
-// running system, have not: those that can be applied to it, and the rest. A
-// step that is in both comes again where it left a thing that another one, gone
-// now, had made otherwise; its commands do not.
+// Now compares the steps of a boot with two sets of configs, and returns the new steps:
+// those that can be applied to the running system, and the others. A step in both sets
+// is applied again where it restores an object that a removed step had changed; its
+// commands are not.
 func Now(running, next *source.Collection, fill Fill) (*Plan, []Later) {
 	before, after := Pair(running, next, fill)
 	known := map[string]bool{}
@@ -51,9 +50,8 @@ func Now(running, next *source.Collection, fill Fill) (*Plan, []Later) {
 	return plan, later
 }
 
-// Pair gathers the steps of a boot with one set of configs and with another. A
-// step that is in both is filled once: templates may come out otherwise each
-// time.
+// Pair collects the steps of a boot with two sets of configs. A step in both is filled
+// once, since templates may render differently each time.
 func Pair(running, next *source.Collection, fill Fill) (before, after []*Plan) {
 	before, after = Boot(running, fill), Boot(next, fill)
 	known := map[string]Step{}

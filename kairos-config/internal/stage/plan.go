@@ -1,5 +1,5 @@
-// Package stage runs a stage of the node's configs: it gathers the steps that
-// they have for it, applies them in order and records what each one did.
+// Package stage runs a stage of the node's configs: it collects the stage's steps,
+// applies them in order and records their results.
 package stage
 
 import (
@@ -16,27 +16,26 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/tree"
 )
 
-// Plan is the steps of one stage in the order in which they run: first those
-// of STAGE.before of all configs, then STAGE, then STAGE.after; within each the
-// configs in the order of their sources.
+// Plan is the list of steps of one stage in order: first STAGE.before of all configs,
+// then STAGE, then STAGE.after; within each the configs in the order of their sources.
 type Plan struct {
 	Stage    string
 	Steps    []Step
 	Problems diag.List // of configs, not of steps
-	Damaged  bool      // the configs are not those that this boot was to have
+	Damaged  bool      // the configs are not those of the generation that this boot names
 
 	fill Fill
 }
 
-// Fill is what becomes of configs on their way to steps.
+// Fill holds the functions that turn configs into steps.
 type Fill struct {
 	Credentials credential.Store
-	Templates   *template.Renderer // nil: they stay as they are
-	// KeepCredentials leaves the names of credentials as they are: for looking
-	// at steps, not for applying them.
+	Templates   *template.Renderer // nil: templates stay as they are
+	// KeepCredentials leaves the names of credentials unexpanded: for showing steps,
+	// not for applying them.
 	KeepCredentials bool
-	// Provide returns the configs that others make of the merged config for a
-	// stage. They count behind all others. Nil: there are none.
+	// Provide returns the configs that providers derive from the merged config for a
+	// stage. They come after all others. Nil: there are none.
 	Provide func(stage string, merged *tree.Node) ([]source.Document, diag.List)
 }
 
@@ -57,16 +56,16 @@ func (f Fill) node(n *tree.Node) (*tree.Node, credential.Secrets, diag.List) {
 type Step struct {
 	Part      string // the key beneath stages: boot, boot.before
 	Name      string // never empty
-	Source    string // the config
-	Config    string // what it calls itself
-	CloudInit bool   // made of cloud-init's keys at the top
-	Early     bool   // does a part of that before its stage
-	KeysOnly  bool   // fetches keys for users that another step makes
+	Source    string // file of the config
+	Config    string // name of the config
+	CloudInit bool   // derived from cloud-init's keys at the top
+	Early     bool   // applies a part of such a step before its stage
+	KeysOnly  bool   // fetches keys for users that another step creates
 	Strict    bool   // the config is strict: a failure fails the stage
 	Assessed  bool   // a failure counts as a failed health check of the boot
 	Spec      schema.Step
 	Problems  diag.List
-	Secrets   credential.Secrets // credentials that are in Spec
+	Secrets   credential.Secrets // credentials in Spec
 
 	fingerprint string             // see there
 	templates   *template.Renderer // for contents that are encoded; nil leaves them
@@ -75,10 +74,9 @@ type Step struct {
 // required is the value of assess that makes failures count.
 const required = "required"
 
-// NewPlan gathers the steps of a stage. Each config counts by itself, as in
-// Kairos: keys at its top belong to its own users, strict to its own steps.
-// Templates are rendered and credentials take the place of what names them, in
-// this stage's steps only.
+// NewPlan collects the steps of a stage. Each config is independent, as in Kairos: keys
+// at its top apply to its own users, strict to its own steps. It renders templates and
+// expands credentials in this stage's steps only.
 func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
 	p := &Plan{Stage: stage, Problems: slices.Clone(c.Problems), fill: fill}
 	documents := c.Documents
@@ -112,8 +110,7 @@ func NewPlan(c *source.Collection, stage string, fill Fill) *Plan {
 // bootStages are the stages of a boot, in their order.
 var bootStages = []string{"rootfs", "initramfs", "fs", "boot", "network"}
 
-// Boot gathers the steps of a whole boot: the plans of its stages in their
-// order.
+// Boot returns the plans of a whole boot, in the order of stages.
 func Boot(c *source.Collection, fill Fill) []*Plan {
 	var plans []*Plan
 	for _, stage := range bootStages {
@@ -136,9 +133,8 @@ func (p *Plan) earlierKeys(documents []source.Document, heads []schema.Head) []S
 	return keySteps(earlier.Steps)
 }
 
-// Arrived puts in front what a boot has been too early for: the steps of its
-// stages before the network that configs have which were fetched since. Those that
-// it had already do not run again.
+// Arrived adds steps of earlier stages of this boot, from configs that were fetched
+// only after those stages. Steps that have run do not run again.
 func (p *Plan) Arrived(before, now *source.Collection) {
 	if len(now.Remotes) == 0 {
 		return

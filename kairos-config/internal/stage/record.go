@@ -13,23 +13,23 @@ import (
 	"github.com/kairos-io/toolkit/lib/report"
 )
 
-// Outcome says how a step or a stage ended.
+// Outcome is the result of a step or a stage.
 type Outcome = report.Outcome
 
 const (
 	Running, Done, Skipped, Failed = report.Running, report.Done, report.Skipped, report.Failed
 )
 
-// Record is what a stage did.
+// Record is the record of a stage.
 type Record = report.Stage
 
-// StepRecord is what a step did.
+// StepRecord is the record of a step.
 type StepRecord = report.Step
 
 // ProblemRecord is a diag.Problem.
 type ProblemRecord = report.Problem
 
-// ProblemRecords turns problems into what is recorded of them.
+// ProblemRecords converts problems to their records.
 func ProblemRecords(problems diag.List) []ProblemRecord {
 	list := make([]ProblemRecord, 0, len(problems))
 	for _, p := range problems {
@@ -40,26 +40,26 @@ func ProblemRecords(problems diag.List) []ProblemRecord {
 	return list
 }
 
-// Validation is what the check of configs found.
+// Validation is the result of a validation of configs.
 type Validation struct {
 	Valid    bool      `json:"valid"`
 	Problems []Finding `json:"problems"`
 }
 
-// Finding is a problem with the line that it was found in, secrets masked.
+// Finding is a problem with its line, secrets masked.
 type Finding struct {
 	ProblemRecord
 	Text string `json:"text,omitempty"`
 }
 
-// Migration is what becomes of the configs of a Kairos node.
+// Migration is the list of verdicts on the configs of a Kairos node.
 type Migration struct {
-	Ready  bool                   `json:"ready"` // nothing must change
+	Ready  bool                   `json:"ready"` // no key has to be changed
 	Keys   []MigratedKey          `json:"keys"`
 	Counts map[schema.Verdict]int `json:"counts"`
 }
 
-// MigratedKey is what becomes of one key, or of a whole file.
+// MigratedKey is the verdict on one key, or on a whole file.
 type MigratedKey struct {
 	File    string         `json:"file"`
 	Line    int            `json:"line,omitempty"`
@@ -68,21 +68,21 @@ type MigratedKey struct {
 	Text    string         `json:"text,omitempty"`
 }
 
-// Applied is what can be applied without a reboot, or was.
+// Applied lists the steps that can be applied without a reboot, or that were.
 type Applied struct {
 	Steps   []StepName `json:"steps"`
-	Reboot  []StepName `json:"reboot"`           // that need one
-	Record  *Record    `json:"record,omitempty"` // what was done
+	Reboot  []StepName `json:"reboot"`           // steps that need a reboot
+	Record  *Record    `json:"record,omitempty"` // the results
 	Applied bool       `json:"applied"`
 }
 
-// StepName tells a step from others.
+// StepName identifies a step.
 type StepName struct {
 	Stage  string `json:"stage"`
 	Name   string `json:"name"`
 	File   string `json:"file"`
 	Line   int    `json:"line"`
-	Reason string `json:"reason,omitempty"` // why it needs a reboot
+	Reason string `json:"reason,omitempty"` // why the step needs a reboot
 }
 
 // masked is a record without secrets: everybody may read it.
@@ -122,8 +122,7 @@ func save(r *Record, root *rootfs.Root) error {
 	return nil
 }
 
-// Records returns the records beneath a root, in the order in which the
-// stages ran.
+// Records returns the records beneath a root, in the order in which the stages ran.
 func Records(root *rootfs.Root) ([]Record, error) {
 	records, err := report.ReadDir[Record](root.Path(), report.ConfigDir)
 	if err != nil {

@@ -16,35 +16,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// System is what steps act on.
+// System is the system that steps change.
 type System struct {
 	Root *rootfs.Root
-	// Node: the root is this machine's, running already or about to: the host
-	// name of the kernel is set too.
+	// Node says that the root is this machine's, running or about to: the kernel's host
+	// name is set too.
 	Node bool
-	// Booted: the root is what the service manager runs from: units are
-	// enabled through it and can be started.
+	// Booted says that the service manager runs from the root: units are enabled
+	// through it and can be started.
 	Booted bool
 	// Strict treats every config as strict.
 	Strict  bool
 	Timeout time.Duration // of each command
-	Env     []string      // NAME=VALUE, for commands beside that of the unit
+	Env     []string      // NAME=VALUE for commands, in addition to the unit's environment
 	Log     *slog.Logger
 	// StepLog returns the logger of a step, nil for Log.
 	StepLog func(Step) *slog.Logger
 	Get     Getter
-	// KeyServers replaces addresses of KeyServers.
+	// KeyServers replaces addresses of the package's KeyServers.
 	KeyServers map[string]string
 	// Discarded tells, after the last step, what of it goes away with the root. May be
 	// nil.
 	Discarded func() []string
-	// MetadataServers replaces addresses of datasources, by provider.
+	// MetadataServers replaces addresses of metadata services, by provider.
 	MetadataServers map[string]string
 }
 
-// Run applies a plan and records it beneath the root, before and after each
-// step, so that what hangs or is killed can be seen. A failing step does not
-// stop the others, except those behind it in a strict config.
+// Run applies a plan. It writes the record beneath the root before and after each step,
+// so that a step that hangs or is killed can be identified. A failing step does not
+// stop the others, except those after it in a strict config.
 func (s *System) Run(ctx context.Context, plan *Plan) *Record {
 	s = s.discreet()
 	started := time.Now()

@@ -14,18 +14,18 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/schema"
 )
 
-// Target is a thing on the node as the steps of a boot leave it, as far as the
-// configs alone say it: conditions and commands may do otherwise.
+// Target is an object on the node as the steps of a boot leave it, as far as the
+// configs determine it: conditions and commands may change it.
 type Target struct {
-	Name   string // a path, or what it is: user alice
+	Name   string // a path, or a description: user alice
 	What   string // a file in the stage boot
-	Origin string // file:line of the step that comes last
-	// Digest stands for all that is known of it: two targets with the same
-	// one are the same.
+	Origin string // file:line of the last step for it
+	// Digest is a digest of all that is known about it: two targets with the same
+	// digest are equal.
 	Digest string
 }
 
-// Targets returns what the steps of plans leave on the node, by name.
+// Targets returns the objects that the steps of plans leave on the node, by name.
 func Targets(plans []*Plan) map[string]Target {
 	t := &targets{things: map[string]*thing{}}
 	for _, p := range plans {
@@ -44,7 +44,7 @@ func Targets(plans []*Plan) map[string]Target {
 	return list
 }
 
-// Scripts returns the commands of plans in the order in which they run.
+// Scripts returns the commands of plans in the order of execution.
 func Scripts(plans []*Plan) []string {
 	var list []string
 	for _, p := range plans {

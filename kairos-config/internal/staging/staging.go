@@ -1,7 +1,7 @@
-// Package staging tries a change of the node's config like an upgrade: the
-// change becomes a generation on COS_OEM, and the booted image a new
-// deployment that names it, with tries of its own. A boot that fails falls
-// back to the deployment before, and so to the generation before.
+// Package staging tries a change of the node's config like an upgrade: the change
+// becomes a generation on COS_OEM, and the booted image a new deployment that names it,
+// with its own tries. A boot that fails falls back to the previous deployment, and so
+// to the previous generation.
 package staging
 
 import (
@@ -25,7 +25,7 @@ import (
 // entries name.
 const kept = 5
 
-// Deployment is what kairos-upgrade says of one.
+// Deployment is a deployment in kairos-upgrade's status.
 type Deployment = report.Deployment
 
 // generationOf returns the generation that a deployment boots with, "" when it
@@ -34,10 +34,10 @@ func generationOf(nodeOptions []string) string {
 	return generation.FromCommandLine(strings.Join(nodeOptions, " "))
 }
 
-// Deployments is what kairos-upgrade says of all.
+// Deployments is kairos-upgrade's status.
 type Deployments report.Upgrade
 
-// Find returns a deployment, nil when there is none with this id.
+// Find returns the deployment with an id, nil when there is none.
 func (s Deployments) Find(id string) *Deployment {
 	i := slices.IndexFunc(s.Deployments, func(d Deployment) bool { return d.ID == id })
 	if i < 0 {
@@ -54,11 +54,11 @@ func (s Deployments) next() *Deployment {
 	return s.Find(s.Booted)
 }
 
-// Upgrade makes deployments: kairos-upgrade(8).
+// Upgrade is the interface to kairos-upgrade(8).
 type Upgrade interface {
 	Deployments(ctx context.Context) (Deployments, error)
-	// Stage deploys once more what a deployment has, with other kernel arguments
-	// of the node.
+	// Stage deploys a deployment's image again, with other kernel arguments of the
+	// node.
 	Stage(ctx context.Context, id string, add, remove []string) error
 	// Rollback makes a deployment boot next.
 	Rollback(ctx context.Context, id string) error
@@ -74,15 +74,14 @@ type Node struct {
 	Log     *slog.Logger
 }
 
-// Change is what is to change in the configs of COS_OEM.
+// Change is a change of the configs on COS_OEM.
 type Change struct {
 	Put    map[string][]byte // by file name
 	Remove []string
 }
 
-// Base returns the generation that a change is made to: that of what boots
-// next, so that one change after the other adds up, while one that failed
-// doesn't count.
+// Base returns the generation on which a change is based: that of the deployment that
+// boots next, so that changes add up, while a failed one doesn't count.
 func (n *Node) Base(ctx context.Context) (*generation.Generation, error) {
 	list, err := n.Upgrade.Deployments(ctx)
 	if err != nil {
@@ -99,9 +98,9 @@ func (n *Node) base(list Deployments) (*generation.Generation, error) {
 	return generation.Read(n.Root, generationOf(next.NodeOptions))
 }
 
-// Stage makes a generation of a change and a deployment that boots with it.
-// Exit statuses of errors: 3, the configs are so already; 6, another staging
-// runs; those of kairos-upgrade. After an error everything is as before.
+// Stage creates a generation with a change and a deployment that boots with it. Exit
+// statuses of errors: 3, the change changes nothing; 6, another staging runs; those of
+// kairos-upgrade. After an error everything is as before.
 func (n *Node) Stage(ctx context.Context, change Change) (*generation.Generation, error) {
 	unlock, err := n.begin(ctx)
 	if err != nil {
@@ -198,8 +197,8 @@ func (n *Node) collect(ctx context.Context) {
 	}
 }
 
-// Discard makes what runs boot next again, with its own config, and takes the
-// staged generation away. Exit status of errors: 3, no config is staged.
+// Discard makes the running deployment boot next, with its own config, and removes the
+// staged generation. Exit status of errors: 3, no config is staged.
 func (n *Node) Discard(ctx context.Context) (id string, err error) {
 	unlock, err := n.begin(ctx)
 	if err != nil {
@@ -246,9 +245,9 @@ func (n *Node) removeUnnamed(ctx context.Context, id string) error {
 	return generation.Remove(n.Disk, id)
 }
 
-// Rollback stages an older generation of the booted image: the one with an id,
-// or else the one that the booted generation was made from. It returns its
-// id, "" for the plain configs. Exit status of errors: 3, there is none.
+// Rollback stages an older generation with the booted image: the one with an id, or the
+// one on which the booted generation is based. It returns its id, "" for the plain
+// configs. Exit status of errors: 3, there is none.
 func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 	unlock, err := n.begin(ctx)
 	if err != nil {
@@ -289,5 +288,5 @@ func (n *Node) Rollback(ctx context.Context, to string) (id string, err error) {
 	return id, n.deploy(ctx, list, id)
 }
 
-// Plain means the plain configs where an id of a generation is asked for.
+// Plain is the id that means the plain configs.
 const Plain = "plain"

@@ -12,14 +12,14 @@ import (
 	"github.com/kairos-io/toolkit/lib/run"
 )
 
-// State is what has become of the generations.
+// State is the state of all generations.
 type State struct {
 	Booted      string       `json:"booted"` // id of the generation, "" for the plain configs
-	Staged      string       `json:"staged"` // id of what boots next, when it is another
+	Staged      string       `json:"staged"` // id of the generation that boots next, if it is another
 	Generations []Generation `json:"generations"`
 }
 
-// Generation is one of them.
+// Generation is a generation with its state.
 type Generation struct {
 	ID string `json:"id"`
 	generation.Generation
@@ -28,8 +28,8 @@ type Generation struct {
 	Reason     string `json:"reason,omitempty"` // why it failed
 }
 
-// Read tells what has become of the generations beneath a root. upgrade may be
-// nil: then only what the root itself knows is told, and so when it fails.
+// Read returns the state of the generations beneath a root. upgrade may be nil: then,
+// and when it fails, only the state that the root itself has is returned.
 func Read(ctx context.Context, root *rootfs.Root, upgrade Upgrade) (State, error) {
 	s := State{Generations: []Generation{}}
 	booted, err := generation.Booted(root)

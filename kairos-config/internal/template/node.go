@@ -23,8 +23,8 @@ func (r *Renderer) Node(n *tree.Node) (*tree.Node, diag.List) {
 	return r.node(n, &problems), problems
 }
 
-// Config renders what may have templates in a config: the steps, and what they
-// are made of.
+// Config renders the parts of a config that may have templates: the steps, and the keys
+// that become steps.
 func (r *Renderer) Config(config *tree.Node) (*tree.Node, diag.List) {
 	var problems diag.List
 	made := copied(config)
@@ -126,8 +126,8 @@ func spoiled(n *tree.Node) *tree.Node {
 	return &made
 }
 
-// Content renders what a file is to hold after its encoding is undone, as yip does. A
-// content that is no text, or no template, stays as it is.
+// Content renders the content of a file after it was decoded, as yip does. A content
+// that is no text, or no template, stays as it is.
 func (r *Renderer) Content(data []byte, pos diag.Pos) ([]byte, diag.List) {
 	var problems diag.List
 	if r == nil || !bytes.Contains(data, []byte("{{")) || !utf8.Valid(data) {
@@ -143,7 +143,7 @@ func (r *Renderer) Content(data []byte, pos diag.Pos) ([]byte, diag.List) {
 // nothing is what Go's templates write for what isn't there.
 var nothing = regexp.MustCompile(`<no value>|%!.\(<nil>\)|<nil>`)
 
-// Missing reports whether a text was made of a fact that isn't there.
+// Missing reports whether a text was rendered from a missing fact.
 func Missing(text string) bool { return nothing.MatchString(text) }
 
 func mentionsFacts(text string) bool {

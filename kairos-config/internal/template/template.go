@@ -33,14 +33,14 @@ const (
 type Renderer struct {
 	read  func() facts.Facts
 	facts *facts.Facts
-	most  time.Duration // for one text
+	most  time.Duration // limits for one text
 }
 
-// New returns a renderer. The facts are read when the first template needs
-// them: most configs have none.
+// New returns a renderer. It reads the facts when the first template needs them: most
+// configs have no templates.
 func New(read func() facts.Facts) *Renderer { return &Renderer{read: read, most: maxTime} }
 
-// Error is what is wrong with a template, and where in the text.
+// Error is an error in a template, with its position in the text.
 type Error struct {
 	Line, Column int // from 1; 0 when unknown
 	Message      string
@@ -54,8 +54,8 @@ func Has(text string) bool { return strings.Contains(text, "{{") }
 // Text renders a text. Errors are of type *Error.
 func (r *Renderer) Text(text string) (string, error) { return r.text(text, false) }
 
-// Address renders the address of a config: each value is escaped as a part of a
-// URL, and one that isn't there is an error.
+// Address renders the URL of a config: each value is escaped as a part of a URL, and a
+// missing one is an error.
 func (r *Renderer) Address(text string) (string, error) {
 	made, err := r.text(text, true)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package testroot makes roots of file systems for tests: empty ones, and ones
-// that a shell runs in.
+// Package testroot creates root file systems for tests: empty ones, and ones with a
+// shell.
 package testroot
 
 import (
@@ -46,8 +46,8 @@ var files = map[string]string{
 	"etc/skel/.config/rc": "# rc\n",
 }
 
-// WithShell puts /bin/sh and some tools with their libraries into a root. It
-// skips the test where that can't be used: chroot(2) is for root.
+// WithShell copies /bin/sh and some tools with their libraries into a root. It skips
+// the test without root, which chroot(2) needs.
 func WithShell(t testing.TB, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

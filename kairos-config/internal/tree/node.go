@@ -1,6 +1,6 @@
-// Package tree is a config as a tree of values, each of which knows the file
-// and line that it came from. It reads YAML, merges trees by Kairos' rules,
-// finds values by dotted keys, and writes YAML and JSON.
+// Package tree represents a config as a tree of values with their files and lines. It
+// parses YAML, merges trees by Kairos' rules, finds values by dotted keys, and writes
+// YAML and JSON.
 package tree
 
 import (
@@ -26,7 +26,7 @@ const (
 
 var kindNames = [...]string{"null", "a boolean", "an integer", "a number", "a string", "a list", "a map"}
 
-// String names the kind for messages: "a list".
+// String returns the name of the kind for messages: "a list".
 func (k Kind) String() string { return kindNames[k] }
 
 // Node is a value. Nodes are shared between trees and never changed once their
@@ -37,9 +37,9 @@ type Node struct {
 	Items  []*Node // lists
 	Fields []Field // maps, in the order of the source, each key once
 	Pos    diag.Pos
-	Block  bool // a text below Pos, as after | and >: its first line is the next
-	// Spoiled: what the text was to be made of is not there. It must not be
-	// used, and why has been told.
+	Block  bool // a block scalar (| and >): its text begins on the line after Pos
+	// Spoiled says that a template or credential of the value could not be expanded,
+	// which was reported: the value must not be used.
 	Spoiled bool
 }
 
@@ -67,7 +67,7 @@ func (n *Node) Field(key string) *Node {
 	return nil
 }
 
-// With returns a map with other values for the keys of fields, which it has.
+// With returns a copy of a map with other values for existing keys.
 func (n *Node) With(fields []Field) *Node {
 	made := *n
 	made.Fields = slices.Clone(n.Fields)
@@ -79,9 +79,9 @@ func (n *Node) With(fields []Field) *Node {
 	return &made
 }
 
-// Int returns an integer as YAML means it: 0644 and 0o644 are octal, 0x1f is
-// hexadecimal. Strings that read as integers count, because that is what the
-// kernel command line has.
+// Int returns an integer as YAML defines it: 0644 and 0o644 are octal, 0x1f is
+// hexadecimal. It accepts strings with integers, since the kernel command line has only
+// strings.
 func (n *Node) Int() (int64, bool) {
 	if n.Kind != Int && n.Kind != String {
 		return 0, false
@@ -105,8 +105,8 @@ func (n *Node) Bool() (value, ok bool) {
 	return false, false
 }
 
-// Truth answers --check: whether a value is there and neither false, nor
-// zero, nor empty.
+// Truth returns the answer of --check: whether the value exists and is neither false,
+// nor zero, nor empty.
 func (n *Node) Truth() bool {
 	if n == nil {
 		return false

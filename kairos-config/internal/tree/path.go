@@ -9,12 +9,11 @@ import (
 	"github.com/kairos-io/toolkit/kairos-config/internal/diag"
 )
 
-// Path is a dotted key, taken apart: the names of map keys and the numbers of
-// list items.
+// Path is a parsed dotted key: names of map keys and numbers of list items.
 type Path []string
 
-// ParsePath takes a dotted key apart: install.device, users.0.name,
-// users[0].name, stages.boot[0].sysctl."net.ipv4.ip_forward".
+// ParsePath parses a dotted key: install.device, users.0.name, users[0].name,
+// stages.boot[0].sysctl."net.ipv4.ip_forward".
 func ParsePath(s string) (Path, error) {
 	var path Path
 	for rest := s; ; {
@@ -91,9 +90,9 @@ func (n *Node) Find(path Path) *Node {
 	return n
 }
 
-// Set puts a value at a path of a tree that is being made, making what is
-// missing on the way. A number is the item of a list where a list stands or
-// nothing yet; the item behind the last is appended.
+// Set sets a value at a path of a tree under construction, and creates missing nodes. A
+// number is the item of a list, where a list or nothing exists; the number after the
+// last item appends.
 func (n *Node) Set(path Path, value *Node) error {
 	name, rest := path[0], path[1:]
 	i, notNumber := strconv.ParseUint(name, 10, 31)
@@ -135,8 +134,7 @@ func (n *Node) field(key string, pos diag.Pos) **Node {
 	return &n.Fields[len(n.Fields)-1].Value
 }
 
-// Scalar returns a value of a text as YAML would read it without quotes: true
-// is a boolean, 5 an integer.
+// Scalar parses a text as YAML without quotes: true is a boolean, 5 an integer.
 func Scalar(text string, pos diag.Pos) *Node {
 	n := &Node{Kind: String, Text: text, Pos: pos}
 	switch text {
