@@ -70,7 +70,7 @@ func TestLifeOfPackages(t *testing.T) {
 		t.Skip("KAIROS_E2E=1, and the packages of make deb, are needed")
 	}
 	ctx := t.Context()
-	root, err := images.DebianTree(ctx, t.TempDir(), func(what string) { t.Log(what) })
+	root, err := images.DebianTree(ctx, workDir(t), func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,4 +129,19 @@ sed -i "s/$version/$version+again/" x/DEBIAN/control
 dpkg-deb -Znone -b x ../2/%[1]s > /dev/null
 `, name))
 	return err
+}
+
+// workDir is a directory for trees, beneath the project: programs of the tools root that enter a tree have a /tmp of
+// their own.
+func workDir(t *testing.T) string {
+	t.Helper()
+	if err := os.MkdirAll(workspace.Cache("packaging"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(workspace.Cache("packaging"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

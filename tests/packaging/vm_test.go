@@ -34,7 +34,7 @@ func TestLifeInMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer world.Close()
-	work := t.TempDir()
+	work := workDir(t)
 	root, err := images.DebianTree(ctx, work, func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
