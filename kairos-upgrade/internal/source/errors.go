@@ -48,7 +48,7 @@ func explain(err error, transport string) error {
 		return exit.Hint(err, "put the registry's CA certificate into /etc/containers/certs.d/HOST:PORT/ca.crt")
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return exit.Hint(exit.Reason(err, "no_tls"),
-			"the registry speaks HTTP without TLS: --insecure accepts that for it, and what stage, upgrade and switch stage so is followed so")
+			"the registry speaks HTTP without TLS: give --insecure, which upgrades remember, or set insecure = true for it in registries.conf")
 	case errors.Is(err, errTruncated), errors.Is(err, io.ErrUnexpectedEOF) && transport == dockerArchive:
 		return exit.Hint(err, "the archive is truncated: copy or download it again")
 	case transport == containersStorage && errors.Is(err, fs.ErrPermission):
