@@ -71,6 +71,7 @@ func app(m machine) *cli.App {
 	a := cmdline.New("kairos-upgrade", "stage an image as the next boot, and keep the store of deployments")
 	a.DisableSliceFlagSeparator = true // console=ttyS0,115200 is one kernel argument
 	cmdline.Completes(a, m.completions())
+	cmdline.Explains(a, explanations)
 	a.Commands = []*cli.Command{
 		upgradeCommand(m),
 		stageCommand(m),

@@ -42,6 +42,7 @@ func auto(c *cli.Context, m machine) error {
 	if err == nil {
 		err = m.automate(c, config)
 	}
+	err = explain(err)
 	if err == nil || exit.Code(err) == exit.Nothing || exit.Code(err) == exit.Interrupted || c.Bool("dry-run") {
 		return err
 	}

@@ -185,7 +185,8 @@ func (o *opened) end(err error) {
 	o.Progress.Close()
 	if o.published != nil {
 		o.Progress.Observe(nil)
-		o.published.Finish(err)
+		err = explain(err)
+		o.published.Finish(err, exit.Code(err), exit.HintOf(err))
 		o.tell(journal.TransactionEnded)
 	}
 	if err := errors.Join(o.Store.Close(), o.esp.Close()); err != nil {

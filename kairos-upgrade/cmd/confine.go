@@ -18,7 +18,7 @@ func readCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "read",
 		Hidden: true,
-		Action: func(c *cli.Context) error { return deploy.Read(c.Context) },
+		Action: func(c *cli.Context) error { return deploy.Read(c.Context, explain) },
 	}
 }
 

@@ -208,6 +208,7 @@ func (r revival) remember(a repairs) error {
 // notify shows on consoles and at logins why the node stays in recovery, and
 // returns the error.
 func (m machine) notify(c *cli.Context, err error) error {
+	err = explain(err)
 	if exit.Code(err) == exit.Nothing || c.Bool("dry-run") {
 		return err
 	}

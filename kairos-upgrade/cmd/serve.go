@@ -23,7 +23,7 @@ func serveCommand(m machine) *cli.Command {
 }
 
 func serve(c *cli.Context, m machine) error {
-	served, err := bus.Open(c, bus.Config{Name: busName})
+	served, err := bus.Open(c, bus.Config{Name: busName, Explanations: explanations})
 	if err != nil {
 		return err
 	}

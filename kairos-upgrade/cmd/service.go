@@ -14,6 +14,7 @@ import (
 	"github.com/kairos-io/toolkit/lib/buildinfo"
 	"github.com/kairos-io/toolkit/lib/bus"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // service is io.kairos.Upgrade1: this node's store and boot loader on the bus.
@@ -96,7 +97,7 @@ func request(reference string, given map[string]dbus.Variant) (deploy.Request, e
 		return r, err
 	}
 	if _, err := source.Parse(reference); err != nil {
-		return r, exit.WithCode(err, exit.Usage)
+		return r, kind.Of(source.ErrUsage, err)
 	}
 	options := bus.Options{"force": &r.Force, "karg": &r.AddKargs, "delete-karg": &r.DeleteKargs}
 	return r, options.Decode(given)

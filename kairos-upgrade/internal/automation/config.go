@@ -12,7 +12,6 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/settings"
 )
 
@@ -64,6 +63,9 @@ const DefaultAttempts = 2
 // DefaultRebootDelay leaves a person that is logged in the time to object.
 const DefaultRebootDelay = time.Minute
 
+// ErrSettings says that something in the settings is wrong.
+var ErrSettings = errors.New("settings")
+
 // Load reads the settings beneath root. Any invalid setting is an error: automatic
 // upgrades do nothing with incomplete settings.
 func Load(root string) (Config, error) {
@@ -83,7 +85,7 @@ func Read(root string) Config {
 		err = c.check()
 	}
 	if err != nil {
-		c.Wrong = exit.Hint(fmt.Errorf("settings: %w", err), "kairos-upgrade.conf(5) lists the settings; there are no automatic upgrades until they are correct")
+		c.Wrong = fmt.Errorf("%w: %w", ErrSettings, err)
 	}
 	return c
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/deploy"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
@@ -213,25 +213,27 @@ func (f *Follower) Find(ctx context.Context) (Verdict, error) {
 	return held, nil
 }
 
+// ErrNothingFollowed says that nothing tells which repository or tag to follow.
+var ErrNothingFollowed = errors.New("nothing to follow")
+
 // reference returns what is followed, as it is to be asked for.
 func (f *Follower) reference(roles deploy.Roles) (string, error) {
 	if f.Config.Reference != "" {
 		return f.Config.Reference, nil
 	}
-	const hint = "set Reference= in /etc/kairos/upgrade.conf to the image to follow"
 	from := f.from(roles)
 	if from == nil {
-		return "", exit.Hint(errors.New("there is no deployment whose image could be followed"), hint)
+		return "", kind.Errorf(ErrNothingFollowed, "there is no deployment whose image could be followed")
 	}
 	repository, ok := source.Repository(from.Reference)
 	if !ok {
-		return "", exit.Hint(fmt.Errorf("deployment %s came from %s, which is not a registry", from.ID, from.Reference), hint)
+		return "", kind.Errorf(ErrNothingFollowed, "deployment %s came from %s, which is not a registry", from.ID, from.Reference)
 	}
 	switch tag := source.Tag(from.Reference); {
 	case tag != "":
 		return repository + ":" + tag, nil
 	case f.Config.Follow != FollowSemver && from.Reference != repository && "docker://"+repository != from.Reference:
-		return "", exit.Hint(fmt.Errorf("deployment %s was staged by a digest, not by a tag", from.ID), hint)
+		return "", kind.Errorf(ErrNothingFollowed, "deployment %s was staged by a digest, not by a tag", from.ID)
 	}
 	return repository, nil
 }

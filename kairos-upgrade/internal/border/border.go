@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // MaxFrame is the length of the longest message, in bytes.
@@ -247,6 +249,9 @@ func (e *Error) Err() error {
 		return nil
 	}
 	err := errors.New(e.Message)
+	if e.Code == exit.NoSpace {
+		err = kind.Of(syscall.ENOSPC, err)
+	}
 	if e.Code != exit.Failed {
 		err = exit.WithCode(err, e.Code)
 	}

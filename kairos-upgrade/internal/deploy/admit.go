@@ -1,13 +1,12 @@
 package deploy
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
@@ -45,12 +44,8 @@ func (t *transaction) lift(q *deployment.Quarantine) error {
 		t.node.Log.Warn("this image had no verdict on this node, and is tried once more", "reason", q.Reason)
 		return nil
 	}
-	err := fmt.Errorf("%s failed on this node on %s: %s", q.ManifestDigest, terminal.Time(q.Time), q.Reason)
-	return exit.Hint(exit.WithCode(exit.Reason(err, "quarantined"), exit.Refused), "--force tries it again")
+	return kind.Errorf(ErrQuarantined, "%s failed on this node on %s: %s", q.ManifestDigest, terminal.Time(q.Time), q.Reason)
 }
-
-// ErrAlready says that there is nothing to do.
-var ErrAlready = errors.New("nothing to do")
 
 func (t *transaction) already(next *Deployment) error {
 	how := "is staged and boots next"
@@ -60,8 +55,7 @@ func (t *transaction) already(next *Deployment) error {
 	case next.Booted:
 		how = "is running and boots next"
 	}
-	err := exit.Reason(fmt.Errorf("%w: deployment %s of this image %s", ErrAlready, next.ID, how), "up_to_date")
-	return exit.Hint(exit.WithCode(err, exit.Nothing), "--force makes a new deployment of it")
+	return fmt.Errorf("%w: deployment %s of this image %s", ErrSameImage, next.ID, how)
 }
 
 // admitImage repeats the checks of admit with what is known only now: the

@@ -9,7 +9,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // Collected is what a garbage collection removed, or would remove.
@@ -49,8 +49,7 @@ func (n *Node) collect(keepers func([]Deployment) []string, dryRun, interrupted 
 	}
 	list := have.Deployments
 	if len(list) > 0 && len(have.Orphans) == 0 && !slices.ContainsFunc(list, func(d Deployment) bool { return d.State != Incomplete }) {
-		err := fmt.Errorf("collect garbage: none of %d deployments has a boot entry on %s", len(list), n.Loader.Path())
-		return c, exit.Hint(err, "everything would be garbage: check that this ESP belongs to the store")
+		return c, kind.Errorf(ErrForeignESP, "collect garbage: none of %d deployments has a boot entry on %s", len(list), n.Loader.Path())
 	}
 	kept := slices.Clone(unpublished)
 	keep := keepers(list)

@@ -11,7 +11,6 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 )
 
@@ -122,23 +121,23 @@ func TestRollbackTarget(t *testing.T) {
 		have, id string
 		force    bool
 		want     string
-		code     int
+		err      error
 	}{
-		{"2:good:booted 1:good", "", false, "1", 0},
-		{"3:pending 2:good:booted 1:good", "", false, "2", 0},
-		{"3:bad 2:good:booted 1:good", "", false, "1", 0},
-		{"3:good:booted:=1 2:good 1:good", "", false, "2", 0},
-		{"2:good:booted:=1 1:good", "", false, "", 3},
-		{"1:good:booted", "", false, "", 3},
-		{"3:good:booted 2:good:quarantined 1:good", "", false, "1", 0},
-		{"3:good:booted 2:bad 1:good", "2", false, "", 4},
-		{"3:good:booted 2:bad 1:good", "2", true, "2", 0},
-		{"3:good:booted 2:good:quarantined", "2-", false, "", 4},
-		{"3:good:booted 2:good", "3", false, "", 3},
-		{"3:good:booted 2:good", "7", false, "", 1},
+		{"2:good:booted 1:good", "", false, "1", nil},
+		{"3:pending 2:good:booted 1:good", "", false, "2", nil},
+		{"3:bad 2:good:booted 1:good", "", false, "1", nil},
+		{"3:good:booted:=1 2:good 1:good", "", false, "2", nil},
+		{"2:good:booted:=1 1:good", "", false, "", ErrNoWayBack},
+		{"1:good:booted", "", false, "", ErrNoWayBack},
+		{"3:good:booted 2:good:quarantined 1:good", "", false, "1", nil},
+		{"3:good:booted 2:bad 1:good", "2", false, "", ErrNoTries},
+		{"3:good:booted 2:bad 1:good", "2", true, "2", nil},
+		{"3:good:booted 2:good:quarantined", "2-", false, "", ErrQuarantined},
+		{"3:good:booted 2:good", "3", false, "", ErrUpToDate},
+		{"3:good:booted 2:good", "7", false, "", ErrNoDeployment},
 	} {
 		d, err := RollbackTarget(deployments(t, test.have), test.id, test.force)
-		if exit.Code(err) != test.code {
+		if !errors.Is(err, test.err) {
 			t.Errorf("%s to %q: %v", test.have, test.id, err)
 		} else if err == nil && fmt.Sprint(d.Serial) != test.want {
 			t.Errorf("%s to %q: %s", test.have, test.id, d.ID)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // Removed is the result of a removal: the removed deployments, and the one that boots
@@ -19,8 +19,7 @@ type Removed struct {
 }
 
 // Discard removes the staged deployment: the running one, or the newest good one, boots
-// next. Automatic upgrades don't stage its image again. Exit status of errors: 3,
-// nothing is staged.
+// next. Automatic upgrades don't stage its image again.
 func (n *Node) Discard(dryRun bool) (Removed, error) {
 	have, err := n.Inventory()
 	if err := errors.Join(err, have.Complete()); err != nil {
@@ -33,13 +32,13 @@ func (n *Node) Discard(dryRun bool) (Removed, error) {
 	}
 	switch {
 	case n.Fixed():
-		return Removed{}, exit.Usagef("the store %s has one deployment in use, and none is staged", n.Label)
+		return Removed{}, kind.Errorf(ErrOneInUse, "the store %s has one deployment in use, and none is staged", n.Label)
 	case roles.Staged == nil || stays == nil:
-		return Removed{}, exit.Reason(exit.WithCode(fmt.Errorf("%w: nothing is staged", ErrAlready), exit.Nothing), "nothing_staged")
+		return Removed{}, ErrNothingStaged
 	}
 	staged, err := before(have.Deployments, stays)
 	if err != nil {
-		return Removed{}, exit.Hint(fmt.Errorf("discard: %w", err), "kairos-upgrade rollback %s makes %s boot next", stays.ID, stays.ID)
+		return Removed{}, fmt.Errorf("discard: %w", &kind.Error{Kind: ErrNotDiscarded, About: stays.ID, Err: err})
 	}
 	return n.discard(stays, staged, dryRun)
 }
@@ -56,7 +55,7 @@ func before(list []Deployment, to *Deployment) (staged []Deployment, err error) 
 		case d.State != Pending || d.Booted:
 			return nil, fmt.Errorf("deployment %s was booted, and is not just staged", d.ID)
 		case d.Pinned:
-			return nil, exit.Hint(fmt.Errorf("deployment %s is pinned", d.ID), "kairos-upgrade unpin %s", d.ID)
+			return nil, fmt.Errorf("deployment %s is pinned", d.ID)
 		default:
 			staged = append(staged, d)
 		}
@@ -91,8 +90,7 @@ func (n *Node) discard(stays *Deployment, staged []Deployment, dryRun bool) (Rem
 }
 
 // Remove removes a deployment that is not needed to boot, and the files that only it
-// needs. The last deployment for a fallback is removed only with force. Exit status of
-// errors: 4.
+// needs. The last deployment for a fallback is removed only with force.
 func (n *Node) Remove(id string, force, dryRun bool) (Removed, error) {
 	have, err := n.Inventory()
 	if err := errors.Join(err, have.Complete()); err != nil {
@@ -103,20 +101,21 @@ func (n *Node) Remove(id string, force, dryRun bool) (Removed, error) {
 		return Removed{}, fmt.Errorf("remove: %w", err)
 	}
 	roles := have.Roles()
-	refuse := func(why, hint string) (Removed, error) {
-		return Removed{}, exit.Hint(exit.WithCode(fmt.Errorf("remove deployment %s: %s", d.ID, why), exit.Refused), "%s", hint)
-	}
+	var refused error
 	switch {
 	case d.Booted:
-		return refuse("it is running", "kairos-upgrade rollback, and reboot: then it can go")
+		refused = ErrRunning
 	case d == roles.Staged && d.State == Pending:
-		return refuse("it boots next", "kairos-upgrade discard removes the staged deployment")
+		refused = ErrStaged
 	case d == roles.Next || n.Fixed():
-		return refuse("it boots next", "stage another one first")
+		refused = ErrNext
 	case d.Pinned:
-		return refuse("it is pinned", "kairos-upgrade unpin "+d.ID)
+		refused = &kind.Error{Kind: ErrPinned, About: d.ID, Err: ErrPinned}
 	case d == roles.Previous && !force:
-		return refuse("it is the last deployment to fall back to", "--force removes it")
+		refused = ErrLastFallback
+	}
+	if refused != nil {
+		return Removed{}, fmt.Errorf("remove deployment %s: %w", d.ID, refused)
 	}
 	return n.removeThese([]string{d.ID}, dryRun)
 }

@@ -93,7 +93,7 @@ func (t *transaction) bootable(c *contents) error {
 	for _, f := range c.faults {
 		lines = append(lines, fmt.Sprintf("%s: %v", f.Level, f))
 	}
-	return exit.Reason(exit.Details(ErrCannotBoot, lines...), "cannot_boot")
+	return exit.Details(ErrCannotBoot, lines...)
 }
 
 // object is a node whose content is an object, however small it is: boot files.

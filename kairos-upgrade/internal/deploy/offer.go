@@ -9,7 +9,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/bls"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // Offer is an image that could be staged.
@@ -71,7 +71,7 @@ func (n *Node) announce(c Change, version string) {
 func (n *Node) Look(ctx context.Context, given string, opts source.Options, exact bool) (*Offer, error) {
 	opts.Log = n.Log
 	if src, err := source.Parse(given); err == nil && src.Kind != source.KindImage {
-		return nil, exit.Usagef("source %q is not an image", given)
+		return nil, kind.Errorf(source.ErrUsage, "source %q is not an image", given)
 	}
 	c, err := n.openOrigin(ctx, given, opts)
 	if err != nil {

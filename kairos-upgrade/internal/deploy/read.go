@@ -35,8 +35,9 @@ const (
 const beatEvery = 5 * time.Second
 
 // Read is the main function of the process that reads images: it drops its privileges,
-// and answers requests until the socket is closed.
-func Read(ctx context.Context) error {
+// and answers requests until the socket is closed. explain
+// gives errors their statuses and hints before they cross the border.
+func Read(ctx context.Context, explain func(error) error) error {
 	if err := unix.SetNonblock(readerSocket, true); err != nil {
 		return fmt.Errorf("read an image for another process: %w", err)
 	}
@@ -49,7 +50,7 @@ func Read(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // a signal that means both ends the other, and so this one
 	for m := range s.requests {
 		body, err := s.serve(ctx, m)
-		answer := border.Message{Kind: border.Answer, Call: m.Call, Error: border.ErrorOf(err, inVain(err))}
+		answer := border.Message{Kind: border.Answer, Call: m.Call, Error: border.ErrorOf(explain(err), inVain(err))}
 		if err == nil {
 			answer.Body, err = json.Marshal(body)
 		}

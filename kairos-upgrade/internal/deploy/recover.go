@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // Revival is the deployment that the recovery system chooses for an installed system
@@ -17,7 +17,7 @@ type Revival struct {
 }
 
 // Revive chooses what is to boot next after a repair of this store, which is
-// not the one that runs. Exit statuses of errors: 3, there is no need; 4, what
+// not the one that runs. Errors: ErrAlready, there is no need; ErrFailed, what
 // is here has failed by itself, without damage.
 //
 // What failed once is not tried again, unless damage was found in it that is
@@ -41,8 +41,7 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 	}
 	whole := func(d *Deployment) bool { return !slices.Contains(damaged, d.ID) }
 	if next := RolesOf(list).Next; next != nil && whole(next) && !slices.Contains(mended, next.ID) {
-		return nil, exit.WithCode(fmt.Errorf("%w: %s boots next, and is undamaged: the recovery system was chosen by hand",
-			ErrAlready, next.ID), exit.Nothing)
+		return nil, fmt.Errorf("%w: %s boots next, and is undamaged: the recovery system was chosen by hand", ErrAlready, next.ID)
 	}
 	for i := range list { // newest first
 		if d := &list[i]; whole(d) && slices.Contains(mended, d.ID) {
@@ -56,8 +55,7 @@ func (n *Node) Revive(r *Repaired, own string) (*Revival, error) {
 	}
 	for _, d := range list {
 		if d.ImageDigest == own && d.Quarantined.Refuses() && whole(&d) {
-			err := fmt.Errorf("no damage was found: %s failed by itself (%s), and is the recovery system's own image", d.ID, d.Quarantined.Reason)
-			return nil, exit.Hint(exit.WithCode(err, exit.Refused), "kairos-upgrade stage IMAGE installs another one")
+			return nil, kind.Errorf(ErrFailed, "no damage was found: %s failed by itself (%s), and is the recovery system's own image", d.ID, d.Quarantined.Reason)
 		}
 	}
 	return &Revival{Reason: "no deployment is undamaged and not in quarantine"}, nil

@@ -2,11 +2,9 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
-	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // mayReplace refuses Replace where more than the owner meant could be lost: the
@@ -17,11 +15,10 @@ func (t *transaction) mayReplace() error {
 		return nil
 	}
 	if len(t.about.Boot) == 0 { // what lies elsewhere doesn't say it
-		return exit.Hint(exit.Usagef("--replace needs a deployment in a store of this machine"),
-			"stage the image on COS_STATE first, then: kairos-upgrade stage --recovery --replace store:/run/kairos/store:ID")
+		return ErrNotHere
 	}
 	if t.node.Booted.ID != "" {
-		return exit.Hint(errors.New("--replace: the recovery system is running"), "boot the installed system first")
+		return ErrRecoveryRuns
 	}
 	return nil
 }

@@ -5,12 +5,12 @@ import (
 	"fmt"
 
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // RollbackTarget returns the deployment to which a rollback goes: the one with the
-// given id or, without one, the newest good one that differs from the next one. Exit
-// statuses of errors: 3, there is none; 4, it failed before and force is not set.
+// given id or, without one, the newest good one that differs from the next one. Errors:
+// ErrNoWayBack and ErrUpToDate; ErrQuarantined and ErrNoTries unless force is set.
 func RollbackTarget(list []Deployment, id string, force bool) (*Deployment, error) {
 	next := RolesOf(list).Next
 	if id == "" {
@@ -19,21 +19,21 @@ func RollbackTarget(list []Deployment, id string, force bool) (*Deployment, erro
 				return d, nil
 			}
 		}
-		return nil, exit.WithCode(exit.Reason(fmt.Errorf("%w: there is no good deployment beside the one that boots next", ErrAlready), "no_way_back"), exit.Nothing)
+		return nil, ErrNoWayBack
 	}
 	d, err := Find(list, id)
 	switch {
 	case err != nil:
 		return nil, err
 	case d == next:
-		return nil, exit.WithCode(exit.Reason(fmt.Errorf("%w: %s boots next", ErrAlready, d.ID), "up_to_date"), exit.Nothing)
+		return nil, fmt.Errorf("%w: %s boots next", ErrUpToDate, d.ID)
 	case force:
 	case d.Quarantined.Refuses():
-		err = exit.Reason(fmt.Errorf("deployment %s failed on this node: %s", d.ID, d.Quarantined.Reason), "quarantined")
+		err = kind.Errorf(ErrQuarantined, "deployment %s failed on this node: %s", d.ID, d.Quarantined.Reason)
 	case d.State == Bad:
-		err = fmt.Errorf("deployment %s failed to boot: no tries are left", d.ID)
+		err = kind.Errorf(ErrNoTries, "deployment %s failed to boot: no tries are left", d.ID)
 	}
-	return d, exit.Hint(exit.WithCode(err, exit.Refused), "--force tries it again")
+	return d, err
 }
 
 func differs(a, b *Deployment) bool {
@@ -57,7 +57,7 @@ func (n *Node) redeploy(ctx context.Context, r deployment.Record) (deployment.Re
 		return r, err
 	}
 	if err := n.Store.CheckImage(image); err != nil {
-		return r, exit.Hint(err, "kairos-upgrade verify lists what else is damaged; stage the image again")
+		return r, kind.Of(ErrDamaged, err)
 	}
 	for _, f := range r.Boot {
 		if err := ctx.Err(); err != nil {

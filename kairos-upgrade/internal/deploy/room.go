@@ -8,7 +8,7 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/disk"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
@@ -77,29 +77,26 @@ func (t *transaction) noSpace(where string, need, free int64) error {
 			err = fmt.Errorf("%w; %s belong to other files: %s", err, terminal.Bytes(size), strings.Join(names, ", "))
 		}
 	}
-	return exit.Hint(exit.WithCode(err, exit.NoSpace), "%s", t.whatHelps())
+	return t.spaceError(err)
 }
 
 // esp is what messages call it.
 const esp = "the EFI system partition"
 
-// whatHelps says what a person can remove.
-func (t *transaction) whatHelps() string {
-	var pinned []string
+// spaceError returns an error as one of the kind that says what a person can
+// remove.
+func (t *transaction) spaceError(err error) error {
 	roles := RolesOf(t.list)
 	for i := range t.list {
 		// Unpinned, what has a part to play would stay.
 		if d := &t.list[i]; d.Pinned && d != roles.Booted && d != roles.Next && d != roles.Previous {
-			pinned = append(pinned, d.ID)
+			return &kind.Error{Kind: ErrPinnedSpace, About: d.ID, Err: err}
 		}
 	}
-	if len(pinned) > 0 {
-		return fmt.Sprintf("unpin deployments: kairos-upgrade unpin %s", pinned[0])
-	}
 	if t.node.Label == disk.LabelRecovery && len(t.list) > 0 && !t.req.Replace {
-		return "there is no space for two recovery systems: --replace removes the old one before the new one is complete"
+		return kind.Of(ErrOldRecovery, err)
 	}
-	return "everything that is not needed for a rollback was already removed: use a larger partition or a smaller image"
+	return kind.Of(ErrNoSpace, err)
 }
 
 // checkBoot refuses what the ESP has no room for, as far as it is known before

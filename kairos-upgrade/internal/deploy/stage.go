@@ -48,8 +48,8 @@ type Staged struct {
 	Lifted       string     `json:"lifted,omitempty"` // reason of the quarantine that was overridden
 }
 
-// Stage makes an image boot next. Exit statuses of errors: 3, it boots next already; 4,
-// refused; 5, no space. After an error the machine boots as before, and the store is
+// Stage makes an image boot next. Errors: ErrUpToDate, ErrQuarantined,
+// ErrLostVerity, ErrCannotBoot, ErrNoSpace. After an error the machine boots as before, and the store is
 // unchanged except for layers that were fetched completely.
 func (n *Node) Stage(ctx context.Context, req Request) (*Staged, error) {
 	begin := time.Now()

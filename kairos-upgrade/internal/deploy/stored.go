@@ -11,8 +11,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/view"
 	"github.com/kairos-io/toolkit/lib/deployment"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // stored is a deployment in another store.
@@ -208,7 +208,7 @@ func (o *stored) copyLayers(s *store.Store) error {
 
 func explainDamage(err error, given string) error {
 	if errors.Is(err, fsverity.ErrMismatch) {
-		return exit.Hint(fmt.Errorf("source %s is damaged: %w", given, err), "kairos-upgrade verify on that store lists the damage")
+		return kind.Errorf(ErrDamagedSource, "source %s is damaged: %w", given, err)
 	}
 	return err
 }

@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"github.com/kairos-io/toolkit/lib/terminal"
 )
 
 // afterFailure keeps what has arrived, for the next attempt, unless there is
 // no space for it, or no use.
 func (t *transaction) afterFailure(ctx context.Context, err error) error {
-	if exit.Code(err) == exit.NoSpace {
+	if errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		_, free, _ := t.node.Store.View().Space()
 		err = fmt.Errorf("%w (%s free)", err, terminal.Bytes(free))
-		return exit.Hint(exit.WithCode(t.undo(ctx, err), exit.NoSpace), "%s", t.whatHelps())
+		return t.spaceError(t.undo(ctx, err))
 	}
 	if inVain(err) {
 		return t.undo(ctx, err)
@@ -27,17 +28,7 @@ func (t *transaction) afterFailure(ctx context.Context, err error) error {
 var errUseless = errors.New("")
 
 // useless marks an error.
-func useless(err error) error {
-	if err == nil {
-		return nil
-	}
-	return uselessError{err}
-}
-
-type uselessError struct{ error }
-
-func (e uselessError) Unwrap() error        { return e.error }
-func (e uselessError) Is(target error) bool { return target == errUseless }
+func useless(err error) error { return kind.Of(errUseless, err) }
 
 // undo removes what was written in vain. After an interruption it stays, for
 // the next attempt.

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
-	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 )
 
 // mayBeUnverified refuses a deployment whose contents the kernel would not check
@@ -20,9 +20,7 @@ func (t *transaction) mayBeUnverified() error {
 	if n.Store.Verity() || !verified || t.req.AllowUnverified {
 		return nil
 	}
-	err := fmt.Errorf("store %s has lost fs-verity, which verified the contents of earlier deployments", n.Store.View().Path)
-	return exit.Hint(exit.WithCode(err, exit.Refused),
-		"find the cause, or reinstall; --allow-unverified, or AllowUnverified= in upgrade.conf, stages without fs-verity")
+	return kind.Errorf(ErrLostVerity, "store %s has lost fs-verity, which verified the contents of earlier deployments", n.Store.View().Path)
 }
 
 // sayUnsigned tells that a source is none that a signature policy knows.
@@ -47,6 +45,5 @@ func Judged(given string) error {
 	if err != nil || src.Kind == source.KindImage {
 		return err
 	}
-	return exit.Hint(exit.WithCode(fmt.Errorf("source %q: %w: only root may stage it", given, ErrUnsigned), exit.Refused),
-		"put the image into a registry or an OCI layout")
+	return fmt.Errorf("source %q: %w: only root may stage it", given, ErrUnsigned)
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -9,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/imagetest"
-	"github.com/kairos-io/toolkit/lib/exit"
 )
 
 // A file that isn't there, credentials that are wrong, and none at all are three
@@ -32,19 +32,19 @@ func TestCredentialMessages(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name, file, want string
-		code             int
+		err              error
 	}{
-		{"no file", filepath.Join(t.TempDir(), "none.json"), "read credentials: stat ", exit.Usage},
-		{"wrong", auths(registry.Host, "wrong"), "the registry refuses the credentials for " + registry.Host + " from ", exit.Failed},
-		{"of another registry", auths("example.com", "right"), "no credentials for " + registry.Host + " in ", exit.Failed},
-		{"right", auths(registry.Host, "right"), "", exit.OK},
+		{"no file", filepath.Join(t.TempDir(), "none.json"), "read credentials: stat ", ErrUsage},
+		{"wrong", auths(registry.Host, "wrong"), "the registry refuses the credentials for " + registry.Host + " from ", ErrWrongCredentials},
+		{"of another registry", auths("example.com", "right"), "no credentials for " + registry.Host + " in ", ErrNoCredentials},
+		{"right", auths(registry.Host, "right"), "", nil},
 	} {
 		o.AuthFile = test.file
 		img, err := Open(t.Context(), ref, o)
 		if img != nil {
 			img.Close()
 		}
-		if exit.Code(err) != test.code || err != nil && !strings.Contains(err.Error(), test.want) {
+		if !errors.Is(err, test.err) || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}

@@ -17,10 +17,24 @@ import (
 	"github.com/docker/distribution/registry/api/errcode"
 	v2 "github.com/docker/distribution/registry/api/v2"
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/docker/config"
 )
+
+// Errors that a caller may want to tell apart. The text of such an error says
+// more, and need not hold that of its kind.
+var (
+	ErrUsage            = errors.New("not a source of images")
+	ErrRefused          = errors.New("refused by policy") // of signatures, or in registries.conf
+	ErrNoSuchImage      = errors.New("no such image")
+	ErrNoCredentials    = errors.New("no credentials")
+	ErrWrongCredentials = errors.New("wrong credentials")
+	ErrNoTLS            = errors.New("a registry without TLS")
+)
+
+func usagef(format string, args ...any) error { return kind.Errorf(ErrUsage, format, args...) }
 
 // explain adds what a person can do about an error of containers/image.
 func explain(err error, transport string) error {
@@ -37,7 +51,7 @@ func explain(err error, transport string) error {
 		return exit.Hint(err, "the registry wants credentials, or the image does not exist: "+
 			"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE REGISTRY writes one)")
 	case isRegistry(err, v2.ErrorCodeManifestUnknown), isRegistry(err, v2.ErrorCodeNameUnknown):
-		return exit.Hint(exit.Reason(err, "no_such_image"), "the registry answers, but has no such image: check repository and tag")
+		return exit.Hint(kind.Of(ErrNoSuchImage, err), "the registry answers, but has no such image: check repository and tag")
 	case errors.Is(err, docker.ErrTooManyRequests):
 		return exit.Hint(err, "the registry limits requests: wait, log in, or set up a mirror in registries.conf")
 	case errors.As(err, &dns):
@@ -47,8 +61,7 @@ func explain(err error, transport string) error {
 	case errors.As(err, &unknownCA):
 		return exit.Hint(err, "put the registry's CA certificate into /etc/containers/certs.d/HOST:PORT/ca.crt")
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return exit.Hint(exit.Reason(err, "no_tls"),
-			"the registry speaks HTTP without TLS: give --insecure, which upgrades remember, or set insecure = true for it in registries.conf")
+		return kind.Of(ErrNoTLS, err)
 	case errors.Is(err, errTruncated), errors.Is(err, io.ErrUnexpectedEOF) && transport == dockerArchive:
 		return exit.Hint(err, "the archive is truncated: copy or download it again")
 	case transport == containersStorage && errors.Is(err, fs.ErrPermission):
@@ -80,11 +93,11 @@ func (o *opener) explain(err error) error {
 	case errRead != nil:
 		return fmt.Errorf("read credentials for %s from %s: %w", host, from, errRead)
 	case given.Username == "" && given.IdentityToken == "":
-		return exit.Hint(exit.Reason(fmt.Errorf("no credentials for %s in %s: %w", host, from, err), "no_credentials"),
+		return exit.Hint(kind.Errorf(ErrNoCredentials, "no credentials for %s in %s: %w", host, from, err),
 			"the registry wants credentials, or the image does not exist: "+
 				"put them into auth.json (containers-auth.json(5); skopeo login --authfile FILE %s writes one)", host)
 	}
-	return exit.Hint(exit.Reason(fmt.Errorf("the registry refuses the credentials for %s from %s: %w", host, from, err), "wrong_credentials"),
+	return exit.Hint(kind.Errorf(ErrWrongCredentials, "the registry refuses the credentials for %s from %s: %w", host, from, err),
 		"skopeo login --authfile FILE %s checks and writes new ones", host)
 }
 

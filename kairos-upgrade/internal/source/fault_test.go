@@ -160,8 +160,9 @@ func TestOpenFaults(t *testing.T) {
 	o.RegistriesConf = writeFile(t, "registries.conf", "")
 	text("registry.invalid/os:v1", "registry.invalid", "DNS")
 
-	plain := registry.Host
-	text(plain+"/os:v1", "insecure = true")
+	if _, err := Open(t.Context(), registry.Host+"/os:v1", o); !errors.Is(err, ErrNoTLS) {
+		t.Errorf("without TLS: %v", err)
+	}
 
 	o.RegistriesConf = registry.Conf(t)
 	registry.SetFault(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/lib/buildinfo"
-	"github.com/kairos-io/toolkit/lib/exit"
 	digest "github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
@@ -93,7 +92,7 @@ func (o Options) checkAuthFile() error {
 		return nil
 	}
 	if _, err := os.Stat(file); err != nil {
-		return exit.Usagef("read credentials: %w", err)
+		return usagef("read credentials: %w", err)
 	}
 	return nil
 }
@@ -228,15 +227,15 @@ func (img *Image) Close() error {
 // manifest and configuration; layers are read by OpenLayer. The caller closes
 // the image.
 //
-// Errors that a person can act on have a hint. Exit status 2: not a reference
-// to an image; 4: refused by the signature policy.
+// Errors that a person can act on have a hint. ErrUsage: not a reference to an
+// image; ErrRefused: refused by the signature policy.
 func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 	src, err := Parse(ref)
 	if err != nil {
 		return nil, err
 	}
 	if src.Kind != KindImage {
-		return nil, exit.Usagef("source %q is a %s, not an image", ref, src.Kind)
+		return nil, usagef("source %q is a %s, not an image", ref, src.Kind)
 	}
 	if err := opts.checkAuthFile(); err != nil {
 		return nil, err
@@ -263,7 +262,7 @@ func Open(ctx context.Context, ref string, opts Options) (*Image, error) {
 			return img, nil
 		}
 		errs = append(errs, fmt.Errorf("open image %s: %w", o.name(), o.explain(explain(err, src.transport))))
-		if ctx.Err() != nil || exit.Code(err) == exit.Refused {
+		if ctx.Err() != nil || errors.Is(err, ErrRefused) {
 			break
 		}
 	}

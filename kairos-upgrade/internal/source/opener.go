@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,7 +59,7 @@ func (src Source) candidates(sys *types.SystemContext) ([]types.ImageReference, 
 	quiet.ShortNameMode = &mode
 	resolved, err := shortnames.Resolve(&quiet, src.rest)
 	if err != nil {
-		return nil, exit.Hint(exit.Usagef("open image %s: %w", src.Given, err),
+		return nil, exit.Hint(usagef("open image %s: %w", src.Given, err),
 			"write the registry's name before it, as in docker.io/library/%s", src.rest)
 	}
 	var refs []types.ImageReference
@@ -66,12 +67,12 @@ func (src Source) candidates(sys *types.SystemContext) ([]types.ImageReference, 
 		named := candidate.Value
 		if d, ok := named.(reference.Digested); ok { // a digest beside a tag decides
 			if named, err = reference.WithDigest(reference.TrimNamed(named), d.Digest()); err != nil {
-				return nil, exit.Usagef("open image %s: %w", src.Given, err)
+				return nil, usagef("open image %s: %w", src.Given, err)
 			}
 		}
 		ref, err := docker.NewReference(named)
 		if err != nil {
-			return nil, exit.Usagef("open image %s: %w", src.Given, err)
+			return nil, usagef("open image %s: %w", src.Given, err)
 		}
 		refs = append(refs, ref)
 	}
@@ -111,7 +112,7 @@ func (o *opener) open(ctx context.Context) (*Image, error) {
 		if err == nil {
 			return img, nil
 		}
-		if refused == nil && exit.Code(err) == exit.Refused {
+		if refused == nil && errors.Is(err, ErrRefused) {
 			refused = err // says more than that nobody else answers
 		}
 		if !places.next(ctx, err) {

@@ -151,7 +151,7 @@ func isTransport(s string) bool {
 
 func (src Source) registry(ref string) (Source, error) {
 	if strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, ".") {
-		return src, exit.Hint(exit.Usagef("source %q is not a reference, and has no known transport", src.Given),
+		return src, exit.Hint(usagef("source %q is not a reference, and has no known transport", src.Given),
 			"write dir:%s for a directory, file:%s for an archive", ref, ref)
 	}
 	if err := checkReference(ref); err != nil {
@@ -169,10 +169,10 @@ func (src Source) oci(rest string) (Source, error) {
 		src.transport, src.rest = ociLayout, rest
 		return src, nil
 	case err == nil:
-		return src, exit.Hint(exit.Usagef("source %q: %s is not a directory", src.Given, path),
+		return src, exit.Hint(usagef("source %q: %s is not a directory", src.Given, path),
 			"write oci-archive:%s for an archive", rest)
 	case !errors.Is(err, fs.ErrNotExist), isPath(path):
-		return src, exit.Usagef("source %q: %w", src.Given, err)
+		return src, usagef("source %q: %w", src.Given, err)
 	}
 	return src.registry(rest)
 }
@@ -181,9 +181,9 @@ func (src Source) dir(path string) (Source, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return src, exit.Usagef("source %q: %w", src.Given, err)
+		return src, usagef("source %q: %w", src.Given, err)
 	case !info.IsDir():
-		return src, exit.Hint(exit.Usagef("source %q: %s is not a directory", src.Given, path),
+		return src, exit.Hint(usagef("source %q: %s is not a directory", src.Given, path),
 			"write file:%s for an archive", path)
 	}
 	_, errVersion := os.Stat(filepath.Join(path, "version"))
@@ -227,13 +227,13 @@ func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return exit.Usagef("open archive: %w", err)
+		return usagef("open archive: %w", err)
 	case info.IsDir():
-		return exit.Hint(exit.Usagef("open archive %s: it is a directory", path), "write oci:%s or dir:%s", path, path)
+		return exit.Hint(usagef("open archive %s: it is a directory", path), "write oci:%s or dir:%s", path, path)
 	}
 	return nil
 }
 
 func usage(format string, args ...any) error {
-	return exit.Hint(exit.Usagef(format, args...), "%s", forms)
+	return exit.Hint(usagef(format, args...), "%s", forms)
 }

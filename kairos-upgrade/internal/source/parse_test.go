@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -83,8 +84,8 @@ func TestParseRefuses(t *testing.T) {
 		"store::id":               true,
 	} {
 		_, err := Parse(given)
-		if exit.Code(err) != exit.Usage {
-			t.Errorf("%q: exit status %d: %v", given, exit.Code(err), err)
+		if !errors.Is(err, ErrUsage) {
+			t.Errorf("%q: %v", given, err)
 		}
 		if hinted && exit.HintOf(err) == "" {
 			t.Errorf("%q: no hint: %v", given, err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
@@ -42,7 +43,7 @@ func newPolicy(opts Options) (*policy, error) {
 
 func noPolicy(err error) bool { return errors.Is(err, configfile.ErrConfigFileNotFound) }
 
-// check refuses an image that the policy does not accept, with exit status 4.
+// check refuses an image that the policy does not accept, with ErrRefused.
 // A signature that could not be fetched for a transient reason is an ordinary
 // error: it says nothing about the image.
 func (p *policy) check(ctx context.Context, img *image.UnparsedImage) error {
@@ -58,8 +59,8 @@ func (p *policy) check(ctx context.Context, img *image.UnparsedImage) error {
 		return fmt.Errorf("check the signature: %w", err)
 	}
 	scope, failed := p.failing(ctx, img)
-	err = fmt.Errorf("refused by the signature policy: %s: %w", scope, err)
-	return exit.Hint(exit.WithCode(err, exit.Refused), "%s; see containers-policy.json(5)", failed.hint(err))
+	err = kind.Errorf(ErrRefused, "refused by the signature policy: %s: %w", scope, err)
+	return exit.Hint(err, "%s; see containers-policy.json(5)", failed.hint(err))
 }
 
 // requirement is what the policy wants, as far as messages tell it.

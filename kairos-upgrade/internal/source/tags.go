@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/lib/exit"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
@@ -30,7 +31,7 @@ func Tags(ctx context.Context, repository string, opts Options) ([]string, error
 		return nil, err
 	}
 	if src.Kind != KindImage || src.transport != registry {
-		return nil, exit.Usagef("%q is not a repository in a registry", repository)
+		return nil, usagef("%q is not a repository in a registry", repository)
 	}
 	if err := opts.checkAuthFile(); err != nil {
 		return nil, err
@@ -114,6 +115,6 @@ func tagsAt(ctx context.Context, sys *types.SystemContext, name reference.Named,
 
 // errBlocked says that registries.conf forbids a registry.
 func errBlocked(r *sysregistriesv2.Registry) error {
-	return exit.Hint(exit.WithCode(fmt.Errorf("registries.conf blocks %s", r.Prefix), exit.Refused),
+	return exit.Hint(kind.Errorf(ErrRefused, "registries.conf blocks %s", r.Prefix),
 		"see blocked in containers-registries.conf(5)")
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -31,8 +32,8 @@ func TestRefusalNamesScopeAndRequirement(t *testing.T) {
 		o.PolicyFile = writeFile(t, "policy.json", strings.ReplaceAll(test.policy, "HOST", registry.Host))
 		_, err := Open(t.Context(), registry.Host+"/team/os:v1", o)
 		want := strings.ReplaceAll(test.want, "HOST", registry.Host)
-		if exit.Code(err) != exit.Refused || !strings.Contains(err.Error(), want) || !strings.Contains(exit.HintOf(err), test.hint) {
-			t.Errorf("%s:\n%v (exit status %d, hint: %s)\nwant %s", test.policy, err, exit.Code(err), exit.HintOf(err), want)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), want) || !strings.Contains(exit.HintOf(err), test.hint) {
+			t.Errorf("%s:\n%v (hint: %s)\nwant %s", test.policy, err, exit.HintOf(err), want)
 		}
 	}
 }
@@ -51,7 +52,7 @@ func TestScopes(t *testing.T) {
 	} else {
 		img.Close()
 	}
-	if _, err := Open(t.Context(), registry.Host+"/bad/os:v1", o); exit.Code(err) != exit.Refused {
+	if _, err := Open(t.Context(), registry.Host+"/bad/os:v1", o); !errors.Is(err, ErrRefused) {
 		t.Error(err)
 	}
 }
@@ -92,10 +93,10 @@ func TestBlockedRegistry(t *testing.T) {
 	registry.Push("mirror/os", "v1", testImage(t, ""))
 	o := mirrored(t, registry.Host, "blocked = true")
 	_, err := Open(t.Context(), "registry.invalid/os:v1", o)
-	if exit.Code(err) != exit.Refused || !strings.Contains(err.Error(), "registries.conf blocks registry.invalid") {
-		t.Errorf("%v (exit status %d)", err, exit.Code(err))
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "registries.conf blocks registry.invalid") {
+		t.Errorf("%v", err)
 	}
-	if _, err := Tags(t.Context(), "registry.invalid/os", o); exit.Code(err) != exit.Refused {
+	if _, err := Tags(t.Context(), "registry.invalid/os", o); !errors.Is(err, ErrRefused) {
 		t.Errorf("tags: %v", err)
 	}
 }
@@ -120,7 +121,7 @@ func TestTags(t *testing.T) {
 	if _, err := Tags(t.Context(), registry.Host+"/none", o); err == nil || exit.HintOf(err) == "" {
 		t.Errorf("no such repository: %v", err)
 	}
-	if _, err := Tags(t.Context(), "oci:"+t.TempDir(), o); exit.Code(err) != exit.Usage {
+	if _, err := Tags(t.Context(), "oci:"+t.TempDir(), o); !errors.Is(err, ErrUsage) {
 		t.Errorf("not a registry: %v", err)
 	}
 }

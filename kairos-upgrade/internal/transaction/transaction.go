@@ -21,7 +21,6 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/progress"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/store"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/mask"
 	"github.com/kairos-io/toolkit/lib/report"
 )
@@ -134,12 +133,12 @@ func (p *Publication) Observe(s progress.Snapshot) {
 	})
 }
 
-// Finish publishes how it ended.
-func (p *Publication) Finish(err error) {
+// Finish publishes how it ended: with an error, its exit status and its hint.
+func (p *Publication) Finish(err error, status int, hint string) {
 	p.change(func(s *State) {
-		s.Completed, s.Status, s.ETA, s.Rate = true, exit.Code(err), 0, 0
+		s.Completed, s.Status, s.ETA, s.Rate = true, status, 0, 0
 		if err != nil {
-			s.Error, s.Hint = mask.Message(err.Error()), mask.Message(exit.HintOf(err))
+			s.Error, s.Hint = mask.Message(err.Error()), mask.Message(hint)
 		}
 	})
 }

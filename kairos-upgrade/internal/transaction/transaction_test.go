@@ -53,7 +53,7 @@ func TestPublished(t *testing.T) {
 	if state == nil || state.Phase != "fetch" || state.Done != 5 || state.ETA != 90 || state.Progress.ETA != 90*time.Second || state.StartedBy != (Caller{UID: 1, PID: 2}) || state.Message != "a line" {
 		t.Errorf("%+v", state)
 	}
-	p.Finish(exit.Hint(exit.WithCode(errors.New("full"), exit.NoSpace), "make room"))
+	p.Finish(errors.New("full"), exit.NoSpace, "make room")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestFollow(t *testing.T) {
 			p.Observe(progress.Snapshot{Phase: "fetch"})
 		case "fetch":
 			if !s.Completed {
-				p.Finish(nil)
+				p.Finish(nil, exit.OK, "")
 			}
 		}
 	})
@@ -141,13 +141,13 @@ func TestFollowKilled(t *testing.T) {
 func TestFollowFromTheBeginning(t *testing.T) {
 	b := Board{t.TempDir(), "x"}
 	h := holder()
-	b.Publish(New(h, Caller{}), nil).Finish(errors.New("failed"))
+	b.Publish(New(h, Caller{}), nil).Finish(errors.New("failed"), exit.Failed, "")
 	h.Since = h.Since.Add(time.Second)
 	last, err := b.Follow(t.Context(), New(h, Caller{}), func(s State) {
 		if !s.Completed && s.Phase == "" {
 			p := b.Publish(New(h, Caller{}), nil)
 			p.Observe(progress.Snapshot{Phase: "fetch"})
-			p.Finish(nil)
+			p.Finish(nil, exit.OK, "")
 		}
 	})
 	if err != nil || !last.Completed || last.Err() != nil || last.Phase != "fetch" {

@@ -20,8 +20,8 @@ import (
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/pull"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/atomicfile"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
+	"github.com/kairos-io/toolkit/lib/kind"
 	"github.com/kairos-io/toolkit/lib/lock"
 	"golang.org/x/sys/unix"
 )
@@ -66,10 +66,10 @@ func Unpack(ctx context.Context, r Request) (*Unpacked, error) {
 func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 	src, err := source.Parse(r.Source)
 	if err != nil {
-		return nil, exit.WithCode(err, exit.Usage)
+		return nil, kind.Of(source.ErrUsage, err)
 	}
 	if src.Kind != source.KindImage {
-		return nil, exit.Usagef("it is not a container image")
+		return nil, kind.Errorf(source.ErrUsage, "it is not a container image")
 	}
 	dir, err := os.OpenRoot(r.Dir)
 	if err != nil {
@@ -116,8 +116,15 @@ func unpack(ctx context.Context, r Request) (*Unpacked, error) {
 	return u, known.with(*u).write(dir)
 }
 
+// Errors of Unpack, beside those of package source.
+var (
+	ErrAlready   = errors.New("nothing to do")
+	ErrNoSpace   = errors.New("not enough space")
+	ErrDirectory = errors.New("a directory is in the place of a file of the image")
+)
+
 func there(was *Unpacked) error {
-	return exit.WithCode(fmt.Errorf("nothing to do: %s is already unpacked there", was.ManifestDigest), exit.Nothing)
+	return fmt.Errorf("%w: %s is already unpacked there", ErrAlready, was.ManifestDigest)
 }
 
 // enough compares the blobs with the free space: the least that is needed.
@@ -131,8 +138,7 @@ func enough(img *source.Image, top *os.File) error {
 		need += max(0, l.Size)
 	}
 	if need > free {
-		err := fmt.Errorf("not enough space: need more than %d MiB, %d MiB free", need>>20, free>>20)
-		return exit.WithCode(err, exit.NoSpace)
+		return fmt.Errorf("%w: need more than %d MiB, %d MiB free", ErrNoSpace, need>>20, free>>20)
 	}
 	return nil
 }

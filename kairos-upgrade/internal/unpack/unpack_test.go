@@ -164,7 +164,7 @@ func TestAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Nothing || !strings.Contains(err.Error(), first.ManifestDigest) {
+	if _, err := Unpack(t.Context(), r); !errors.Is(err, ErrAlready) || !strings.Contains(err.Error(), first.ManifestDigest) {
 		t.Errorf("again: %v", err)
 	}
 	registry.Push("tools", "1", image(t, layerOf(t, map[string]string{"bin/small": "2"}, file("bin/small", 0o600))))
@@ -182,7 +182,7 @@ func TestAgain(t *testing.T) {
 		t.Errorf("by digest: %v", err)
 	}
 	r.Options.RegistriesConf = "/nowhere"
-	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Nothing {
+	if _, err := Unpack(t.Context(), r); !errors.Is(err, ErrAlready) {
 		t.Errorf("by digest, again: %v", err)
 	}
 }
@@ -214,7 +214,7 @@ func TestRefused(t *testing.T) {
 func TestErrors(t *testing.T) {
 	good := "oci:" + tools(t).Layout(t, "")
 	r := request(t, "dir:/tmp")
-	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Usage {
+	if _, err := Unpack(t.Context(), r); !errors.Is(err, source.ErrUsage) {
 		t.Errorf("a directory: %v", err)
 	}
 	r = request(t, good)
@@ -227,7 +227,7 @@ func TestErrors(t *testing.T) {
 	}
 	r = request(t, good)
 	imagetest.Write(t, r.Options.PolicyFile, []byte(`{"default":[{"type":"reject"}]}`))
-	if _, err := Unpack(t.Context(), r); exit.Code(err) != exit.Refused {
+	if _, err := Unpack(t.Context(), r); !errors.Is(err, source.ErrRefused) {
 		t.Errorf("refused by policy: %v", err)
 	}
 	r = request(t, good)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/tree"
-	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
 	"golang.org/x/sys/unix"
 )
@@ -119,7 +118,7 @@ func (w *writer) place(n *tree.Node, at string) error {
 	err = w.dir.Rename(made, at)
 	if err != nil {
 		if st, there := w.dir.Lstat(at); there == nil && st.IsDir() {
-			return exit.Hint(fmt.Errorf("%s: a directory is in the place of a file of the image", at), "remove it if it is not needed")
+			return fmt.Errorf("%s: %w", at, ErrDirectory)
 		}
 	}
 	if err == nil && made == temporary {
