@@ -51,7 +51,7 @@ func fakeNode(root string) *assess.Node {
 	n.Uptime = func() time.Duration { return 9 * time.Second }
 	n.Persistent = func(string) bool { _, err := os.Stat(filepath.Join(root, "volatile")); return err != nil }
 	n.Dial = func(context.Context) (assess.PID1, error) { return systemd(filepath.Join(root, "systemd")), nil }
-	n.Announce = func(context.Context) error { return nil }
+	n.SignalVerdict = func(context.Context) error { return nil }
 	n.Journal = func(e journal.Entry) error {
 		return appendLine(filepath.Join(root, "journal"), e.MessageID+" "+e.Message)
 	}

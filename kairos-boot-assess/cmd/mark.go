@@ -25,7 +25,7 @@ func goodCommand(node *assess.Node) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return say(c, "This boot of %s is good, its entry has no counters", named(boot))
+			return printLine(c, "This boot of %s is good, its entry has no counters", named(boot))
 		},
 	}
 }
@@ -43,9 +43,9 @@ func blessCommand(node *assess.Node) *cli.Command {
 				return err
 			}
 			if !changed {
-				return say(c, "Nothing to bless: this boot of %s is not on trial", named(boot))
+				return printLine(c, "Nothing to bless: this boot of %s is not on trial", named(boot))
 			}
-			return say(c, "The entry of %s has no counters any more", named(boot))
+			return printLine(c, "The entry of %s has no counters any more", named(boot))
 		},
 	}
 }
@@ -64,7 +64,7 @@ func badCommand(node *assess.Node) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return say(c, "This boot of %s is bad, the next one is of %s", named(boot), boot.Trial.Alternative)
+			return printLine(c, "This boot of %s is bad, the next one is of %s", named(boot), boot.Trial.Alternative)
 		},
 	}
 }
@@ -82,14 +82,14 @@ func rearmCommand(node *assess.Node) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return say(c, "The next boots of %s are on trial, it has %d tries", named(boot), c.Int("tries"))
+			return printLine(c, "The next boots of %s are on trial, it has %d tries", named(boot), c.Int("tries"))
 		},
 	}
 }
 
 func named(b history.Boot) string { return boots.Named(b.Deployment, b.Version) }
 
-func say(c *cli.Context, format string, args ...any) error {
+func printLine(c *cli.Context, format string, args ...any) error {
 	_, err := terminal.Fprintf(c.App.Writer, format+"\n", args...)
 	return err
 }

@@ -55,7 +55,7 @@ func (s *service) refresh() {
 	s.mu.Lock()
 	s.state = state{read.Config.Booted, read.Config.Staged, bus.Dicts(read.Config.Generations), bus.Dicts(read.Stages)}
 	s.mu.Unlock()
-	s.jobs.Tell(s.object.Changed(busName))
+	s.jobs.LogError(s.object.Changed(busName))
 }
 
 // watch refreshes the properties whenever a generation, the record of a stage

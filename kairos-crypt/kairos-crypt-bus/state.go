@@ -49,7 +49,7 @@ func (s *service) refresh() {
 		return
 	}
 	news := s.take(read)
-	s.jobs.Tell(s.object.Changed(busName))
+	s.jobs.LogError(s.object.Changed(busName))
 	for _, tell := range news {
 		tell()
 	}
@@ -74,7 +74,7 @@ func (s *service) take(read report.Crypt) (news []func()) {
 		}
 		was := v.state
 		v.state = state
-		news = append(news, func() { s.jobs.Tell(v.object.Changed(volumeInterface)) })
+		news = append(news, func() { s.jobs.LogError(v.object.Changed(volumeInterface)) })
 		news = append(news, s.news(v, was, state)...)
 	}
 	for device, v := range gone {
@@ -89,7 +89,7 @@ func (s *service) take(read report.Crypt) (news []func()) {
 func (s *service) news(v *volume, was, is report.Volume) (news []func()) {
 	path := v.object.Path()
 	emit := func(name string, args ...any) {
-		news = append(news, func() { s.jobs.Tell(s.object.Emit(busName, name, append([]any{path}, args...)...)) })
+		news = append(news, func() { s.jobs.LogError(s.object.Emit(busName, name, append([]any{path}, args...)...)) })
 	}
 	if s.known && !reflect.DeepEqual(slots(was), slots(is)) {
 		emit("SlotsChanged")

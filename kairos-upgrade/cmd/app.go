@@ -42,7 +42,7 @@ func thisMachine() machine {
 	return machine{
 		booted: deployment.BootedPath, store: deployment.StoreMount, esp: "/efi", isESP: isFAT, disks: disk.Local(),
 		mustBoot: true,
-		root:     "/", run: report.TransactionDir, journal: toJournal, reboot: reboot, now: time.Now, ask: askHistory,
+		root:     "/", run: report.TransactionDir, journal: toJournal, reboot: reboot, now: time.Now, ask: queryHistory,
 		scratch: []string{os.TempDir(), "/var/tmp"},
 		notices: []string{"/run/issue.d/60-kairos-upgrade.issue", "/run/motd.d/60-kairos-upgrade"},
 	}
@@ -56,8 +56,8 @@ func toJournal(e journal.Entry) error {
 	return journal.Send(journal.Socket, e)
 }
 
-// tell writes an entry to the journal. Nothing depends on it.
-func (m machine) tell(log *slog.Logger, e journal.Entry) {
+// writeJournal writes an entry to the journal. Nothing depends on it.
+func (m machine) writeJournal(log *slog.Logger, e journal.Entry) {
 	e.Program = "kairos-upgrade"
 	if err := m.journal(e); err != nil {
 		log.Warn(exit.Message(err))

@@ -48,7 +48,7 @@ func auto(c *cli.Context, m machine) error {
 	}
 	d := &automation.Decision{Checked: m.now().UTC().Truncate(time.Second), Mode: config.Mode, Action: automation.None,
 		Code: exit.ReasonOf(err), Reason: "it failed", Error: mask.Message(err.Error())}
-	return errors.Join(err, m.note(d))
+	return errors.Join(err, m.writeDecision(d))
 }
 
 func (m machine) automate(c *cli.Context, config automation.Config) error {
@@ -61,7 +61,7 @@ func (m machine) automate(c *cli.Context, config automation.Config) error {
 		return err
 	}
 	if !c.Bool("dry-run") {
-		if err := m.note(d); err != nil {
+		if err := m.writeDecision(d); err != nil {
 			return err
 		}
 		if err := m.carryOut(c, config, d); err != nil {
@@ -101,7 +101,7 @@ func (m machine) carryOut(c *cli.Context, config automation.Config, d *automatio
 			return err
 		}
 		d.Staged, d.Reason = id, "it boots next"
-		if err := m.note(d); err != nil {
+		if err := m.writeDecision(d); err != nil {
 			return err
 		}
 		if config.Mode != automation.Apply {
@@ -136,7 +136,7 @@ func (m machine) stageUpdate(c *cli.Context, config automation.Config, o *deploy
 			return err
 		}
 		id = staged.ID
-		m.tell(n.Log, journal.Entry{
+		m.writeJournal(n.Log, journal.Entry{
 			MessageID: journal.Update, Priority: 6, Message: fmt.Sprintf("staged %s: %s, boots next", id, deploy.Title(staged.Record)),
 			Fields: map[string]string{"KAIROS_ACTION": "stage", "KAIROS_DEPLOYMENT": id, "KAIROS_REFERENCE": o.Reference},
 		})
@@ -155,7 +155,7 @@ func (m machine) bootUpdate(c *cli.Context, config automation.Config, d *automat
 	log := logline.New(c.App.ErrWriter, c.App.Name, c.Bool("quiet"))
 	at := m.now().Add(config.RebootDelay)
 	message := fmt.Sprintf("reboots at %s into %s (%s)", at.Format(time.TimeOnly), d.Staged, d.Update.Reference)
-	m.tell(log, journal.Entry{
+	m.writeJournal(log, journal.Entry{
 		MessageID: journal.Update, Priority: 5, Message: message,
 		Fields: map[string]string{"KAIROS_ACTION": "reboot", "KAIROS_DEPLOYMENT": d.Staged, "KAIROS_REFERENCE": d.Update.Reference},
 	})
@@ -202,8 +202,8 @@ func (m machine) decideAgain(c *cli.Context, config automation.Config, d *automa
 // noteFile is where the last decision is kept until the next boot.
 const noteFile = "available.json"
 
-// note keeps a decision for status.
-func (m machine) note(d *automation.Decision) error {
+// writeDecision keeps a decision for status.
+func (m machine) writeDecision(d *automation.Decision) error {
 	if err := os.MkdirAll(m.run, 0o755); err != nil {
 		return err
 	}
@@ -215,8 +215,8 @@ func (m machine) note(d *automation.Decision) error {
 	return atomicfile.WriteJSON(root, noteFile, d, 0o644)
 }
 
-// noted returns the last decision, nil when there was none.
-func (m machine) noted() (*automation.Decision, error) {
+// readDecision returns the last decision, nil when there was none.
+func (m machine) readDecision() (*automation.Decision, error) {
 	d, err := report.Read[*automation.Decision](m.run, noteFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

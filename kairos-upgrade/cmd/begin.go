@@ -62,10 +62,10 @@ func (m mode) on(reference string) mode { m.reference = reference; return m }
 // begin says how a node is opened.
 type begin struct {
 	mode
-	by   *transaction.Caller // who asked for it; nil: this process
-	bar  *progress.Reporter
-	log  *slog.Logger
-	tell func(transaction.State) // is told how far it is; may be nil
+	by      *transaction.Caller // who asked for it; nil: this process
+	bar     *progress.Reporter
+	log     *slog.Logger
+	onState func(transaction.State) // is told how far it is; may be nil
 }
 
 // opened is a node, and what it takes to close it.
@@ -139,9 +139,9 @@ func (m machine) start(ctx context.Context, w where, b begin) (*opened, error) {
 	if b.reading {
 		board = transaction.Board{}
 	}
-	o.published = board.Publish(transaction.New(held, by), b.tell)
+	o.published = board.Publish(transaction.New(held, by), b.onState)
 	b.bar.Observe(o.published.Observe)
-	o.tell(journal.TransactionBegan)
+	o.logTransaction(journal.TransactionBegan)
 	return o, nil
 }
 
@@ -159,8 +159,8 @@ func noReset(l boot.Loader) error {
 	return nil
 }
 
-// tell writes to the journal that the transaction has begun or ended.
-func (o *opened) tell(messageID string) {
+// logTransaction writes to the journal that the transaction has begun or ended.
+func (o *opened) logTransaction(messageID string) {
 	s := o.published.State()
 	what := strings.TrimSpace(s.Operation + " " + s.Reference)
 	e := journal.Entry{MessageID: messageID, Priority: 6, Message: what + ": begun", Fields: map[string]string{
@@ -172,7 +172,7 @@ func (o *opened) tell(messageID string) {
 	if s.Error != "" {
 		e.Message, e.Fields["KAIROS_ERROR"] = what+": ended with "+s.Error, s.Error
 	}
-	o.machine.tell(o.Log, e)
+	o.machine.writeJournal(o.Log, e)
 }
 
 // board is where transactions of a store are published.
@@ -187,7 +187,7 @@ func (o *opened) end(err error) {
 		o.Progress.Observe(nil)
 		err = explain(err)
 		o.published.Finish(err, exit.Code(err), exit.HintOf(err))
-		o.tell(journal.TransactionEnded)
+		o.logTransaction(journal.TransactionEnded)
 	}
 	if err := errors.Join(o.Store.Close(), o.esp.Close()); err != nil {
 		o.Log.Warn("close", "error", err)

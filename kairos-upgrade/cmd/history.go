@@ -21,8 +21,8 @@ type booted struct {
 // historyWithin bounds how long the history may take to be told.
 const historyWithin = 10 * time.Second
 
-// askHistory asks kairos-boot-assess, whose history it is.
-func askHistory(ctx context.Context) ([]byte, error) {
+// queryHistory asks kairos-boot-assess, whose history it is.
+func queryHistory(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, historyWithin)
 	defer cancel()
 	return run.Runner{}.Output(ctx, "kairos-boot-assess", "history", "--json", "--number", "0")

@@ -46,7 +46,7 @@ func loader(c *cli.Context, m machine) error {
 	}
 	l := loaded{Steps: []string{}}
 	var steps []sdboot.Step
-	err = m.onLoader(n, c.Bool("force"), func(b sdboot.Machine) error {
+	err = m.onLoader(n, c.Bool("force"), func(b sdboot.Target) error {
 		l.Status, steps, err = b.Steps()
 		return err
 	})
@@ -62,7 +62,7 @@ func loader(c *cli.Context, m machine) error {
 		}
 	default:
 		err = m.with(c, Change("loader"), func(n *deploy.Node) error {
-			return m.onLoader(n, c.Bool("force"), func(b sdboot.Machine) error { return m.upgradeLoader(n, b, &l) })
+			return m.onLoader(n, c.Bool("force"), func(b sdboot.Target) error { return m.upgradeLoader(n, b, &l) })
 		})
 	}
 	if err != nil {
@@ -86,7 +86,7 @@ func notUpgraded(s sdboot.Status) error {
 
 // upgradeLoader does all steps. Where the firmware knows the fallback path
 // only, nothing can be tried first: that path follows at once.
-func (m machine) upgradeLoader(n *deploy.Node, b sdboot.Machine, l *loaded) error {
+func (m machine) upgradeLoader(n *deploy.Node, b sdboot.Target, l *loaded) error {
 	for {
 		now, steps, err := b.Steps()
 		if err != nil || len(steps) == 0 {
@@ -105,7 +105,7 @@ func (m machine) upgradeLoader(n *deploy.Node, b sdboot.Machine, l *loaded) erro
 			}
 			l.Steps = append(l.Steps, s.Text)
 		}
-		m.tell(n.Log, journal.Entry{
+		m.writeJournal(n.Log, journal.Entry{
 			MessageID: journal.LoaderNew, Priority: 5, Message: steps[len(steps)-1].Text,
 			Fields: map[string]string{"KAIROS_VERSION": now.Available, "KAIROS_FROM": now.Installed},
 		})
@@ -114,7 +114,7 @@ func (m machine) upgradeLoader(n *deploy.Node, b sdboot.Machine, l *loaded) erro
 }
 
 // onLoader gives the boot loader of the running node to do.
-func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) error) error {
+func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Target) error) error {
 	if n.Booted.ID == "" || n.Fixed() {
 		return exit.WithCode(errors.New("nothing to do: no deployment of this store runs"), exit.Nothing)
 	}
@@ -132,7 +132,7 @@ func (m machine) onLoader(n *deploy.Node, force bool, do func(sdboot.Machine) er
 		return err
 	}
 	defer system.Close()
-	return do(sdboot.Machine{
+	return do(sdboot.Target{
 		ESP: programs, System: system, Vars: m.disks.Vars, Force: force,
 		Proven: booted != nil && booted.State == deploy.Good,
 	})
@@ -143,7 +143,7 @@ func (m machine) loaderOf(n *deploy.Node) (s *sdboot.Status) {
 	if n.Booted.ID == "" || n.Fixed() {
 		return nil
 	}
-	err := m.onLoader(n, false, func(b sdboot.Machine) error {
+	err := m.onLoader(n, false, func(b sdboot.Target) error {
 		have, err := b.Status()
 		s = &have
 		return err

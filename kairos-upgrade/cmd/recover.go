@@ -126,18 +126,18 @@ func (r revival) run(c *cli.Context, done *recovered) error {
 	// Counted before it can boot: a power cut may cost an attempt, never add one.
 	before := attempts
 	attempts = repairs{Count: done.Attempt}
-	if err := r.remember(attempts); err != nil {
+	if err := r.writeAttempts(attempts); err != nil {
 		return err
 	}
 	own := deploy.Request{Source: "store:" + r.store, Options: r.sourceOptions(c), Origin: "recover", AllowUnverified: r.unverified}
 	if done.ID, err = r.node.Deploy(c.Context, choice, own); err != nil {
-		return errors.Join(withFailures(err, repaired), r.remember(before)) // nothing new boots
+		return errors.Join(withFailures(err, repaired), r.writeAttempts(before)) // nothing new boots
 	}
 	attempts.Deployment = done.ID
-	if err := r.remember(attempts); err != nil {
+	if err := r.writeAttempts(attempts); err != nil {
 		return err
 	}
-	r.tell(r.node.Log, journal.Entry{
+	r.writeJournal(r.node.Log, journal.Entry{
 		MessageID: journal.Recovered, Priority: 4, Message: fmt.Sprintf("recovered: deployed %s from %s: %s", done.ID, done.From, done.Reason),
 		Fields: map[string]string{"KAIROS_DEPLOYMENT": done.ID, "KAIROS_REASON": done.Reason},
 	})
@@ -194,7 +194,7 @@ func (r revival) attempts() (a repairs, err error) {
 	return repairs{}, nil
 }
 
-func (r revival) remember(a repairs) error {
+func (r revival) writeAttempts(a repairs) error {
 	data, err := json.Marshal(a)
 	if err == nil {
 		err = r.node.Loader.Keep(repairsFile, append(data, '\n'))

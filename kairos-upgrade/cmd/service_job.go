@@ -39,7 +39,7 @@ func (s *service) logger(out io.Writer) *slog.Logger {
 func (s *service) do(c *bus.Call, b begin, work func(context.Context, *deploy.Node) (any, error)) (dbus.ObjectPath, error) {
 	return s.jobs.Prepare(func() (*bus.Transaction, bus.Work, error) {
 		j := &job{}
-		b.by, b.tell, b.bar = &transaction.Caller{UID: c.Caller.UID, PID: c.Caller.PID}, j.update, s.bar()
+		b.by, b.onState, b.bar = &transaction.Caller{UID: c.Caller.UID, PID: c.Caller.PID}, j.update, s.bar()
 		b.log = s.logger(b.bar)
 		o, err := s.start(context.Background(), s.where, b)
 		if err != nil {

@@ -51,7 +51,7 @@ func (s *service) refresh() {
 		s.mu.Unlock()
 	}
 	s.follow(s.board(o.Store), s.board(o.Store).Running(o.Store))
-	s.jobs.Tell(s.object.Changed(busName))
+	s.jobs.LogError(s.object.Changed(busName))
 }
 
 func readNode(n *deploy.Node) (s nodeState, err error) {

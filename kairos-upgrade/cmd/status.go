@@ -123,7 +123,7 @@ func (m machine) status(ctx context.Context, n *deploy.Node) (*status, error) {
 		return nil, err
 	}
 	if n.Booted.Mode != "" {
-		m.recall(ctx, n, s, roles)
+		m.readPast(ctx, n, s, roles)
 		s.Loader = m.loaderOf(n)
 	}
 	return s, nil
@@ -155,16 +155,16 @@ func measure(n *deploy.Node, s *status, list []deploy.Deployment) error {
 	return err
 }
 
-// recall fills in what is known of the past of the node that runs: what the
+// readPast fills in what is known of the past of the node that runs: what the
 // automation has decided, and how boots went. Status does without it.
-func (m machine) recall(ctx context.Context, n *deploy.Node, s *status, roles deploy.Roles) {
+func (m machine) readPast(ctx context.Context, n *deploy.Node, s *status, roles deploy.Roles) {
 	config := automation.Read(m.root)
 	s.Settings = settings{Mode: config.Mode, Follow: config.Follow, Reference: config.Reference}
 	if config.Wrong != nil {
 		s.Settings.Error = mask.Message(config.Wrong.Error())
 	}
 	var err error
-	if s.Automation, err = m.noted(); err != nil {
+	if s.Automation, err = m.readDecision(); err != nil {
 		n.Log.Warn("cannot read the decision about automatic upgrades", "error", err)
 	}
 	s.Automation.Renew(roles)

@@ -101,7 +101,7 @@ func (m machine) report(n *deploy.Node, v *deploy.Verified, repaired *deploy.Rep
 		e.Fields["KAIROS_DAMAGED"] = strings.Join(names, "\n")
 		e.Fields["KAIROS_DEPLOYMENTS"] = strings.Join(slices.Sorted(maps.Keys(touched)), " ")
 	}
-	m.tell(n.Log, e)
+	m.writeJournal(n.Log, e)
 	sdnotify.Status("%s", e.Message)
 }
 

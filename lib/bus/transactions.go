@@ -161,7 +161,7 @@ func (t *Transactions) add(one *Transaction) {
 		t.list = slices.Delete(t.list, 0, 1)
 	}
 	t.mu.Unlock()
-	t.Tell(t.Object.Changed(t.name(), "Transaction"))
+	t.LogError(t.Object.Changed(t.name(), "Transaction"))
 }
 
 // Running returns the path of the latest running transaction, or "/".
@@ -176,9 +176,9 @@ func (t *Transactions) Running() dbus.ObjectPath {
 	return "/"
 }
 
-// Tell logs that a signal could not be sent, unless the connection to the bus is
+// LogError logs that a signal could not be sent, unless the connection to the bus is
 // closed.
-func (t *Transactions) Tell(err error) {
+func (t *Transactions) LogError(err error) {
 	if err != nil && !errors.Is(err, dbus.ErrClosed) {
 		t.Log.Warn("signal", "error", err)
 	}
@@ -193,14 +193,14 @@ func (one *Transaction) over() bool {
 // Changed signals changed properties of the transaction, once it is on the bus.
 func (one *Transaction) Changed() {
 	if o := one.shown(); o != nil {
-		one.all.Tell(o.Changed(one.all.kind()))
+		one.all.LogError(o.Changed(one.all.kind()))
 	}
 }
 
 // Emit sends a signal of the transaction, once it is on the bus.
 func (one *Transaction) Emit(name string, args ...any) {
 	if o := one.shown(); o != nil {
-		one.all.Tell(o.Emit(one.all.kind(), name, args...))
+		one.all.LogError(o.Emit(one.all.kind(), name, args...))
 	}
 }
 
@@ -225,10 +225,10 @@ func (one *Transaction) finish(result map[string]dbus.Variant, err error) {
 		result = map[string]dbus.Variant{}
 	}
 	t.Refresh()
-	t.Tell(t.Object.Changed(t.name(), "Transaction"))
+	t.LogError(t.Object.Changed(t.name(), "Transaction"))
 	one.Changed()
 	one.Emit("Completed", status, text, result)
-	t.Tell(t.Object.Emit(t.name(), "Completed", one.object.Path(), status, text, result))
+	t.LogError(t.Object.Emit(t.name(), "Completed", one.object.Path(), status, text, result))
 	sdnotify.Status("Idle")
 }
 

@@ -15,7 +15,7 @@ import (
 // of ctx.
 func (n *Node) aftermath(ctx context.Context, boot history.Boot) error {
 	settings := config.Load(n.Root) // what is wrong in it was logged before
-	if err := n.tellHooks(ctx, settings, boot); err != nil {
+	if err := n.runHooks(ctx, settings, boot); err != nil {
 		return err
 	}
 	dir := checks.Green
@@ -30,12 +30,12 @@ func (n *Node) aftermath(ctx context.Context, boot history.Boot) error {
 	return err
 }
 
-// tellHooks runs the operator's programs for each new fallback. It records that
+// runHooks runs the operator's programs for each new fallback. It records that
 // afterwards: after a power cut in between they run again.
 //
 // It doesn't run when a fallback is detected, since there is no network yet at that
 // time.
-func (n *Node) tellHooks(ctx context.Context, settings config.Config, boot history.Boot) error {
+func (n *Node) runHooks(ctx context.Context, settings config.Config, boot history.Boot) error {
 	log, _ := n.history()
 	events, err := log.Read()
 	if err != nil {

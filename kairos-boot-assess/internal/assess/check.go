@@ -56,8 +56,8 @@ func (n *Node) Check(ctx context.Context) (history.Boot, error) {
 		n.Log.Error(err.Error())
 	}
 	sdnotify.Status("This boot is %s", boot.Outcome)
-	n.tell(verdictEntry(boot))
-	if err := n.Announce(ctx); err != nil {
+	n.writeJournal(verdictEntry(boot))
+	if err := n.SignalVerdict(ctx); err != nil {
 		n.Log.Warn(err.Error())
 	}
 	return boot, n.aftermath(ctx, boot)

@@ -16,8 +16,8 @@ import (
 // recorded, but the machine is not rebooted.
 const Observe = "kairos.assess=observe"
 
-// askPID1 is how long an answer of systemd may take: systemd may be broken.
-const askPID1 = 20 * time.Second
+// pid1Timeout is how long an answer of systemd may take: systemd may be broken.
+const pid1Timeout = 20 * time.Second
 
 // Failure is the result of Fail.
 type Failure struct {
@@ -36,7 +36,7 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 	if err != nil {
 		return Failure{}, err
 	}
-	asking, cancel := context.WithTimeout(ctx, askPID1)
+	asking, cancel := context.WithTimeout(ctx, pid1Timeout)
 	defer cancel()
 	systemd, err := n.Dial(asking)
 	if err != nil {
@@ -44,7 +44,7 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 	} else {
 		defer systemd.Close()
 	}
-	boot := n.known(asking, booted, systemd)
+	boot := n.bootOf(asking, booted, systemd)
 	if boot.Outcome == history.Unjudged {
 		return Failure{Boot: boot, Stays: fmt.Sprintf("%s systems are not judged", boot.Mode)}, nil
 	}
@@ -60,7 +60,7 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 	if systemd == nil {
 		return f, fmt.Errorf("reboot: %w", err)
 	}
-	n.Log.Error(f.announce())
+	n.Log.Error(f.String())
 	if err := systemd.Reboot(asking); err != nil {
 		return f, err
 	}
@@ -72,10 +72,10 @@ func (n *Node) Fail(ctx context.Context) (Failure, error) {
 // that there is one.
 const unknownEntry = "unknown"
 
-// known returns what is known about this boot. Where nothing was recorded yet it does
+// bootOf returns what is known about this boot. Where nothing was recorded yet it does
 // not access the ESP, which may be the cause of a hang. systemd is nil when it can't be
 // asked.
-func (n *Node) known(ctx context.Context, booted deployment.Booted, systemd PID1) history.Boot {
+func (n *Node) bootOf(ctx context.Context, booted deployment.Booted, systemd PID1) history.Boot {
 	boot, ok := n.state()
 	soft := boot.SoftReboots
 	if systemd != nil {
@@ -118,7 +118,7 @@ func (n *Node) condemnBoot(reason string) history.Boot {
 	if !told {
 		verdict := boot.Verdict
 		err = errors.Join(err, n.record(history.Event{Kind: history.KindVerdict, Verdict: &verdict}))
-		n.tell(verdictEntry(boot))
+		n.writeJournal(verdictEntry(boot))
 	}
 	if err != nil {
 		n.Log.Error(err.Error())
@@ -153,7 +153,7 @@ func (n *Node) emergencyWished() string {
 }
 
 // announce returns the message about what happens next.
-func (f Failure) announce() string {
+func (f Failure) String() string {
 	b := f.Boot
 	if b.Outcome != history.Bad {
 		return fmt.Sprintf("Nothing recorded, not rebooting: %s", f.Stays)
@@ -171,6 +171,3 @@ func (f Failure) announce() string {
 		return fmt.Sprintf("%s Rebooting into %s, no tries are left", s, t.Alternative)
 	}
 }
-
-// String describes the result for people.
-func (f Failure) String() string { return f.announce() }

@@ -101,7 +101,7 @@ func (n *Node) condemn(ctx context.Context, store *os.Root, booted deployment.Bo
 		}
 		f.Quarantined = !f.TriedAgain
 	}
-	n.tell(journalFallback(f))
+	n.writeJournal(journalFallback(f))
 	return n.record(history.Event{Kind: history.KindFallback, Fallback: &f})
 }
 

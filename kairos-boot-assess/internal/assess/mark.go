@@ -159,7 +159,7 @@ func (n *Node) mark(outcome history.Outcome, reason string) (history.Boot, error
 	if err := n.record(history.Event{Kind: history.KindVerdict, Verdict: &verdict}); err != nil {
 		return boot, err
 	}
-	n.tell(verdictEntry(boot))
+	n.writeJournal(verdictEntry(boot))
 	return boot, nil
 }
 

@@ -58,9 +58,9 @@ type Node struct {
 	Upgrade    func(ctx context.Context, args ...string) error // runs kairos-upgrade
 	// Lines returns the last lines of a boot's journal, up to a time unless it is zero.
 	Lines func(ctx context.Context, bootID string, until time.Time) ([]string, error)
-	// Announce makes the service send signals about changes.
-	Announce func(context.Context) error
-	Log      *slog.Logger
+	// SignalVerdict makes the service send signals about changes.
+	SignalVerdict func(context.Context) error
+	Log           *slog.Logger
 }
 
 // Local returns the running machine.
@@ -76,10 +76,10 @@ func Local() *Node {
 			e.Program = "kairos-boot-assess"
 			return journal.Send(journal.Socket, e)
 		},
-		Upgrade:  upgrade,
-		Lines:    remains.Journal,
-		Announce: announce,
-		Log:      logline.New(os.Stderr, "kairos-boot-assess", false),
+		Upgrade:       upgrade,
+		Lines:         remains.Journal,
+		SignalVerdict: signalVerdict,
+		Log:           logline.New(os.Stderr, "kairos-boot-assess", false),
 	}
 }
 
@@ -100,7 +100,7 @@ func (n *Node) bootID() string {
 // softReboots returns how many soft reboots there were in this boot; ok is false when
 // systemd does not say.
 func (n *Node) softReboots(ctx context.Context) (count int, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, askPID1)
+	ctx, cancel := context.WithTimeout(ctx, pid1Timeout)
 	defer cancel()
 	systemd, err := n.Dial(ctx)
 	if err == nil {
@@ -129,8 +129,8 @@ func (n *Node) history() (log history.Log, lasting bool) {
 	return history.Log{Dir: n.path(StateDir)}, false
 }
 
-// tell writes an entry to the journal, and ignores errors.
-func (n *Node) tell(e journal.Entry) {
+// writeJournal writes an entry to the journal, and ignores errors.
+func (n *Node) writeJournal(e journal.Entry) {
 	if err := n.Journal(e); err != nil {
 		n.Log.Warn(err.Error())
 		n.Log.Info(e.Message)

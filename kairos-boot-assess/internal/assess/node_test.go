@@ -60,9 +60,9 @@ func newMachine(t *testing.T) *machine {
 			}
 			return m.systemd, nil
 		},
-		Journal:  func(e journal.Entry) error { m.told = append(m.told, e); return nil },
-		Upgrade:  m.quarantine,
-		Announce: func(context.Context) error { m.announced++; return nil },
+		Journal:       func(e journal.Entry) error { m.told = append(m.told, e); return nil },
+		Upgrade:       m.quarantine,
+		SignalVerdict: func(context.Context) error { m.announced++; return nil },
 		Lines: func(_ context.Context, id string, until time.Time) ([]string, error) {
 			return []string{fmt.Sprintf("end of %s, %s", id, until.Format(time.TimeOnly))}, m.noJournal
 		},

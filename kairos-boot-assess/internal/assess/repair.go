@@ -58,9 +58,9 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 		return r, nil
 	}
 	for i, p := range r.Problems {
-		p, err := n.mend(ctx, esp, p)
+		p, err := n.repairOne(ctx, esp, p)
 		if err == nil && p.Done {
-			n.tell(repairEntry(p))
+			n.writeJournal(repairEntry(p))
 		}
 		if err != nil {
 			p.Error = err.Error()
@@ -74,7 +74,7 @@ func (n *Node) Repair(ctx context.Context, dryRun bool) (Repair, error) {
 // survey reads the state of the node. It reads entries before records: deployments are
 // published in the reverse order and removed in this order, so that an entry without a
 // record never belongs to a concurrent staging.
-func (n *Node) survey(esp bls.ESP, booted deployment.Booted) (view entries.Node, err error) {
+func (n *Node) survey(esp bls.ESP, booted deployment.Booted) (view entries.Inventory, err error) {
 	view.Running = booted.ID
 	if view.Entries, err = esp.Entries(); err != nil {
 		return view, err
@@ -145,9 +145,9 @@ func bootFiles(esp *os.Root) (files []string, err error) {
 	return files, nil
 }
 
-// mend repairs one problem. An entry whose boot files can't be restored is removed,
+// repairOne repairs one problem. An entry whose boot files can't be restored is removed,
 // unless it is still needed.
-func (n *Node) mend(ctx context.Context, esp bls.ESP, p entries.Problem) (entries.Problem, error) {
+func (n *Node) repairOne(ctx context.Context, esp bls.ESP, p entries.Problem) (entries.Problem, error) {
 	var err error
 	switch p.Action {
 	case entries.Renew:
@@ -156,7 +156,7 @@ func (n *Node) mend(ctx context.Context, esp bls.ESP, p entries.Problem) (entrie
 		err = n.restore(ctx, esp, p)
 		if other := p.Otherwise(); err != nil && other.Action == entries.Remove {
 			n.Log.Warn(err.Error())
-			return n.mend(ctx, esp, other)
+			return n.repairOne(ctx, esp, other)
 		}
 	case entries.Remove:
 		err = esp.RemoveFile(p.Name())

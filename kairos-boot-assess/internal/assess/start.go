@@ -28,16 +28,16 @@ func (n *Node) Start(ctx context.Context) (s Started, err error) {
 	if err != nil {
 		return Started{Unrecorded: err}, nil
 	}
-	s.Boot, s.Unrecorded = n.begin(ctx, booted)
+	s.Boot, s.Unrecorded = n.recordStart(ctx, booted)
 	if judged(booted.Mode) {
 		s.Unrecorded = errors.Join(s.Unrecorded, n.settle(ctx, booted))
 	}
 	return s, nil
 }
 
-// begin records the start of this boot. A soft reboot starts another one, which the
+// recordStart records the start of this boot. A soft reboot starts another one, which the
 // boot loader does not count.
-func (n *Node) begin(ctx context.Context, booted deployment.Booted) (history.Boot, error) {
+func (n *Node) recordStart(ctx context.Context, booted deployment.Booted) (history.Boot, error) {
 	boot, ok := n.state()
 	soft, asked := n.softReboots(ctx)
 	if ok && (!asked || soft == boot.SoftReboots) {

@@ -33,9 +33,9 @@ func entry(t *testing.T, file, content string) bls.Entry {
 // deployment with its record; behind it "!" says that a boot file is missing,
 // "?" that there is no record, "0" that it has neither a kernel nor a UKI. "r3" is a
 // record alone, "*3" says what runs.
-func node(t *testing.T, picture string) Node {
+func node(t *testing.T, picture string) Inventory {
 	t.Helper()
-	n := Node{Missing: func(e bls.Entry, _ *deployment.Record) (names []string) {
+	n := Inventory{Missing: func(e bls.Entry, _ *deployment.Record) (names []string) {
 		for _, f := range e.Files() {
 			if strings.Contains(f, "gone") {
 				names = append(names, f)
@@ -164,7 +164,7 @@ func TestUnnamedFiles(t *testing.T) {
 
 // do does what a problem asks for to a node made of words, or nothing where it
 // only can be told.
-func (n *Node) do(p Problem) {
+func (n *Inventory) do(p Problem) {
 	switch p.Action {
 	case Remove:
 		n.Entries = slices.DeleteFunc(n.Entries, func(e bls.Entry) bool { return e.Name == p.Name() })
@@ -231,7 +231,7 @@ func TestNothingIsLostAtAnyMoment(t *testing.T) {
 
 // bootable returns the ids of the deployments that have an entry which can be
 // booted.
-func (n Node) bootable() (ids []string) {
+func (n Inventory) bootable() (ids []string) {
 	for _, e := range n.Entries {
 		if id, ours := deployment.IDOfEntry(e.Name.Base); ours && !n.candidate(e, id).broken() && e.Name.State() != bls.Bad {
 			ids = append(ids, id)
@@ -240,7 +240,7 @@ func (n Node) bootable() (ids []string) {
 	return ids
 }
 
-func (n Node) mustKeep(t *testing.T, picture string, before []string, fallback string) {
+func (n Inventory) mustKeep(t *testing.T, picture string, before []string, fallback string) {
 	t.Helper()
 	now := n.bootable()
 	if slices.Contains(before, n.Running) && !slices.Contains(now, n.Running) {

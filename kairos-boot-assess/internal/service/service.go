@@ -50,7 +50,7 @@ func Serve(ctx context.Context, served *bus.Served, node *assess.Node) error {
 	s.read()
 	names := make(chan *dbus.Signal, 16)
 	s.bus.Conn().Signal(names)
-	return served.Serve(ctx, func() { s.watch(served.Changes) }, func() { s.named(names) })
+	return served.Serve(ctx, func() { s.watch(served.Changes) }, func() { s.watchName(names) })
 }
 
 type (
@@ -117,9 +117,9 @@ func fallback(e *history.Event) dict {
 	return d
 }
 
-// named signals changes once the service has its name. It returns when the connection
+// watchName signals changes once the service has its name. It returns when the connection
 // ends.
-func (s *Service) named(signals <-chan *dbus.Signal) {
+func (s *Service) watchName(signals <-chan *dbus.Signal) {
 	for sig := range signals {
 		if sig.Name == "org.freedesktop.DBus.NameAcquired" && len(sig.Body) == 1 && sig.Body[0] == Name {
 			s.refresh()
@@ -132,8 +132,8 @@ func (s *Service) refresh() {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
 	status := s.read()
-	s.jobs.Tell(s.object.Changed(Name))
-	s.announce(status)
+	s.jobs.LogError(s.object.Changed(Name))
+	s.signal(status)
 }
 
 // read reads the state of the node. It keeps the old state of what can't be read.

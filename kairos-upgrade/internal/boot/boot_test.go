@@ -19,11 +19,11 @@ import (
 
 // grow makes a tree of paths; "a -> b" is a symbolic link, "a = b" a file with
 // a content, others are files that hold their own names.
-func grow(t testing.TB, paths ...string) *tree.Node {
+func grow(t testing.TB, paths ...string) *tree.Inode {
 	t.Helper()
 	root := tree.NewDir(0o755)
 	for _, p := range paths {
-		var n *tree.Node
+		var n *tree.Inode
 		if link, target, ok := strings.Cut(p, " -> "); ok {
 			p, n = link, tree.NewSymlink(target)
 		} else if file, content, ok := strings.Cut(p, " = "); ok {
@@ -52,7 +52,7 @@ func grow(t testing.TB, paths ...string) *tree.Node {
 	return root
 }
 
-func inline(n *tree.Node) (io.ReadCloser, error) {
+func inline(n *tree.Inode) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(n.Content)), nil
 }
 

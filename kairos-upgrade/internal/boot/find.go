@@ -28,7 +28,7 @@ const (
 type File struct {
 	Kind string // Linux, Initrd or UKI
 	Path string // in the image, without leading slash
-	Node *tree.Node
+	Node *tree.Inode
 }
 
 // Kernel is an image's kernel with its initrd, or its UKI.
@@ -51,7 +51,7 @@ func order(a, b string) int {
 }
 
 // Content opens the content of a regular file of an image.
-type Content func(*tree.Node) (io.ReadCloser, error)
+type Content func(*tree.Inode) (io.ReadCloser, error)
 
 // ErrNoKernel says that an image has no usable kernel.
 var ErrNoKernel = errors.New("the image has no bootable kernel")
@@ -65,14 +65,14 @@ var ErrNoKernel = errors.New("the image has no bootable kernel")
 //
 // Of several kernels the newest counts, and what is kept as .old less than
 // others of its version. content is asked whether a program is a UKI.
-func Find(root *tree.Node, content Content) (Kernel, error) {
+func Find(root *tree.Inode, content Content) (Kernel, error) {
 	var incomplete []Kernel
 	var passed []string
-	uki := func(root *tree.Node) (found, _ []Kernel) {
+	uki := func(root *tree.Inode) (found, _ []Kernel) {
 		found, passed = findUKI(root, content)
 		return found, nil
 	}
-	for _, look := range []func(*tree.Node) (kernels, incomplete []Kernel){uki, findModules, findBoot} {
+	for _, look := range []func(*tree.Inode) (kernels, incomplete []Kernel){uki, findModules, findBoot} {
 		kernels, without := look(root)
 		incomplete = append(incomplete, without...)
 		if len(kernels) > 0 {
@@ -114,7 +114,7 @@ func (k *Kernel) note(all, incomplete []Kernel) {
 }
 
 // findUKI returns UKIs, and the paths of programs that are none.
-func findUKI(root *tree.Node, content Content) (found []Kernel, passed []string) {
+func findUKI(root *tree.Inode, content Content) (found []Kernel, passed []string) {
 	add := func(dir, release string) {
 		all := files(root, dir)
 		for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -139,7 +139,7 @@ func findUKI(root *tree.Node, content Content) (found []Kernel, passed []string)
 }
 
 // mayBeUKI reads the header of a program. One that isn't here yet may be.
-func mayBeUKI(n *tree.Node, content Content) bool {
+func mayBeUKI(n *tree.Inode, content Content) bool {
 	if content == nil {
 		return true
 	}
@@ -151,7 +151,7 @@ func mayBeUKI(n *tree.Node, content Content) bool {
 	return isUKI(r)
 }
 
-func findModules(root *tree.Node) (found, incomplete []Kernel) {
+func findModules(root *tree.Inode) (found, incomplete []Kernel) {
 	for _, release := range releases(root) {
 		dir := path.Join("usr/lib/modules", release)
 		kernel := file(root, path.Join(dir, "vmlinuz"))
@@ -175,7 +175,7 @@ var leftOver = regexp.MustCompile(`(\.dpkg-\w+|\.rpm(save|new)|\.sig|\.hmac|~)$`
 
 // findBoot pairs /boot/vmlinuz-X with the initrd that has X in its name, and
 // /boot/vmlinuz with one that has no version.
-func findBoot(root *tree.Node) (found, incomplete []Kernel) {
+func findBoot(root *tree.Inode) (found, incomplete []Kernel) {
 	boot := files(root, "boot")
 	for _, name := range slices.Sorted(maps.Keys(boot)) {
 		version, ok := strings.CutPrefix(name, "vmlinuz")
@@ -203,7 +203,7 @@ func findBoot(root *tree.Node) (found, incomplete []Kernel) {
 // bootRelease tells the release of /boot/vmlinuz<version>. Without a version
 // in its name, a single directory of modules or the target of a symbolic link
 // may know it.
-func bootRelease(root *tree.Node, version string) string {
+func bootRelease(root *tree.Inode, version string) string {
 	stem, old := strings.CutSuffix(version, ".old")
 	if stem != "" {
 		return strings.TrimLeft(version, "-.")
@@ -224,7 +224,7 @@ func bootRelease(root *tree.Node, version string) string {
 }
 
 // releases returns the names of the directories of modules.
-func releases(root *tree.Node) (names []string) {
+func releases(root *tree.Inode) (names []string) {
 	dir := Resolve(root, "usr/lib/modules")
 	if dir == nil {
 		return nil
@@ -239,12 +239,12 @@ func releases(root *tree.Node) (names []string) {
 
 // files returns the regular files of a directory, by name, through symbolic
 // links.
-func files(root *tree.Node, dir string) map[string]*tree.Node {
+func files(root *tree.Inode, dir string) map[string]*tree.Inode {
 	d := Resolve(root, dir)
 	if d == nil {
 		return nil
 	}
-	found := map[string]*tree.Node{}
+	found := map[string]*tree.Inode{}
 	for name := range d.Children() {
 		if f := file(root, path.Join(dir, name)); f != nil {
 			found[name] = f
@@ -254,7 +254,7 @@ func files(root *tree.Node, dir string) map[string]*tree.Node {
 }
 
 // file returns a regular file that isn't empty, through symbolic links.
-func file(root *tree.Node, name string) *tree.Node {
+func file(root *tree.Inode, name string) *tree.Inode {
 	if n := Resolve(root, name); n != nil && n.IsRegular() && n.Size > 0 {
 		return n
 	}

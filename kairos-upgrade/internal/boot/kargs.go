@@ -26,7 +26,7 @@ type kargsFile struct {
 // Kargs returns an image's kernel arguments for this architecture, in the order of file
 // names. An unreadable file, an unknown key and a reserved argument are errors: an
 // image must not boot with some of its arguments missing.
-func Kargs(root *tree.Node, content Content) ([]string, error) {
+func Kargs(root *tree.Inode, content Content) ([]string, error) {
 	dir := Resolve(root, kargsDir)
 	if dir == nil {
 		return nil, nil
@@ -49,7 +49,7 @@ func Kargs(root *tree.Node, content Content) ([]string, error) {
 	return all, nil
 }
 
-func readKargs(n *tree.Node, content Content) ([]string, error) {
+func readKargs(n *tree.Inode, content Content) ([]string, error) {
 	r, err := content(n)
 	if err != nil {
 		return nil, err

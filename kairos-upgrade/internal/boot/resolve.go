@@ -15,8 +15,8 @@ const maxLinks = 40
 // Resolve returns the node at a path of an image, resolved as by a process in the
 // image: symbolic links are followed, and ".." of the root is the root. It returns nil
 // for missing paths and for loops.
-func Resolve(root *tree.Node, name string) *tree.Node {
-	stack := []*tree.Node{root}
+func Resolve(root *tree.Inode, name string) *tree.Inode {
+	stack := []*tree.Inode{root}
 	left := strings.Split(name, "/")
 	for links := 0; len(left) > 0; {
 		part := left[0]
@@ -52,7 +52,7 @@ const maxText = 1 << 20
 
 // OSRelease returns the fields of the image's os-release(5), empty when it has
 // none.
-func OSRelease(root *tree.Node, content Content) (map[string]string, error) {
+func OSRelease(root *tree.Inode, content Content) (map[string]string, error) {
 	for _, name := range osrelease.Files {
 		n := file(root, strings.TrimPrefix(name, "/"))
 		if n == nil {

@@ -14,9 +14,9 @@ import (
 
 // plausible grows a tree like that of a distribution: 20 files to a directory,
 // one in eight small, one in twenty a symbolic link, one in forty a duplicate.
-func plausible(tb testing.TB, files int) *tree.Node {
+func plausible(tb testing.TB, files int) *tree.Inode {
 	g := &grower{t: tb, r: rand.New(rand.NewPCG(uint64(files), 3)), root: tree.NewDir(0o755)}
-	dirs := []*tree.Node{g.root}
+	dirs := []*tree.Inode{g.root}
 	d := g.digest()
 	for i := range files {
 		if i%20 == 0 {
@@ -65,7 +65,7 @@ func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return l
 
 // peer is how long mkcomposefs takes for the same tree, less what reading its
 // dump takes it: the time of a run that fails at the last line of the dump.
-func peer(b *testing.B, root *tree.Node) float64 {
+func peer(b *testing.B, root *tree.Inode) float64 {
 	o, ok := lookOracle()
 	if !ok {
 		return 0

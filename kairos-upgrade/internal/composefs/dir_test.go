@@ -58,7 +58,7 @@ func TestOracleRootfsDump(t *testing.T) {
 	mustRoundTrip(t, root)
 }
 
-func fromDir(t testing.TB, dir string) *tree.Node {
+func fromDir(t testing.TB, dir string) *tree.Inode {
 	t.Helper()
 	root, err := tree.FromDir(context.Background(), dir, tree.Hash)
 	if err != nil {

@@ -14,17 +14,17 @@ import (
 // makes of the tree, so a dump lets anybody check a digest with other tools,
 // and two dumps show what two images differ in. Errors: ErrTree, and those of
 // w.
-func WriteDump(w io.Writer, root *tree.Node) error {
+func WriteDump(w io.Writer, root *tree.Inode) error {
 	p, err := plan(root)
 	if err != nil {
 		return fmt.Errorf("dump tree: %w", err)
 	}
-	links := make(map[*tree.Node]uint32)
+	links := make(map[*tree.Inode]uint32)
 	for i := range p.inodes {
 		links[p.inodes[i].node] = p.inodes[i].nlink
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	first := make(map[*tree.Node]string)
+	first := make(map[*tree.Inode]string)
 	for path, n := range root.Walk() {
 		if path = "/" + path; n == root {
 			path = "/"
@@ -44,7 +44,7 @@ func WriteDump(w io.Writer, root *tree.Node) error {
 	return nil
 }
 
-func dumpLine(w *bufio.Writer, path string, n *tree.Node, nlink uint32) {
+func dumpLine(w *bufio.Writer, path string, n *tree.Inode, nlink uint32) {
 	payload, content, digest := "-", "-", "-"
 	switch {
 	case n.IsSymlink():

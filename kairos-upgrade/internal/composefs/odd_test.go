@@ -23,11 +23,11 @@ type oddTree struct {
 type grower struct {
 	t    testing.TB
 	r    *rand.Rand
-	root *tree.Node
+	root *tree.Inode
 	n    int
 }
 
-func grow(t testing.TB, o oddTree) *tree.Node {
+func grow(t testing.TB, o oddTree) *tree.Inode {
 	t.Helper()
 	var seed uint64 = 14695981039346656037
 	for _, c := range []byte(o.name) {
@@ -39,7 +39,7 @@ func grow(t testing.TB, o oddTree) *tree.Node {
 	return g.root
 }
 
-func (g *grower) put(dir *tree.Node, name string, n *tree.Node) *tree.Node {
+func (g *grower) put(dir *tree.Inode, name string, n *tree.Inode) *tree.Inode {
 	g.t.Helper()
 	if err := dir.Insert(name, n); err != nil {
 		g.t.Fatal(err)
@@ -89,7 +89,7 @@ func (g *grower) fresh() string {
 	return fmt.Sprintf("n%06d", g.n)
 }
 
-func (g *grower) file(size int64) *tree.Node {
+func (g *grower) file(size int64) *tree.Inode {
 	if size <= tree.InlineMax {
 		return tree.NewInline(0o644, []byte(g.bytes(int(size))))
 	}
@@ -97,7 +97,7 @@ func (g *grower) file(size int64) *tree.Node {
 }
 
 // odd gives a node unusual metadata.
-func (g *grower) odd(n *tree.Node) *tree.Node {
+func (g *grower) odd(n *tree.Inode) *tree.Inode {
 	perms := []uint32{0, 0o644, 0o755, 0o4755, 0o2755, 0o1777, 0o7777}
 	n.Mode |= perms[g.r.IntN(len(perms))]
 	ids := []uint32{0, 1, 1000, 65534, 65535, 65536, 1 << 31, 0xffffffff}
@@ -110,7 +110,7 @@ func (g *grower) odd(n *tree.Node) *tree.Node {
 	return n
 }
 
-func (g *grower) xattr(n *tree.Node) {
+func (g *grower) xattr(n *tree.Inode) {
 	names := []string{
 		"security.capability", "security.selinux", "user.note", "user.", "trusted.x", "system.other",
 		"system.posix_acl_access", "system.posix_acl_default", "lustre.lov", "trusted.overlay.redirect",
@@ -122,7 +122,7 @@ func (g *grower) xattr(n *tree.Node) {
 }
 
 // any returns a node of any type but directory and whiteout.
-func (g *grower) any() *tree.Node {
+func (g *grower) any() *tree.Inode {
 	switch g.r.IntN(8) {
 	case 0:
 		return tree.NewSymlink(g.text(1 + g.r.IntN(300)))
@@ -145,8 +145,8 @@ func (g *grower) any() *tree.Node {
 // mixed grows a tree of about n nodes with everything in it.
 func mixed(n int) func(*grower) {
 	return func(g *grower) {
-		dirs := []*tree.Node{g.odd(g.root)}
-		var files []*tree.Node
+		dirs := []*tree.Inode{g.odd(g.root)}
+		var files []*tree.Inode
 		for range n {
 			dir := dirs[g.r.IntN(len(dirs))]
 			name := g.text(1+g.r.IntN(30)) + g.fresh()
@@ -366,14 +366,14 @@ func directorySizes(g *grower) {
 	}
 }
 
-func fill(g *grower, dir *tree.Node, n, nameLen int) {
+func fill(g *grower, dir *tree.Inode, n, nameLen int) {
 	for range n {
 		g.put(dir, g.fresh()+g.word(g.r.IntN(nameLen)), g.file(int64(g.r.IntN(5000)))).Mtime += 1700000000 + int64(g.r.IntN(3))
 	}
 }
 
-func deepen(g *grower, dir *tree.Node, depth int) func(func(*tree.Node) bool) {
-	return func(yield func(*tree.Node) bool) {
+func deepen(g *grower, dir *tree.Inode, depth int) func(func(*tree.Inode) bool) {
+	return func(yield func(*tree.Inode) bool) {
 		for range depth {
 			dir = g.put(dir, g.word(1+g.r.IntN(20)), tree.NewDir(0o755))
 			if !yield(dir) {
@@ -384,11 +384,11 @@ func deepen(g *grower, dir *tree.Node, depth int) func(func(*tree.Node) bool) {
 }
 
 func hardLinks(g *grower) {
-	var files []*tree.Node
+	var files []*tree.Inode
 	for i := range 30 {
 		files = append(files, g.file(int64(i*10)))
 	}
-	dirs := []*tree.Node{g.root}
+	dirs := []*tree.Inode{g.root}
 	for range 20 {
 		dirs = append(dirs, g.put(dirs[g.r.IntN(len(dirs))], g.word(3)+g.fresh(), tree.NewDir(0o755)))
 	}

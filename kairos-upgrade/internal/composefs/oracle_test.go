@@ -67,7 +67,7 @@ func (o oracle) digest(t testing.TB, dump []byte) string {
 	return strings.TrimSpace(string(out))
 }
 
-func dump(t testing.TB, root *tree.Node) []byte {
+func dump(t testing.TB, root *tree.Inode) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := WriteDump(&b, root); err != nil {
@@ -98,7 +98,7 @@ func TestOracle(t *testing.T) {
 }
 
 // explain compares whole images.
-func (o oracle) explain(t *testing.T, root *tree.Node, text []byte) {
+func (o oracle) explain(t *testing.T, root *tree.Inode, text []byte) {
 	want := o.image(t, text)
 	var got bytes.Buffer
 	if _, err := Write(&got, root); err != nil {
@@ -108,7 +108,7 @@ func (o oracle) explain(t *testing.T, root *tree.Node, text []byte) {
 }
 
 // firstDifference says where two images part, and which inode that belongs to.
-func firstDifference(root *tree.Node, got, want []byte) string {
+func firstDifference(root *tree.Inode, got, want []byte) string {
 	at := 0
 	for at < min(len(got), len(want)) && got[at] == want[at] {
 		at++

@@ -19,7 +19,7 @@ const MaxSize = 1 << 30
 
 // Read reads an image of at most MaxSize bytes and returns its tree, as Parse
 // does. The image may be larger than the memory: it is not kept there.
-func Read(image *os.File) (*tree.Node, error) {
+func Read(image *os.File) (*tree.Inode, error) {
 	info, err := image.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read composefs image: %w", err)
@@ -30,18 +30,18 @@ func Read(image *os.File) (*tree.Node, error) {
 // Parse parses an image into the tree from which it was written. The bytes need not be
 // trusted: time and memory are bounded by their length, and ErrImage is returned for
 // everything that Write never writes. The tree does not refer to image.
-func Parse(image []byte) (*tree.Node, error) {
+func Parse(image []byte) (*tree.Inode, error) {
 	return parse(bytes.NewReader(image), int64(len(image)))
 }
 
-func parse(image io.ReaderAt, size int64) (*tree.Node, error) {
+func parse(image io.ReaderAt, size int64) (*tree.Inode, error) {
 	if size > MaxSize {
 		return nil, fmt.Errorf("read composefs image: %w: more than %d bytes", ErrImage, MaxSize)
 	}
 	p := &parser{
 		windows: windows{r: image, size: uint64(size)},
 		budget:  int(size),
-		files:   make(map[uint64]*tree.Node),
+		files:   make(map[uint64]*tree.Inode),
 		dirs:    make(map[uint64]struct{}),
 		shared:  make(map[uint32]tree.Xattr),
 	}
@@ -60,10 +60,10 @@ type parser struct {
 	// become a large tree.
 	budget    int
 	buildTime int64
-	xattrBase uint64                // offset of the block where shared attributes begin
-	files     map[uint64]*tree.Node // by nid, to find hard links
-	dirs      map[uint64]struct{}   // nids of directories already seen
-	shared    map[uint32]tree.Xattr // shared attributes already read, by number
+	xattrBase uint64                 // offset of the block where shared attributes begin
+	files     map[uint64]*tree.Inode // by nid, to find hard links
+	dirs      map[uint64]struct{}    // nids of directories already seen
+	shared    map[uint32]tree.Xattr  // shared attributes already read, by number
 }
 
 func badf(format string, args ...any) error {
@@ -81,7 +81,7 @@ func (p *parser) claim(off, n uint64) ([]byte, error) {
 	return p.bytes(off, n)
 }
 
-func (p *parser) parse() (*tree.Node, error) {
+func (p *parser) parse() (*tree.Inode, error) {
 	head, err := p.claim(0, inodeStart)
 	if err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ var errHides = errors.New("hides a directory of the store")
 
 // node returns the node of a nid: a new one, or one already known, which is a
 // hard link then.
-func (p *parser) node(nid, parent uint64, depth int) (n *tree.Node, known bool, err error) {
+func (p *parser) node(nid, parent uint64, depth int) (n *tree.Inode, known bool, err error) {
 	if n := p.files[nid]; n != nil {
 		return n, true, nil
 	}
@@ -191,7 +191,7 @@ func (p *parser) node(nid, parent uint64, depth int) (n *tree.Node, known bool, 
 	if err != nil {
 		return nil, false, err
 	}
-	n = &tree.Node{Mode: in.mode, UID: in.uid, GID: in.gid, Mtime: in.mtime}
+	n = &tree.Inode{Mode: in.mode, UID: in.uid, GID: in.gid, Mtime: in.mtime}
 	if err := p.fill(n, in, &x); err != nil {
 		return nil, false, err
 	}
@@ -204,7 +204,7 @@ func (p *parser) node(nid, parent uint64, depth int) (n *tree.Node, known bool, 
 }
 
 // fill reads what a node that is no directory has of its own.
-func (p *parser) fill(n *tree.Node, in *stored, x *parsedXattrs) error {
+func (p *parser) fill(n *tree.Inode, in *stored, x *parsedXattrs) error {
 	switch n.Type() {
 	case unix.S_IFREG:
 		return p.regular(n, in, x)
@@ -224,7 +224,7 @@ func (p *parser) fill(n *tree.Node, in *stored, x *parsedXattrs) error {
 	return nil
 }
 
-func (p *parser) symlink(n *tree.Node, in *stored) error {
+func (p *parser) symlink(n *tree.Inode, in *stored) error {
 	if in.size == 0 || in.size > maxTarget {
 		return badf("a symbolic link's target of %d bytes", in.size)
 	}
@@ -248,7 +248,7 @@ func (p *parser) symlink(n *tree.Node, in *stored) error {
 }
 
 // regular reads a regular file, or a whiteout that is written as one.
-func (p *parser) regular(n *tree.Node, in *stored, x *parsedXattrs) error {
+func (p *parser) regular(n *tree.Inode, in *stored, x *parsedXattrs) error {
 	switch {
 	case in.layout == layoutChunks && in.size > tree.InlineMax && in.size <= maxFileSize:
 		n.Size, n.Digest = int64(in.size), x.digest

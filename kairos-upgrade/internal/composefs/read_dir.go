@@ -10,7 +10,7 @@ import (
 )
 
 // directory reads a directory and everything beneath it.
-func (p *parser) directory(in *stored, parent uint64, depth int) (*tree.Node, error) {
+func (p *parser) directory(in *stored, parent uint64, depth int) (*tree.Inode, error) {
 	if _, again := p.dirs[in.nid]; again {
 		return nil, badf("a directory with two names")
 	}
@@ -41,7 +41,7 @@ func (p *parser) directory(in *stored, parent uint64, depth int) (*tree.Node, er
 // dirParser reads the entries of one directory.
 type dirParser struct {
 	*parser
-	node      *tree.Node
+	node      *tree.Inode
 	nid       uint64
 	parent    uint64
 	depth     int

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func written(t testing.TB, root *tree.Node) []byte {
+func written(t testing.TB, root *tree.Inode) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if _, err := Write(&b, root); err != nil {
@@ -28,7 +28,7 @@ func written(t testing.TB, root *tree.Node) []byte {
 
 // mustRoundTrip reads an image, and holds the tree against the one it was
 // written from, and the image that it makes again against the first.
-func mustRoundTrip(t testing.TB, root *tree.Node) {
+func mustRoundTrip(t testing.TB, root *tree.Inode) {
 	t.Helper()
 	first := written(t, root)
 	again, err := Parse(first)
@@ -148,7 +148,7 @@ func TestDamaged(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	big := func(n *tree.Node) []byte {
+	big := func(n *tree.Inode) []byte {
 		root := tree.NewDir(0o755)
 		root.Insert("x", n)
 		return written(t, root)
@@ -234,14 +234,14 @@ func TestWriteRefuses(t *testing.T) {
 	disorder.Xattrs = []tree.Xattr{{Name: "user.b"}, {Name: "user.a"}}
 	for _, c := range []struct {
 		name string
-		node *tree.Node
+		node *tree.Inode
 		want string
 	}{
-		{"no type", &tree.Node{Mode: 0o644}, "no file type"},
-		{"content missing", &tree.Node{Mode: unix.S_IFREG, Size: 5}, "a file of 5 bytes with a content of 0"},
-		{"content left", &tree.Node{Mode: unix.S_IFREG, Content: "x"}, "a file of 0 bytes with a content of 1"},
-		{"digest missing", &tree.Node{Mode: unix.S_IFREG, Size: 65}, "without a digest"},
-		{"negative", &tree.Node{Mode: unix.S_IFREG, Size: -1}, "size -1"},
+		{"no type", &tree.Inode{Mode: 0o644}, "no file type"},
+		{"content missing", &tree.Inode{Mode: unix.S_IFREG, Size: 5}, "a file of 5 bytes with a content of 0"},
+		{"content left", &tree.Inode{Mode: unix.S_IFREG, Content: "x"}, "a file of 0 bytes with a content of 1"},
+		{"digest missing", &tree.Inode{Mode: unix.S_IFREG, Size: 65}, "without a digest"},
+		{"negative", &tree.Inode{Mode: unix.S_IFREG, Size: -1}, "size -1"},
 		{"too large", tree.NewFile(0, maxFileSize+1, [32]byte{1}), "more than"},
 		{"no target", tree.NewSymlink(""), "target"},
 		{"long target", tree.NewSymlink(strings.Repeat("x", 4096)), "not 4096"},
@@ -328,7 +328,7 @@ func deepImage(t *testing.T) []byte {
 		at = next
 	}
 	p := new(image)
-	if err := p.descend(root, make(map[*tree.Node]struct{}), -2); err != nil {
+	if err := p.descend(root, make(map[*tree.Inode]struct{}), -2); err != nil {
 		t.Fatal(err)
 	}
 	p.order(root)

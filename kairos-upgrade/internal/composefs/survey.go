@@ -15,28 +15,28 @@ type survey struct {
 	minMtime int64
 	hasACL   bool
 	version  uint32 // of the composefs format
-	links    map[*tree.Node]*link
+	links    map[*tree.Inode]*link
 }
 
 // link is a file with several names. Its inode is where the first of them is,
 // in depth-first order.
 type link struct {
-	dir   *tree.Node
+	dir   *tree.Inode
 	name  string
 	count uint32
 	inode uint32 // its number, once it has one
 }
 
-func (l *link) isFirst(dir *tree.Node, name string) bool { return l.dir == dir && l.name == name }
+func (l *link) isFirst(dir *tree.Inode, name string) bool { return l.dir == dir && l.name == name }
 
 // look walks the tree, checks that every node can be written, and fills s.
-func (s *survey) look(root *tree.Node) error {
+func (s *survey) look(root *tree.Inode) error {
 	s.minMtime = root.Mtime
-	s.links = make(map[*tree.Node]*link)
+	s.links = make(map[*tree.Inode]*link)
 	if err := s.visit(root); err != nil {
 		return below("", err)
 	}
-	seen := map[*tree.Node]struct{}{root: {}}
+	seen := map[*tree.Inode]struct{}{root: {}}
 	if err := s.descend(root, seen, 0); err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (s *survey) look(root *tree.Node) error {
 	return nil
 }
 
-func (s *survey) descend(dir *tree.Node, seen map[*tree.Node]struct{}, depth int) error {
+func (s *survey) descend(dir *tree.Inode, seen map[*tree.Inode]struct{}, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%w: directories nested deeper than %d", ErrTree, maxDepth)
 	}
@@ -71,7 +71,7 @@ func (s *survey) descend(dir *tree.Node, seen map[*tree.Node]struct{}, depth int
 }
 
 // addName counts the second name of a file, and each one after it.
-func (s *survey) addName(n *tree.Node) {
+func (s *survey) addName(n *tree.Inode) {
 	if l := s.links[n]; l != nil {
 		l.count++
 		return
@@ -80,7 +80,7 @@ func (s *survey) addName(n *tree.Node) {
 }
 
 // findFirst notes the first name of every file that has several.
-func (s *survey) findFirst(dir *tree.Node) {
+func (s *survey) findFirst(dir *tree.Inode) {
 	for name, child := range dir.Children() {
 		if l := s.links[child]; l != nil && l.dir == nil {
 			l.dir, l.name = dir, name
@@ -90,7 +90,7 @@ func (s *survey) findFirst(dir *tree.Node) {
 }
 
 // visit checks one node and takes it into the figures.
-func (s *survey) visit(n *tree.Node) error {
+func (s *survey) visit(n *tree.Inode) error {
 	s.count++
 	s.minMtime = min(s.minMtime, n.Mtime)
 	switch n.Type() {
@@ -119,7 +119,7 @@ func (s *survey) visit(n *tree.Node) error {
 	return s.visitXattrs(n)
 }
 
-func (s *survey) visitXattrs(n *tree.Node) error {
+func (s *survey) visitXattrs(n *tree.Inode) error {
 	size := xattrHeaderSize
 	last := ""
 	for _, x := range n.Xattrs {
@@ -138,7 +138,7 @@ func (s *survey) visitXattrs(n *tree.Node) error {
 	return nil
 }
 
-func checkTarget(n *tree.Node) error {
+func checkTarget(n *tree.Inode) error {
 	switch {
 	case n.Content == "", len(n.Content) > maxTarget:
 		return fmt.Errorf("%w: a symbolic link's target has 1 to %d bytes, not %d", ErrTree, maxTarget, len(n.Content))
@@ -148,7 +148,7 @@ func checkTarget(n *tree.Node) error {
 	return nil
 }
 
-func checkFile(n *tree.Node) error {
+func checkFile(n *tree.Inode) error {
 	switch {
 	case n.Size < 0:
 		return fmt.Errorf("%w: size %d", ErrTree, n.Size)

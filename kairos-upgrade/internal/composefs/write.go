@@ -16,7 +16,7 @@ import (
 // the image's name. The tree is not changed. Beyond the tree itself it needs
 // about 50 bytes of memory for each inode. To learn only the digest, give it
 // io.Discard. Errors: ErrTree, and those of w.
-func Write(w io.Writer, root *tree.Node) (fsverity.Digest, error) {
+func Write(w io.Writer, root *tree.Inode) (fsverity.Digest, error) {
 	p, err := plan(root)
 	if err != nil {
 		return fsverity.Digest{}, fmt.Errorf("write composefs image: %w", err)
@@ -50,7 +50,7 @@ type image struct {
 
 // inode is an inode as it is laid out.
 type inode struct {
-	node   *tree.Node
+	node   *tree.Inode
 	parent uint32 // number of the directory that holds its first name
 	first  uint32 // directory: number of the first inode that is a child
 	nlink  uint32
@@ -76,7 +76,7 @@ func (n *inode) size() uint64 {
 // is written as an escaped one.
 func (n *inode) isWhiteout() bool { return !n.hides && isWhiteout(n.node) }
 
-func isWhiteout(n *tree.Node) bool { return n.Type() == unix.S_IFCHR && n.Rdev == 0 }
+func isWhiteout(n *tree.Inode) bool { return n.Type() == unix.S_IFCHR && n.Rdev == 0 }
 
 // mode is the mode as it is written.
 func (n *inode) mode() uint32 {
@@ -86,7 +86,7 @@ func (n *inode) mode() uint32 {
 	return n.node.Mode
 }
 
-func plan(root *tree.Node) (*image, error) {
+func plan(root *tree.Inode) (*image, error) {
 	p := new(image)
 	if !root.IsDir() {
 		return nil, fmt.Errorf("%w: its root is not a directory", ErrTree)
@@ -101,7 +101,7 @@ func plan(root *tree.Node) (*image, error) {
 }
 
 // order numbers the inodes breadth-first.
-func (p *image) order(root *tree.Node) {
+func (p *image) order(root *tree.Inode) {
 	hide := hidingWhiteout(root)
 	p.inodes = make([]inode, 1, p.count+256)
 	p.inodes[0] = inode{node: root}
@@ -141,7 +141,7 @@ func (p *image) order(root *tree.Node) {
 
 // hidingWhiteout returns the node of the whiteouts that hide directories of the
 // object store: they are the root's in everything that can be compared.
-func hidingWhiteout(root *tree.Node) *tree.Node {
+func hidingWhiteout(root *tree.Inode) *tree.Inode {
 	n := tree.NewSpecial(unix.S_IFCHR|0o644, 0)
 	n.UID, n.GID, n.Mtime = root.UID, root.GID, root.Mtime
 	if label, ok := root.Xattr("security.selinux"); ok {
@@ -154,7 +154,7 @@ func hidingWhiteout(root *tree.Node) *tree.Node {
 // that hide directories of the store.
 type name struct {
 	name string
-	node *tree.Node
+	node *tree.Inode
 }
 
 func (n name) isDot() bool { return n.name == "." || n.name == ".." }

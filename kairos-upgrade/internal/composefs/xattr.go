@@ -73,7 +73,7 @@ func set(list []xattr, name, value string) []xattr {
 	return append(list, xattr{Xattr: tree.Xattr{Name: name, Value: value}})
 }
 
-func (p *image) markShared(list []xattr, n *tree.Node) {
+func (p *image) markShared(list []xattr, n *tree.Inode) {
 	room := sharedPerInode
 	for i := range list {
 		x := &list[i]

@@ -11,7 +11,7 @@ import (
 )
 
 // admit refuses what failed before, and what there is no need to stage.
-func (t *transaction) admit() error {
+func (t *staging) admit() error {
 	q, err := t.node.quarantined(t.about.ManifestDigest)
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (t *transaction) admit() error {
 }
 
 // lift refuses what is in quarantine, or notes that it was forced.
-func (t *transaction) lift(q *deployment.Quarantine) error {
+func (t *staging) lift(q *deployment.Quarantine) error {
 	switch {
 	case q == nil:
 		return nil
@@ -47,7 +47,7 @@ func (t *transaction) lift(q *deployment.Quarantine) error {
 	return kind.Errorf(ErrQuarantined, "%s failed on this node on %s: %s", q.ManifestDigest, terminal.Time(q.Time), q.Reason)
 }
 
-func (t *transaction) already(next *Deployment) error {
+func (t *staging) already(next *Deployment) error {
 	how := "is staged and boots next"
 	switch {
 	case t.node.Fixed():
@@ -60,7 +60,7 @@ func (t *transaction) already(next *Deployment) error {
 
 // admitImage repeats the checks of admit with what is known only now: the
 // image of a source without manifest, and kernel arguments.
-func (t *transaction) admitImage(r deployment.Record) error {
+func (t *staging) admitImage(r deployment.Record) error {
 	if r.ManifestDigest == "" {
 		q, err := t.node.quarantined(r.ImageDigest)
 		if err != nil {

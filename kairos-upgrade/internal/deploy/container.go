@@ -170,7 +170,7 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 		Known:    func(ctx context.Context) (pull.Known, error) { return n.Store.Contents(ctx) },
 		Open:     n.Store.OpenObject,
 		Survey:   o.survey,
-		Needed:   func(root *tree.Node, visit func(fsverity.Digest)) error { return visitNeeded(n.Store, root, visit) },
+		Needed:   func(root *tree.Inode, visit func(fsverity.Digest)) error { return visitNeeded(n.Store, root, visit) },
 		Progress: n.Progress.Set,
 		Reused:   n.Progress.Reused,
 	}
@@ -197,7 +197,7 @@ func (o *container) fetch(ctx context.Context, n *Node) (*contents, Fetched, err
 
 // visitNeeded calls visit for the objects that a deployment of the tree needs:
 // those of the normalised tree and of what it boots with.
-func visitNeeded(s *store.Store, root *tree.Node, visit func(fsverity.Digest)) error {
+func visitNeeded(s *store.Store, root *tree.Inode, visit func(fsverity.Digest)) error {
 	kernel, err := boot.Find(root, contentIn(s))
 	if err != nil {
 		return err

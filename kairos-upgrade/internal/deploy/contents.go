@@ -31,7 +31,7 @@ type contents struct {
 }
 
 // take checks a tree whose objects have been put, and writes its image.
-func (n *Node) take(ctx context.Context, root *tree.Node) (*contents, error) {
+func (n *Node) take(ctx context.Context, root *tree.Inode) (*contents, error) {
 	n.Progress.Phase("write image", 0)
 	var faults []lint.Finding
 	if n.MustBoot {
@@ -52,7 +52,7 @@ func (n *Node) take(ctx context.Context, root *tree.Node) (*contents, error) {
 
 // assemble writes the image of a tree whose objects have been put. The tree is
 // normalised in the process; what it boots with is taken from /boot before.
-func assemble(ctx context.Context, s *store.Store, root *tree.Node) (*contents, error) {
+func assemble(ctx context.Context, s *store.Store, root *tree.Inode) (*contents, error) {
 	if err := s.Commit(ctx); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func putBootFile(ctx context.Context, s *store.Store, f boot.File) (deployment.F
 
 // contentIn opens files of trees whose objects are in a store.
 func contentIn(s *store.Store) boot.Content {
-	return func(n *tree.Node) (io.ReadCloser, error) {
+	return func(n *tree.Inode) (io.ReadCloser, error) {
 		if !n.HasObject() {
 			return io.NopCloser(strings.NewReader(n.Content)), nil
 		}
@@ -112,7 +112,7 @@ func contentIn(s *store.Store) boot.Content {
 }
 
 // describe reads what the image says about itself.
-func (c *contents) describe(s *store.Store, root *tree.Node) error {
+func (c *contents) describe(s *store.Store, root *tree.Inode) error {
 	open := contentIn(s)
 	release, err := boot.OSRelease(root, open)
 	if err != nil {
@@ -124,7 +124,7 @@ func (c *contents) describe(s *store.Store, root *tree.Node) error {
 }
 
 // count notes the distinct objects of a tree and of the boot files.
-func (c *contents) count(root *tree.Node) {
+func (c *contents) count(root *tree.Inode) {
 	c.objects = map[fsverity.Digest]int64{}
 	for d, size := range objectsOf(root, c.boot) {
 		if _, again := c.objects[d]; !again {

@@ -201,9 +201,9 @@ func TestAssembleIncomplete(t *testing.T) {
 	defer s.Close()
 	root, usr, boot := tree.NewDir(0o755), tree.NewDir(0o755), tree.NewDir(0o755)
 	for _, e := range []struct {
-		dir  *tree.Node
+		dir  *tree.Inode
 		name string
-		node *tree.Node
+		node *tree.Inode
 	}{
 		{root, "usr", usr}, {root, "boot", boot},
 		{boot, "vmlinuz-1", tree.NewInline(0o644, []byte("kernel"))}, {boot, "initrd-1", tree.NewInline(0o644, []byte("initrd"))},

@@ -58,7 +58,7 @@ type opened struct {
 	subject Subject
 	store   *store.Store // of a deployment
 	options string       // of a deployment of this node
-	root    *tree.Node
+	root    *tree.Inode
 	open    boot.Content
 	kargs   []string
 	problem string
@@ -212,7 +212,7 @@ func (o *opened) read(ctx context.Context, n *Node, known contentsOf, report fun
 	if err != nil {
 		return err
 	}
-	o.open = func(node *tree.Node) (io.ReadCloser, error) {
+	o.open = func(node *tree.Inode) (io.ReadCloser, error) {
 		if o.store != nil {
 			return contentIn(o.store)(node)
 		}

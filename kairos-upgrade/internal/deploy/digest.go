@@ -28,7 +28,7 @@ func Digest(ctx context.Context, given string, opts source.Options, bar *progres
 	return "sha256:" + d.String(), nil
 }
 
-func digestOf(root *tree.Node) (fsverity.Digest, error) {
+func digestOf(root *tree.Inode) (fsverity.Digest, error) {
 	if err := tree.Normalize(root, tree.NormalizeOptions{SELinux: tree.HasSELinuxPolicy(root)}); err != nil {
 		return fsverity.Digest{}, err
 	}

@@ -52,7 +52,7 @@ func (o *stored) examine(_ context.Context, keep *lint.Keep, _ func(done, total 
 	if err != nil {
 		return lint.Image{}, err
 	}
-	image := lint.Image{Root: root, Boot: []boot.File{}, Open: func(n *tree.Node) (lint.File, error) {
+	image := lint.Image{Root: root, Boot: []boot.File{}, Open: func(n *tree.Inode) (lint.File, error) {
 		if !n.HasObject() {
 			return keep.Open(n)
 		}
@@ -70,9 +70,9 @@ func (o *stored) examine(_ context.Context, keep *lint.Keep, _ func(done, total 
 
 // faults are what Lint would say keeps an image from booting, of a tree whose
 // objects are in the store.
-func (n *Node) faults(root *tree.Node) []lint.Finding {
+func (n *Node) faults(root *tree.Inode) []lint.Finding {
 	inline := lint.NewKeep("") // which keeps nothing here
-	found := lint.Check(lint.Image{Root: root, Open: func(node *tree.Node) (lint.File, error) {
+	found := lint.Check(lint.Image{Root: root, Open: func(node *tree.Inode) (lint.File, error) {
 		if !node.HasObject() {
 			return inline.Open(node)
 		}
@@ -85,7 +85,7 @@ func (n *Node) faults(root *tree.Node) []lint.Finding {
 var ErrCannotBoot = errors.New("the image cannot boot as a node")
 
 // bootable refuses an image that cannot boot, in the words of Lint.
-func (t *transaction) bootable(c *contents) error {
+func (t *staging) bootable(c *contents) error {
 	if len(c.faults) == 0 || t.req.Force {
 		return nil
 	}
@@ -97,6 +97,6 @@ func (t *transaction) bootable(c *contents) error {
 }
 
 // object is a node whose content is an object, however small it is: boot files.
-func object(size int64, d fsverity.Digest) *tree.Node {
+func object(size int64, d fsverity.Digest) *tree.Inode {
 	return tree.NewFile(0o644, max(size, tree.InlineMax+1), d)
 }

@@ -26,7 +26,7 @@ const (
 
 // copyBootCode copies the regular files of those directories. An image without
 // them is no error: kairos-media says what it lacks.
-func (n *Node) copyBootCode(ctx context.Context, root *tree.Node) error {
+func (n *Node) copyBootCode(ctx context.Context, root *tree.Inode) error {
 	if err := n.Store.Commit(ctx); err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (n *Node) copyBootCode(ctx context.Context, root *tree.Node) error {
 	return ctx.Err()
 }
 
-func (n *Node) copyOut(to string, node *tree.Node) error {
+func (n *Node) copyOut(to string, node *tree.Inode) error {
 	in, err := contentIn(n.Store)(node)
 	if err != nil {
 		return err

@@ -58,8 +58,8 @@ func older(version, than string) bool {
 	return version != "" && than != "" && bls.CompareVersions(trim(version), trim(than)) < 0
 }
 
-// announce warns of a downgrade.
-func (n *Node) announce(c Change, version string) {
+// warnDowngrade warns of a downgrade.
+func (n *Node) warnDowngrade(c Change, version string) {
 	if c.Downgrade {
 		n.Log.Warn("this is a downgrade", "from", c.FromVersion, "to", version)
 	}
@@ -108,7 +108,7 @@ func (n *Node) Look(ctx context.Context, given string, opts source.Options, exac
 var ErrMoved = errors.New("the tag names another image by now")
 
 // expect refuses an image that is not the one that was decided upon.
-func (t *transaction) expect() error {
+func (t *staging) expect() error {
 	want := t.req.ManifestDigest
 	if want == "" || want == t.about.ManifestDigest {
 		return nil

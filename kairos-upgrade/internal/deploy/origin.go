@@ -65,7 +65,7 @@ func openOrigin(ctx context.Context, given string, opts source.Options) (origin,
 	if err != nil {
 		return nil, err
 	}
-	sayUnsigned(src, opts.Log)
+	warnUnsigned(src, opts.Log)
 	switch src.Kind {
 	case source.KindTree:
 		return plainTree{src, opts}, nil

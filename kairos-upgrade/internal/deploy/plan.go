@@ -31,7 +31,7 @@ type Plan struct {
 // Plan makes all checks of Stage before the first fetch, with the same errors, and
 // returns what Stage would do. It changes nothing.
 func (n *Node) Plan(ctx context.Context, req Request) (*Plan, error) {
-	t := &transaction{node: n, req: req}
+	t := &staging{node: n, req: req}
 	p, err := t.plan(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: %w", req.Source, err)
@@ -39,7 +39,7 @@ func (n *Node) Plan(ctx context.Context, req Request) (*Plan, error) {
 	return p, nil
 }
 
-func (t *transaction) plan(ctx context.Context) (*Plan, error) {
+func (t *staging) plan(ctx context.Context) (*Plan, error) {
 	if err := t.open(ctx); err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (t *transaction) plan(ctx context.Context) (*Plan, error) {
 	return p, nil
 }
 
-func (t *transaction) steps(p *Plan) (steps []string) {
+func (t *staging) steps(p *Plan) (steps []string) {
 	add := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
 	if p.Downgrade {
 		add("go down from version %s to %s", p.FromVersion, p.Version)

@@ -24,7 +24,7 @@ type reached struct {
 // comes more than once. An image that read can't read comes with an error
 // instead of its objects; a record whose image has no digest, with one and
 // without an image.
-func reach(records []deployment.Record, read func(image fsverity.Digest) (*tree.Node, error)) iter.Seq2[reached, error] {
+func reach(records []deployment.Record, read func(image fsverity.Digest) (*tree.Inode, error)) iter.Seq2[reached, error] {
 	return func(yield func(reached, error) bool) {
 		by := map[fsverity.Digest][]int{}
 		var images []fsverity.Digest // in the order of the records
@@ -63,7 +63,7 @@ func reach(records []deployment.Record, read func(image fsverity.Digest) (*tree.
 // objectsOf yields the objects, with their sizes, that a deployment of a tree
 // and of boot files needs: once for each file. The tree need not have been
 // normalised: what lies where that empties directories is not needed.
-func objectsOf(root *tree.Node, boot []deployment.File) iter.Seq2[fsverity.Digest, int64] {
+func objectsOf(root *tree.Inode, boot []deployment.File) iter.Seq2[fsverity.Digest, int64] {
 	return func(yield func(fsverity.Digest, int64) bool) {
 		for _, f := range boot {
 			if d, err := fsverity.Parse(f.Digest); err == nil && !yield(d, f.Size) {
@@ -82,7 +82,7 @@ func objectsOf(root *tree.Node, boot []deployment.File) iter.Seq2[fsverity.Diges
 }
 
 // readImage reads an image of a store.
-func readImage(s *store.Store, image fsverity.Digest) (*tree.Node, error) {
+func readImage(s *store.Store, image fsverity.Digest) (*tree.Inode, error) {
 	f, err := s.OpenImage(image)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func readImage(s *store.Store, image fsverity.Digest) (*tree.Node, error) {
 }
 
 // verifiedImage reads an image after comparing it with its digest.
-func verifiedImage(s *store.Store, image fsverity.Digest) (*tree.Node, error) {
+func verifiedImage(s *store.Store, image fsverity.Digest) (*tree.Inode, error) {
 	if err := s.CheckImage(image); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func live(s *store.Store, records []deployment.Record) (store.Live, error) {
 		Images:  map[fsverity.Digest]struct{}{},
 		Layers:  map[string]struct{}{},
 	}
-	read := func(image fsverity.Digest) (*tree.Node, error) { return readImage(s, image) }
+	read := func(image fsverity.Digest) (*tree.Inode, error) { return readImage(s, image) }
 	for r, err := range reach(records, read) {
 		if err != nil {
 			return all, fmt.Errorf("deployment %s: %w", records[r.by[0]].ID, err)

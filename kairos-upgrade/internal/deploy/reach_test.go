@@ -22,7 +22,7 @@ func TestReach(t *testing.T) {
 	records := []deployment.Record{record("a", "1"), {ImageDigest: "none"}, record("a", "2"), record("b", "3"), record("c", "4")}
 	var have []string
 	errDamaged := errors.New("damaged")
-	for r, err := range reach(records, func(image fsverity.Digest) (*tree.Node, error) {
+	for r, err := range reach(records, func(image fsverity.Digest) (*tree.Inode, error) {
 		have = append(have, "read "+image.String()[:1])
 		if strings.HasPrefix(image.String(), "b") {
 			return nil, errDamaged

@@ -10,7 +10,7 @@ import (
 // mayReplace refuses Replace where more than the owner meant could be lost: the
 // new recovery system must lie on this machine, so that no registry and no
 // network stands between the old one and the new.
-func (t *transaction) mayReplace() error {
+func (t *staging) mayReplace() error {
 	if !t.req.Replace {
 		return nil
 	}
@@ -32,7 +32,7 @@ type replaced struct {
 // replace gives up the recovery system that there is, when there is room for the
 // new one afterwards, and not before the new one has been read from end to end.
 // From then on, until the new one is published, the node has none.
-func (t *transaction) replace(ctx context.Context, need, free int64) error {
+func (t *staging) replace(ctx context.Context, need, free int64) error {
 	n := t.node
 	r, err := t.measureReplaced(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (t *transaction) replace(ctx context.Context, need, free int64) error {
 
 // measureReplaced reads all of the new recovery system, and finds out what the
 // old one would free.
-func (t *transaction) measureReplaced(ctx context.Context) (r replaced, err error) {
+func (t *staging) measureReplaced(ctx context.Context) (r replaced, err error) {
 	n := t.node
 	if r.live, err = t.origin.check(ctx); err != nil {
 		return r, err
@@ -78,7 +78,7 @@ func (t *transaction) measureReplaced(ctx context.Context) (r replaced, err erro
 
 // giveUp takes the recovery system apart in the reverse order of its
 // publication: first the entry, so that nothing incomplete can be booted.
-func (t *transaction) giveUp(r replaced) error {
+func (t *staging) giveUp(r replaced) error {
 	n := t.node
 	base, _ := fixedEntry(n.Label)
 	if err := n.Loader.Remove(base); err != nil {

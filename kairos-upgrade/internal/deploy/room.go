@@ -14,7 +14,7 @@ import (
 
 // makeRoom compares the estimate of needed space with what is free, and
 // collects garbage first where that helps.
-func (t *transaction) makeRoom(ctx context.Context) error {
+func (t *staging) makeRoom(ctx context.Context) error {
 	estimate, err := t.origin.estimate(ctx, t.node.Store)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (t *transaction) makeRoom(ctx context.Context) error {
 }
 
 // collected adds to what was collected.
-func (t *transaction) collected(c Collected) {
+func (t *staging) collected(c Collected) {
 	if before := t.result.Collected; before != nil {
 		c.Deployments = append(before.Deployments, c.Deployments...)
 		c.BootFiles = append(before.BootFiles, c.BootFiles...)
@@ -70,7 +70,7 @@ func (t *transaction) collected(c Collected) {
 	t.result.Collected = &c
 }
 
-func (t *transaction) noSpace(where string, need, free int64) error {
+func (t *staging) noSpace(where string, need, free int64) error {
 	err := fmt.Errorf("not enough space on %s: %s needed, %s free", where, terminal.Bytes(need), terminal.Bytes(free))
 	if where == esp {
 		if size, names := t.node.Loader.Others(); size > 0 {
@@ -85,7 +85,7 @@ const esp = "the EFI system partition"
 
 // spaceError returns an error as one of the kind that says what a person can
 // remove.
-func (t *transaction) spaceError(err error) error {
+func (t *staging) spaceError(err error) error {
 	roles := RolesOf(t.list)
 	for i := range t.list {
 		// Unpinned, what has a part to play would stay.
@@ -102,7 +102,7 @@ func (t *transaction) spaceError(err error) error {
 // checkBoot refuses what the ESP has no room for, as far as it is known before
 // anything is fetched: by the origin, by a deployment of the same image, or by
 // an attempt that failed for it.
-func (t *transaction) checkBoot(files []deployment.File) error {
+func (t *staging) checkBoot(files []deployment.File) error {
 	n, manifest := t.node, t.about.ManifestDigest
 	for _, d := range t.list {
 		if len(files) == 0 && manifest != "" && d.ManifestDigest == manifest {
@@ -141,7 +141,7 @@ func (t *transaction) checkBoot(files []deployment.File) error {
 }
 
 // makeRoomForBoot does the same on the ESP, where the need is known exactly.
-func (t *transaction) makeRoomForBoot(need int64) error {
+func (t *staging) makeRoomForBoot(need int64) error {
 	_, free, err := t.node.Loader.Space()
 	if err != nil || need == 0 || need+boot.Reserve <= free {
 		return err
@@ -164,7 +164,7 @@ func (t *transaction) makeRoomForBoot(need int64) error {
 
 // unpublished is the record of what has been fetched, for a collection in
 // between not to take it away.
-func (t *transaction) unpublished() []deployment.Record {
+func (t *staging) unpublished() []deployment.Record {
 	if t.contents == nil {
 		return nil
 	}

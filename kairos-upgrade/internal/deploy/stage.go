@@ -53,7 +53,7 @@ type Staged struct {
 // unchanged except for layers that were fetched completely.
 func (n *Node) Stage(ctx context.Context, req Request) (*Staged, error) {
 	begin := time.Now()
-	t := &transaction{node: n, req: req}
+	t := &staging{node: n, req: req}
 	staged, err := t.run(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: %w", req.Source, err)
@@ -62,8 +62,8 @@ func (n *Node) Stage(ctx context.Context, req Request) (*Staged, error) {
 	return staged, nil
 }
 
-// transaction is one staging.
-type transaction struct {
+// staging is one run of Stage.
+type staging struct {
 	node   *Node
 	req    Request
 	origin origin
@@ -78,7 +78,7 @@ type transaction struct {
 	result   Staged
 }
 
-func (t *transaction) run(ctx context.Context) (*Staged, error) {
+func (t *staging) run(ctx context.Context) (*Staged, error) {
 	n := t.node
 	if err := t.open(ctx); err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 	if err := errors.Join(t.mayReplace(), t.admit()); err != nil {
 		return nil, err
 	}
-	n.announce(changeTo(t.about.Version, t.list), t.about.Version)
+	n.warnDowngrade(changeTo(t.about.Version, t.list), t.about.Version)
 	if err := t.makeRoom(ctx); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (t *transaction) run(ctx context.Context) (*Staged, error) {
 }
 
 // open reads what is known of the image and of the node.
-func (t *transaction) open(ctx context.Context) (err error) {
+func (t *staging) open(ctx context.Context) (err error) {
 	t.node.Progress.Phase("look at "+t.req.Source, 0)
 	t.req.Options.TempDir, t.req.Options.Log = t.node.Store.TempDir(), t.node.Log
 	t.req.Options.Spool = t.node.Store
@@ -160,7 +160,7 @@ func lastTitle(list []Deployment) string {
 }
 
 // finish publishes what has been fetched.
-func (t *transaction) finish(ctx context.Context, c *contents) error {
+func (t *staging) finish(ctx context.Context, c *contents) error {
 	n := t.node
 	r := t.record(c)
 	if err := errors.Join(t.admitImage(r), t.bootable(c)); err != nil {
@@ -178,7 +178,7 @@ func (t *transaction) finish(ctx context.Context, c *contents) error {
 	t.result.Record = r
 	t.result.Change = changeTo(r.Version, t.list)
 	if t.about.Version == "" { // known only since the image is here
-		n.announce(t.result.Change, r.Version)
+		n.warnDowngrade(t.result.Change, r.Version)
 	}
 	for _, a := range n.Store.Added() {
 		if c.has(a.Digest) {
@@ -190,7 +190,7 @@ func (t *transaction) finish(ctx context.Context, c *contents) error {
 }
 
 // record describes the deployment; id and serial come with publication.
-func (t *transaction) record(c *contents) deployment.Record {
+func (t *staging) record(c *contents) deployment.Record {
 	r := t.about
 	r.Format = deployment.Format
 	r.ImageDigest = "sha256:" + c.image.String()
@@ -207,7 +207,7 @@ func (t *transaction) record(c *contents) deployment.Record {
 }
 
 // putBootFiles writes kernel, initrd or UKI, after making room for them.
-func (t *transaction) putBootFiles(ctx context.Context, files []deployment.File) error {
+func (t *staging) putBootFiles(ctx context.Context, files []deployment.File) error {
 	n := t.node
 	need, err := n.Loader.Missing(files)
 	if err != nil {
@@ -232,7 +232,7 @@ func (t *transaction) putBootFiles(ctx context.Context, files []deployment.File)
 
 // tidy removes what the publication has made superfluous. The deployment
 // stands: a failure here is a warning.
-func (t *transaction) tidy(c *contents) {
+func (t *staging) tidy(c *contents) {
 	n := t.node
 	if t.lifts {
 		for _, d := range []string{t.about.ManifestDigest, t.result.ImageDigest} {

@@ -134,7 +134,7 @@ func (o *stored) check(ctx context.Context) (store.Live, error) {
 }
 
 // tree reads the image after comparing it with the digest in the record.
-func (o *stored) tree() (*tree.Node, error) {
+func (o *stored) tree() (*tree.Inode, error) {
 	d, err := imageDigest(o.record)
 	if err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 
 // afterFailure keeps what has arrived, for the next attempt, unless there is
 // no space for it, or no use.
-func (t *transaction) afterFailure(ctx context.Context, err error) error {
+func (t *staging) afterFailure(ctx context.Context, err error) error {
 	if errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		_, free, _ := t.node.Store.View().Space()
 		err = fmt.Errorf("%w (%s free)", err, terminal.Bytes(free))
@@ -32,7 +32,7 @@ func useless(err error) error { return kind.Of(errUseless, err) }
 
 // undo removes what was written in vain. After an interruption it stays, for
 // the next attempt.
-func (t *transaction) undo(ctx context.Context, err error) error {
+func (t *staging) undo(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}

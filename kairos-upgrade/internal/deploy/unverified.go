@@ -14,7 +14,7 @@ import (
 // on a node where it has checked them so far: fs-verity doesn't go away by
 // itself, and who takes it away wants to change files. Nobody but a person can
 // say that it is meant so.
-func (t *transaction) mayBeUnverified() error {
+func (t *staging) mayBeUnverified() error {
 	n := t.node
 	verified := n.Booted.Verity || slices.ContainsFunc(t.list, func(d Deployment) bool { return d.Verity })
 	if n.Store.Verity() || !verified || t.req.AllowUnverified {
@@ -23,8 +23,8 @@ func (t *transaction) mayBeUnverified() error {
 	return kind.Errorf(ErrLostVerity, "store %s has lost fs-verity, which verified the contents of earlier deployments", n.Store.View().Path)
 }
 
-// sayUnsigned tells that a source is none that a signature policy knows.
-func sayUnsigned(src source.Source, log *slog.Logger) {
+// warnUnsigned tells that a source is none that a signature policy knows.
+func warnUnsigned(src source.Source, log *slog.Logger) {
 	switch {
 	case log == nil:
 	case src.Kind == source.KindTree:

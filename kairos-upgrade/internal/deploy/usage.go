@@ -79,7 +79,7 @@ func (n *Node) Usage(list []Deployment) (all Usages, err error) {
 	for i := range list {
 		records[i], needs[i] = list[i].Record, map[*stake]struct{}{}
 	}
-	read := func(image fsverity.Digest) (*tree.Node, error) { return readImage(n.Store, image) }
+	read := func(image fsverity.Digest) (*tree.Inode, error) { return readImage(n.Store, image) }
 	for r, err := range reach(records, read) {
 		all.Unreadable = errors.Join(all.Unreadable, err)
 		s := objects[r.digest]

@@ -192,7 +192,7 @@ func (v *verifier) images(ctx context.Context) error {
 	for i, d := range v.list {
 		records[i] = d.Record
 	}
-	read := func(image fsverity.Digest) (*tree.Node, error) {
+	read := func(image fsverity.Digest) (*tree.Inode, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

@@ -18,9 +18,9 @@ import (
 
 // Image is one of the two, with a normalised tree.
 type Image struct {
-	Root *tree.Node
+	Root *tree.Inode
 	// Open opens small files and databases of packages.
-	Open func(*tree.Node) (io.ReadCloser, error)
+	Open func(*tree.Inode) (io.ReadCloser, error)
 }
 
 // Package is a package that differs.
@@ -110,8 +110,8 @@ var unitDirs = []string{"etc/systemd/system", "usr/lib/systemd/system"}
 var unitKinds = []string{".service", ".socket", ".timer", ".mount", ".automount", ".path", ".target", ".swap", ".slice"}
 
 // unitsOf returns the units of a tree, and for each that is enabled, what wants it.
-func unitsOf(root *tree.Node) (units map[string]*tree.Node, enabled map[string]bool) {
-	units, enabled = map[string]*tree.Node{}, map[string]bool{}
+func unitsOf(root *tree.Inode) (units map[string]*tree.Inode, enabled map[string]bool) {
+	units, enabled = map[string]*tree.Inode{}, map[string]bool{}
 	for _, dir := range unitDirs {
 		d := boot.Resolve(root, dir)
 		if d == nil {
@@ -131,7 +131,7 @@ func unitsOf(root *tree.Node) (units map[string]*tree.Node, enabled map[string]b
 	return units, enabled
 }
 
-func (r *Result) units(a, b *tree.Node) {
+func (r *Result) units(a, b *tree.Inode) {
 	was, wasOn := unitsOf(a)
 	is, isOn := unitsOf(b)
 	add := func(name, change string) { r.Units = append(r.Units, Unit{name, change}) }
@@ -164,7 +164,7 @@ func (r *Result) units(a, b *tree.Node) {
 
 // walk calls found for what differs beneath two directories, either of which may
 // be nil or something else. Directories that are added or removed are no files.
-func walk(at string, a, b *tree.Node, found func(name, change string)) {
+func walk(at string, a, b *tree.Inode, found func(name, change string)) {
 	old, now := children(a), children(b)
 	names := slices.AppendSeq(slices.Collect(maps.Keys(old)), func(yield func(string) bool) {
 		for name := range now {
@@ -190,7 +190,7 @@ func walk(at string, a, b *tree.Node, found func(name, change string)) {
 	}
 }
 
-func children(n *tree.Node) map[string]*tree.Node {
+func children(n *tree.Inode) map[string]*tree.Inode {
 	if n == nil || n.Len() == 0 {
 		return nil
 	}
@@ -199,13 +199,13 @@ func children(n *tree.Node) map[string]*tree.Node {
 
 // same reports whether two nodes are the same to a program that runs: times don't
 // matter.
-func same(a, b *tree.Node) bool {
+func same(a, b *tree.Inode) bool {
 	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Rdev == b.Rdev && a.Size == b.Size &&
 		a.Digest == b.Digest && slices.Equal(a.Xattrs, b.Xattrs) && (a.Content == b.Content || plain(a) == plain(b))
 }
 
 // plain is the content of a small file by its sum, however it is known.
-func plain(n *tree.Node) string {
+func plain(n *tree.Inode) string {
 	if n.IsRegular() && int64(len(n.Content)) == n.Size {
 		return pull.SmallSum(sha256.Sum256([]byte(n.Content)))
 	}

@@ -15,7 +15,7 @@ import (
 // image makes a tree whose /var/lib/dpkg/status is text.
 func image(t *testing.T, text string) Image {
 	t.Helper()
-	root, at := tree.NewDir(0o755), (*tree.Node)(nil)
+	root, at := tree.NewDir(0o755), (*tree.Inode)(nil)
 	at = root
 	for name := range strings.SplitSeq("var/lib/dpkg", "/") {
 		dir := tree.NewDir(0o755)
@@ -27,7 +27,7 @@ func image(t *testing.T, text string) Image {
 	if err := at.Insert("status", tree.NewFile(0o644, max(int64(len(text)), 100), fsverity.Digest{1})); err != nil {
 		t.Fatal(err)
 	}
-	return Image{root, func(*tree.Node) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
+	return Image{root, func(*tree.Inode) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
 }
 
 // TestHostilePackages: what a database claims is bounded, and an excess is said.
@@ -52,7 +52,7 @@ func TestHostilePackages(t *testing.T) {
 		}
 	}
 	lost := good
-	lost.Open = func(*tree.Node) (io.ReadCloser, error) { return nil, os.ErrNotExist }
+	lost.Open = func(*tree.Inode) (io.ReadCloser, error) { return nil, os.ErrNotExist }
 	if r := Compare(good, lost, false); len(r.NotCompared) != 1 || len(r.Packages) > 0 {
 		t.Errorf("lost: %+v", r)
 	}

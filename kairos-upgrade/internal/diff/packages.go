@@ -60,7 +60,7 @@ func packages(image Image) (map[string]string, error) {
 			}
 		}
 	}
-	seen := map[*tree.Node]bool{} // one may be a link to the other
+	seen := map[*tree.Inode]bool{} // one may be a link to the other
 	for _, name := range apkFiles {
 		n := boot.Resolve(image.Root, name)
 		if seen[n] {
@@ -131,7 +131,7 @@ func paragraphs(text string, found func(map[string]string) error, wanted ...stri
 }
 
 // rpm returns the node of an rpm database, nil where there is none.
-func rpm(root *tree.Node) *tree.Node {
+func rpm(root *tree.Inode) *tree.Inode {
 	for _, dir := range rpmDirs {
 		for _, name := range rpmFiles {
 			if n := boot.Resolve(root, path.Join(dir, name)); n != nil && n.IsRegular() {

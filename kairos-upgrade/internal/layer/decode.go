@@ -42,7 +42,7 @@ type decoder struct {
 	sum   hash.Hash
 	spent spent
 	// nodes are those that hard links can be to.
-	nodes []*tree.Node
+	nodes []*tree.Inode
 	one   [1]byte
 	buf   []byte
 }
@@ -73,7 +73,7 @@ func (d *decoder) record() error {
 
 // directory reads what follows the kind of a directory into dir, whose path
 // has a length of depth bytes.
-func (d *decoder) directory(dir *tree.Node, depth int) error {
+func (d *decoder) directory(dir *tree.Inode, depth int) error {
 	if err := d.metadata(dir); err != nil {
 		return err
 	}
@@ -148,11 +148,11 @@ func (d *decoder) name(last string) (string, error) {
 	return name, nil
 }
 
-func (d *decoder) node(depth int) (*tree.Node, error) {
+func (d *decoder) node(depth int) (*tree.Inode, error) {
 	if err := d.full(d.one[:]); err != nil {
 		return nil, err
 	}
-	var n *tree.Node
+	var n *tree.Inode
 	kind := d.one[0]
 	switch kind {
 	case kindDir:
@@ -172,17 +172,17 @@ func (d *decoder) node(depth int) (*tree.Node, error) {
 		}
 		return n, nil
 	case kindObject, kindInline:
-		n = &tree.Node{Mode: unix.S_IFREG}
+		n = &tree.Inode{Mode: unix.S_IFREG}
 	case kindSymlink:
-		n = &tree.Node{Mode: unix.S_IFLNK}
+		n = &tree.Inode{Mode: unix.S_IFLNK}
 	case kindChar:
-		n = &tree.Node{Mode: unix.S_IFCHR}
+		n = &tree.Inode{Mode: unix.S_IFCHR}
 	case kindBlock:
-		n = &tree.Node{Mode: unix.S_IFBLK}
+		n = &tree.Inode{Mode: unix.S_IFBLK}
 	case kindFifo:
-		n = &tree.Node{Mode: unix.S_IFIFO}
+		n = &tree.Inode{Mode: unix.S_IFIFO}
 	case kindLower:
-		n = &tree.Node{Mode: lowerLink}
+		n = &tree.Inode{Mode: lowerLink}
 		d.layer.lowerLinks++
 	default:
 		return nil, fmt.Errorf("unknown kind %q", kind)
@@ -199,7 +199,7 @@ func (d *decoder) node(depth int) (*tree.Node, error) {
 	return n, nil
 }
 
-func (d *decoder) content(n *tree.Node, kind byte) error {
+func (d *decoder) content(n *tree.Inode, kind byte) error {
 	switch kind {
 	case kindObject:
 		size, err := d.number(1<<63 - 1)
@@ -245,7 +245,7 @@ func (d *decoder) lowerPath(target string) error {
 	return nil
 }
 
-func (d *decoder) metadata(n *tree.Node) error {
+func (d *decoder) metadata(n *tree.Inode) error {
 	perm, err := d.number(0o7777)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 )
 
 // string reads the content of n, at most limit bytes.
-func (d *decoder) string(n *tree.Node, limit int) error {
+func (d *decoder) string(n *tree.Inode, limit int) error {
 	s, err := d.text(limit)
 	n.Content, n.Size = s, int64(len(s))
 	return err

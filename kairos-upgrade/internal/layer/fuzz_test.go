@@ -93,7 +93,7 @@ func setChecksums(data []byte) {
 
 // checkNames checks what nothing may break: every name is one that a directory
 // can hold.
-func checkNames(t *testing.T, dir *tree.Node, depth int) {
+func checkNames(t *testing.T, dir *tree.Inode, depth int) {
 	if depth > pathMax {
 		t.Fatal("the tree is too deep")
 	}

@@ -41,7 +41,7 @@ func Import(ctx context.Context, r io.Reader, objects Objects, limits Limits) (*
 	}
 	stream := &limitedStream{r: r, left: limits.Stream}
 	im.tar = tar.NewReader(stream)
-	im.content = func(h *tar.Header) (*tree.Node, error) { return im.file(h.Size) }
+	im.content = func(h *tar.Header) (*tree.Inode, error) { return im.file(h.Size) }
 	if err := im.run(); err != nil {
 		if stream.whole && errors.Is(err, io.ErrUnexpectedEOF) {
 			// Not wrapped: it is not the connection that broke off.
@@ -64,7 +64,7 @@ type importer struct {
 	spent   spent
 	small   [tree.InlineMax]byte
 	// content makes the node of a regular file, without metadata.
-	content func(*tar.Header) (*tree.Node, error)
+	content func(*tar.Header) (*tree.Inode, error)
 }
 
 func (im *importer) run() error {
@@ -118,8 +118,8 @@ func (im *importer) entry(h *tar.Header) error {
 }
 
 // node makes the node of any entry but a hard link.
-func (im *importer) node(h *tar.Header) (*tree.Node, error) {
-	var n *tree.Node
+func (im *importer) node(h *tar.Header) (*tree.Inode, error) {
+	var n *tree.Inode
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		file, err := im.content(h)
@@ -155,7 +155,7 @@ func (im *importer) node(h *tar.Header) (*tree.Node, error) {
 }
 
 // file reads the content of a regular file.
-func (im *importer) file(size int64) (*tree.Node, error) {
+func (im *importer) file(size int64) (*tree.Inode, error) {
 	if err := im.spent.file(size); err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (im *importer) file(size int64) (*tree.Node, error) {
 }
 
 // metadata gives n the metadata of an entry.
-func (im *importer) metadata(n *tree.Node, h *tar.Header) error {
+func (im *importer) metadata(n *tree.Inode, h *tar.Header) error {
 	uid, gid := int64(h.Uid), int64(h.Gid)
 	if uid < 0 || uid >= math.MaxUint32 || gid < 0 || gid >= math.MaxUint32 {
 		return fmt.Errorf("%w: no such owner: %d:%d", ErrLayer, uid, gid)
@@ -199,7 +199,7 @@ func (im *importer) metadata(n *tree.Node, h *tar.Header) error {
 // paxXattr begins the PAX keywords of extended attributes.
 const paxXattr = "SCHILY.xattr."
 
-func (im *importer) xattrs(n *tree.Node, h *tar.Header) error {
+func (im *importer) xattrs(n *tree.Inode, h *tar.Header) error {
 	total := 0
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, paxXattr)

@@ -36,9 +36,9 @@ type Objects interface {
 type Layer struct {
 	// root holds what the layer brings. Beside ordinary nodes there are nodes
 	// of type lowerLink.
-	root *tree.Node
+	root *tree.Inode
 	// marks say what is special about some directories of root.
-	marks map[*tree.Node]*mark
+	marks map[*tree.Inode]*mark
 	// entries and metadata are what Limits bound.
 	entries  int
 	metadata int64
@@ -64,7 +64,7 @@ type mark struct {
 // file of a lower layer, whose path is the node's Content. No file has it.
 const lowerLink = 0
 
-func isLowerLink(n *tree.Node) bool { return n.Type() == lowerLink }
+func isLowerLink(n *tree.Inode) bool { return n.Type() == lowerLink }
 
 // implicitPerm is the mode of a directory that no layer has an entry for. Its
 // owner is root, its mtime 0: containers/storage and ostree agree on mode and
@@ -72,13 +72,13 @@ func isLowerLink(n *tree.Node) bool { return n.Type() == lowerLink }
 const implicitPerm = 0o755
 
 func newLayer() *Layer {
-	l := &Layer{root: tree.NewDir(implicitPerm), marks: make(map[*tree.Node]*mark)}
+	l := &Layer{root: tree.NewDir(implicitPerm), marks: make(map[*tree.Inode]*mark)}
 	l.mark(l.root).implicit = true
 	return l
 }
 
 // mark returns the mark of a directory, to be changed.
-func (l *Layer) mark(dir *tree.Node) *mark {
+func (l *Layer) mark(dir *tree.Inode) *mark {
 	m := l.marks[dir]
 	if m == nil {
 		m = new(mark)
@@ -132,13 +132,13 @@ func (m *mark) sortedWhiteouts() []string { return slices.Sorted(maps.Keys(m.whi
 // Clone returns a copy of the layer that shares nothing with it that Merge
 // changes.
 func (l *Layer) Clone() *Layer {
-	c := &Layer{marks: make(map[*tree.Node]*mark, len(l.marks)), lowerLinks: l.lowerLinks}
+	c := &Layer{marks: make(map[*tree.Inode]*mark, len(l.marks)), lowerLinks: l.lowerLinks}
 	c.entries, c.metadata = l.Cost()
-	c.root = l.copyNode(l.root, c, make(map[*tree.Node]*tree.Node))
+	c.root = l.copyNode(l.root, c, make(map[*tree.Inode]*tree.Inode))
 	return c
 }
 
-func (l *Layer) copyNode(n *tree.Node, to *Layer, copies map[*tree.Node]*tree.Node) *tree.Node {
+func (l *Layer) copyNode(n *tree.Inode, to *Layer, copies map[*tree.Inode]*tree.Inode) *tree.Inode {
 	if c := copies[n]; c != nil {
 		return c
 	}

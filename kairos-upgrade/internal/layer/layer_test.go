@@ -18,9 +18,9 @@ import (
 
 // dump describes every name of a tree in one line. Hard links refer to the
 // first name.
-func dump(root *tree.Node) map[string]string {
+func dump(root *tree.Inode) map[string]string {
 	lines := make(map[string]string)
-	first := make(map[*tree.Node]string)
+	first := make(map[*tree.Inode]string)
 	for path, n := range root.Walk() {
 		if name, seen := first[n]; seen {
 			lines[path] = "link to " + name
@@ -34,7 +34,7 @@ func dump(root *tree.Node) map[string]string {
 	return lines
 }
 
-func describeNode(n *tree.Node) string {
+func describeNode(n *tree.Inode) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%o %d:%d @%d", n.Mode, n.UID, n.GID, n.Mtime)
 	switch {
@@ -106,9 +106,9 @@ func mustBuild(t *testing.T, entries ...string) *Layer {
 }
 
 // names lists a tree in short form: directories end with a slash.
-func names(root *tree.Node) []string {
+func names(root *tree.Inode) []string {
 	var list []string
-	first := make(map[*tree.Node]string)
+	first := make(map[*tree.Inode]string)
 	for path, n := range root.Walk() {
 		switch {
 		case path == ".":

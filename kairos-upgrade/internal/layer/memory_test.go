@@ -131,7 +131,7 @@ func TestMemoryOfManyFiles(t *testing.T) {
 	}
 }
 
-func count(root *tree.Node) (n int) {
+func count(root *tree.Inode) (n int) {
 	for range root.Walk() {
 		n++
 	}

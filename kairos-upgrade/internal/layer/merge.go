@@ -21,7 +21,7 @@ import (
 // means the file as it was before its layer was applied.
 //
 // Error: ErrLayer, for a hard link to what isn't there.
-func Merge(layers []*Layer) (*tree.Node, error) { return MergeTelling(layers, nil) }
+func Merge(layers []*Layer) (*tree.Inode, error) { return MergeTelling(layers, nil) }
 
 // ways are the links that programs and their dynamic loader are found by, on a
 // system whose programs are all in /usr.
@@ -31,7 +31,7 @@ var ways = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr/bin",
 // that makes something else of one of the links by which programs are found,
 // such as lib: now is what, "" where it is gone. No program starts any more where
 // the link led to the dynamic loader.
-func MergeTelling(layers []*Layer, tell func(layer int, name, now string)) (*tree.Node, error) {
+func MergeTelling(layers []*Layer, tell func(layer int, name, now string)) (*tree.Inode, error) {
 	root := tree.NewDir(implicitPerm)
 	links := map[string]bool{}
 	for i, l := range layers {
@@ -56,7 +56,7 @@ func MergeTelling(layers []*Layer, tell func(layer int, name, now string)) (*tre
 }
 
 // lookup returns what a path leads to without links, nil if there is nothing.
-func lookup(root *tree.Node, path string) *tree.Node {
+func lookup(root *tree.Inode, path string) *tree.Inode {
 	n := root
 	for name := range strings.SplitSeq(path, "/") {
 		if n == nil || !n.IsDir() {
@@ -68,7 +68,7 @@ func lookup(root *tree.Node, path string) *tree.Node {
 }
 
 // resolve replaces the links to lower layers by the files they mean.
-func (l *Layer) resolve(lower *tree.Node) error {
+func (l *Layer) resolve(lower *tree.Inode) error {
 	if l.lowerLinks == 0 {
 		return nil
 	}
@@ -97,7 +97,7 @@ func (l *Layer) resolve(lower *tree.Node) error {
 }
 
 // findFile returns what a hard link to a path of a lower layer is to.
-func findFile(root *tree.Node, path string) (*tree.Node, error) {
+func findFile(root *tree.Inode, path string) (*tree.Inode, error) {
 	n := root
 	for name := range strings.SplitSeq(path, "/") {
 		if n.IsSymlink() {
@@ -114,7 +114,7 @@ func findFile(root *tree.Node, path string) (*tree.Node, error) {
 }
 
 // mergeDir lays the directory upper of the layer over the directory lower.
-func (l *Layer) mergeDir(lower, upper *tree.Node) {
+func (l *Layer) mergeDir(lower, upper *tree.Inode) {
 	m := l.marks[upper]
 	if m == nil || !m.implicit {
 		lower.CopyMetadata(upper)

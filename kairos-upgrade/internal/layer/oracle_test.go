@@ -55,7 +55,7 @@ func (v *inventor) header(name string, kind byte) tar.Header {
 }
 
 // layer invents one layer over lower.
-func (v *inventor) layer(lower *tree.Node) []byte {
+func (v *inventor) layer(lower *tree.Inode) []byte {
 	headers := make(map[string]tar.Header)
 	var links []tar.Header
 	bodies := make(map[string]string)
@@ -153,7 +153,7 @@ func (v *inventor) layer(lower *tree.Node) []byte {
 
 // lowerLinks are hard links to files of lower layers that this one leaves
 // alone.
-func (v *inventor) lowerLinks(lower *tree.Node, files []string, headers map[string]tar.Header, taken map[string]bool) []tar.Header {
+func (v *inventor) lowerLinks(lower *tree.Inode, files []string, headers map[string]tar.Header, taken map[string]bool) []tar.Header {
 	var links []tar.Header
 	for _, path := range files {
 		n := lower.Find(path)
@@ -228,7 +228,7 @@ func (v *inventor) write(headers map[string]tar.Header, links []tar.Header, bodi
 	return imagetest.Tar(v.t, all, bodies)
 }
 
-func paths(root *tree.Node) (dirs, files []string) {
+func paths(root *tree.Inode) (dirs, files []string) {
 	for path, n := range root.Walk() {
 		switch {
 		case path == ".":
@@ -251,7 +251,7 @@ func invented(t *testing.T, seed uint64, explicit bool) [][]byte {
 	return tars
 }
 
-func merged(t *testing.T, tars [][]byte) *tree.Node {
+func merged(t *testing.T, tars [][]byte) *tree.Inode {
 	t.Helper()
 	var layers []*Layer
 	for i, data := range tars {
@@ -275,7 +275,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-func fromDir(t *testing.T, dir string) *tree.Node {
+func fromDir(t *testing.T, dir string) *tree.Inode {
 	t.Helper()
 	root, err := tree.FromDir(t.Context(), dir, tree.Hash)
 	if err != nil {
@@ -286,7 +286,7 @@ func fromDir(t *testing.T, dir string) *tree.Node {
 
 // compare compares all but the root directory, whose entry containers/storage
 // ignores (and tree.Normalize replaces).
-func compare(t *testing.T, have, want *tree.Node) {
+func compare(t *testing.T, have, want *tree.Inode) {
 	t.Helper()
 	have.CopyMetadata(want)
 	if have.Len() == 0 {
@@ -362,7 +362,7 @@ func TestUnpackLayer(t *testing.T) {
 				}
 			}
 			have, want := merged(t, tars), fromDir(t, dir)
-			for _, root := range []*tree.Node{have, want} {
+			for _, root := range []*tree.Inode{have, want} {
 				for _, n := range root.Walk() {
 					if n.IsDir() {
 						n.Mtime = 0

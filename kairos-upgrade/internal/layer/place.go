@@ -61,7 +61,7 @@ func (im *importer) resolve(path []string) ([]string, error) {
 		return path, nil
 	}
 	todo, last := path[:len(path)-1], path[len(path)-1]
-	way := []*tree.Node{im.layer.root} // nil: not there
+	way := []*tree.Inode{im.layer.root} // nil: not there
 	var at []string
 	for links, steps := 0, 0; len(todo) > 0; steps++ {
 		name := todo[0]
@@ -72,7 +72,7 @@ func (im *importer) resolve(path []string) ([]string, error) {
 			}
 			continue
 		}
-		var next *tree.Node
+		var next *tree.Inode
 		if dir := way[len(way)-1]; dir != nil && dir.IsDir() {
 			next = dir.Lookup(name)
 		}
@@ -121,7 +121,7 @@ func (im *importer) direct(path []string) bool {
 
 // parent returns the directory that holds path, and makes the directories on
 // the way that are missing.
-func (im *importer) parent(path []string) (*tree.Node, error) {
+func (im *importer) parent(path []string) (*tree.Inode, error) {
 	dir := im.layer.root
 	for i, name := range path[:len(path)-1] {
 		if strings.HasPrefix(name, whiteoutPrefix) {
@@ -149,7 +149,7 @@ func (im *importer) parent(path []string) (*tree.Node, error) {
 
 // place puts a node under its name, in place of what was there. Of two
 // directories the second one's metadata stays, and the content of both.
-func (im *importer) place(path []string, n *tree.Node) error {
+func (im *importer) place(path []string, n *tree.Inode) error {
 	dir, old, name := im.layer.root, im.layer.root, ""
 	if len(path) == 0 {
 		if !n.IsDir() {
@@ -178,7 +178,7 @@ func (im *importer) place(path []string, n *tree.Node) error {
 }
 
 // replaced forgets what is known of a node, and beneath it, that loses a name.
-func (im *importer) replaced(n *tree.Node) {
+func (im *importer) replaced(n *tree.Inode) {
 	switch {
 	case n == nil:
 	case isLowerLink(n):
@@ -228,7 +228,7 @@ func (im *importer) hardLink(path []string, h *tar.Header) error {
 
 // linkTarget returns the node that a hard link is to, a lowerLink if the layer
 // does not hold it.
-func (im *importer) linkTarget(path []string) (*tree.Node, error) {
+func (im *importer) linkTarget(path []string) (*tree.Inode, error) {
 	dir := im.layer.root
 	for i, name := range path {
 		if strings.HasPrefix(name, whiteoutPrefix) {
@@ -252,7 +252,7 @@ func (im *importer) linkTarget(path []string) (*tree.Node, error) {
 
 // lowerTarget returns a link to a file of a lower layer, unless whiteouts that
 // came before have hidden it. The layer has path[:i], not path[i].
-func (im *importer) lowerTarget(path []string, i int) (*tree.Node, error) {
+func (im *importer) lowerTarget(path []string, i int) (*tree.Inode, error) {
 	hidden := im.hides(im.layer.root, path[0])
 	at := im.layer.root
 	for j := 0; j < i; j++ {
@@ -266,11 +266,11 @@ func (im *importer) lowerTarget(path []string, i int) (*tree.Node, error) {
 	if err := im.spent.meta(len(target)); err != nil {
 		return nil, err
 	}
-	return &tree.Node{Mode: lowerLink, Content: target, Size: int64(len(target))}, nil
+	return &tree.Inode{Mode: lowerLink, Content: target, Size: int64(len(target))}, nil
 }
 
 // hides reports whether nothing called name shows through a directory.
-func (im *importer) hides(dir *tree.Node, name string) bool {
+func (im *importer) hides(dir *tree.Inode, name string) bool {
 	m := im.layer.marks[dir]
 	if m == nil {
 		return false
@@ -314,7 +314,7 @@ func (im *importer) whiteout(path []string) (bool, error) {
 }
 
 // describe names the type of a node for people.
-func describe(n *tree.Node) string {
+func describe(n *tree.Inode) string {
 	switch n.Type() {
 	case lowerLink:
 		return "a hard link"

@@ -59,7 +59,7 @@ func (l *Layer) Encode(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	e := &encoder{layer: l, w: bufio.NewWriter(z), sum: sha256.New(), index: make(map[*tree.Node]uint64)}
+	e := &encoder{layer: l, w: bufio.NewWriter(z), sum: sha256.New(), index: make(map[*tree.Inode]uint64)}
 	for n := range l.root.Links() {
 		e.index[n] = 0
 	}
@@ -79,7 +79,7 @@ type encoder struct {
 	next  uint64
 	// index has every node with several names; the value is 0 before the node
 	// is written, then its index and 1.
-	index map[*tree.Node]uint64
+	index map[*tree.Inode]uint64
 	buf   [binary.MaxVarintLen64]byte
 }
 
@@ -96,7 +96,7 @@ func (e *encoder) text(s string) {
 	e.w.WriteString(s)
 }
 
-func (e *encoder) metadata(n *tree.Node) {
+func (e *encoder) metadata(n *tree.Inode) {
 	e.number(uint64(n.Mode &^ unix.S_IFMT))
 	e.number(uint64(n.UID))
 	e.number(uint64(n.GID))
@@ -108,7 +108,7 @@ func (e *encoder) metadata(n *tree.Node) {
 	}
 }
 
-func (e *encoder) directory(dir *tree.Node) {
+func (e *encoder) directory(dir *tree.Inode) {
 	e.metadata(dir)
 	m := e.layer.marks[dir]
 	if m == nil {
@@ -133,7 +133,7 @@ func (e *encoder) directory(dir *tree.Node) {
 	}
 }
 
-func (e *encoder) node(n *tree.Node) {
+func (e *encoder) node(n *tree.Inode) {
 	if n.IsDir() {
 		e.bytes([]byte{kindDir})
 		e.directory(n)
@@ -166,7 +166,7 @@ func (e *encoder) node(n *tree.Node) {
 
 // kindOf returns the kind of a node that Import can make, other than a
 // directory.
-func kindOf(n *tree.Node) byte {
+func kindOf(n *tree.Inode) byte {
 	switch n.Type() {
 	case unix.S_IFREG:
 		if n.HasObject() {

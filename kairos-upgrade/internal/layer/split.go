@@ -70,7 +70,7 @@ func importParts(ctx context.Context, parts parts, open func(fsverity.Digest) (*
 type parts interface {
 	// next returns the next part, bytes to their end or the content of a file. Error:
 	// io.EOF behind the last.
-	next() (bytes io.Reader, content *tree.Node, err error)
+	next() (bytes io.Reader, content *tree.Inode, err error)
 }
 
 // splitStream is the tar stream, and knows which of its contents are objects.
@@ -150,7 +150,7 @@ type splitData struct {
 	layer *Layer
 }
 
-func (d *splitData) next() (io.Reader, *tree.Node, error) {
+func (d *splitData) next() (io.Reader, *tree.Inode, error) {
 	for {
 		var e splitEntry
 		switch err := d.json.Decode(&e); {
@@ -177,7 +177,7 @@ func (d *splitData) next() (io.Reader, *tree.Node, error) {
 
 // content returns the file whose content comes next. Its name leads to it, and no
 // further: Put does not ask for it.
-func (d *splitData) content(e *splitEntry) (*tree.Node, error) {
+func (d *splitData) content(e *splitEntry) (*tree.Inode, error) {
 	name := e.Name
 	if len(e.NameRaw) > 0 {
 		name = string(e.NameRaw)
@@ -205,7 +205,7 @@ type gaps struct {
 	k     int // parts so far
 }
 
-func (g *gaps) next() (io.Reader, *tree.Node, error) {
+func (g *gaps) next() (io.Reader, *tree.Inode, error) {
 	k := g.k / 2
 	g.k++
 	switch {

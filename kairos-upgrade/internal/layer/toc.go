@@ -53,7 +53,7 @@ type Partial struct {
 // span is where a content lies in the blob.
 type span struct {
 	offset, length int64 // in bytes
-	node           *tree.Node
+	node           *tree.Inode
 }
 
 // Stored returns how many bytes of the blob are contents.
@@ -89,7 +89,7 @@ type Missing struct {
 	// Offset and Length of the frames in the blob, in bytes.
 	Offset, Length int64
 
-	nodes []*tree.Node
+	nodes []*tree.Inode
 }
 
 // Object says that the content is now an object.
@@ -118,7 +118,7 @@ func FromTOC(ctx context.Context, r io.Reader, known Known, end int64, withGaps 
 	limits = limits.WithDefaults()
 	c := &tocContent{known: known, end: end, gaps: withGaps}
 	im := importer{ctx: ctx, layer: newLayer(), spent: spent{limits: limits}}
-	im.content = func(h *tar.Header) (*tree.Node, error) { return c.file(&im.spent, h.Size) }
+	im.content = func(h *tar.Header) (*tree.Inode, error) { return c.file(&im.spent, h.Size) }
 	err := readTOC(r, func(e *tocEntry) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -161,7 +161,7 @@ type tocContent struct {
 	spans         []span
 }
 
-func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
+func (c *tocContent) file(s *spent, size int64) (*tree.Inode, error) {
 	if err := s.file(size); err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func (c *tocContent) file(s *spent, size int64) (*tree.Node, error) {
 }
 
 // find returns the file with a content that is here already, or will be.
-func (c *tocContent) find(s *spent, sum [sha256.Size]byte, size int64) (*tree.Node, error) {
+func (c *tocContent) find(s *spent, sum [sha256.Size]byte, size int64) (*tree.Inode, error) {
 	c.files++
 	if size <= tree.InlineMax {
 		if err := s.meta(int(size)); err != nil {
@@ -210,9 +210,9 @@ func (c *tocContent) find(s *spent, sum [sha256.Size]byte, size int64) (*tree.No
 	return n, nil
 }
 
-func (c *tocContent) miss(sum [sha256.Size]byte, size int64, n *tree.Node) {
+func (c *tocContent) miss(sum [sha256.Size]byte, size int64, n *tree.Inode) {
 	from := c.entry.Offset
-	c.missing = append(c.missing, Missing{Sum: sum, Size: size, Offset: from, Length: c.entry.EndOffset - from, nodes: []*tree.Node{n}})
+	c.missing = append(c.missing, Missing{Sum: sum, Size: size, Offset: from, Length: c.entry.EndOffset - from, nodes: []*tree.Inode{n}})
 }
 
 // inOrder returns what is missing, each content once, in the order of the blob.

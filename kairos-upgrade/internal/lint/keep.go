@@ -107,7 +107,7 @@ func (k *Keep) Sink(ctx context.Context) tree.Sink {
 }
 
 // Open opens a content that was kept. Others are not there: os.ErrNotExist.
-func (k *Keep) Open(n *tree.Node) (File, error) {
+func (k *Keep) Open(n *tree.Inode) (File, error) {
 	if !n.HasObject() {
 		return inline{bytes.NewReader([]byte(n.Content))}, nil
 	}

@@ -31,12 +31,12 @@ type Finding = report.Finding
 
 // Image is what is looked at.
 type Image struct {
-	Root *tree.Node
+	Root *tree.Inode
 	// Boot are the boot files; nil to look for them in Root, whose /boot must be
 	// as the image has it.
 	Boot []boot.File
 	// Open opens the contents of boot files and of small files.
-	Open func(*tree.Node) (File, error)
+	Open func(*tree.Inode) (File, error)
 }
 
 // File is an open content.
@@ -83,7 +83,7 @@ var needed = []string{"erofs", "overlay", "ext4"}
 func (r *collector) bootFiles() {
 	files, release := r.image.Boot, ""
 	if files == nil {
-		kernel, err := boot.Find(r.image.Root, func(n *tree.Node) (io.ReadCloser, error) { return r.image.Open(n) })
+		kernel, err := boot.Find(r.image.Root, func(n *tree.Inode) (io.ReadCloser, error) { return r.image.Open(n) })
 		if err != nil {
 			r.add(Error, "no_kernel", "", "put the kernel at /usr/lib/modules/VERSION/vmlinuz and its initrd beside it, as initramfs.img", "%v", err)
 			return
@@ -201,7 +201,7 @@ func (r *collector) text(name string) (string, bool) {
 }
 
 // file reports whether a file of the image is there.
-func (r *collector) file(name string) *tree.Node {
+func (r *collector) file(name string) *tree.Inode {
 	if n := boot.Resolve(r.image.Root, name); n != nil && n.IsRegular() {
 		return n
 	}

@@ -117,12 +117,12 @@ func (r *Reporter) Phase(name string, total int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.across != nil && r.state.Phase != "" {
-		r.tell(false) // its end
+		r.notify(false) // its end
 	}
 	r.before += r.state.Done
 	r.state.Phase, r.state.Done, r.state.Total, r.percent = name, 0, max(0, total), -1
 	r.rate.restart(r.now())
-	r.tell(true)
+	r.notify(true)
 	switch {
 	case r.terminal != nil:
 		r.terminal.draw(r.prefix, r.snapshot())
@@ -203,7 +203,7 @@ func (r *Reporter) advance() {
 	if now.Sub(r.shown) < every {
 		return
 	}
-	r.tell(false)
+	r.notify(false)
 	s := r.snapshot()
 	if r.terminal != nil {
 		r.terminal.draw(r.prefix, s)
@@ -224,8 +224,8 @@ func (r *Reporter) line(s Snapshot) {
 	r.percent = p
 }
 
-// tell tells the service manager and the observer.
-func (r *Reporter) tell(begins bool) {
+// notify tells the service manager and the observer.
+func (r *Reporter) notify(begins bool) {
 	r.shown = r.now()
 	if r.across != nil {
 		r.across(Step{begins, r.state.Phase, r.state.Done, r.state.Total, r.state.Reused, r.state.ReusedOf})

@@ -52,8 +52,8 @@ func (c staleCache) Load(id string) (*layer.Layer, error) {
 
 func (c staleCache) Save(string, *layer.Layer) error { return errors.ErrUnsupported }
 
-// tellReused adds up what is here already, and tells it.
-func (p *puller) tellReused(survey *Survey, layers []*layer.Layer) {
+// reportReused adds up what is here already, and tells it.
+func (p *puller) reportReused(survey *Survey, layers []*layer.Layer) {
 	var reused, all int64
 	files := 0
 	for i := range p.img.Layers {

@@ -48,7 +48,7 @@ func into(s *store.Store) Options {
 }
 
 // digestOf writes the image of a tree that was pulled.
-func digestOf(t testing.TB, root *tree.Node) fsverity.Digest {
+func digestOf(t testing.TB, root *tree.Inode) fsverity.Digest {
 	t.Helper()
 	if err := tree.Normalize(root, tree.NormalizeOptions{SELinux: true}); err != nil {
 		t.Fatal(err)

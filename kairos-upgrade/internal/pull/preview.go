@@ -20,7 +20,7 @@ import (
 // fetched. Contents that are not here are named by their plain SHA-256: as the
 // digest of an object, or as the content of a small file; see SmallSum.
 type Preview struct {
-	Root *tree.Node
+	Root *tree.Inode
 
 	img    *source.Image
 	places map[string]place
@@ -64,7 +64,7 @@ func LookInto(ctx context.Context, img *source.Image, cache LayerCache, known Kn
 	}
 	p.Root, _, err = Tree(ctx, img, objects, Options{
 		Cache:    surveyed{img, survey, cache},
-		Needed:   func(*tree.Node, func(fsverity.Digest)) error { return nil },
+		Needed:   func(*tree.Inode, func(fsverity.Digest)) error { return nil },
 		Progress: report,
 	})
 	return p, err
@@ -100,7 +100,7 @@ var ErrNotHere = errors.New("its content is not here")
 
 // Read fetches the content of one file, of at most limit bytes. Errors:
 // ErrNotHere, bounded.ErrTooLarge, source.ErrDigest, those of the network.
-func (p *Preview) Read(ctx context.Context, n *tree.Node, limit int64) (content []byte, err error) {
+func (p *Preview) Read(ctx context.Context, n *tree.Inode, limit int64) (content []byte, err error) {
 	key := n.Content
 	if n.HasObject() {
 		key = string(n.Digest[:])
@@ -135,7 +135,7 @@ func (p *Preview) Read(ctx context.Context, n *tree.Node, limit int64) (content 
 }
 
 // Open is Read for those who want a reader.
-func (p *Preview) Open(ctx context.Context, n *tree.Node, limit int64) (io.ReadCloser, error) {
+func (p *Preview) Open(ctx context.Context, n *tree.Inode, limit int64) (io.ReadCloser, error) {
 	if !n.HasObject() && int64(len(n.Content)) == n.Size {
 		return io.NopCloser(strings.NewReader(n.Content)), nil
 	}

@@ -35,7 +35,7 @@ type Options struct {
 	Cache LayerCache
 	// Needed calls visit for every content of the merged tree that must be in
 	// the object store; nil means all of them. Its error is that of Tree.
-	Needed func(root *tree.Node, visit func(fsverity.Digest)) error
+	Needed func(root *tree.Inode, visit func(fsverity.Digest)) error
 	// Limits of each layer; those on entries and metadata hold for all layers
 	// together, too.
 	Limits layer.Limits
@@ -80,7 +80,7 @@ type Stats struct {
 // A layer that the cache knows is reused as long as objects has those of its
 // contents; what upper layers replace, or nobody needs, may be gone. Otherwise
 // it is fetched again.
-func Tree(ctx context.Context, img *source.Image, objects layer.Objects, o Options) (*tree.Node, Stats, error) {
+func Tree(ctx context.Context, img *source.Image, objects layer.Objects, o Options) (*tree.Inode, Stats, error) {
 	p := &puller{
 		img:     img,
 		objects: objects,
@@ -94,7 +94,7 @@ func Tree(ctx context.Context, img *source.Image, objects layer.Objects, o Optio
 
 // complete merges the layers, once more if contents of reused ones are
 // missing.
-func (p *puller) complete(ctx context.Context) (*tree.Node, error) {
+func (p *puller) complete(ctx context.Context) (*tree.Inode, error) {
 	root, missing, err := p.tree(ctx)
 	if err != nil || len(missing) == 0 {
 		return root, err
@@ -138,7 +138,7 @@ func (p *puller) stats() Stats {
 
 // tree loads or fetches all layers and merges them. It also returns which of
 // the contents needed are missing.
-func (p *puller) tree(ctx context.Context) (*tree.Node, map[fsverity.Digest]bool, error) {
+func (p *puller) tree(ctx context.Context) (*tree.Inode, map[fsverity.Digest]bool, error) {
 	root, err := p.merge(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -150,7 +150,7 @@ func (p *puller) tree(ctx context.Context) (*tree.Node, map[fsverity.Digest]bool
 	return root, missing, nil
 }
 
-func (p *puller) merge(ctx context.Context) (*tree.Node, error) {
+func (p *puller) merge(ctx context.Context) (*tree.Inode, error) {
 	layers := make([]*layer.Layer, len(p.img.Layers))
 	first := make(map[digest.Digest]int)
 	var fetch []int
@@ -233,7 +233,7 @@ func (p *puller) fetch(ctx context.Context, indices []int, layers []*layer.Layer
 	if err != nil {
 		return err
 	}
-	p.tellReused(survey, layers)
+	p.reportReused(survey, layers)
 	bar := newBar(p.options.Progress, p.img, indices, survey)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(p.parallel())
@@ -334,7 +334,7 @@ func (p *puller) explain(i int, r *source.LayerReader, err error) error {
 
 // missing returns the contents needed that the store lacks, which can only be
 // those of layers that were reused.
-func (p *puller) missing(root *tree.Node) (map[fsverity.Digest]bool, error) {
+func (p *puller) missing(root *tree.Inode) (map[fsverity.Digest]bool, error) {
 	if p.stats().Reused == 0 {
 		return nil, nil
 	}
@@ -351,7 +351,7 @@ func (p *puller) missing(root *tree.Node) (map[fsverity.Digest]bool, error) {
 	return missing, err
 }
 
-func everything(root *tree.Node, visit func(fsverity.Digest)) error {
+func everything(root *tree.Inode, visit func(fsverity.Digest)) error {
 	for _, n := range root.Walk() {
 		if n.HasObject() {
 			visit(n.Digest)

@@ -176,7 +176,7 @@ func TestNeeded(t *testing.T) {
 	m := newMemory()
 	pulled(t, img, m)
 	clear(m.objects)
-	needed := func(root *tree.Node, visit func(fsverity.Digest)) error {
+	needed := func(root *tree.Inode, visit func(fsverity.Digest)) error {
 		visit(root.Find("usr/kept").Digest)
 		return nil
 	}
@@ -185,7 +185,7 @@ func TestNeeded(t *testing.T) {
 		t.Errorf("%+v, %v", stats, err)
 	}
 	failure := errors.New("no kernel")
-	if _, _, err := Tree(t.Context(), img, m, Options{Cache: m, Needed: func(*tree.Node, func(fsverity.Digest)) error { return failure }}); !errors.Is(err, failure) {
+	if _, _, err := Tree(t.Context(), img, m, Options{Cache: m, Needed: func(*tree.Inode, func(fsverity.Digest)) error { return failure }}); !errors.Is(err, failure) {
 		t.Errorf("error %v, want %v", err, failure)
 	}
 }

@@ -20,7 +20,7 @@ func (s Step) Do() error { return s.do() }
 
 // Steps tells what is there, and returns the steps to do about it in their
 // order, none unless the action is to install or to finish.
-func (m Machine) Steps() (Status, []Step, error) {
+func (m Target) Steps() (Status, []Step, error) {
 	l, err := m.look()
 	if err != nil {
 		return l.Status, nil, err
@@ -47,7 +47,7 @@ func (m Machine) Steps() (Status, []Step, error) {
 
 // put replaces a program: it is written beside the old one and read back before
 // one rename makes it the one that boots.
-func (m Machine) put(name string, data []byte) (err error) {
+func (m Target) put(name string, data []byte) (err error) {
 	fresh := name + ".new"
 	defer func() {
 		if err != nil {
@@ -64,7 +64,7 @@ func (m Machine) put(name string, data []byte) (err error) {
 }
 
 // check reads a program back, from the disk.
-func (m Machine) check(name string, want []byte) error {
+func (m Target) check(name string, want []byte) error {
 	f, err := m.ESP.Open(name)
 	if err != nil {
 		return err

@@ -59,8 +59,8 @@ type Status struct {
 	Reason     string `json:"reason"`
 }
 
-// Machine is where a boot loader lives.
-type Machine struct {
+// Target is where a boot loader lives.
+type Target struct {
 	ESP    *os.Root // the mounted EFI system partition
 	System *os.Root // the root of the running deployment
 	Vars   efivars.Vars
@@ -80,14 +80,14 @@ type loader struct {
 }
 
 // Status tells what is there, and what there is to do.
-func (m Machine) Status() (Status, error) {
+func (m Target) Status() (Status, error) {
 	l, err := m.look()
 	return l.Status, err
 }
 
-func (m Machine) look() (*loader, error) {
+func (m Target) look() (*loader, error) {
 	l := &loader{}
-	if err := m.ask(l); err != nil {
+	if err := m.readVariables(l); err != nil {
 		return l, fmt.Errorf("read the boot loader: %w", err)
 	}
 	if err := m.read(l); err != nil {
@@ -97,8 +97,8 @@ func (m Machine) look() (*loader, error) {
 	return l, nil
 }
 
-// ask reads what the firmware and the running loader have said.
-func (m Machine) ask(l *loader) error {
+// readVariables reads what the firmware and the running loader have said.
+func (m Target) readVariables(l *loader) error {
 	info, err := m.Vars.LoaderInfo()
 	if err != nil && !errors.Is(err, efivars.ErrNotSet) {
 		return err
@@ -123,7 +123,7 @@ func (m Machine) ask(l *loader) error {
 }
 
 // read reads the programs.
-func (m Machine) read(l *loader) error {
+func (m Target) read(l *loader) error {
 	// What is signed is preferred, as bootctl(1) does.
 	for _, suffix := range []string{".signed", ""} {
 		data, p, err := program(m.System, path.Join(Dir, l.source+suffix))

@@ -146,7 +146,7 @@ func TestDecide(t *testing.T) {
 
 // machine is one that has 257 on both paths, and a deployment with another.
 type machine struct {
-	Machine
+	Target
 	t       testing.TB
 	esp     string
 	efivars string

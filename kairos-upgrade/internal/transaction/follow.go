@@ -17,7 +17,7 @@ var ErrKilled = errors.New("the process was killed")
 // Follow calls tell with each state of a running transaction, the first one
 // at once and the last one when it is completed, and returns the last. Errors:
 // ErrKilled, and that of ctx.
-func (b Board) Follow(ctx context.Context, s State, tell func(State)) (State, error) {
+func (b Board) Follow(ctx context.Context, s State, onState func(State)) (State, error) {
 	// The lock may be taken a moment before anything is published.
 	if err := os.MkdirAll(b.Dir, 0o755); err != nil {
 		return s, err
@@ -35,14 +35,14 @@ func (b Board) Follow(ctx context.Context, s State, tell func(State)) (State, er
 		return s, err
 	}
 	defer stop()
-	tell(s)
+	onState(s)
 	id := s.ID
 	for killed := false; ; {
 		now, err := b.Read()
 		switch {
 		case err == nil && now.ID == id && now != s:
 			s = now
-			tell(s)
+			onState(s)
 		case err == nil && now.Since.After(s.Since): // it ended, and the next one has begun
 			return s, fmt.Errorf("%s %s: its end was missed", s.Operation, s.Reference)
 		}

@@ -106,18 +106,18 @@ func (b Board) Running(s *store.Store) *State {
 
 // Publication is a transaction of this process.
 type Publication struct {
-	board Board
-	mu    sync.Mutex
-	state State
-	tell  func(State)
-	quiet bool // it cannot be published
+	board   Board
+	mu      sync.Mutex
+	state   State
+	onState func(State)
+	quiet   bool // it cannot be published
 }
 
-// Publish begins to publish a transaction. tell, if not nil, is called with
+// Publish begins to publish a transaction. onState, if not nil, is called with
 // each state. Where it cannot be published, it is not: a transaction does not
 // depend on who watches.
-func (b Board) Publish(s State, tell func(State)) *Publication {
-	p := &Publication{board: b, state: s, tell: tell}
+func (b Board) Publish(s State, onState func(State)) *Publication {
+	p := &Publication{board: b, state: s, onState: onState}
 	if b.Name == "" || os.MkdirAll(b.Dir, 0o755) != nil {
 		p.quiet = true
 	}
@@ -155,8 +155,8 @@ func (p *Publication) change(f func(*State)) {
 	defer p.mu.Unlock()
 	f(&p.state)
 	p.write()
-	if p.tell != nil {
-		p.tell(p.state)
+	if p.onState != nil {
+		p.onState(p.state)
 	}
 }
 

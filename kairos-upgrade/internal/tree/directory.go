@@ -23,7 +23,7 @@ type directory struct {
 
 type entry struct {
 	name string
-	node *Node
+	node *Inode
 }
 
 func find(entries []entry, name string) (int, bool) {
@@ -33,7 +33,7 @@ func find(entries []entry, name string) (int, bool) {
 }
 
 // slot returns where the node called name is kept, or nil.
-func (d *directory) slot(name string) **Node {
+func (d *directory) slot(name string) **Inode {
 	if i, ok := find(d.sorted, name); ok {
 		return &d.sorted[i].node
 	}
@@ -90,7 +90,7 @@ func (d *directory) remove(name string) bool {
 // Insert puts child into the directory n under name and replaces what was
 // there. The same child may be inserted under many names (hard links), unless
 // it is a directory. Errors: ErrName, ErrNotDir.
-func (n *Node) Insert(name string, child *Node) error {
+func (n *Inode) Insert(name string, child *Inode) error {
 	if !n.IsDir() {
 		return fmt.Errorf("insert %q: %w", name, ErrNotDir)
 	}
@@ -110,17 +110,17 @@ func (n *Node) Insert(name string, child *Node) error {
 
 // Remove takes the name out of the directory n, and reports whether it was
 // there.
-func (n *Node) Remove(name string) bool { return n.dir != nil && n.dir.remove(name) }
+func (n *Inode) Remove(name string) bool { return n.dir != nil && n.dir.remove(name) }
 
 // Clear takes all names out of the directory n.
-func (n *Node) Clear() {
+func (n *Inode) Clear() {
 	if n.dir != nil {
 		*n.dir = directory{}
 	}
 }
 
 // Lookup returns the child of the directory n called name, or nil.
-func (n *Node) Lookup(name string) *Node {
+func (n *Inode) Lookup(name string) *Inode {
 	if n.dir == nil {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (n *Node) Lookup(name string) *Node {
 // Find returns the node at a slash-separated path beneath n, or nil. Empty
 // components and "." are skipped; ".." finds nothing, and symbolic links are
 // not followed.
-func (n *Node) Find(path string) *Node {
+func (n *Inode) Find(path string) *Inode {
 	for name := range strings.SplitSeq(path, "/") {
 		if name == "" || name == "." {
 			continue
@@ -146,7 +146,7 @@ func (n *Node) Find(path string) *Node {
 }
 
 // Len returns how many names the directory n holds.
-func (n *Node) Len() int {
+func (n *Inode) Len() int {
 	if n.dir == nil {
 		return 0
 	}
@@ -155,8 +155,8 @@ func (n *Node) Len() int {
 
 // Children yields names and children of the directory n in bytewise order of
 // the names. The directory must not be changed meanwhile.
-func (n *Node) Children() iter.Seq2[string, *Node] {
-	return func(yield func(string, *Node) bool) {
+func (n *Inode) Children() iter.Seq2[string, *Inode] {
+	return func(yield func(string, *Inode) bool) {
 		if n.dir == nil {
 			return
 		}
@@ -173,15 +173,15 @@ func (n *Node) Children() iter.Seq2[string, *Node] {
 // children, names in bytewise order. The path of n itself is ".", others have
 // no leading slash. A hard link comes once for each of its names. Children of
 // a directory may be changed while it is visited itself, not later.
-func (n *Node) Walk() iter.Seq2[string, *Node] {
-	return func(yield func(string, *Node) bool) {
+func (n *Inode) Walk() iter.Seq2[string, *Inode] {
+	return func(yield func(string, *Inode) bool) {
 		if yield(".", n) {
 			n.walk("", yield)
 		}
 	}
 }
 
-func (n *Node) walk(prefix string, yield func(string, *Node) bool) bool {
+func (n *Inode) walk(prefix string, yield func(string, *Inode) bool) bool {
 	for name, child := range n.Children() {
 		path := prefix + name
 		if !yield(path, child) {
@@ -196,8 +196,8 @@ func (n *Node) walk(prefix string, yield func(string, *Node) bool) bool {
 
 // Links returns the link count of every file beneath n that has more than one
 // name. Directories are not in it.
-func (n *Node) Links() map[*Node]uint32 {
-	names := make(map[*Node]uint32)
+func (n *Inode) Links() map[*Inode]uint32 {
+	names := make(map[*Inode]uint32)
 	n.countNames(names)
 	for node, count := range names {
 		if count == 1 {
@@ -207,7 +207,7 @@ func (n *Node) Links() map[*Node]uint32 {
 	return names
 }
 
-func (n *Node) countNames(names map[*Node]uint32) {
+func (n *Inode) countNames(names map[*Inode]uint32) {
 	for _, child := range n.Children() {
 		if child.IsDir() {
 			child.countNames(names)
@@ -225,14 +225,14 @@ type Object struct {
 
 // Objects returns the objects that files beneath n need, each once, in order
 // of their digests.
-func (n *Node) Objects() []Object {
+func (n *Inode) Objects() []Object {
 	var list []Object
 	n.collectObjects(&list)
 	slices.SortFunc(list, func(a, b Object) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
 	return slices.Clip(slices.CompactFunc(list, func(a, b Object) bool { return a.Digest == b.Digest }))
 }
 
-func (n *Node) collectObjects(list *[]Object) {
+func (n *Inode) collectObjects(list *[]Object) {
 	for _, child := range n.Children() {
 		if child.HasObject() {
 			*list = append(*list, Object{child.Digest, child.Size})

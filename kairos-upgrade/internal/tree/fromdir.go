@@ -33,13 +33,13 @@ var ErrChanged = errors.New("changed while being read")
 //
 // The tree must be at rest. Errors name the file: ErrChanged, those of sink,
 // of ctx, and of the file system.
-func FromDir(ctx context.Context, path string, sink Sink) (*Node, error) {
+func FromDir(ctx context.Context, path string, sink Sink) (*Inode, error) {
 	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read tree: %w", err)
 	}
 	defer dir.Close()
-	r := dirReader{ctx: ctx, sink: sink, seen: make(map[inodeID]*Node)}
+	r := dirReader{ctx: ctx, sink: sink, seen: make(map[inodeID]*Inode)}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("read tree: stat %s: %w", path, err)
@@ -56,12 +56,12 @@ type inodeID struct{ dev, ino uint64 }
 type dirReader struct {
 	ctx  context.Context
 	sink Sink
-	seen map[inodeID]*Node // files with several names
+	seen map[inodeID]*Inode // files with several names
 }
 
 // directory reads an open directory and everything beneath it. Its errors
 // begin with the path below it.
-func (r *dirReader) directory(dir *os.File, st *unix.Stat_t) (*Node, error) {
+func (r *dirReader) directory(dir *os.File, st *unix.Stat_t) (*Inode, error) {
 	n := NewDir(0)
 	n.setMetadata(st)
 	if err := n.readXattrs(fdXattrs(dir)); err != nil {
@@ -88,7 +88,7 @@ func (r *dirReader) directory(dir *os.File, st *unix.Stat_t) (*Node, error) {
 }
 
 // entry reads what is called name in an open directory.
-func (r *dirReader) entry(dir *os.File, name string) (*Node, error) {
+func (r *dirReader) entry(dir *os.File, name string) (*Inode, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, fmt.Errorf(": stat: %w", err)
@@ -108,7 +108,7 @@ func (r *dirReader) entry(dir *os.File, name string) (*Node, error) {
 	return n, nil
 }
 
-func (r *dirReader) read(dir *os.File, name string, st *unix.Stat_t) (*Node, error) {
+func (r *dirReader) read(dir *os.File, name string, st *unix.Stat_t) (*Inode, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		f, err := openAt(dir, name, st, unix.O_DIRECTORY)
@@ -141,8 +141,8 @@ func (r *dirReader) read(dir *os.File, name string, st *unix.Stat_t) (*Node, err
 }
 
 // file reads an open regular file.
-func (r *dirReader) file(f *os.File, st *unix.Stat_t) (*Node, error) {
-	n := &Node{Size: st.Size}
+func (r *dirReader) file(f *os.File, st *unix.Stat_t) (*Inode, error) {
+	n := &Inode{Size: st.Size}
 	n.setMetadata(st)
 	if err := n.readXattrs(fdXattrs(f)); err != nil {
 		return nil, fmt.Errorf(": %w", err)
@@ -182,7 +182,7 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 // setMetadata takes over what stat(2) says, but for size and content.
-func (n *Node) setMetadata(st *unix.Stat_t) {
+func (n *Inode) setMetadata(st *unix.Stat_t) {
 	n.Mode, n.UID, n.GID = st.Mode, st.Uid, st.Gid
 	n.Mtime = int64(st.Mtim.Sec)
 	if t := n.Type(); t == unix.S_IFCHR || t == unix.S_IFBLK {

@@ -34,7 +34,7 @@ func pathXattrs(dir *os.File, name string) xattrSource {
 	}
 }
 
-func (n *Node) readXattrs(from xattrSource) error {
+func (n *Inode) readXattrs(from xattrSource) error {
 	list, err := grow(from.list)
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil

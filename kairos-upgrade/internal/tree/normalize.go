@@ -38,7 +38,7 @@ var emptied = [...]string{"run", "boot", "sysroot"}
 //     security.selinux if asked for.
 //
 // Error: ErrNoUsr.
-func Normalize(root *Node, o NormalizeOptions) error {
+func Normalize(root *Inode, o NormalizeOptions) error {
 	usr := root.Lookup("usr")
 	if usr == nil || !usr.IsDir() {
 		return ErrNoUsr
@@ -54,7 +54,7 @@ func Normalize(root *Node, o NormalizeOptions) error {
 	return nil
 }
 
-func filterXattrs(n *Node, o NormalizeOptions) {
+func filterXattrs(n *Inode, o NormalizeOptions) {
 	if len(n.Xattrs) > 0 {
 		n.RemoveXattrs(func(name string) bool {
 			return name != "security.capability" && !(o.SELinux && name == "security.selinux")
@@ -67,7 +67,7 @@ func filterXattrs(n *Node, o NormalizeOptions) {
 
 // HasSELinuxPolicy reports whether the image carries a compiled SELinux policy
 // (/etc/selinux/*/policy/policy.*), which gives its labels a meaning.
-func HasSELinuxPolicy(root *Node) bool {
+func HasSELinuxPolicy(root *Inode) bool {
 	selinux := root.Find("etc/selinux")
 	if selinux == nil {
 		return false

@@ -24,9 +24,9 @@ const InlineMax = 64
 // NameMax is the length in bytes of the longest file name.
 const NameMax = 255
 
-// Node is one inode. A hard link is one *Node under several names; a directory
-// has one name only. A Node is not safe for concurrent use.
-type Node struct {
+// Inode is one inode. A hard link is one *Inode under several names; a directory
+// has one name only. An Inode is not safe for concurrent use.
+type Inode struct {
 	// Mode is st_mode: file type (S_IFMT) and permissions.
 	Mode uint32
 	UID  uint32
@@ -56,29 +56,29 @@ type Xattr struct {
 }
 
 // NewDir returns an empty directory with the given permissions.
-func NewDir(perm uint32) *Node {
-	return &Node{Mode: unix.S_IFDIR | perm&^unix.S_IFMT, dir: new(directory)}
+func NewDir(perm uint32) *Inode {
+	return &Inode{Mode: unix.S_IFDIR | perm&^unix.S_IFMT, dir: new(directory)}
 }
 
 // NewSymlink returns a symbolic link.
-func NewSymlink(target string) *Node {
-	return &Node{Mode: unix.S_IFLNK | 0o777, Size: int64(len(target)), Content: target}
+func NewSymlink(target string) *Inode {
+	return &Inode{Mode: unix.S_IFLNK | 0o777, Size: int64(len(target)), Content: target}
 }
 
 // NewInline returns a regular file that is at most InlineMax bytes long.
-func NewInline(perm uint32, content []byte) *Node {
-	return &Node{Mode: unix.S_IFREG | perm&^unix.S_IFMT, Size: int64(len(content)), Content: string(content)}
+func NewInline(perm uint32, content []byte) *Inode {
+	return &Inode{Mode: unix.S_IFREG | perm&^unix.S_IFMT, Size: int64(len(content)), Content: string(content)}
 }
 
 // NewFile returns a regular file larger than InlineMax, whose content is the
 // object d.
-func NewFile(perm uint32, size int64, d fsverity.Digest) *Node {
-	return &Node{Mode: unix.S_IFREG | perm&^unix.S_IFMT, Size: size, Digest: d}
+func NewFile(perm uint32, size int64, d fsverity.Digest) *Inode {
+	return &Inode{Mode: unix.S_IFREG | perm&^unix.S_IFMT, Size: size, Digest: d}
 }
 
 // NewSpecial returns a device (S_IFCHR, S_IFBLK), S_IFIFO or S_IFSOCK; rdev is
 // 0 but for devices.
-func NewSpecial(mode, rdev uint32) *Node { return &Node{Mode: mode, Rdev: rdev} }
+func NewSpecial(mode, rdev uint32) *Inode { return &Inode{Mode: mode, Rdev: rdev} }
 
 // Mkdev encodes a device number as the kernel does on disk: 12 bits of major,
 // 20 bits of minor.
@@ -87,30 +87,30 @@ func Mkdev(major, minor uint32) uint32 {
 }
 
 // Type returns the file type, one of unix.S_IF….
-func (n *Node) Type() uint32 { return n.Mode & unix.S_IFMT }
+func (n *Inode) Type() uint32 { return n.Mode & unix.S_IFMT }
 
 // IsDir reports whether n is a directory.
-func (n *Node) IsDir() bool { return n.Type() == unix.S_IFDIR }
+func (n *Inode) IsDir() bool { return n.Type() == unix.S_IFDIR }
 
 // IsRegular reports whether n is a regular file.
-func (n *Node) IsRegular() bool { return n.Type() == unix.S_IFREG }
+func (n *Inode) IsRegular() bool { return n.Type() == unix.S_IFREG }
 
 // IsSymlink reports whether n is a symbolic link.
-func (n *Node) IsSymlink() bool { return n.Type() == unix.S_IFLNK }
+func (n *Inode) IsSymlink() bool { return n.Type() == unix.S_IFLNK }
 
 // HasObject reports whether the content of n is an object of the store.
-func (n *Node) HasObject() bool { return n.IsRegular() && n.Size > InlineMax }
+func (n *Inode) HasObject() bool { return n.IsRegular() && n.Size > InlineMax }
 
 // CopyMetadata gives n the permissions, owner, mtime and extended attributes
 // of from. Type, content and children stay.
-func (n *Node) CopyMetadata(from *Node) {
+func (n *Inode) CopyMetadata(from *Inode) {
 	n.Mode = n.Mode&unix.S_IFMT | from.Mode&^unix.S_IFMT
 	n.UID, n.GID, n.Mtime = from.UID, from.GID, from.Mtime
 	n.Xattrs = slices.Clone(from.Xattrs)
 }
 
 // Xattr returns the value of an extended attribute.
-func (n *Node) Xattr(name string) (string, bool) {
+func (n *Inode) Xattr(name string) (string, bool) {
 	if i, ok := n.findXattr(name); ok {
 		return n.Xattrs[i].Value, true
 	}
@@ -118,7 +118,7 @@ func (n *Node) Xattr(name string) (string, bool) {
 }
 
 // SetXattr sets an extended attribute.
-func (n *Node) SetXattr(name, value string) {
+func (n *Inode) SetXattr(name, value string) {
 	i, ok := n.findXattr(name)
 	if ok {
 		n.Xattrs[i].Value = value
@@ -128,14 +128,14 @@ func (n *Node) SetXattr(name, value string) {
 }
 
 // RemoveXattrs removes the extended attributes for which del returns true.
-func (n *Node) RemoveXattrs(del func(name string) bool) {
+func (n *Inode) RemoveXattrs(del func(name string) bool) {
 	n.Xattrs = slices.DeleteFunc(n.Xattrs, func(x Xattr) bool { return del(x.Name) })
 	if len(n.Xattrs) == 0 {
 		n.Xattrs = nil
 	}
 }
 
-func (n *Node) findXattr(name string) (int, bool) {
+func (n *Inode) findXattr(name string) (int, bool) {
 	return slices.BinarySearchFunc(n.Xattrs, name, func(x Xattr, name string) int {
 		return strings.Compare(x.Name, name)
 	})

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func put(t testing.TB, dir *Node, name string, n *Node) *Node {
+func put(t testing.TB, dir *Inode, name string, n *Inode) *Inode {
 	t.Helper()
 	if err := dir.Insert(name, n); err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestDirectory(t *testing.T) {
 			case "random":
 				r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 			}
-			dir, model := NewDir(0o755), make(map[string]*Node)
+			dir, model := NewDir(0o755), make(map[string]*Inode)
 			for _, name := range names {
 				n := NewInline(0o644, nil)
 				put(t, dir, name, n)
@@ -62,7 +62,7 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-func mustBe(t *testing.T, dir *Node, model map[string]*Node) {
+func mustBe(t *testing.T, dir *Inode, model map[string]*Inode) {
 	t.Helper()
 	if dir.Len() != len(model) {
 		t.Fatalf("%d names, want %d", dir.Len(), len(model))
@@ -135,7 +135,7 @@ func TestFindAndWalk(t *testing.T) {
 	if want := ". bin usr usr/bin usr/bin/bash usr/bin/sh"; strings.Join(paths, " ") != want {
 		t.Errorf("walk %q, want %q", paths, want)
 	}
-	for path, want := range map[string]*Node{
+	for path, want := range map[string]*Inode{
 		"": root, ".": root, "/": root, "usr/bin/sh": sh, "/usr//bin/./bash": sh,
 		"bin/sh": nil, "usr/../usr": nil, "usr/bin/sh/x": nil, "none": nil,
 	} {
@@ -213,7 +213,7 @@ func TestMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	root := NewDir(0o755)
-	var dir *Node
+	var dir *Inode
 	for i := range files {
 		if i%20 == 0 {
 			dir = put(t, root, fmt.Sprintf("directory%d", i), NewDir(0o755))

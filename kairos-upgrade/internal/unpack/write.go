@@ -21,16 +21,16 @@ type writer struct {
 	dir   *os.Root
 	owner bool                    // owners can be set
 	uses  map[fsverity.Digest]int // inodes that still need a content
-	first map[*tree.Node]string   // the first name of a file that has several
-	links map[*tree.Node]uint32   // how many names it has
+	first map[*tree.Inode]string  // the first name of a file that has several
+	links map[*tree.Inode]uint32  // how many names it has
 
 	files int
 	bytes int64
 }
 
-func newWriter(dir *os.Root, root *tree.Node) *writer {
-	w := &writer{dir: dir, owner: os.Geteuid() == 0, uses: map[fsverity.Digest]int{}, first: map[*tree.Node]string{}, links: root.Links()}
-	seen := map[*tree.Node]bool{}
+func newWriter(dir *os.Root, root *tree.Inode) *writer {
+	w := &writer{dir: dir, owner: os.Geteuid() == 0, uses: map[fsverity.Digest]int{}, first: map[*tree.Inode]string{}, links: root.Links()}
+	seen := map[*tree.Inode]bool{}
 	for _, n := range root.Walk() {
 		if n.HasObject() && !seen[n] {
 			seen[n] = true
@@ -42,7 +42,7 @@ func newWriter(dir *os.Root, root *tree.Node) *writer {
 
 // check refuses what a directory of files has no use for, before anything is
 // written.
-func (w *writer) check(root *tree.Node) error {
+func (w *writer) check(root *tree.Inode) error {
 	for name, n := range root.Walk() {
 		if !n.IsDir() && !n.IsRegular() && !n.IsSymlink() {
 			return fmt.Errorf("%s: a device, pipe or socket is not unpacked", name)
@@ -58,7 +58,7 @@ func (w *writer) check(root *tree.Node) error {
 
 // directory writes what is in a directory of the image, and then its own
 // metadata. Those of the topmost one stay as they are.
-func (w *writer) directory(ctx context.Context, n *tree.Node, at string) error {
+func (w *writer) directory(ctx context.Context, n *tree.Inode, at string) error {
 	for name, child := range n.Children() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -109,7 +109,7 @@ const temporary = spoolName + "/new"
 
 // place makes a file, a symbolic link or a hard link, and renames it into its
 // place: what was there before is there until then.
-func (w *writer) place(n *tree.Node, at string) error {
+func (w *writer) place(n *tree.Inode, at string) error {
 	w.files++
 	made, err := w.make(n, at)
 	if err != nil {
@@ -131,7 +131,7 @@ func (w *writer) place(n *tree.Node, at string) error {
 }
 
 // make returns where it has made it.
-func (w *writer) make(n *tree.Node, at string) (made string, err error) {
+func (w *writer) make(n *tree.Inode, at string) (made string, err error) {
 	if first, again := w.first[n]; again {
 		return temporary, w.dir.Link(first, temporary)
 	}
@@ -173,7 +173,7 @@ func (w *writer) make(n *tree.Node, at string) (made string, err error) {
 
 // metadata gives a file or directory what the image says: the owner first,
 // because a change of it takes set-user-ID and capabilities away.
-func (w *writer) metadata(f *os.File, at string, n *tree.Node) error {
+func (w *writer) metadata(f *os.File, at string, n *tree.Inode) error {
 	if w.owner {
 		if err := f.Chown(int(n.UID), int(n.GID)); err != nil {
 			return fmt.Errorf("owner of %s: %w", at, err)
@@ -198,7 +198,7 @@ func (w *writer) metadata(f *os.File, at string, n *tree.Node) error {
 }
 
 // linkTime sets the time of a symbolic link, which has no descriptor.
-func (w *writer) linkTime(n *tree.Node, at string) error {
+func (w *writer) linkTime(n *tree.Inode, at string) error {
 	dir, err := w.dir.Open(".")
 	if err != nil {
 		return err

@@ -11,14 +11,14 @@ import (
 // BusName is the name of the service on the system bus.
 const BusName = "io.kairos.BootAssess1"
 
-// askBus is how long a call of the bus may take: the bus may be broken, and must not
+// busTimeout is how long a call of the bus may take: the bus may be broken, and must not
 // delay a good boot.
-const askBus = 5 * time.Second
+const busTimeout = 5 * time.Second
 
-// announce makes the bus start the service, which sends signals about changes. It does
+// signalVerdict makes the bus start the service, which sends signals about changes. It does
 // not wait for that.
-func announce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askBus)
+func signalVerdict(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx)) // the handshake too
 	if err != nil {

@@ -21,7 +21,7 @@ func TestAnnounceToASilentBus(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- announce(ctx) }()
+	go func() { ended <- signalVerdict(ctx) }()
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func TestAnnounceToASilentBus(t *testing.T) {
 		t.Error("no error")
 	}
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket+"-none")
-	if err := announce(t.Context()); err == nil {
+	if err := signalVerdict(t.Context()); err == nil {
 		t.Error("no error without a bus")
 	}
 }
@@ -40,7 +40,7 @@ func TestAnnounceToASilentBus(t *testing.T) {
 // The bus is asked to start the service, and nobody waits for it.
 func TestAnnounce(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bustest.Start(t))
-	if err := announce(t.Context()); err != nil { // it knows no such service
+	if err := signalVerdict(t.Context()); err != nil { // it knows no such service
 		t.Error(err)
 	}
 }

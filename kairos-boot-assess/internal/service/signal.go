@@ -12,12 +12,12 @@ import (
 	"github.com/kairos-io/toolkit/lib/bus"
 )
 
-// toldFile records, in assess.StateDir, which signals were sent in this boot, so that a
+// signalledFile records, in assess.StateDir, which signals were sent in this boot, so that a
 // restarted service does not repeat them.
-const toldFile = "told.json"
+const signalledFile = "told.json"
 
-// told is the content of that file.
-type told struct {
+// signalled is the content of that file.
+type signalled struct {
 	BootID      string          `json:"boot_id"`
 	SoftReboots int             `json:"soft_reboots"`
 	Verdict     history.Outcome `json:"verdict"`
@@ -25,17 +25,17 @@ type told struct {
 	Fallback    time.Time       `json:"fallback"` // of the last one
 }
 
-// announce signals the verdict and the fallbacks of this boot, each once.
-func (s *Service) announce(status assess.Status) {
+// signal signals the verdict and the fallbacks of this boot, each once.
+func (s *Service) signal(status assess.Status) {
 	boot := status.Boot
 	if boot.BootID == "" {
 		return
 	}
-	last := s.told()
+	last := s.readSignalled()
 	if last.BootID != boot.BootID {
-		last = told{BootID: boot.BootID}
+		last = signalled{BootID: boot.BootID}
 	}
-	now := told{boot.BootID, boot.SoftReboots, boot.Outcome, boot.Assessed, last.Fallback}
+	now := signalled{boot.BootID, boot.SoftReboots, boot.Outcome, boot.Assessed, last.Fallback}
 	_, fallbacks, _, err := s.node.History()
 	if err != nil {
 		s.log.Warn("cannot read the fallbacks", "error", err)
@@ -43,31 +43,31 @@ func (s *Service) announce(status assess.Status) {
 	for _, f := range fallbacks {
 		if f.BootID == boot.BootID && f.Time.After(last.Fallback) {
 			now.Fallback = f.Time
-			s.jobs.Tell(s.object.Emit(Name, "FellBack", fallback(&f)))
+			s.jobs.LogError(s.object.Emit(Name, "FellBack", fallback(&f)))
 		}
 	}
 	judged := boot.Outcome == history.Good || boot.Outcome == history.Bad
 	if judged && (now.SoftReboots != last.SoftReboots || now.Verdict != last.Verdict || !now.Assessed.Equal(last.Assessed)) {
-		s.jobs.Tell(s.object.Emit(Name, "Assessed", string(boot.Outcome), boot.Reason, bus.Dict(boot)))
+		s.jobs.LogError(s.object.Emit(Name, "Assessed", string(boot.Outcome), boot.Reason, bus.Dict(boot)))
 	}
 	if now != last {
-		s.remember(now)
+		s.writeSignalled(now)
 	}
 }
 
-func (s *Service) told() (t told) {
-	data, err := os.ReadFile(filepath.Join(s.node.Root, assess.StateDir, toldFile))
+func (s *Service) readSignalled() (t signalled) {
+	data, err := os.ReadFile(filepath.Join(s.node.Root, assess.StateDir, signalledFile))
 	if err != nil || json.Unmarshal(data, &t) != nil {
-		return told{}
+		return signalled{}
 	}
 	return t
 }
 
-func (s *Service) remember(t told) {
+func (s *Service) writeSignalled(t signalled) {
 	root, err := os.OpenRoot(filepath.Join(s.node.Root, assess.StateDir))
 	if err == nil {
 		defer root.Close()
-		err = atomicfile.WriteJSON(root, toldFile, t, 0o644)
+		err = atomicfile.WriteJSON(root, signalledFile, t, 0o644)
 	}
 	if err != nil {
 		s.log.Warn("cannot record what was signalled", "error", err)

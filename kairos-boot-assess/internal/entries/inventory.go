@@ -80,8 +80,8 @@ func (p Problem) String() string {
 	return fmt.Sprintf(what, p.Entry, p.Detail)
 }
 
-// Node is the state of a node.
-type Node struct {
+// Inventory is what a node has of boot entries, records and boot files.
+type Inventory struct {
 	Entries []bls.Entry // in the order of the boot menu
 	Records []deployment.Record
 	Unread  bool   // some records could not be read, and may belong to any entry
@@ -112,7 +112,7 @@ func (c candidate) unnamed() bool { return c.Linux == "" && c.EFI == "" && c.UKI
 // Plan returns the problems, and the entry for a fallback, "" when there is none: the
 // first one of another deployment that can boot and is not bad. Problems whose repair
 // writes come first, those that remove last.
-func (n Node) Plan() (problems []Problem, fallback string) {
+func (n Inventory) Plan() (problems []Problem, fallback string) {
 	var list []candidate // one of each deployment, in the order of the menu
 	for _, e := range n.Entries {
 		if id, ours := deployment.IDOfEntry(strings.ToLower(e.Name.Base)); ours {
@@ -143,13 +143,13 @@ func (n Node) Plan() (problems []Problem, fallback string) {
 	return problems, fallback
 }
 
-func (n Node) candidate(e bls.Entry, id string) candidate {
+func (n Inventory) candidate(e bls.Entry, id string) candidate {
 	c := candidate{Entry: e, id: id, record: n.record(id)}
 	c.missing = n.Missing(e, c.record)
 	return c
 }
 
-func (n Node) record(id string) *deployment.Record {
+func (n Inventory) record(id string) *deployment.Record {
 	for i := range n.Records {
 		if n.Records[i].ID == id {
 			return &n.Records[i]
@@ -199,7 +199,7 @@ func (c candidate) problem(kind Kind, action Action, detail string) Problem {
 // judge returns the problem of an entry, if it has one. An entry that can't boot is
 // removed where it would be tried before the running one, or where another fallback
 // exists; otherwise it is kept, since its boot files may be restored later.
-func (n Node) judge(c candidate, list []candidate, fallback string, first bool) (p Problem, wrong bool) {
+func (n Inventory) judge(c candidate, list []candidate, fallback string, first bool) (p Problem, wrong bool) {
 	remove := Keep
 	if c.id != n.Running && (first || fallback != "") {
 		remove = Remove
@@ -235,7 +235,7 @@ func renewed(list []candidate, r deployment.Record) bool {
 }
 
 // withoutEntry returns the deployments without an entry.
-func (n Node) withoutEntry(list []candidate) (problems []Problem) {
+func (n Inventory) withoutEntry(list []candidate) (problems []Problem) {
 	for _, r := range n.Records {
 		if slices.ContainsFunc(list, func(c candidate) bool { return c.id == r.ID }) {
 			continue
@@ -253,7 +253,7 @@ func (n Node) withoutEntry(list []candidate) (problems []Problem) {
 }
 
 // unnamedFiles returns the boot files that no entry names.
-func (n Node) unnamedFiles() (problems []Problem) {
+func (n Inventory) unnamedFiles() (problems []Problem) {
 	named := map[string]bool{}
 	for _, e := range n.Entries {
 		for _, f := range e.Files() {
