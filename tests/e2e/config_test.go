@@ -108,6 +108,17 @@ func TestEveryKey(t *testing.T) {
         - |
           printf '#cloud-config\nsite: from a datasource\n' > /run/userdata
           git init -q -b main /srv/up && cd /srv/up && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one
+  before-upgrade:
+    - {name: Before, commands: ['echo before > /run/hooks']}
+  after-upgrade-chroot:
+    - name: In the new system
+      files: [{path: /usr/local/of-the-new, content: new, permissions: 0644}]
+      commands:
+        - '. /etc/os-release && echo "$PRETTY_NAME" > /oem/new-system'
+        - 'readlink /proc/self/ns/mnt > /oem/new-namespace; echo chroot >> /run/hooks'
+        - mkdir /data && touch /etc/in-vain
+  after-upgrade:
+    - {name: After, commands: ['echo after >> /run/hooks']}
 `
 	config += strings.NewReplacer("SERVER", server, "IMAGE", smallImage(t, n.Dir)).Replace(`
 config_url: "SERVER/node.yaml?host={{ .Values.node.hostname }}"
@@ -194,6 +205,18 @@ install: {bind_mounts: [/var/lib/app], ephemeral_mounts: [/srv/scratch], ssh_har
 			if len(step.Changed) > 0 {
 				t.Errorf("the second run of the stage %s, step %s, changed %q", stage, step.Name, step.Changed)
 			}
+		}
+	}
+	// An upgrade, with a stage in the new system.
+	output(t, n, "kairos-upgrade stage %s", n.Ref("v2"))
+	for _, c := range []struct{ script, want string }{
+		{"cat /run/hooks; cat /usr/local/of-the-new", "before\nafter\nnew"},
+		{"cmp /oem/new-namespace <(readlink /proc/1/ns/mnt) >/dev/null && echo same; ls -d /data /etc/in-vain 2>/dev/null; grep -c /run/kairos/hook /proc/mounts", "0"},
+		{"grep -c . /oem/new-system; kairos-config status | grep -o 'thrown away.*says: .*in-vain'", "1\nthrown away, since an image is what its digest says: /data, /etc/in-vain"},
+		{"kairos-upgrade verify --quiet && echo sound", "sound"},
+	} {
+		if got := strings.TrimSpace(try(t, n, "%s", c.script).Stdout); got != c.want {
+			t.Errorf("%s:\ngot  %q\nwant %q", c.script, got, c.want)
 		}
 	}
 }

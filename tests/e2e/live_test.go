@@ -64,6 +64,9 @@ mount -o ro /dev/disk/by-partlabel/$p /run/look; du -sB1 /run/look | cut -f1; um
 		t.Errorf("with the medium in the drive booted %+v", node)
 	}
 
+	if os.Getenv("KAIROS_LONG") != "1" { // the refusal itself is a test of kairos-install
+		return
+	}
 	must(t, n.Machine.Reboot(t.Context()))
 	must(t, n.Machine.WaitBoot(t.Context(), 3))
 	again := output(t, n, "systemctl is-system-running --wait >/dev/null; cat /run/kairos/booted.json; "+
