@@ -64,7 +64,7 @@ func TestProviders(t *testing.T) {
 		"provider 30-fails: error: 30-fails: no cluster",
 		"provider 40-other: error: its output is not a map with the key stages",
 		"provider 50-broken:1:4: error: not valid YAML",
-		"provider 70-endless: error: 70-endless prints more than 1024 KiB",
+		"provider 70-endless: error: 70-endless prints more than 1 MiB",
 	}
 	if len(got) != len(want) {
 		t.Fatalf("got %q", got)

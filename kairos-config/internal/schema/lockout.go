@@ -180,7 +180,7 @@ var inNew = []string{"after-install-chroot", "after-upgrade-chroot", "after-rese
 
 // inImage is what becomes of what they write.
 const inImage = "it runs in the new system, with a root that is thrown away, since an image is what its digest says: " +
-	"what it writes beneath /oem and /usr/local stays; put programs into the image, and write files and settings in initramfs or boot"
+	"what it writes beneath /oem stays, and beneath /usr/local after an upgrade; put programs into the image, and write files and settings in initramfs or boot"
 
 // checkStages adds problems for stages that nothing runs, and for names in after: that
 // no step of the stage has.

@@ -105,7 +105,7 @@ func thrownAway(stage string, files []string) diag.List {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return diag.List{diag.Warnf(diag.Pos{Source: "the stage " + stage}, "thrown away, since an image is what its digest says: %s", text).
-		WithHint("put them into the image, or write them in initramfs or boot, at each boot; what is beneath /oem and /usr/local stays")}
+		WithHint("put them into the image, or write them in initramfs or boot, at each boot; what is beneath /oem stays, and beneath /usr/local after an upgrade")}
 }
 
 // discreet returns the system with logs that hide secrets: commands and other
