@@ -142,7 +142,7 @@ fuzz: ## run each fuzz target for FUZZTIME (1m), all of them one after the other
 	done
 
 test-long: ## the fault tests that take longer: 200 stagings are killed (KILLS=100 each way), and renewals of recovery and boot loader at each change
-	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test(Recovery|Loader)?Killed' ./cmd -kills $(KILLS)
+	cd kairos-upgrade && $(GO) test -tags "$(GO_TAGS)" -count=1 -timeout 60m -v -run '^Test((Recovery|Loader)?Killed|DamagedArchives$$)' ./cmd -kills $(KILLS)
 
 test-failures: setup ## what fails, and what comes back: a matrix of failures, and more; two hours
 	tests/setup --systemd

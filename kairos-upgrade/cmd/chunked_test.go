@@ -25,9 +25,9 @@ func noise(seed, size int) string {
 	return string(b)
 }
 
-// osLayer is a root file system with count files of size bytes in which those
+// osLayer is a root file system with count files of osFile bytes in which those
 // that changed says are others.
-func osLayer(t testing.TB, count, size int, changed func(i int) bool) []byte {
+func osLayer(t testing.TB, count int, changed func(i int) bool) []byte {
 	t.Helper()
 	var headers []tar.Header
 	bodies := map[string]string{}
@@ -42,12 +42,12 @@ func osLayer(t testing.TB, count, size int, changed func(i int) bool) []byte {
 		if changed != nil && changed(i) {
 			seed += 1 << 21
 		}
-		add(fmt.Sprintf("usr/share/%04d", i), noise(seed, size))
+		add(fmt.Sprintf("usr/share/%04d", i), noise(seed, osFile))
 	}
 	return imagetest.Tar(t, headers, bodies)
 }
 
-// osFile is the size of a file of osRegistry, in bytes.
+// osFile is the size of a file of osLayer, in bytes.
 const osFile = 20_000
 
 // osRegistry serves v1, and v2 in which every tenth file differs, as
@@ -56,9 +56,9 @@ func osRegistry(t *testing.T, count int) *imagetest.Registry {
 	registry := imagetest.NewRegistry(t)
 	tenth := func(i int) bool { return i%10 == 5 }
 	for tag, l := range map[string]imagetest.Layer{
-		"v1":      {Tar: osLayer(t, count, osFile, nil), Compression: "zstd:chunked"},
-		"v2":      {Tar: osLayer(t, count, osFile, tenth), Compression: "zstd:chunked"},
-		"v2-gzip": {Tar: osLayer(t, count, osFile, tenth), Compression: "gzip"},
+		"v1":      {Tar: osLayer(t, count, nil), Compression: "zstd:chunked"},
+		"v2":      {Tar: osLayer(t, count, tenth), Compression: "zstd:chunked"},
+		"v2-gzip": {Tar: osLayer(t, count, tenth), Compression: "gzip"},
 	} {
 		registry.Push("os", tag, imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{l}}))
 	}
@@ -159,7 +159,7 @@ func TestKilledChunked(t *testing.T) {
 // good in the middle; the next staging fetches the rest.
 func TestResumeStaging(t *testing.T) {
 	registry := imagetest.NewRegistry(t)
-	b := imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{{Tar: osLayer(t, 600, 20_000, nil), Compression: "gzip"}}})
+	b := imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{{Tar: osLayer(t, 600, nil), Compression: "gzip"}}})
 	registry.Push("os", "v1", b)
 	size := len(b.Blobs[b.Layers[0]])
 	n := newNode(t)
@@ -225,7 +225,7 @@ func TestExactSpace(t *testing.T) {
 func TestTwoFaces(t *testing.T) {
 	registry := imagetest.NewRegistry(t)
 	push := func(tag string, changed func(i int) bool, lie func(map[string]any)) {
-		l := imagetest.Layer{Tar: osLayer(t, 50, 20_000, changed), Compression: "zstd:chunked", Table: lie}
+		l := imagetest.Layer{Tar: osLayer(t, 50, changed), Compression: "zstd:chunked", Table: lie}
 		registry.Push("os", tag, imagetest.Build(t, imagetest.Image{Layers: []imagetest.Layer{l}}))
 	}
 	push("v1", nil, nil)

@@ -29,7 +29,7 @@ func TestDiffBeforeFetch(t *testing.T) {
 				"org.opencontainers.image.url":         "https://example.com/" + version,
 			},
 			Layers: []imagetest.Layer{
-				{Tar: osLayer(t, files, size, changed), Compression: "zstd:chunked"},
+				{Tar: osLayer(t, files, changed), Compression: "zstd:chunked"},
 				{Tar: packages, Compression: "zstd:chunked"},
 			},
 		}

@@ -51,7 +51,7 @@ func (n *Node) openOrigin(ctx context.Context, given string, opts source.Options
 	if n.Apart == nil || n.Medium != nil || source.Mounts(given) {
 		return openOrigin(ctx, given, opts)
 	}
-	r, err := n.startReader(ctx)
+	r, err := n.startReader()
 	if err != nil {
 		return nil, fmt.Errorf("start the process that reads images: %w", err)
 	}
@@ -86,7 +86,7 @@ type reader struct {
 // maxLines bounds what one reader logs.
 const maxLines = 2000
 
-func (n *Node) startReader(ctx context.Context) (*reader, error) {
+func (n *Node) startReader() (*reader, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

@@ -84,7 +84,7 @@ func longSteps() []step {
 		groups: []group{{module: "tests", packages: []string{"./differential"}, verbose: true, flags: []string{"-count=1", "-timeout=30m"}}}}
 	kills := step{name: "kills", phase: phaseFaults, lasts: "20 min", after: []string{"differential"},
 		groups: []group{{module: "kairos-upgrade", packages: []string{"./cmd"}, verbose: true, flags: []string{
-			"-count=1", "-timeout=60m", "-run=^Test(Recovery|Loader)?Killed"}, args: []string{"-kills", value("KILLS", "100")}}}}
+			"-count=1", "-timeout=60m", "-run=^Test((Recovery|Loader)?Killed|DamagedArchives$)"}, args: []string{"-kills", value("KILLS", "100")}}}}
 	failures := step{name: "failures", phase: phaseFaults, lasts: "2 h", after: []string{"kills"}, requires: []string{"build", "images"},
 		groups: []group{{module: "tests", packages: []string{"./e2e"}, verbose: true, flags: []string{
 			"-count=1", "-timeout=240m", "-run=" + value("FAILURES", "^Test(Failures|LoaderUpgrade|UnstableLoader|RecoveryRenewed|Crypt|ExchangedVolume|SecondDisk|ClockOf1970)$")}}},
