@@ -46,9 +46,12 @@ var patience = time.Minute
 
 // openOrigin opens a source, in a process of its own if the node says how. Not a
 // containers-storage: its library mounts it, and what it holds is this
-// machine's own. Nor for a medium: that process has no rights as a whole.
+// machine's own. Nor another store: whoever names one says what runs as root after
+// the next boot, without a signature, and a copy of all its objects through the other
+// process would cost half as much again. Nor for a medium: that process has no rights
+// as a whole.
 func (n *Node) openOrigin(ctx context.Context, given string, opts source.Options) (origin, error) {
-	if n.Apart == nil || n.Medium != nil || source.Mounts(given) {
+	if n.Apart == nil || n.Medium != nil || source.Mounts(given) || source.IsStore(given) {
 		return openOrigin(ctx, given, opts)
 	}
 	r, err := n.startReader()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/boot"
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/border"
+	"github.com/kairos-io/toolkit/kairos-upgrade/internal/source"
 	"github.com/kairos-io/toolkit/lib/deployment"
 	"github.com/kairos-io/toolkit/lib/exit"
 	"github.com/kairos-io/toolkit/lib/fsverity"
@@ -323,4 +324,23 @@ func jsonOf(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// TestStoreIsReadHere sees that no other process is asked to copy a store, and that
+// one is asked for a tree.
+func TestStoreIsReadHere(t *testing.T) {
+	n, _ := node(t, map[string]string{"usr/lib/modules/6/vmlinuz": "kernel", "usr/lib/modules/6/initramfs.img": "initrd"})
+	asked := 0
+	n.Apart = &Apart{Command: func() *exec.Cmd {
+		asked++
+		return exec.Command("/nonexistent")
+	}}
+	for i, given := range []string{"store:" + t.TempDir(), "dir:" + t.TempDir()} {
+		if _, err := n.openOrigin(t.Context(), given, source.Options{}); err == nil {
+			t.Errorf("%s was opened", given)
+		}
+		if asked != i {
+			t.Errorf("after %s: %d processes were started, want %d", given, asked, i)
+		}
+	}
 }

@@ -136,6 +136,13 @@ func Mounts(source string) bool {
 	return transport == containersStorage
 }
 
+// IsStore reports whether a source is another store: store:DIRECTORY or
+// store:DIRECTORY:ID.
+func IsStore(source string) bool {
+	transport, _, _ := strings.Cut(source, ":")
+	return transport == "store"
+}
+
 // isTransport tells the name of a transport from that of a registry host
 // (HOST:PORT/…) or of a short name (NAME:TAG).
 func isTransport(s string) bool {
