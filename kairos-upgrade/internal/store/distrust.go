@@ -24,11 +24,14 @@ func (s *Store) Distrust(d fsverity.Digest) {
 	s.distrusted[d] = struct{}{}
 }
 
-// Distrusted yields what was.
+// Distrusted yields the objects that count as absent: those that were found damaged
+// and have not been put again.
 func (s *Store) Distrusted() iter.Seq[fsverity.Digest] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Keys(maps.Clone(s.distrusted))
+	absent := maps.Clone(s.distrusted)
+	maps.DeleteFunc(absent, func(d fsverity.Digest, _ struct{}) bool { _, again := s.known[d]; return again })
+	return maps.Keys(absent)
 }
 
 // RemoveObject removes an object that no image names, and makes that durable.

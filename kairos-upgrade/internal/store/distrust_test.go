@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -42,12 +43,18 @@ func TestDistrust(t *testing.T) {
 			if s.Has(d) {
 				t.Error("present, though it is distrusted")
 			}
+			if absent := slices.Collect(s.Distrusted()); len(absent) != 1 {
+				t.Errorf("distrusted are %v", absent)
+			}
 			put(t, s, good)
 			if err := s.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if have, err := os.ReadFile(name); err != nil || !bytes.Equal(have, good) || !s.Has(d) {
 				t.Errorf("%d bytes: not replaced: %v", size, err)
+			}
+			if absent := slices.Collect(s.Distrusted()); len(absent) != 0 {
+				t.Errorf("%d bytes: put again, and still distrusted: %v", size, absent)
 			}
 			if have, err := io.ReadAll(old); err != nil || !bytes.Equal(have, bad) {
 				t.Errorf("%d bytes: the file was written, not replaced: %v", size, err)
