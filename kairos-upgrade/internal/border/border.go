@@ -102,6 +102,11 @@ type Conn struct {
 	r     *bufio.Reader
 	mu    sync.Mutex
 	limit func(time.Time) error // of the next read
+	until func(time.Time) error // of the next write
+
+	// Patience is how long Send waits for an end that does not read; 0 without limit.
+	// It is set before the first Send.
+	Patience time.Duration
 }
 
 // New takes over a connection. Where it has read deadlines, Receive may have a
@@ -111,10 +116,14 @@ func New(c io.ReadWriteCloser) *Conn {
 	if d, ok := c.(interface{ SetReadDeadline(time.Time) error }); ok {
 		b.limit = d.SetReadDeadline
 	}
+	if d, ok := c.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		b.until = d.SetWriteDeadline
+	}
 	return b
 }
 
-// Send sends a message. Errors: ErrProtocol for one that is too long.
+// Send sends a message. Errors: ErrProtocol for one that is too long,
+// os.ErrDeadlineExceeded, after which the connection is of no use.
 func (c *Conn) Send(m Message) error {
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -125,6 +134,11 @@ func (c *Conn) Send(m Message) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.Patience > 0 && c.until != nil {
+		if err := c.until(time.Now().Add(c.Patience)); err != nil {
+			return err
+		}
+	}
 	_, err = c.conn.Write(append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(data)), uint32(len(data))), data...))
 	return err
 }

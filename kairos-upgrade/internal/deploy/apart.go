@@ -44,6 +44,10 @@ type Apart struct {
 // seconds that it is alive. A variable for tests.
 var patience = time.Minute
 
+// heirs is how long what the reader has executed may hold its standard error open when
+// it is gone.
+const heirs = 2 * time.Second
+
 // openOrigin opens a source, in a process of its own if the node says how. Not a
 // containers-storage: its library mounts it, and what it holds is this
 // machine's own. Nor another store: whoever names one says what runs as root after
@@ -107,7 +111,9 @@ func (n *Node) startReader() (*reader, error) {
 			return nil, errors.Join(err, r.conn.Close())
 		}
 	}
+	r.conn.Patience = patience
 	r.cmd = n.Apart.Command()
+	r.cmd.WaitDelay = heirs // what it has executed may keep its stderr open
 	r.cmd.ExtraFiles = []*os.File{theirs, dir}
 	if r.cmd.Env == nil {
 		r.cmd.Env = os.Environ()
@@ -219,7 +225,10 @@ func (r *reader) hear(m border.Message) error {
 		r.work.Go(func() {
 			defer func() { <-r.slots }()
 			err := r.takeOver(m)
-			_ = r.conn.Send(border.Message{Kind: border.Reply, Call: m.Call, Error: border.ErrorOf(err, false)})
+			sent := r.conn.Send(border.Message{Kind: border.Reply, Call: m.Call, Error: border.ErrorOf(err, false)})
+			if errors.Is(sent, os.ErrDeadlineExceeded) {
+				r.distrust(fmt.Errorf("it does not read replies: %w", sent))
+			}
 			if errors.Is(err, store.ErrForeign) || errors.Is(err, fsverity.ErrMismatch) || errors.Is(err, border.ErrProtocol) {
 				r.distrust(err)
 			}
@@ -410,7 +419,7 @@ func (r *reader) open(ctx context.Context, given string, opts source.Options) er
 	if err := r.ask(ctx, "open", o, &r.last); err != nil {
 		return err
 	}
-	return r.untrue(checkAbout(r.last))
+	return r.untrue(errors.Join(checkAbout(r.last), checkInsecure(r.last, given, opts)))
 }
 
 func (r *reader) about() deployment.Record { return r.last }
@@ -539,6 +548,18 @@ func checkText(s string) error {
 // maxText is the length of the longest text about an image, in bytes: a
 // reference, a kernel argument.
 const maxText = 4096
+
+// checkInsecure refuses a registry without TLS that nobody has accepted: it would be
+// remembered. The record of another store may name one.
+func checkInsecure(r deployment.Record, given string, opts source.Options) error {
+	if r.InsecureRegistry == "" || opts.Insecure || r.InsecureRegistry == opts.InsecureRegistry {
+		return nil
+	}
+	if src, err := source.Parse(given); err == nil && src.Kind == source.KindStore {
+		return nil
+	}
+	return fmt.Errorf("%w: %.80q was not accepted without TLS", border.ErrProtocol, r.InsecureRegistry)
+}
 
 // checkAbout refuses a description that no source has.
 func checkAbout(r deployment.Record) error {

@@ -104,6 +104,8 @@ func takenOver(what string) {
 				about.NodeOptions = []string{"init=/bin/sh"}
 			case "reference":
 				about.Reference = "os:1\noptions init=/bin/sh"
+			case "insecure":
+				about.InsecureRegistry = "elsewhere.example.com:5000"
 			case "layers":
 				about.Layers[0] = "../../../etc/shadow"
 			}
@@ -128,6 +130,17 @@ func takenOver(what string) {
 				os.Exit(0)
 			case "silent":
 				time.Sleep(time.Hour)
+			case "deaf": // asks, and does not read the replies
+				for {
+					send(border.Message{Kind: border.Commit, Call: 1})
+				}
+			case "heir": // what it executes outlives it, with its stderr
+				heir := exec.Command("sleep", "60")
+				heir.Stderr = os.Stderr
+				if heir.Start() != nil {
+					os.Exit(9)
+				}
+				os.Exit(0)
 			case "frame":
 				f := os.NewFile(readerSocket, "node")
 				_, _ = f.Write([]byte("\xff\xff\xff\xff{}"))
@@ -253,8 +266,9 @@ func TestReaderTakenOver(t *testing.T) {
 		"exit":   "the process that reads the image ended",
 		"cut":    "the process that reads the image ended",
 		"silent": "the process that reads the image has not been heard of for",
-		"frame":  "a message of 4294967295 bytes", "nonsense": `kind "rm"`, "record": "more about the image than a source knows",
-		"reference": `text "os:1\noptions`, "layers": "digest", "need": "-1 and 0 bytes needed",
+		"deaf":   "it does not read replies", "heir": "the process that reads the image",
+		"frame": "a message of 4294967295 bytes", "nonsense": `kind "rm"`, "record": "more about the image than a source knows",
+		"insecure": "was not accepted without TLS", "reference": `text "os:1\noptions`, "layers": "digest", "need": "-1 and 0 bytes needed",
 		"digest": "does not match its digest", "size": "3200 bytes, not 5", "link": "no file of its own", "directory": "no file of its own",
 		"pipe": "no file of its own", "second name": "no file of its own", "open": "open for writing", "layer": "is no layer of this image",
 		"layer path": `"../deployments/1-0.json" is no layer`, "image": "take over image 000", "image path": "digest",
@@ -264,7 +278,7 @@ func TestReaderTakenOver(t *testing.T) {
 		"title of two lines": `text "OS\noptions`,
 	} {
 		t.Run(what, func(t *testing.T) {
-			if what == "silent" {
+			if what == "silent" || what == "deaf" || what == "heir" { // an heir has the socket, too
 				defer func(was time.Duration) { patience = was }(patience)
 				patience = time.Second / 2
 			}
@@ -272,7 +286,11 @@ func TestReaderTakenOver(t *testing.T) {
 				says = "died" // the kernel refuses it
 			}
 			readBy(n, what)
+			start := time.Now()
 			_, err := n.Stage(t.Context(), Request{Source: "example.com/os:1"})
+			if took := time.Since(start); took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
 			if err == nil || !strings.Contains(err.Error(), says) || !errors.Is(err, ErrReader) || exit.Code(err) != exit.Failed {
 				t.Errorf("want an error with %q, have %v", says, err)
 			}
