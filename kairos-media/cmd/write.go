@@ -43,7 +43,8 @@ func write(c *cli.Context) error {
 		return err
 	}
 	defer m.Close()
-	d, err := device.System{Sys: "/sys"}.Look(args[1])
+	system := device.System{Sys: "/sys"}
+	d, err := system.Look(args[1])
 	if errors.Is(err, device.ErrNoDisk) {
 		err = exit.Hint(exit.WithCode(err, exit.Usage), "lsblk lists the disks")
 	}
@@ -77,7 +78,7 @@ func write(c *cli.Context) error {
 	report.Steps = 2
 	done := report.Step("write", "write "+d.Path)
 	reading := false
-	sum, err := device.Write(c.Context, from, m.Size, d.Path, func(n int64) {
+	sum, err := device.Write(c.Context, from, m.Size, d.Path, func(f *os.File) error { return system.Still(d, f) }, func(n int64) {
 		if n > m.Size && !reading {
 			reading = true
 			done()

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ type Disk struct {
 	Removable  bool        `json:"removable"` // or on USB
 	ReadOnly   bool        `json:"read_only"`
 	Partitions []Partition `json:"partitions"`
+
+	sequence string // the kernel counts each disk that it finds
 }
 
 // Partition is a partition on it, which writing a medium erases.
@@ -62,7 +65,8 @@ func (s System) disk(path, numbers string) (d Disk, err error) {
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
 		return d, fmt.Errorf("%s: %w, but the partition %s of one", path, ErrNoDisk, text(dir, "partition"))
 	}
-	d = Disk{Path: path, Name: filepath.Base(dir), Size: sectors(dir), Model: text(dir, "device/model"), Partitions: []Partition{}}
+	d = Disk{Path: path, Name: filepath.Base(dir), Size: sectors(dir), Model: text(dir, "device/model"), Partitions: []Partition{},
+		sequence: text(dir, "diskseq")}
 	d.Removable = text(dir, "removable") == "1" || strings.Contains(dir, "/usb")
 	d.ReadOnly = text(dir, "ro") == "1"
 	parts, err := filepath.Glob(filepath.Join(dir, "*", "partition"))
@@ -81,6 +85,20 @@ func (s System) disk(path, numbers string) (d Disk, err error) {
 		d.Partitions = append(d.Partitions, Partition{filepath.Base(p), label, sectors(p)})
 	}
 	return d, nil
+}
+
+// Still reports ErrChanged if an open device is not the disk that was looked at: while
+// somebody reads a question, another stick may have got its name.
+func (s System) Still(d Disk, f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("look at %s: %w", d.Path, err)
+	}
+	now, err := s.disk(d.Path, fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	if err == nil && !reflect.DeepEqual(now, d) {
+		err = fmt.Errorf("%s: %w", d.Path, ErrChanged)
+	}
+	return err
 }
 
 func text(dir, name string) string {
@@ -104,6 +122,8 @@ func sectors(dir string) int64 {
 var (
 	ErrBusy  = errors.New("it is in use: unmount it first")
 	ErrOther = errors.New("what is read back is not what was written")
+	// ErrChanged says that a name means another disk by now, or other partitions.
+	ErrChanged = errors.New("it is not the disk any more that it was: nothing was written")
 )
 
 // chunk is how much is written at once, in bytes. The first one, with the partition
@@ -111,8 +131,9 @@ var (
 const chunk = 4 << 20
 
 // Write copies a file to a disk, reads it back from the disk, and returns its digest.
-// done is told how many bytes are done, of twice the size of the file.
-func Write(ctx context.Context, from *os.File, size int64, path string, done func(int64)) (sum [sha256.Size]byte, err error) {
+// Before it writes, still says whether the open disk is the one that is meant; nil asks
+// nobody. done is told how many bytes are done, of twice the size of the file.
+func Write(ctx context.Context, from *os.File, size int64, path string, still func(*os.File) error, done func(int64)) (sum [sha256.Size]byte, err error) {
 	// Exclusively: the kernel refuses if something of it is mounted.
 	to, err := os.OpenFile(path, os.O_RDWR|unix.O_EXCL, 0)
 	if errors.Is(err, unix.EBUSY) {
@@ -122,6 +143,11 @@ func Write(ctx context.Context, from *os.File, size int64, path string, done fun
 		return sum, err
 	}
 	defer to.Close()
+	if still != nil {
+		if err := still(to); err != nil {
+			return sum, err
+		}
+	}
 	buf := make([]byte, chunk)
 	copied := int64(0)
 	copyAt := func(at int64) error {

@@ -3,12 +3,15 @@ package device
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysfs has a stick with two partitions, and a disk without any.
@@ -94,7 +97,7 @@ func TestWrite(t *testing.T) {
 		last := int64(0)
 		write := func(path string) {
 			t.Helper()
-			if _, err := Write(t.Context(), from, int64(size), path, func(n int64) { last = n }); err != nil {
+			if _, err := Write(t.Context(), from, int64(size), path, nil, func(n int64) { last = n }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -119,5 +122,38 @@ func loop(t *testing.T, file string) (path string, detach func()) {
 		if err := exec.Command("losetup", "-d", path).Run(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Another disk that has got the name since is not written to.
+func TestStill(t *testing.T) {
+	var st unix.Stat_t
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := unix.Fstat(int(null.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	numbers := fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	s := System{Sys: t.TempDir()}
+	dir := filepath.Join(s.Sys, "dev/block", numbers)
+	plug := func(sequence string) {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "diskseq"), []byte(sequence+"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plug("7")
+	d, err := s.disk(os.DevNull, numbers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Still(d, null); err != nil {
+		t.Errorf("the same: %v", err)
+	}
+	plug("8")
+	if err := s.Still(d, null); !errors.Is(err, ErrChanged) {
+		t.Errorf("another: %v", err)
 	}
 }

@@ -439,7 +439,7 @@ func (x *building) fill(ctx context.Context) error {
 	} else if free < x.size {
 		return noSpace(filepath.Dir(x.File), x.size, free)
 	}
-	f, err := os.OpenFile(x.image(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(x.image(), os.O_RDWR|os.O_CREATE|os.O_EXCL, mode(len(x.Configs)))
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,15 @@ func (m *Medium) Edit(ctx context.Context, c Change) (e Edited, err error) {
 	if err := ctx.Err(); err != nil { // the last moment
 		return e, err
 	}
+	if len(configs) > 0 { // before they are in it
+		info, err := m.file.Stat()
+		if err == nil && info.Mode().IsRegular() {
+			err = m.file.Chmod(info.Mode().Perm() & mode(len(configs)))
+		}
+		if err != nil {
+			return e, err
+		}
+	}
 	for label, from := range map[string]string{disk.LabelSeed: seed, LabelESP: esp} {
 		if from == "" {
 			continue

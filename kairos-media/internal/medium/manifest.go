@@ -80,6 +80,15 @@ func ReadManifest(file string) (Manifest, error) {
 	return m, nil
 }
 
+// mode is that of a file that tells of configs: they may have secrets, and a digest lets
+// anybody try out short ones.
+func mode(configs int) fs.FileMode {
+	if configs > 0 {
+		return 0o600
+	}
+	return 0o644
+}
+
 // write writes the manifest beside the medium.
 func (m Manifest) write(file string) error {
 	data, err := json.MarshalIndent(m, "", "  ")
@@ -91,7 +100,7 @@ func (m Manifest) write(file string) error {
 		return err
 	}
 	defer root.Close()
-	return atomicfile.Write(root, ManifestPath(filepath.Base(file)), append(data, '\n'), 0o644)
+	return atomicfile.Write(root, ManifestPath(filepath.Base(file)), append(data, '\n'), mode(len(m.Configs)))
 }
 
 // digests reads a medium once and fills in the digests of it and of its partitions,

@@ -29,6 +29,10 @@ func newWork(dir string) (*work, error) {
 		return nil, err
 	}
 	for _, left := range old {
+		var st unix.Stat_t // a directory may be one where anybody leaves something
+		if unix.Lstat(left, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
+			continue
+		}
 		if f, err := lockDir(left); err == nil {
 			err = os.RemoveAll(left)
 			if f.Close(); err != nil {
