@@ -70,7 +70,18 @@ func (t console) read() (string, error) {
 	var line []byte
 	one := make([]byte, 1)
 	for {
-		n, err := os.Stdin.Read(one)
+		var n int
+		var err error
+		arrived := make(chan struct{})
+		go func() {
+			n, err = os.Stdin.Read(one)
+			close(arrived)
+		}()
+		select {
+		case <-arrived:
+		case <-t.c.Context.Done(): // the process ends, and what it has hidden must come back
+			return "", t.c.Context.Err()
+		}
 		switch {
 		case n == 1 && one[0] == '\n':
 			return strings.TrimSpace(string(line)), nil
