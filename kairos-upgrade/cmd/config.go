@@ -121,11 +121,7 @@ func hooksOfNode(ctx context.Context) asked {
 // anything: they run in a unit of their own, and not in the sandbox of the one
 // that stages.
 func (a asked) hook(ctx context.Context, stage string) error {
-	named := func(name string) bool {
-		name, _, _ = strings.Cut(name, ".")
-		return name == stage
-	}
-	if !a.hooks || !slices.ContainsFunc(a.stages, named) {
+	if !a.has(stage) {
 		return nil
 	}
 	command := []string{nodeconfig.Program, "run-stage", stage}
@@ -136,6 +132,15 @@ func (a asked) hook(ctx context.Context, stage string) error {
 		return fmt.Errorf("run the stage %s: %w", stage, err)
 	}
 	return nil
+}
+
+// has reports whether hooks run, and the node's configs have steps for a stage:
+// "after-upgrade" or "after-upgrade.before".
+func (a asked) has(stage string) bool {
+	return a.hooks && slices.ContainsFunc(a.stages, func(name string) bool {
+		name, _, _ = strings.Cut(name, ".")
+		return name == stage
+	})
 }
 
 // leave ends this boot otherwise than by a reboot.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/kairos-io/toolkit/kairos-upgrade/internal/chroot"
 	"github.com/kairos-io/toolkit/lib/cmdline"
@@ -122,8 +120,7 @@ func newest(store string) (deployment.Record, error) {
 // chroot runs a stage in the system that was just staged, if the node's configs have
 // steps for it. Like hook, it leaves the sandbox of the one that stages.
 func (a asked) chroot(ctx context.Context, stage string, recovery bool, label string) error {
-	named := func(name string) bool { return name == stage || strings.HasPrefix(name, stage+".") }
-	if !a.hooks || !slices.ContainsFunc(a.stages, named) {
+	if !a.has(stage) {
 		return nil
 	}
 	program, err := os.Executable()

@@ -419,7 +419,7 @@ func (r *reader) open(ctx context.Context, given string, opts source.Options) er
 	if err := r.ask(ctx, "open", o, &r.last); err != nil {
 		return err
 	}
-	return r.untrue(errors.Join(checkAbout(r.last), checkInsecure(r.last, given, opts)))
+	return r.untrue(errors.Join(checkAbout(r.last), checkInsecure(r.last, opts)))
 }
 
 func (r *reader) about() deployment.Record { return r.last }
@@ -550,12 +550,9 @@ func checkText(s string) error {
 const maxText = 4096
 
 // checkInsecure refuses a registry without TLS that nobody has accepted: it would be
-// remembered. The record of another store may name one.
-func checkInsecure(r deployment.Record, given string, opts source.Options) error {
+// remembered.
+func checkInsecure(r deployment.Record, opts source.Options) error {
 	if r.InsecureRegistry == "" || opts.Insecure || r.InsecureRegistry == opts.InsecureRegistry {
-		return nil
-	}
-	if src, err := source.Parse(given); err == nil && src.Kind == source.KindStore {
 		return nil
 	}
 	return fmt.Errorf("%w: %.80q was not accepted without TLS", border.ErrProtocol, r.InsecureRegistry)
