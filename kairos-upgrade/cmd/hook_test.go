@@ -126,4 +126,19 @@ stages:
 	if said := run(1, hook...); !strings.Contains(said, "the stage after-upgrade-chroot is not run: mount the image of") {
 		t.Errorf("it says: %s", said)
 	}
+	must(t, os.Rename(images[0]+".old", images[0]))
+
+	// A link of the image into what is this machine's is not followed.
+	must(t, os.Remove(dir+"/image/etc/resolv.conf"))
+	must(t, os.Symlink("/oem/stolen", dir+"/image/etc/resolv.conf"))
+	run(0, "kairos-upgrade", "stage", "--quiet", "--store=store", "--esp=esp", "dir:"+dir+"/image")
+	hook[len(hook)-1] = "after-install-chroot"
+	t.Cleanup(func() { os.Remove("/run/kairos/config/after-install-chroot.json") })
+	run(0, hook...)
+	if _, err := os.Stat(dir + "/oem/wrong"); err != nil {
+		t.Error("the stage did not run")
+	}
+	if _, err := os.Stat(dir + "/oem/stolen"); err == nil {
+		t.Error("the name servers were written to a directory of this machine")
+	}
 }

@@ -117,11 +117,6 @@ func furnish(dir string, binds map[string]string) error {
 		return err
 	}
 	defer r.Close()
-	for _, api := range []string{"/dev", "/proc", "/sys"} {
-		if err := bind(r, api, api); err != nil {
-			return err
-		}
-	}
 	for target, mode := range map[string]string{"/run": "mode=0755", "/tmp": "mode=1777"} {
 		point, err := open(r, target)
 		if err != nil {
@@ -130,6 +125,15 @@ func furnish(dir string, binds map[string]string) error {
 		err = unix.Mount("tmpfs", fmt.Sprintf("/proc/self/fd/%d", point.Fd()), "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, mode)
 		if err = errors.Join(err, point.Close()); err != nil {
 			return fmt.Errorf("mount a tmpfs on %s: %w", target, err)
+		}
+	}
+	// Before anything of this machine is there: the link may lead anywhere.
+	if err := resolver(r); err != nil {
+		return err
+	}
+	for _, api := range []string{"/dev", "/proc", "/sys"} {
+		if err := bind(r, api, api); err != nil {
+			return err
 		}
 	}
 	if err := os.MkdirAll(report.ConfigDir, 0o755); err != nil {
@@ -143,7 +147,7 @@ func furnish(dir string, binds map[string]string) error {
 			return err
 		}
 	}
-	return resolver(r)
+	return nil
 }
 
 // open opens a directory of a root as a program in it would find it, and makes it where
